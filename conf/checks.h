@@ -67,12 +67,6 @@ void check_route_conflicts(Checks& checks);  // in validate_routes.cc
 void check_dns(Checks& checks);              // in validate_dns.cc: zones, geo, httpdns
 void check_steers(Checks& checks);           // in validate_steers.cc
 
-// `match` of a route; in validate_conditions.cc.
-void check_route_conditions(Checks& checks, size_t r);
-
-// Fields by which messages are framed, or that belong to one connection; `lower_name`: in lower case.
-bool is_framing_field(std::string_view lower_name);
-
 inline const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
 
 // Clients in such a network are located by the IPv4 address that their IPv6 address contains, so the network itself

@@ -9,6 +9,7 @@
 #include "conf/checks.h"
 #include "conf/limits.h"
 #include "conf/names.h"
+#include "conf/route_checks.h"
 #include "conf/route_pattern.h"
 #include "conf/text.h"
 #include "core/regex.h"

@@ -9,6 +9,7 @@
 
 #include "conf/checks.h"
 #include "conf/names.h"
+#include "conf/route_checks.h"
 #include "conf/route_pattern.h"
 #include "conf/text.h"
 #include "core/http1.h"
@@ -338,8 +339,6 @@ void check_route_labels(Checks& checks, size_t r) {
 
 }  // namespace
 
-// Fields that say where a message ends, or that hold between two neighbours alone (RFC 9110 §7.6.1): the proxy writes
-// them itself, and a second reading of them is a smuggled request.
 bool is_framing_field(std::string_view lower_name) {
   constexpr std::string_view kNames[] = {"connection",        "content-length",   "expect", "http2-settings",
                                          "keep-alive",        "proxy-connection", "te",     "trailer",

@@ -41,6 +41,9 @@ PolicyKind policy_kind(std::string_view key, std::string_view sentence, const Se
 #undef TIDEGATE_POLICY
 
 const std::vector<PolicyKind>& policy_kinds();
+// Whether the policy of that index may hold for requests of the route: it holds everywhere, or a listener or the route
+// names it.
+bool may_hold_for(const Model& model, size_t p, const Route& route);
 void check_policies(Checks& checks);
 
 }  // namespace tidegate

@@ -2,6 +2,8 @@
 // The section of a policy: its name, where it holds, and one key for each kind.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "conf/field_builders.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
@@ -15,6 +17,15 @@ const std::vector<PolicyKind>& policy_kinds() {
 #undef TIDEGATE_POLICY
   };
   return kinds;
+}
+
+bool may_hold_for(const Model& model, size_t p, const Route& route) {
+  const auto names_it = [p](const auto& element) {
+    return std::find(element.policies.begin(), element.policies.end(), static_cast<uint32_t>(p)) !=
+           element.policies.end();
+  };
+  return model.policies[p].everywhere || names_it(route) ||
+         std::any_of(model.listeners.begin(), model.listeners.end(), names_it);
 }
 
 const Section& policy_section() {

@@ -81,14 +81,8 @@ void check_split_route(Checks& checks, size_t p, const SplitPolicy& split, const
 }
 
 void check_split_routes(Checks& checks, size_t p, const SplitPolicy& split) {
-  const Model& model = checks.model();
-  const auto named = [p](const std::vector<uint32_t>& policies) {
-    return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
-  };
-  const bool of_any = model.policies[p].everywhere || std::any_of(model.listeners.begin(), model.listeners.end(),
-                                                                  [&](const Listener& l) { return named(l.policies); });
-  for (const Route& route : model.routes) {
-    if (checks.full() || route.pool() == kNone || (!of_any && !named(route.policies))) continue;
+  for (const Route& route : checks.model().routes) {
+    if (checks.full() || route.pool() == kNone || !may_hold_for(checks.model(), p, route)) continue;
     check_split_route(checks, p, split, route);
   }
 }

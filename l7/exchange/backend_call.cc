@@ -21,7 +21,9 @@ BackendCall::BackendCall(Transaction& transaction, Arena& arena, const Terms& te
       facts_(terms.facts),
       via_node_(terms.via_node),
       request_id_(terms.request_id),
+      host_(terms.host),
       timeout_ns_(terms.timeout_ns),
+      most_body_bytes_(terms.most_body_bytes),
       client_hash_(siphash13(worker_.plan()->plan().hash_key, terms.client)),
       waiter_(&transaction),
       timer_(worker_.loop(), [this] { move(); }) {
@@ -31,6 +33,7 @@ BackendCall::BackendCall(Transaction& transaction, Arena& arena, const Terms& te
 BackendCall::~BackendCall() {
   leave_queue();
   release();
+  worker_.memory().give_back(budgeted_);
 }
 
 void BackendCall::begin() {
@@ -175,7 +178,8 @@ bool BackendCall::connect() {
                    .via_node = via_node_,
                    .request_id = request_id_,
                    .fallback_host = pool_.config().tls_server_name.empty() ? std::string_view(pool_.config().name)
-                                                                           : pool_.config().tls_server_name},
+                                                                           : pool_.config().tls_server_name,
+                   .host = host_},
                   arena_, response_);
   backend_->end_request({});
   sent_ns_ = now_ns();
@@ -236,16 +240,29 @@ bool BackendCall::read() {
   for (;;) {
     const std::string_view piece = backend_->next_piece();
     if (piece.empty()) break;
-    if (body_.size() + piece.size() > kCallAnswerBytes) {
+    if (!keep_body(piece)) {
       body_.clear();
       body_dropped_ = true;
       return end(Failure::none);
     }
-    body_ += piece;
   }
   if (backend_->response_ended()) return end(Failure::none);
   if (backend_->failure() != Failure::none) return try_failed(backend_->failure());
   return give_up_if_late(Failure::body_timeout);
+}
+
+// False: it is too much.
+bool BackendCall::keep_body(std::string_view piece) {
+  const size_t bytes = body_.size() + piece.size();
+  if (bytes > most_body_bytes_) return false;
+  const size_t counted = kCallAnswerBytes + budgeted_;
+  if (bytes > counted) {
+    const size_t blocks = (bytes - counted + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+    if (!worker_.memory().take(blocks)) return false;
+    budgeted_ += blocks;
+  }
+  body_ += piece;
+  return true;
 }
 
 bool BackendCall::give_up_if_late(Failure why) {

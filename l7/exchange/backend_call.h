@@ -6,8 +6,9 @@
 //
 //   the constructor → fill request() in → begin() → advance(), each time something has moved, until over()
 //
-// It has no body to send, and the method must be idempotent. The answer's head and a bounded part of its body are put
-// into the arena of the transaction.
+// It has no body to send, and the method must be idempotent. The answer's head is put into the arena of the
+// transaction. Its body is bounded; what is beyond kCallAnswerBytes belongs to the worker's budget of bodies
+// (MemoryBudget).
 //
 // Ownership: the exchange's (PolicyUse::call). Destroying it cancels it at any time: an HTTP/1 connection is closed
 // then, an HTTP/2 stream reset. Threads: the worker's.
@@ -44,6 +45,8 @@ class BackendCall final : public policy::Call, private BackendStream::User {
     std::string_view via_node;
     std::string_view request_id;
     uint64_t timeout_ns;
+    std::string_view host = {};                 // instead of the request's; empty: that one
+    size_t most_body_bytes = kCallAnswerBytes;  // of the answer; beyond it the body is dropped
   };
   BackendCall(Transaction& transaction, Arena& arena, const Terms& terms);
   ~BackendCall() override;
@@ -58,7 +61,8 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   Failure failure() const { return failure_; }
   const ResponseHead& response() const { return response_; }
   std::string_view body() const { return body_; }
-  bool body_dropped() const { return body_dropped_; }  // it was larger than kCallAnswerBytes
+  // It was larger than Terms say, or the worker's budget of bodies had no room for it.
+  bool body_dropped() const { return body_dropped_; }
 
  private:
   enum class Stage : uint8_t { choosing, connecting, asking, reading, over };
@@ -83,6 +87,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   void leave_queue();
   void release();
   void keep_answer();
+  bool keep_body(std::string_view piece);
   uint64_t now_ns() const;
   void arm(uint64_t longest_ns);
 
@@ -93,12 +98,14 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   const std::shared_ptr<TlsContext>& tls_;
   const FieldEdits& edits_;
   ClientFacts facts_;
-  const std::string_view via_node_, request_id_;
+  const std::string_view via_node_, request_id_, host_;
   const uint64_t timeout_ns_;
+  const size_t most_body_bytes_;
   const uint64_t client_hash_;
   RequestHead request_;
   ResponseHead response_;
   std::string body_;
+  size_t budgeted_ = 0;  // bytes of the worker's budget that it has taken
   std::unique_ptr<BackendStream> backend_;
   WaitQueue::Waiter waiter_;
   Timer timer_;

@@ -76,6 +76,21 @@ Step Transaction::ask_policies() {
 
 // Refused or answered.
 Step Transaction::end_by_policy(const policy::Decision& decision) {
+  if (decision.buffered) {
+    // The policy has put a body into the buffer of answers. It goes out at the client's speed.
+    end_head_deadline();
+    exchange_.outcome.status = exchange_.response.status = decision.status;
+    exchange_.response.fields.clear();
+    exchange_.response.fields.add_own("Content-Type", "content-type", decision.content_type, FieldKind::other);
+    const size_t bytes = response_buffer_.bytes();
+    const bool sends_body = bytes > 0 && !exchange_.request.is_head();
+    if (!sends_body) response_buffer_.clear();
+    const BodyKind body = sends_body ? BodyKind::known : BodyKind::none;
+    offer_content(body, bytes);
+    compose_answer_fields();
+    send_answer_head({}, body, bytes, true);
+    return Step::rest;
+  }
   failure_detail_ = decision.detail;
   const Step step =
       decision.verdict == policy::Verdict::refused ? fail(decision.failure) : answer_with(decision.status, {});

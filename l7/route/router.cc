@@ -185,13 +185,12 @@ bool takes(const List& list, const Item& item) {
 
 }  // namespace
 
-bool Router::meets(const Search& state, uint32_t route) const {
-  const RoutePatterns* const patterns = patterns_.empty() ? nullptr : patterns_[route].get();
-  if (patterns != nullptr && !patterns->takes_path(state.path)) return false;
-  return state.judge != nullptr && state.judge->meets(model_->routes[route].match, patterns);
-}
-
 bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
+  const auto meets = [&](uint32_t route) {
+    const RoutePatterns* const patterns = patterns_.empty() ? nullptr : patterns_[route].get();
+    if (patterns != nullptr && !patterns->takes_path(state.path)) return false;
+    return state.judge != nullptr && state.judge->meets(model_->routes[route].match, patterns);
+  };
   uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
   for (; first < last; ++first) {
     const End& end = ends_[first];
@@ -199,7 +198,7 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
       const Route& route = model_->routes[end.route];
       if (by_get != kNone && compare_rank(route, model_->routes[by_get]) != 0) break;
       if (!takes(route.listeners, state.listener)) continue;
-      if (!route.match.empty() && !meets(state, end.route)) continue;
+      if (!route.match.empty() && !meets(end.route)) continue;
       if (!takes(route.methods, state.method)) {
         if (state.method == "HEAD" && by_get == kNone && takes(route.methods, "GET")) by_get = end.route;
         state.result.refuse_method(end.route);

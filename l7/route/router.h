@@ -96,7 +96,6 @@ class Router {
   // `at`: where the next segment begins in the path; behind the path's end if there is no further segment.
   bool search(Search& search, uint32_t node, size_t at) const;
   bool accept(Search& search, uint32_t first, uint32_t last) const;
-  bool meets(const Search& search, uint32_t route) const;
 
   std::shared_ptr<const Model> model_;
   std::vector<Node> nodes_;

@@ -218,6 +218,28 @@ def test_each_tenant_has_places_of_its_own_and_a_client_so_many_connections(lab)
         assert [status("acme", "--http1.1"), status("acme", "--http2")] == ["200", "200"]
 
 
+def test_answers_of_several_backends_become_one_and_a_missing_part_is_told(lab):
+    pages = [lab.directory(origin) / "www" / "static" / "user.json" for origin in ("origin1", "origin2")]
+    for page_of_user in pages:
+        page_of_user.write_text('{"name": "amy"}')
+    user = "{name: user, pool: origins, path: '/static/{query.page}.json', pass_statuses: [404]}"
+    meal = "{name: meal, pool: kitchen, path: '/flow/{query.dish}', required: false, fallback: '[]'}"
+    with kitchen(lab, f"aggregate: {{timeout: 300ms, parts: [{user}, {meal}]}}") as origin:
+        for version in ("--http1.1", "--http2"):
+            for dish, why in (("soup", "no_json"), ("held", "first_byte_timeout")):
+                fields, body = fetch(lab, f"/flow/x?page=user&dish={dish}", version)
+                assert fields["content-type"] == "application/json" and int(fields["content-length"]) == len(body), fields
+                assert json.loads(body) == {"user": {"name": "amy"}, "meal": [], "errors": {"meal": why}}, body
+        origin.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[17]"
+        assert fetch(lab, "/flow/x?page=user&dish=soup")[1] == b'{"user":{"name": "amy"},"meal":[17]}'
+        assert lab.curl("client-eu", WWW + "/flow/x?page=nobody&dish=soup", "-o", "/dev/null", "-w", "%{http_code}", vip=PROXY).stdout == "404", "as the document says"
+        assert metric(lab, 'tidegate_l7_aggregate_partial_total{policy="flow"}') >= 4
+        explained = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()["policies"]
+        assert [part["pool"] for part in explained[0]["parts"]] == ["origins", "kitchen"], explained
+    for page_of_user in pages:
+        page_of_user.unlink()
+
+
 class Guests:
     """Open loop: a request every so often on a connection of its own, whether or not the others are answered."""
 

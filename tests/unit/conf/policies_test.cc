@@ -220,6 +220,39 @@ TEST(SplitKeys, APoolOfAVariantIsUsed) {
     EXPECT_NE(fault.code, "unused") << loaded.rendered();
 }
 
+TEST(AggregateKeys, SayWhatEachPartIsAndWhatStandsForIt) {
+  const auto codes = [](const std::string& keys, const std::string& route = "") {
+    return with_policy("aggregate: {" + keys + "}", route).codes();
+  };
+  const auto part = [&](const std::string& keys) { return codes("parts: [{name: x, pool: c, " + keys + "}]"); };
+  EXPECT_THAT(codes("parts: [{name: user, pool: c, path: '/users/{id}', query: {by: '{client}'}, pass_statuses: [404]},"
+                    " {name: orders, pool: a, required: false, fallback: '[]'}], timeout: 2s, most: 64KiB,"
+                    " request_headers: [Authorization, Accept-Language], errors: _errors"),
+              IsEmpty());
+  EXPECT_THAT(codes(""), ElementsAre("missing_key"));
+  EXPECT_THAT(codes("parts: [{name: x, pool: d}]"), ElementsAre("no_such_name"));
+  EXPECT_THAT(codes("parts: [{name: x, pool: c}, {name: x, pool: a}]"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(codes("parts: [{name: errors, pool: c}]"), ElementsAre("duplicate_name"));
+  for (const char* path : {"'x'", "'/a?b=1'", "'/a b'", "'/{status}'", "'/{match.1}'", "'/{json.a}'", "'/{id'"}) {
+    EXPECT_THAT(part(std::string("path: ") + path), ElementsAre("bad_value")) << path;
+  }
+  EXPECT_THAT(part("path: '/{other}'"), ElementsAre("bad_value")) << "the route's path has no such parameter";
+  EXPECT_THAT(part("query: {q: '{other}'}"), ElementsAre("bad_value"));
+  EXPECT_THAT(part("fallback: '{}'"), ElementsAre("without_effect"));
+  EXPECT_THAT(part("required: false, pass_statuses: [404]"), ElementsAre("without_effect"));
+  EXPECT_THAT(part("required: false, fallback: '{'"), ElementsAre("bad_value"));
+  EXPECT_THAT(part("pass_statuses: [500]"), ElementsAre("out_of_range"));
+  for (const char* header : {"'a b'", "Range", "If-None-Match", "Accept-Encoding", "Host", "Connection"}) {
+    EXPECT_THAT(codes(std::string("parts: [{name: x, pool: c}], request_headers: [") + header + "]"),
+                ElementsAre("bad_value"))
+        << header;
+  }
+  EXPECT_THAT(codes("parts: [{name: x, pool: c}]", ", cache: {enabled: true}"), ElementsAre("conflicting_keys"));
+  std::string many;
+  for (int i = 0; i < 17; ++i) many += (i == 0 ? "{name: p" : ", {name: p") + std::to_string(i) + ", pool: c}";
+  EXPECT_THAT(codes("parts: [" + many + "]"), ElementsAre("out_of_range"));
+}
+
 TEST(MirrorKeys, NameAPoolThatIsThere) {
   EXPECT_THAT(with_policy("mirror: {pool: c, percent: 5, most: 10, timeout: 2s}").codes(), IsEmpty());
   EXPECT_THAT(with_policy("mirror: {percent: 5}").codes(), ElementsAre("missing_key"));

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of aggregate: the answers of several backends become one JSON object.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "conf/model.h"
+#include "conf/policy_model.h"
+
+namespace tidegate {
+
+struct AggregatePart {
+  std::string name;  // the member of the answer
+  uint32_t pool = kNone;
+  std::string path = "/";                                  // a text with variables
+  std::vector<std::pair<std::string, std::string>> query;  // parameters; the values are texts with variables
+  std::string host;                                        // a text with variables; empty: the client's
+  bool required = true;                                    // without it there is no answer
+  std::string fallback;                                    // JSON that stands for it; empty: null
+  std::vector<uint32_t> pass_statuses;                     // of a required part, which the client gets
+};
+
+struct AggregatePolicy final : PolicyPart {
+  std::vector<AggregatePart> parts;
+  uint64_t timeout_ms = 5'000;               // of all parts together
+  uint64_t most = 256 * 1024;                // bytes of each part's body
+  std::vector<std::string> request_headers;  // fields of the client's request that each part gets
+  std::string errors = "errors";             // the member that names the parts which failed; empty: none
+};
+
+constexpr size_t kAggregatePartsMost = 16;
+constexpr size_t kAggregateFieldsMost = 32;
+
+}  // namespace tidegate
