@@ -6,14 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include "conf/text.h"
 #include "l7/wire/message.h"
 
 namespace tidegate::l7::policy {
-
-inline std::string lower_case(std::string text) {
-  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
-  return text;
-}
 
 // Two names in lower case that CGI and its like read alike: each byte but letters and digits counts as '-'.
 inline bool reads_as(std::string_view name, std::string_view lower) {

@@ -226,7 +226,7 @@ TEST(AggregateKeys, SayWhatEachPartIsAndWhatStandsForIt) {
   };
   const auto part = [&](const std::string& keys) { return codes("parts: [{name: x, pool: c, " + keys + "}]"); };
   EXPECT_THAT(codes("parts: [{name: user, pool: c, path: '/users/{id}', query: {by: '{client}'}, pass_statuses: [404]},"
-                    " {name: orders, pool: a, required: false, fallback: '[]'}], timeout: 2s, most: 64KiB,"
+                    " {name: orders, pool: a, required: false, fallback: '[]'}], timeout: 2s, most: 64KB,"
                     " request_headers: [Authorization, Accept-Language], errors: _errors"),
               IsEmpty());
   EXPECT_THAT(codes(""), ElementsAre("missing_key"));
