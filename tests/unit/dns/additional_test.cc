@@ -11,10 +11,10 @@
 
 namespace tidegate::dns::test::additional_test {
 
-using testing::ElementsAre;
-using testing::IsEmpty;
-using testing::SizeIs;
-using testing::UnorderedElementsAre;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 constexpr char kMore[] = R"($ORIGIN more.test.
 $TTL 300
@@ -47,7 +47,7 @@ below    IN MX 10 ns.cut
 to-geo   IN MX 10 geo
 )";
 
-class Additional : public testing::Test {
+class Additional : public ::testing::Test {
  protected:
   Additional() {
     edge_.add_zone("example.test.", kZone);

@@ -12,12 +12,12 @@
 
 namespace tidegate::dns::test::alias_resolver_test {
 
-using testing::IsEmpty;
-using testing::SizeIs;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 constexpr uint64_t kPatienceNs = 60 * kNsPerS;
 
-class Aliases : public testing::Test {
+class Aliases : public ::testing::Test {
  protected:
   Aliases() : server_(HashKey{1, 2}), resolver_(loop_, [this] { ++changes_; }) {
     std::string zone =

@@ -16,7 +16,7 @@ constexpr char kAesKey[] = "0123456789abcdef";  // the sixteen characters that a
 constexpr char kDesKey[] = "eightkey";
 constexpr char kToken[] = "12345678";
 
-class Dnspod : public testing::Test {
+class Dnspod : public ::testing::Test {
  protected:
   Dnspod() {
     edge_.add_zone("example.test.", kZone);

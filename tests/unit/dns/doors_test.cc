@@ -28,7 +28,7 @@ constexpr const char* kNames[] = {"near.example.test", "weighted.example.test", 
 using Addresses = std::vector<std::string>;
 
 // Two sites with several VIPs each, so that every policy has something to draw.
-class Doors : public testing::Test {
+class Doors : public ::testing::Test {
  protected:
   Doors() {
     edge_.add_zone("example.test.", kZone);

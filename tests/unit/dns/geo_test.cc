@@ -12,8 +12,8 @@
 
 namespace tidegate::dns::test::geo_test {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 const std::vector<Site> kSites{{"eu", {50.11, 8.68}, 0}, {"us", {40.71, -74.0}, 0}, {"ap", {35.68, 139.69}, 0}};
 

@@ -18,14 +18,14 @@
 namespace tidegate::dns::test::http_test {
 
 using nlohmann::json;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 constexpr uint64_t kNowS = 1'700'000'000;
 constexpr char kAesKey[] = "000102030405060708090a0b0c0d0e0f";
 constexpr char kSecret[] = "00112233445566778899aabbccddeeff";
 
-class Http : public testing::Test {
+class Http : public ::testing::Test {
  protected:
   Http() {
     edge_.add_zone("example.test.", kZone);
@@ -363,9 +363,9 @@ TEST_F(Http, DohGivesTheAnswerByGetAndByPost) {
     ASSERT_TRUE(answer);
     EXPECT_THAT(answer.addresses(), ElementsAre("203.0.113.2"));
     EXPECT_THAT(response.headers,
-                testing::Contains(std::pair<std::string, std::string>("Cache-Control", "max-age=5, private")));
+                ::testing::Contains(std::pair<std::string, std::string>("Cache-Control", "max-age=5, private")));
     EXPECT_THAT(response.headers,
-                testing::Contains(testing::Pair(testing::StrCaseEq("content-type"), "application/dns-message")));
+                ::testing::Contains(::testing::Pair(::testing::StrCaseEq("content-type"), "application/dns-message")));
   }
 }
 

@@ -7,9 +7,9 @@
 
 namespace tidegate::dns::test::https_record_test {
 
-using testing::ElementsAre;
-using testing::IsEmpty;
-using testing::SizeIs;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 // What one record says, read by a parser of its own.
 struct Service {
@@ -18,7 +18,7 @@ struct Service {
   std::vector<std::pair<uint16_t, std::string>> parameters;
 };
 
-class HttpsRecord : public testing::Test {
+class HttpsRecord : public ::testing::Test {
  protected:
   HttpsRecord() {
     edge_.add_zone("example.test.", kZone);

@@ -160,7 +160,7 @@ class TemporaryFile {
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_ = testing::TempDir() + "tidegate-mmdb-XXXXXX";
+  std::string path_ = ::testing::TempDir() + "tidegate-mmdb-XXXXXX";
 };
 
 }  // namespace tidegate::dns::test

@@ -12,18 +12,18 @@
 
 namespace tidegate::dns::test::query_test {
 
-using testing::Contains;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::SizeIs;
-using testing::UnorderedElementsAre;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 constexpr uint16_t kTxt = 16, kSrv = 33;
 constexpr char kNegativeSoa[] =
     "example.test. 60 IN SOA ns1.example.test. hostmaster.example.test. 2026010101 3600 600 604800 60";
 
-class Query : public testing::Test {
+class Query : public ::testing::Test {
  protected:
   Query() { edge_.add_zone("example.test.", kZone); }
   Edge edge_;

@@ -12,7 +12,7 @@
 
 namespace tidegate::dns::test::quota_test {
 
-class Quota : public testing::Test {
+class Quota : public ::testing::Test {
  protected:
   Quota() : clients_(1'024, HashKey{3, 4}) {
     edge_.add_zone("example.test.", kZone);

@@ -13,10 +13,10 @@
 
 namespace tidegate::dns::test::records_test {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::SizeIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 const Name kApex = *Name::from_text("example.test.");
 

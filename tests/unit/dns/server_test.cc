@@ -16,9 +16,9 @@
 
 namespace tidegate::dns::test::server_test {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr int kPatienceMs = 60'000;
 
@@ -66,7 +66,7 @@ std::vector<uint8_t> read_framed(int fd) {
   return message;
 }
 
-class Serving : public testing::Test {
+class Serving : public ::testing::Test {
  protected:
   Serving() : server_(HashKey{1, 2}) {
     model_.zones.resize(1);

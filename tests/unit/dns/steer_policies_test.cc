@@ -15,12 +15,12 @@
 
 namespace tidegate::dns::test::steer_policies_test {
 
-using testing::Contains;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::SizeIs;
-using testing::UnorderedElementsAre;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 SteerTarget for_clients(SteerTarget target, TargetClients clients) {
   target.clients = std::move(clients);
@@ -32,7 +32,7 @@ SteerTarget at_site(SteerTarget target, uint32_t site) {
   return target;
 }
 
-class Policies : public testing::Test {
+class Policies : public ::testing::Test {
  protected:
   Policies() {
     edge_.add_zone("example.test.", kZone);

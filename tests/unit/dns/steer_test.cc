@@ -12,11 +12,11 @@
 
 namespace tidegate::dns::test::steer_test {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::SizeIs;
-using testing::UnorderedElementsAre;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 constexpr uint16_t kTxt = 16;
 
@@ -27,7 +27,7 @@ std::string client_of_crowd(Edge& edge, uint32_t number) {
 }
 
 // Two sites with one VIP each, a pool behind each VIP, and a steer between them.
-class Steering : public testing::Test {
+class Steering : public ::testing::Test {
  protected:
   Steering() {
     edge_.add_zone("example.test.", kZone);

@@ -14,8 +14,8 @@
 
 namespace tidegate::dns::test::xdp_program_test {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::vector<Endpoint> endpoints(std::initializer_list<const char*> texts) {
   std::vector<Endpoint> list;
@@ -23,7 +23,7 @@ std::vector<Endpoint> endpoints(std::initializer_list<const char*> texts) {
   return list;
 }
 
-class Program : public testing::Test {
+class Program : public ::testing::Test {
  protected:
   void SetUp() override {
     // A map of interfaces instead of sockets: "to lo" is an equally good target, and it needs no real queue.

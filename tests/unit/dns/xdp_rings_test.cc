@@ -32,7 +32,7 @@ struct SharedRing {
   Entry pop() { return entries[consumer++ % kFrames]; }
 };
 
-class Rings : public testing::Test {
+class Rings : public ::testing::Test {
  protected:
   Rings() {
     fill_.give_to(rings_.fill, kFrames);

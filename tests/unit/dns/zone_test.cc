@@ -13,8 +13,8 @@
 
 namespace tidegate::dns::test::zone_test {
 
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr char kHead[] = "$ORIGIN z.test.\n$TTL 60\n@ IN SOA ns h 1 2 3 4 5\n@ IN NS ns\n";
 
@@ -60,7 +60,7 @@ TEST(ZoneFile, EveryFaultIsFoundInOneRun) {
                            "g CH TXT x\n"                       // 12
                            "other.example. IN A 192.0.2.1\n"    // 13
                            "h IN MX 10 mail\n";
-  EXPECT_THAT(faults_of(text), testing::UnorderedElementsAre(
+  EXPECT_THAT(faults_of(text), ::testing::UnorderedElementsAre(
                                    "z.zone:5: not an IPv4 address", "z.zone:6: not an IPv6 address",
                                    "z.zone:7: the owner name is malformed", HasSubstr("z.zone:9: a quoted text"),
                                    "z.zone:11: f.z.test. has a second CNAME", HasSubstr("z.zone:12: only class IN"),
@@ -68,22 +68,22 @@ TEST(ZoneFile, EveryFaultIsFoundInOneRun) {
 }
 
 TEST(ZoneFile, AFaultHasTheColumnOfItsToken) {
-  EXPECT_THAT(places_of(std::string(kHead) + "www IN A 192.0.2.999\n"), testing::ElementsAre("5:10"));
-  EXPECT_THAT(places_of(std::string(kHead) + "www IN A\n"), testing::ElementsAre("5:8")) << "the type";
-  EXPECT_THAT(places_of(std::string(kHead) + "www IN MX 10 a..b\n"), testing::ElementsAre("5:14"));
-  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"a\" \"\\256\"\n"), testing::ElementsAre("5:16"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN A 192.0.2.999\n"), ::testing::ElementsAre("5:10"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN A\n"), ::testing::ElementsAre("5:8")) << "the type";
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN MX 10 a..b\n"), ::testing::ElementsAre("5:14"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"a\" \"\\256\"\n"), ::testing::ElementsAre("5:16"));
   EXPECT_THAT(places_of(std::string(kHead) + "www IN A ( ; of two lines\n  192.0.2.999 )\n"),
-              testing::ElementsAre("6:3"));
-  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"éé\" \"\\256\"\n"), testing::ElementsAre("5:17"))
+              ::testing::ElementsAre("6:3"));
+  EXPECT_THAT(places_of(std::string(kHead) + "www IN TXT \"éé\" \"\\256\"\n"), ::testing::ElementsAre("5:17"))
       << "columns count characters";
   EXPECT_THAT(places_of(std::string(kHead) + "a 99999999999 A 192.0.2.1\nb NOSUCH x\nc ( A\n"),
-              testing::ElementsAre("5:3", "6:3", "7:3"));
+              ::testing::ElementsAre("5:3", "6:3", "7:3"));
 }
 
 TEST(ZoneFile, WhatDependsOnAFaultIsNotReportedAgain) {
-  EXPECT_THAT(faults_of("$ORIGIN z.test.\n@ 60 IN SOA ns\n"), testing::SizeIs(1))
+  EXPECT_THAT(faults_of("$ORIGIN z.test.\n@ 60 IN SOA ns\n"), ::testing::SizeIs(1))
       << "the SOA is there, and so may the NS be";
-  EXPECT_THAT(faults_of(std::string(kHead) + "$ORIGIN a..b\nx A 1\n"), testing::SizeIs(1))
+  EXPECT_THAT(faults_of(std::string(kHead) + "$ORIGIN a..b\nx A 1\n"), ::testing::SizeIs(1))
       << "the names that follow are not known";
 }
 
@@ -117,7 +117,7 @@ TEST(ZoneFile, RepeatedRecordsAreOneAndAnRRsetHasItsLeastTtl) {
   edge.add_zone("z.test.",
                 std::string(kHead) + "www 90 IN A 192.0.2.1\nwww 30 IN A 192.0.2.2\nwww 90 IN A 192.0.2.1\n");
   EXPECT_THAT(edge.ask("www.z.test", rrtype::kA).answers(),
-              testing::ElementsAre("www.z.test. 30 IN A 192.0.2.1", "www.z.test. 30 IN A 192.0.2.2"));
+              ::testing::ElementsAre("www.z.test. 30 IN A 192.0.2.1", "www.z.test. 30 IN A 192.0.2.2"));
 }
 
 // One line of a zone file, and its record as a client reads it.
@@ -161,7 +161,7 @@ TEST(ZoneFile, EveryFormOfARecordIsRead) {
     edge.add_zone("z.test.", std::string(kHead) + line.text + "\n");
     const Answer answer = edge.ask(std::string(line.name) + ".z.test", line.type);
     ASSERT_TRUE(answer) << line.text;
-    if (line.record != nullptr) EXPECT_THAT(answer.answers(), testing::ElementsAre(line.record)) << line.text;
+    if (line.record != nullptr) EXPECT_THAT(answer.answers(), ::testing::ElementsAre(line.record)) << line.text;
     if (line.record == nullptr) EXPECT_EQ(answer.rcode(), 0) << line.text;
   }
 }
@@ -187,7 +187,7 @@ TEST(ZoneFile, TheSameRecordTwiceIsOneAndIsTold) {
   const auto zone = Zone::parse("z.test.", "z.zone", text, faults);
   ASSERT_NE(zone, nullptr) << faults[0].detail;
   EXPECT_EQ(zone->records(), 2U + 1 + 1 + 2 + 2 + 150);
-  ASSERT_THAT(zone->warnings(), testing::SizeIs(21));
+  ASSERT_THAT(zone->warnings(), ::testing::SizeIs(21));
   EXPECT_EQ(zone->warnings()[0], "z.zone:9: the same record of z.test. stands twice: one is served");
   EXPECT_EQ(zone->warnings()[1], "z.zone:6: the same record of c.z.test. stands twice: one is served");
   EXPECT_EQ(zone->warnings()[20], "134 more records stand twice");
@@ -241,11 +241,11 @@ TEST(ZoneFile, AnIncludedFileHasItsOriginItsLinesAndItsEnd) {
   const std::string end = "$END-INCLUDED\n  AAAA 2001:db8::1\ny A 192.0.2.3\n";
   Edge edge;
   edge.add_zone("z.test.", std::string(kHead) + included + end);
-  EXPECT_THAT(edge.ask("sub.z.test", rrtype::kA).answers(), testing::ElementsAre("sub.z.test. 60 IN A 192.0.2.1"));
+  EXPECT_THAT(edge.ask("sub.z.test", rrtype::kA).answers(), ::testing::ElementsAre("sub.z.test. 60 IN A 192.0.2.1"));
   EXPECT_THAT(edge.ask("x.deep.sub.z.test", rrtype::kA).answers(),
-              testing::ElementsAre("x.deep.sub.z.test. 5 IN A 192.0.2.2"));
-  EXPECT_THAT(edge.ask("z.test", rrtype::kAaaa).answers(), testing::SizeIs(1)) << "the owner before the directive";
-  EXPECT_THAT(edge.ask("y.z.test", rrtype::kA).answers(), testing::ElementsAre("y.z.test. 5 IN A 192.0.2.3"))
+              ::testing::ElementsAre("x.deep.sub.z.test. 5 IN A 192.0.2.2"));
+  EXPECT_THAT(edge.ask("z.test", rrtype::kAaaa).answers(), ::testing::SizeIs(1)) << "the owner before the directive";
+  EXPECT_THAT(edge.ask("y.z.test", rrtype::kA).answers(), ::testing::ElementsAre("y.z.test. 5 IN A 192.0.2.3"))
       << "$TTL goes on, as in BIND and NSD";
   EXPECT_THAT(fault_of(std::string(kHead) + included + "bad A x\n" + end), StartsWith("sub/more.zone:5: "));
   EXPECT_THAT(fault_of(std::string(kHead) + included + end + "bad A x\n"), StartsWith("z.zone:8: "));
@@ -265,7 +265,7 @@ TEST(ZoneFile, AMarkOfAnIncludedFileIsCheckedLikeADirective) {
 TEST(ZoneFile, AnOwnerWrittenLaterJoinsItsRRset) {
   Edge edge;
   edge.add_zone("z.test.", std::string(kHead) + "WWW IN A 192.0.2.1\nother IN A 192.0.2.9\nwww IN A 192.0.2.2\n");
-  EXPECT_THAT(edge.ask("www.z.test", rrtype::kA).addresses(), testing::ElementsAre("192.0.2.1", "192.0.2.2"));
+  EXPECT_THAT(edge.ask("www.z.test", rrtype::kA).addresses(), ::testing::ElementsAre("192.0.2.1", "192.0.2.2"));
 }
 
 TEST(ZoneFile, TheNegativeTtlIsTheLesserOfTwo) {
@@ -278,8 +278,8 @@ TEST(ZoneFile, TheRootCanBeServed) {
   Edge edge;
   edge.add_zone(".",
                 ". 60 IN SOA ns. h. 1 2 3 4 5\n. 60 IN NS ns.\ntest. 60 IN NS ns.test.\nns.test. 60 IN A 192.0.2.1\n");
-  EXPECT_THAT(edge.ask("", rrtype::kNs).answers(), testing::ElementsAre(". 60 IN NS ns."));
-  EXPECT_THAT(edge.ask("a.test", rrtype::kA).authorities(), testing::ElementsAre("test. 60 IN NS ns.test."));
+  EXPECT_THAT(edge.ask("", rrtype::kNs).answers(), ::testing::ElementsAre(". 60 IN NS ns."));
+  EXPECT_THAT(edge.ask("a.test", rrtype::kA).authorities(), ::testing::ElementsAre("test. 60 IN NS ns.test."));
   EXPECT_EQ(edge.ask("none", rrtype::kA).rcode(), 3);
 }
 

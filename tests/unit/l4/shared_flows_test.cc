@@ -21,7 +21,7 @@ struct Received {
   std::vector<SharedFlow> flows;
 };
 
-class SharedFlows : public testing::Test {
+class SharedFlows : public ::testing::Test {
  protected:
   std::string sealed(const std::vector<SharedFlow>& flows, ShareHead head = {7, 1, kNow.wall_ms}) const {
     std::string out(kMostShareBytes, '\0');

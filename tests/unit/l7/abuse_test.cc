@@ -130,7 +130,7 @@ class RawHttp2 {
   uint32_t next_ = static_cast<uint32_t>(-1);
 };
 
-class Abuse : public testing::Test {
+class Abuse : public ::testing::Test {
  protected:
   void start(Origin& origin) {
     edge_.add_fixed("/fixed", 204);
@@ -249,7 +249,7 @@ TEST_F(Abuse, AClientWhoseCookiesHaveGrownTooLongReadsThat) {
 
 // --- frames that make no progress
 
-class FloodOf : public Abuse, public testing::WithParamInterface<std::pair<const char*, std::string>> {};
+class FloodOf : public Abuse, public ::testing::WithParamInterface<std::pair<const char*, std::string>> {};
 
 TEST_P(FloodOf, FramesThatMoveNothingOnEndTheConnectionAfterSomeHundreds) {
   Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
@@ -269,14 +269,14 @@ TEST_P(FloodOf, FramesThatMoveNothingOnEndTheConnectionAfterSomeHundreds) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Http2, FloodOf,
-                         testing::Values(std::pair("WindowUpdate", frame(kWindowUpdate, 0, 0, u32(1))),
-                                         std::pair("StreamWindowUpdate", frame(kWindowUpdate, 0, 1, u32(1))),
-                                         std::pair("EmptyData", frame(kData, 0, 1, "")),
-                                         std::pair("Priority", frame(kPriority, 0, 1, std::string(5, '\0'))),
-                                         std::pair("Ping", frame(kPing, 0, 0, "12345678")),
-                                         std::pair("PingAck", frame(kPing, kAck, 0, "12345678")),
-                                         std::pair("Settings", frame(kSettings, 0, 0, "")),
-                                         std::pair("Unknown", frame(kUnknown, 0, 0, ""))),
+                         ::testing::Values(std::pair("WindowUpdate", frame(kWindowUpdate, 0, 0, u32(1))),
+                                           std::pair("StreamWindowUpdate", frame(kWindowUpdate, 0, 1, u32(1))),
+                                           std::pair("EmptyData", frame(kData, 0, 1, "")),
+                                           std::pair("Priority", frame(kPriority, 0, 1, std::string(5, '\0'))),
+                                           std::pair("Ping", frame(kPing, 0, 0, "12345678")),
+                                           std::pair("PingAck", frame(kPing, kAck, 0, "12345678")),
+                                           std::pair("Settings", frame(kSettings, 0, 0, "")),
+                                           std::pair("Unknown", frame(kUnknown, 0, 0, ""))),
                          [](const auto& info) { return info.param.first; });
 
 // The client opens the window byte by byte while there is much to send, so each update causes a frame of one byte.

@@ -11,7 +11,7 @@
 
 namespace tidegate::l7::backend_pool_test {
 
-class BackendPoolTest : public testing::Test {
+class BackendPoolTest : public ::testing::Test {
  protected:
   void make(PoolPolicy policy, const std::vector<uint32_t>& weights, const LiveState& live_state = {}) {
     auto model = std::make_shared<Model>();

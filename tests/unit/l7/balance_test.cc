@@ -15,7 +15,7 @@ namespace tidegate::l7::balance_test {
 
 constexpr uint64_t kNow = 1'000 * kNsPerS;
 
-class BalanceTest : public testing::Test {
+class BalanceTest : public ::testing::Test {
  protected:
   // Backends b0, b1, ... with weight 100.
   void add(size_t count) {

@@ -15,7 +15,7 @@ using State = Breaker::State;
 using Result = Breaker::Result;
 using Change = Breaker::Change;
 
-class BreakerTest : public testing::Test {
+class BreakerTest : public ::testing::Test {
  protected:
   Change one(Result result) {
     const Breaker::Permit permit = breaker_.ask(now_ns_, config_);

@@ -49,7 +49,7 @@ bool tell(const std::string& head, Wire& wire) {
 
 const std::string kChunkedPost = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
 
-class Buffer : public testing::Test {
+class Buffer : public ::testing::Test {
  protected:
   Pool& add(const std::vector<Endpoint>& origins, uint64_t request_bytes, uint64_t response_bytes = 0) {
     const uint32_t index = edge_.add_pool("p", origins);

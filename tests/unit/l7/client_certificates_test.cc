@@ -118,7 +118,7 @@ class ShowingClient {
   SSL* ssl_ = nullptr;
 };
 
-class ClientCertificates : public testing::Test {
+class ClientCertificates : public ::testing::Test {
  protected:
   ClientCertificates() {
     Listener& listener = edge_.model.listeners[0];
@@ -187,7 +187,7 @@ TEST_F(ClientCertificates, NameTheClientForRolesBackendsAndTheLog) {
   part_->identity_header = "X-Client";
   auto authorise = std::make_shared<AuthorisePolicy>();
   authorise->rules = {{{}, {"writer"}, {}}};
-  const std::string log = testing::TempDir() + "client_certificates.log";
+  const std::string log = ::testing::TempDir() + "client_certificates.log";
   std::filesystem::remove(log);
   edge_.model.nodes[0].l7.access_log = log;
   edge_.model.policies.push_back({"roles", true, {{"authorise", authorise}}});

@@ -181,7 +181,7 @@ TEST(Connect, APoolsProxyHeaderNamesTheClientOfEachConnection) {
   }
 }
 
-class ProxySender : public testing::Test {
+class ProxySender : public ::testing::Test {
  protected:
   ProxySender() {
     edge_.model.listeners[0].proxy_protocol_from = {*Cidr::parse("127.0.0.1/32")};

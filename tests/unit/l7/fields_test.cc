@@ -8,8 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "core/crypto.h"
 #include "l7/observe/access_log.h"
+#include "tests/unit/l7/log_file.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::fields_test {
@@ -23,21 +23,6 @@ size_t count(const std::string& text, const std::string& part) {
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
   return found;
 }
-
-// A file that is removed after the test.
-struct TemporaryPath {
-  ~TemporaryPath() { std::filesystem::remove_all(path); }
-  std::vector<nlohmann::json> lines() const {
-    std::vector<nlohmann::json> out;
-    std::ifstream file(path);
-    for (std::string line; std::getline(file, line);) {
-      out.push_back(nlohmann::json::parse(line, nullptr, false));
-      EXPECT_FALSE(out.back().is_discarded()) << line.substr(0, 400);
-    }
-    return out;
-  }
-  const std::string path = std::filesystem::temp_directory_path() / ("tidegate-fields-" + hex_encode(random_bytes(8)));
-};
 
 TEST(FieldSpelling, Http1ToHttp1KeepsNamesAndReasonsAsTheyWereWritten) {
   Origin origin([](const std::string&, Wire& wire) {
@@ -61,7 +46,7 @@ TEST(FieldSpelling, Http1ToHttp1KeepsNamesAndReasonsAsTheyWereWritten) {
 }
 
 TEST(FieldSpelling, HitsJoinsAndRevalidatedAnswersKeepItToo) {
-  const TemporaryPath state;
+  const LogFile state;
   std::filesystem::create_directories(state.path);
   std::atomic<bool> release{false};
   Origin origin([&](const std::string& head, Wire& wire) {
@@ -174,7 +159,7 @@ TEST(FieldLoops, ARequestThatComesByTwiceIsNoLoop) {
 }
 
 TEST(RefusedRequests, AreLoggedWithTheirRequestLineAndTheReason) {
-  const TemporaryPath log;
+  const LogFile log;
   {
     Edge edge;
     edge.model.nodes[0].l7.access_log = log.path;
@@ -204,7 +189,7 @@ TEST(RefusedRequests, AreLoggedWithTheirRequestLineAndTheReason) {
 }
 
 TEST(RefusedRequests, ABackendsFaultIsLoggedWithItsName) {
-  const TemporaryPath log;
+  const LogFile log;
   Origin folding([](const std::string&, Wire& wire) {
     wire.send("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 1\r\n\r\nx");
     return false;
@@ -231,7 +216,7 @@ TEST(RefusedRequests, ABackendsFaultIsLoggedWithItsName) {
 }
 
 TEST(LogRotation, NeitherRenamingNorCopyingAndTruncatingLosesALine) {
-  const TemporaryPath log;
+  const LogFile log;
   Edge edge;
   edge.model.nodes[0].l7.access_log = log.path;
   edge.add_fixed("/*", 204);

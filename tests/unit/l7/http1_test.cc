@@ -33,7 +33,7 @@ bool echo(const std::string& head, Wire& wire) {
   return wire.send(Origin::ok(body));
 }
 
-class Http1 : public testing::Test {
+class Http1 : public ::testing::Test {
  protected:
   void start(Origin& origin) {
     edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));

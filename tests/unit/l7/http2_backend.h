@@ -23,7 +23,7 @@ inline Reply says(std::string body) {
   return reply;
 }
 
-class Http2Backend : public testing::Test {
+class Http2Backend : public ::testing::Test {
  protected:
   void start(
       const Endpoint& origin, const std::function<void(Pool&)>& set = [](Pool&) {}) {

@@ -8,11 +8,12 @@
 #include "l7/h2/windows.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/http2_client.h"
+#include "tests/unit/l7/log_file.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::http2_test {
 
-class Http2 : public testing::Test {
+class Http2 : public ::testing::Test {
  protected:
   void start(Origin& origin) {
     edge_.add_route("/*", edge_.add_pool("p", {origin.endpoint()}));
@@ -79,7 +80,7 @@ TEST_F(Http2, RefusesWhatCannotBecomeHttp1Unchanged) {
 
 // Also what nghttp2 itself finds malformed, and answers by resetting the stream (RFC 9113 §8.1.1).
 TEST_F(Http2, LogsEachRefusedRequestWithItsLineAndAReason) {
-  const TemporaryPath log;
+  const LogFile log;
   edge_.model.nodes[0].l7.access_log = log.path;
   Origin origin(Origin::says("x"));
   start(origin);

@@ -50,7 +50,7 @@ TEST(PathForRoutes, MergesSlashesAndNothingElse) {
   EXPECT_EQ(merged(plain).data(), plain.data()) << "nothing to do, nothing copied";
 }
 
-class FromHttp1 : public testing::Test {
+class FromHttp1 : public ::testing::Test {
  protected:
   MessageFault read(const std::string& text) {
     size_t scanned = 0;
@@ -88,7 +88,7 @@ TEST_F(FromHttp1, RefusesConnectAndHostsThatAreNone) {
   EXPECT_EQ(read("GET /%2e%2e/x HTTP/1.1\r\nHost: a\r\n\r\n"), MessageFault::bad_path);
 }
 
-class FromHttp2 : public testing::Test {
+class FromHttp2 : public ::testing::Test {
  protected:
   using Fields = std::vector<std::pair<std::string, std::string>>;
   MessageFault read(const Fields& fields, bool end_of_stream = true) {

@@ -22,7 +22,7 @@ struct MoodyOrigin {
   }};
 };
 
-class ProtectionTest : public testing::Test {
+class ProtectionTest : public ::testing::Test {
  protected:
   Pool& pool(const std::vector<Endpoint>& backends) {
     const uint32_t index = edge_.add_pool("p", backends);

@@ -38,7 +38,7 @@ const Attack kAttacks[] = {
     {"head_too_large", "GET /x HTTP/1.1\r\nHost: a.test\r\nA: " + std::string(40'000, 'a') + "\r\n\r\n", 431},
 };
 
-class Smuggling : public testing::Test {
+class Smuggling : public ::testing::Test {
  protected:
   Smuggling() {
     edge_.add_route("/*", edge_.add_pool("p", {origin_.endpoint()}));

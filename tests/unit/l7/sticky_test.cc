@@ -10,7 +10,7 @@
 
 namespace tidegate::l7::test::sticky_test {
 
-struct Sticky : testing::Test {
+struct Sticky : ::testing::Test {
   Sticky() {
     auto model = std::make_shared<Model>();
     for (const char* name : {"p", "q"}) {
@@ -52,7 +52,7 @@ TEST_F(Sticky, ATokenNamesItsServerInItsPoolUntilItIsOver) {
   }
 }
 
-class StickyProxy : public testing::Test {
+class StickyProxy : public ::testing::Test {
  protected:
   void start(StickyBy by, uint64_t ttl_ms = 0) {
     const uint32_t pool = edge_.add_pool("p", {one_.endpoint(), two_.endpoint()});

@@ -88,7 +88,7 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
   return answer;
 }
 
-class Tls : public testing::Test {
+class Tls : public ::testing::Test {
  protected:
   void configure(Edge& edge, uint32_t workers = 2) {
     edge.model.certificates = certificates_;

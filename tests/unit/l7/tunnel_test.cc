@@ -43,7 +43,7 @@ Http2Client::Fields connect_to(const std::string& protocol, const std::string& p
   return fields;
 }
 
-class Tunnel : public testing::Test {
+class Tunnel : public ::testing::Test {
  protected:
   Pool& add(const Endpoint& origin) {
     const uint32_t pool = edge_.add_pool("p", {origin});
