@@ -8,7 +8,7 @@
 
 namespace tidegate::cache::attach_test {
 
-using namespace ::testing;
+using namespace testing;
 
 class Attaching : public CacheFixture {
  protected:

@@ -9,7 +9,7 @@
 
 namespace tidegate::cache::cache_test {
 
-using namespace ::testing;
+using namespace testing;
 
 class CacheInMemory : public CacheFixture {
  protected:

@@ -7,7 +7,7 @@
 
 namespace tidegate::cache::coded_test {
 
-using namespace ::testing;
+using namespace testing;
 
 class CodedTest : public CacheFixture {
  protected:

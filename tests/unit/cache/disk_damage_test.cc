@@ -12,7 +12,7 @@
 
 namespace tidegate::cache::disk_damage_test {
 
-using namespace ::testing;
+using namespace testing;
 
 // Overwrites every occurrence of `needle` in the data file.
 bool damage(const std::string& directory, const std::string& needle) {

@@ -12,7 +12,7 @@
 
 namespace tidegate::cache::disk_kill_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr const char* kChildDirectory = "TIDEGATE_CACHE_TEST_CHILD";
 

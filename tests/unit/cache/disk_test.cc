@@ -15,7 +15,7 @@
 
 namespace tidegate::cache::disk_test {
 
-using namespace ::testing;
+using namespace testing;
 
 TEST_F(CacheOnDisk, WhatWasStoredIsThereAfterARestart) {
   open(on_disk());

@@ -13,7 +13,7 @@
 
 namespace tidegate::cache::format_test {
 
-using ::testing::FieldList;
+using testing::FieldList;
 
 TEST(Crc32c, GivesThePublishedCheckValue) {
   EXPECT_EQ(crc32c("123456789"), 0xe3069283U);

@@ -7,7 +7,7 @@
 
 namespace tidegate::cache::key_test {
 
-using ::testing::FieldList;
+using testing::FieldList;
 
 constexpr HashKeys kKeys{{1, 2}, {3, 4}};
 

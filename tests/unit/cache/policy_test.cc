@@ -8,8 +8,8 @@
 
 namespace tidegate::cache::policy_test {
 
-using ::testing::FieldList;
-using ::testing::get;
+using testing::FieldList;
+using testing::get;
 
 constexpr uint64_t kNow = 784'111'777'000;  // Sun, 06 Nov 1994 08:49:37 GMT
 constexpr const char* kDate = "Sun, 06 Nov 1994 08:49:37 GMT";

@@ -11,7 +11,7 @@
 
 namespace tidegate::cache::pressure_test {
 
-using namespace ::testing;
+using namespace testing;
 
 // While it exists, no file of this process can grow past `bytes`. To LMDB that is a full disk (EFBIG instead of
 // ENOSPC).

@@ -15,7 +15,7 @@
 
 namespace tidegate::cache::resident_test {
 
-using namespace ::testing;
+using namespace testing;
 
 class ResidentReads : public CacheFixture {
  protected:

@@ -6,7 +6,7 @@
 
 namespace tidegate::cache::sharing_test {
 
-using namespace ::testing;
+using namespace testing;
 
 const FieldList& anonymous() {
   static const FieldList fields;

@@ -10,7 +10,7 @@
 
 namespace tidegate::cache::threads_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr size_t kKeys = 24;
 
