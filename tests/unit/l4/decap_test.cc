@@ -10,7 +10,7 @@
 
 namespace tidegate::l4::decap_test {
 
-using namespace ::testing;
+using namespace testing;
 
 Bytes inner4() { return ip4(ip("192.0.2.7"), ip("10.0.0.100"), kProtocolTcp, tcp(1, 80, kTcpSyn, "x")); }
 Bytes inner6() { return ip6(ip("2001:db8::7"), ip("fd00::100"), kProtocolTcp, tcp(1, 80, kTcpSyn, "x")); }

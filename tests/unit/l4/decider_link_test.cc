@@ -6,7 +6,7 @@
 
 namespace tidegate::l4::decider_link_test {
 
-using namespace ::testing;
+using namespace testing;
 
 TEST_F(DeciderTest, AnswersWhoAsksItAloneToThatStationAlone) {
   const Mac asking = {{0x02, 0, 0, 0, 0, 0x77}};

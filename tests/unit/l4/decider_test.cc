@@ -9,7 +9,7 @@
 
 namespace tidegate::l4::decider_test {
 
-using namespace ::testing;
+using namespace testing;
 
 TEST_F(DeciderTest, RewritesOnlyTheEthernetAddresses) {
   for (const Bytes& frame : {tcp_frame("192.0.2.7", 40000, "10.0.0.100", 80, kTcpSyn, "x"),

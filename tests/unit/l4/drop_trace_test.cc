@@ -9,7 +9,7 @@
 
 namespace tidegate::l4::drop_trace_test {
 
-using namespace ::testing;
+using namespace testing;
 
 TEST(DropTrace, KeepsTheHeadersOfDroppedFramesTheLastFirst) {
   Harness worker;

@@ -14,7 +14,7 @@
 
 namespace tidegate::l4::forwarding_test {
 
-using namespace ::testing;
+using namespace testing;
 
 const FlowHasher kHasher{kFlowKey};
 

@@ -11,7 +11,7 @@
 
 namespace tidegate::l4::fragments_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr uint16_t kMore = 0x2000;
 

@@ -13,7 +13,7 @@
 
 namespace tidegate::l4::group_member_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr uint64_t kThousandsOfVips = 20'000;
 

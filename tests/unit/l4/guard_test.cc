@@ -14,7 +14,7 @@
 
 namespace tidegate::l4::guard_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr const char* kVip4 = "10.0.0.100";
 constexpr const char* kVip6 = "fd00::100";

@@ -21,7 +21,7 @@
 
 namespace tidegate::l4::kept_state_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr uint64_t kKeptFlows = 1'000;
 

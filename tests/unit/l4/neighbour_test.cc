@@ -7,7 +7,7 @@
 
 namespace tidegate::l4::neighbour_test {
 
-using namespace ::testing;
+using namespace testing;
 
 const Mac kBackendMac = {{0x02, 0, 0, 0, 0, 0x11}};
 const Mac kOtherMac = {{0x02, 0, 0, 0, 0, 0x66}};

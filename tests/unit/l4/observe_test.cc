@@ -15,7 +15,7 @@
 
 namespace tidegate::l4::observe_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr const char* kVip4 = "10.0.0.100";
 constexpr const char* kVip6 = "fd00::100";

@@ -9,7 +9,7 @@
 
 namespace tidegate::l4::packet_view_test {
 
-using namespace ::testing;
+using namespace testing;
 
 // Parses a copy on a buffer of exactly its size, so that the sanitizer sees a read of one byte too many.
 DropReason parse(const Bytes& frame, PacketView& view) {

@@ -11,7 +11,7 @@
 
 namespace tidegate::l4::plain_packet_test {
 
-using namespace ::testing;
+using namespace testing;
 
 uint64_t our_mac_word() {
   const Bytes frame = ethernet(kEtherTypeIp4, {});

@@ -14,7 +14,7 @@
 
 namespace tidegate::l4::second_chance_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr uint16_t kFirstPort = 2'000, kPorts = 300;
 

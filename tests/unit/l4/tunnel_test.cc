@@ -11,7 +11,7 @@
 
 namespace tidegate::l4::tunnel_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr Forwarding kTunnels[] = {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan};
 

@@ -8,7 +8,7 @@
 
 namespace tidegate::l4::vlan_test {
 
-using namespace ::testing;
+using namespace testing;
 
 constexpr PortTags kVlan = {100, 0}, kQinQ = {100, 4'000};
 
