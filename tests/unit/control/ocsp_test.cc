@@ -120,7 +120,7 @@ class Responder {
   void answer(const HttpExchangePtr& exchange) {
     const HttpRequest& request = exchange->request();
     EXPECT_EQ(request.method, "POST");
-    EXPECT_EQ(request.header("Content-Type"), "application/ocsp-request");
+    EXPECT_EQ(request.header("content-type"), "application/ocsp-request");
     asked.push_back(request.path);
     exchange->respond(answers.at(request.path));
   }
