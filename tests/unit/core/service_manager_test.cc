@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -197,6 +198,10 @@ TEST(ServiceManager, IsToldEverythingInOrderHoweverSlowlyItListens) {
   ServiceManager service(loop);
   const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   constexpr int kMany = 700;
+  rlimit files{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = files.rlim_max;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);  // each that waits has a descriptor
   for (int i = 0; i < kMany; ++i) service.keep(std::to_string(i), socket.get());
   service.handed_over(42, "last");
   for (int i = 0; i < kMany; ++i) {
