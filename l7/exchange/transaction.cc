@@ -233,8 +233,9 @@ Step Transaction::take_route() {
 
 Step Transaction::redirect(const RouteRedirect& to) {
   const std::string server_name = exchange_.request.host.empty() ? client_->server_name() : std::string();
-  const bool default_port = exchange_.facts.port == (exchange_.facts.tls_version.empty() ? 80 : 443);
-  const ServerAuthority server{server_name, default_port ? uint16_t{0} : exchange_.facts.port};
+  const uint16_t port = exchange_.request.host.empty() ? client_->destination().port : uint16_t{0};
+  const bool default_port = port == (exchange_.facts.tls_version.empty() ? 80 : 443);
+  const ServerAuthority server{server_name, default_port ? uint16_t{0} : port};
   const std::string_view location =
       expand_redirect(to.location, exchange_.request, exchange_.parameters, server, arena_);
   exchange_.response.fields.add_own("Location", "location", location, FieldKind::other);

@@ -86,11 +86,14 @@ int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_fram
 }
 
 // nghttp2 finds the message malformed, and resets its stream. close_stream() logs it then.
-int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame* frame, int, void* self) {
+int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame* frame, int error, void* self) {
   if (frame->hd.type != NGHTTP2_HEADERS) return 0;
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream == nullptr) return 0;
   MessageFault& fault = stream->head_ended_ ? stream->body_fault_ : stream->fault_;
+  // All fields are there, and something is missing or does not fit: finish() knows what.
+  const bool whole_head = error == NGHTTP2_ERR_HTTP_MESSAGING && !stream->head_ended_;
+  if (whole_head && fault == MessageFault::none) fault = stream->builder_.finish(false);
   if (fault == MessageFault::none) fault = MessageFault::malformed;
   if (!stream->head_ended_) {
     stream->head_ended_ = true;

@@ -316,13 +316,16 @@ TEST_F(AccessLogTest, TheTimesOfPhasesAreThoseThatTheRequestHad) {
     return last_line(path_);
   };
   const nlohmann::json first = line_after(1, "X-Slow: 1\r\n");
+  for (const char* phase : {"policies_ms", "backend_tls_ms", "connected_ms", "first_byte_ms", "total_ms"}) {
+    ASSERT_TRUE(first.contains(phase)) << phase << first;
+  }
   EXPECT_GE(first["policies_ms"], 29.0) << first;
   EXPECT_GT(first["backend_tls_ms"], 0.0) << "TLS with the backend";
   EXPECT_GE(first["first_byte_ms"], first["connected_ms"]);
   EXPECT_GE(first["total_ms"], first["first_byte_ms"]);
   EXPECT_GE(first["connected_ms"], 29.0) << "policies come first";
   const nlohmann::json second = line_after(2, "");
-  EXPECT_LT(second["policies_ms"], first["policies_ms"]);
+  EXPECT_LT(second.value("policies_ms", 0.0), first.value("policies_ms", 0.0));
   EXPECT_FALSE(second.contains("connect_ms") || second.contains("backend_tls_ms")) << "the connection was there";
 }
 

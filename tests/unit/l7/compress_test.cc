@@ -575,7 +575,7 @@ TEST_F(StoredCodingTest, ThePolicyCanLeaveItOut) {
 
 // A client that leaves amid its answer leaves nothing behind; a body that is too long is compressed for each client.
 TEST_F(StoredCodingTest, OnlyWholeBodiesWithinTheBoundAreStored) {
-  page_.body = noise(1'000'000, 5);
+  page_.body = noise(12'000'000, 5);  // more than the kernel takes for a client that does not read
   start_cached();
   for (int i = 0; i < 2; ++i) {
     const Answer answer = get_page(accepting(Coding::gzip));
@@ -584,7 +584,7 @@ TEST_F(StoredCodingTest, OnlyWholeBodiesWithinTheBoundAreStored) {
   }
   {
     Wire leaves = Wire::connect(edge_.endpoint(), 16 * 1024);
-    leaves.send(get("/", "a.test", accepting(Coding::br)));
+    leaves.send(get("/", "a.test", accepting(Coding::gzip)));
     leaves.read_until("\r\n\r\n");
     leaves.reset();
   }
