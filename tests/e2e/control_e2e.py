@@ -63,11 +63,11 @@ def test_broken_yaml_is_a_syntax_fault_with_a_place(lab):
 
 def test_a_merge_patch_changes_one_thing_and_rollback_restores_it(lab):
     etag, before = current(lab)
-    versions = lab.api("GET", "/v1/versions").json()
+    versions = lab.api("GET", "/v1/versions?limit=1000").json()
     answer = lab.api("PATCH", "/v1/config", {"geo": {"default_site": "us"}}, {"If-Match": etag, "Content-Type": "application/merge-patch+json"})
     assert answer.status == 200, answer.body
     assert "default_site: us" in current(lab)[1]
-    newest = lab.api("GET", "/v1/versions").json()
+    newest = lab.api("GET", "/v1/versions?limit=1000").json()
     assert len(newest["versions"]) == len(versions["versions"]) + 1
     lab.tidegate("rollback", str(versions["versions"][0]["version"]), "--wait")
     assert current(lab) == (etag, before)

@@ -120,8 +120,8 @@ TEST_F(Http2, LogsEachRefusedRequestWithItsLineAndAReason) {
     EXPECT_EQ(lines[i].value("status", 0), 400) << lines[i];
     EXPECT_NE(lines[i].dump().find("/" + std::to_string(i + 1)), std::string::npos) << lines[i];
   }
-  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{reason=\"malformed\"}"), 3u);
-  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{reason=\"bad_pseudo_field\"}"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"malformed\"}"), 3u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"bad_pseudo_field\"}"), 1u);
 }
 
 TEST_F(Http2, AnAnswerThatBreaksOffResetsItsStreamAlone) {
@@ -448,7 +448,7 @@ TEST_F(Http2, ResetsAreChargedToTheClientsAddress) {
   }
   ASSERT_TRUE(client.finish(client.submit(Http2Client::request("/")))) << "the connection goes on";
   EXPECT_TRUE(Wire::connect(edge_.endpoint()).at_end());
-  EXPECT_EQ(edge_.metric("tidegate_l7_client_connections_refused_total{reason=\"client_rate\"}"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_client_connections_refused_total{protocol=\"any\",reason=\"client_rate\"}"), 1u);
 }
 
 TEST_F(Http2, AnIdleConnectionMakesRoomWithGoawayAndOneWithAStreamDoesNot) {
