@@ -31,8 +31,8 @@ constexpr int kTableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 }  // namespace
 
-// Keys are anywhere in a table, and each would miss the TLB: a large one asks for huge pages. Where the kernel has none,
-// nothing changes.
+// Keys are anywhere in a table, and each would miss the TLB: a large one asks for huge pages. Where the kernel has
+// none, nothing changes.
 TableMemory::TableMemory(UniqueFd fd, void* map, size_t map_bytes)
     : fd_(std::move(fd)), map_(map), map_bytes_(map_bytes) {
   constexpr size_t kHugePageBytes = size_t{2} << 20;

@@ -2,6 +2,7 @@
 // The aggregate policy: what clients get of several backends, whole or in part.
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "conf/policy/aggregate.h"
@@ -55,14 +56,35 @@ class AggregateTest : public ::testing::Test {
     return "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
            fields + "\r\n" + body;
   }
+  // What an origin says. The test changes it while the origin's threads read it.
+  class Text {
+   public:
+    explicit Text(std::string text) : text_(std::move(text)) {}
+    Text& operator=(std::string text) {
+      const std::lock_guard lock(mutex_);
+      text_ = std::move(text);
+      return *this;
+    }
+    std::string get() const {
+      const std::lock_guard lock(mutex_);
+      return text_;
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::string text_;
+  };
   // An origin that answers with the text; while it is empty it is silent.
-  static Origin::Handler tells(const std::string& text) {
-    return [&text](const std::string&, Wire& wire) { return text.empty() ? !wire.at_end() : wire.send(text); };
+  static Origin::Handler tells(const Text& text) {
+    return [&text](const std::string&, Wire& wire) {
+      const std::string now = text.get();
+      return now.empty() ? !wire.at_end() : wire.send(now);
+    };
   }
 
   std::string user_path_ = "/users/{id}";
-  std::string user_ = says(200, R"({"name":"amy"})", "Content-Type: application/json\r\n");
-  std::string orders_text_ = says(200, R"([1,2])");
+  Text user_{says(200, R"({"name":"amy"})", "Content-Type: application/json\r\n")};
+  Text orders_text_{says(200, R"([1,2])")};
   Origin users_{tells(user_)}, orders_{tells(orders_text_)}, own_{Origin::says("own")};
   std::shared_ptr<AggregatePolicy> part_;
   Edge edge_;
@@ -152,20 +174,20 @@ TEST_F(AggregateTest, ARequiredPartThatFailsIsTheAnswer) {
 // One deadline for all: the silent part is missing, and what has come is in the answer.
 TEST_F(AggregateTest, ASilentPartHasTheTimeOfAllParts) {
   part_->timeout_ms = 150;
-  orders_text_.clear();
+  orders_text_ = "";
   start();
   const uint64_t begun_ns = monotonic_ns();
   const Answer answer = home();
   EXPECT_GE(monotonic_ns() - begun_ns, 150 * kNsPerMs);
   EXPECT_EQ(json::parse(answer.body)["errors"]["orders"], "first_byte_timeout") << answer.body;
   EXPECT_EQ(json::parse(answer.body)["user"]["name"], "amy");
-  user_.clear();
+  user_ = "";
   EXPECT_EQ(home().status, 504) << "the required one";
 }
 
 TEST_F(AggregateTest, AClientThatLeavesEndsAllParts) {
-  user_.clear();
-  orders_text_.clear();
+  user_ = "";
+  orders_text_ = "";
   start();
   {
     Wire leaver = Wire::connect(edge_.endpoint());
