@@ -203,6 +203,7 @@ void H2Connection::close_stream(H2Stream* stream) {
   Transaction* transaction = std::exchange(stream->transaction_, nullptr);
   if (transaction != nullptr) {
     if (stream->begun_) {
+      if (stream->gone_why_ == Failure::bad_request) connection_.worker().stats().count_refusal(stream->body_fault_);
       transaction->client_gone(stream->gone_why_);
     } else {
       if (stream->head_ended_) connection_.worker().stats().http2_cancelled.add();

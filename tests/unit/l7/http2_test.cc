@@ -120,7 +120,8 @@ TEST_F(Http2, LogsEachRefusedRequestWithItsLineAndAReason) {
     EXPECT_EQ(lines[i].value("status", 0), 400) << lines[i];
     EXPECT_NE(lines[i].dump().find("/" + std::to_string(i + 1)), std::string::npos) << lines[i];
   }
-  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"malformed\"}"), 3u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"malformed\"}"), 4u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"bad_content_length\"}"), 2u);
   EXPECT_EQ(edge_.metric("tidegate_l7_requests_refused_total{protocol=\"any\",reason=\"bad_pseudo_field\"}"), 1u);
 }
 
