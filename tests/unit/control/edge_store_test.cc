@@ -271,7 +271,8 @@ TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLa
     EXPECT_EQ(put.status, 507) << put.body;
     EXPECT_FALSE(leads(a));
     EXPECT_EQ(a.put_config(edge_yaml("3")).status, 503) << "nobody leads";
-    EXPECT_THAT(store_of(a).value("trouble", ""), HasSubstr("this host cannot store it"));
+    EXPECT_THAT(store_of(a).value("trouble", ""), AnyOf(HasSubstr("this host cannot store it"),
+                                                        HasSubstr("this host does not have all that was decided")));
     EXPECT_EQ(a.control->host_state().head().version, 1u) << "its planes serve what it has";
   }
   ASSERT_EQ(leader_of({&a}), &a);
