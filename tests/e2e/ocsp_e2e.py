@@ -119,7 +119,7 @@ def test_a_good_answer_is_stapled_and_a_revoked_certificate_has_none(lab):
         assert curl(lab, machine) == "served", "clients that do not ask are served"
         status = machine.tidegate(*api, "status").stdout
         assert "revoked the certificate" in status and "keyCompromise" in status, status
-        troubles = json.loads(machine.tidegate(*api, "--json", "status").stdout)["certificates"]
+        troubles = json.loads(machine.tidegate(*api, "--output", "json", "status").stdout)["certificates"]
         assert troubles["in_trouble"] == 1, troubles
         metrics = machine.ask("control", "/metrics").body.decode()
         assert 'tidegate_control_certificate_revoked{certificate="www"} 1' in metrics
