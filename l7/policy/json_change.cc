@@ -26,22 +26,6 @@ std::optional<std::string_view> member_name(std::string_view written, Arena& are
   return json_text({JsonView::Kind::string, {written.data() - 1, written.size() + 2}}, arena);
 }
 
-void append_json_string(std::string_view text, std::string& out) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      (out += '\\') += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      ((out += "\\u00") += kDigits[byte >> 4]) += kDigits[byte & 15];
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
-
 bool is_container(const JsonView& view) {
   return view.kind == JsonView::Kind::object || view.kind == JsonView::Kind::array;
 }

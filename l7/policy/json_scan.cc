@@ -246,4 +246,20 @@ std::optional<uint64_t> json_seconds(const JsonView& value) {
   return static_cast<uint64_t>(number);
 }
 
+void append_json_string(std::string_view text, std::string& out) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  out += '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      (out += '\\') += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      ((out += "\\u00") += kDigits[byte >> 4]) += kDigits[byte & 15];
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+}
+
 }  // namespace tidegate::l7::policy

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "l7/wire/arena.h"
@@ -40,5 +41,8 @@ class JsonWalk {
 std::optional<std::string_view> json_text(const JsonView& value, Arena& arena);
 // A number of seconds, rounded down (RFC 7519 §2: NumericDate). Nothing: it is no number, below 0, or above 2^53.
 std::optional<uint64_t> json_seconds(const JsonView& value);
+
+// Appends the text as a JSON string, with its quotes.
+void append_json_string(std::string_view text, std::string& out);
 
 }  // namespace tidegate::l7::policy

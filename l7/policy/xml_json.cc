@@ -48,22 +48,6 @@ void append_utf8(uint32_t code, std::string& out) {
   put(0x80 | (code & 0x3f));
 }
 
-void append_quoted(std::string_view text, std::string& out) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      (out += '\\') += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      ((out += "\\u00") += kDigits[byte >> 4]) += kDigits[byte & 15];
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
-
 struct XmlElement {
   std::string_view name;
   std::vector<std::pair<std::string_view, std::string>> attributes;
@@ -264,19 +248,19 @@ class JsonWriter {
   bool put(const XmlElement& element) {
     if (out_.size() > most_) return false;
     if (element.attributes.empty() && element.children.empty()) {
-      append_quoted(element.text, out_);
+      append_json_string(element.text, out_);
       return out_.size() <= most_;
     }
     out_ += '{';
     first_ = true;
     for (const auto& [name, value] : element.attributes) {
       begin_member("@", name);
-      append_quoted(value, out_);
+      append_json_string(value, out_);
     }
     if (!put_children(element)) return false;
     if (const std::string_view text = trimmed_xml(element.text); !text.empty()) {
       begin_member("#", "text");
-      append_quoted(text, out_);
+      append_json_string(text, out_);
     }
     out_ += '}';
     first_ = false;
