@@ -13,10 +13,6 @@ namespace tidegate::cache {
 
 using Fields = std::span<const http1::Field>;
 
-// A field of a request that no client can send: which variant of the resource the proxy has chosen for the request.
-// Where it is there, it selects the stored response as a field does that Vary names. It is no part of the URL's key.
-constexpr std::string_view kVariantField = ":variant";
-
 // Borrowed for the call. Names are in any case; fields are in the order received.
 struct RequestView {
   std::string_view method;

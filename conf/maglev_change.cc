@@ -292,7 +292,7 @@ bool ChangingMaglev::find_taker(uint32_t slot, uint32_t from_k, Turn& taker, uin
   return before_k != UINT32_MAX - 1;
 }
 
-// The members get more turns, which are the last ones, for the slots that nobody else wants.
+// Some slots are still vacant. Members take them in further turns, after all of their earlier ones.
 void ChangingMaglev::take_last_turns() {
   // In the order of turns: the k-th turns of all members come before the next ones.
   for (uint32_t k = walks_[ranked_.back()].quota; !vacant_.empty(); ++k) {

@@ -3,8 +3,8 @@
 // Connections and queries that come before the next process is there wait in them, and none is refused. The same for
 // memory that the next process goes on with.
 //
-// Invariant: the manager keeps what this plane listens on, and nothing else. A socket that it kept for longer than the
-// plane listens would take connections that nobody serves.
+// Invariant: the manager keeps what this plane listens on, and nothing else. If it kept a socket after the plane had
+// closed it, the kernel would go on accepting connections there, and nobody would serve them.
 //
 // Threads: the main thread.
 #pragma once

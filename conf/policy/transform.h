@@ -55,8 +55,8 @@ struct TransformJson {
   std::vector<TransformJsonEdit> edits;  // of what was picked
   std::string body;                      // a text with variables that is the whole new body; empty: none
   uint64_t most = 256 * 1024;            // bytes of a body before and after; more is refused
-  BodyForm from = BodyForm::json;        // what comes; what is not of this form is left as it is
-  BodyForm to = BodyForm::json;          // what goes out
+  BodyForm from = BodyForm::json;        // of the body that comes; a body of another form is left as it is
+  BodyForm to = BodyForm::json;          // of the body that goes out
   std::string root = "root";             // to XML: the document's element, where the body does not name one
 };
 

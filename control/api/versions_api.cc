@@ -3,6 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "control/api/diff.h"
 #include "control/api/parameters.h"
 #include "control/api/shapes.h"
@@ -45,11 +50,13 @@ class VersionsApi {
     const uint64_t head = host_state_.manifest().version;
     const uint64_t to = number_parameter(call, "to", head);
     const uint64_t from = number_parameter(call, "from", to == 0 ? 0 : to - 1);
-    const std::optional<Manifest> before = find(call, std::to_string(from));
+    std::optional<Manifest> before = find(call, std::to_string(from));
     if (!before) return;
-    const std::optional<Manifest> after = find(call, std::to_string(to));
+    std::optional<Manifest> after = find(call, std::to_string(to));
     if (!after) return;
-    long_calls_.answer(call, [this, from, to, changes = compare(before->entries, after->entries)] {
+    const auto both = std::make_shared<std::pair<Manifest, Manifest>>(*std::move(before), *std::move(after));
+    long_calls_.answer(call, [this, from, to, both] {
+      const std::vector<ObjectChange> changes = compare(both->first.entries, both->second.entries);
       return HttpResponse::json(
           200, dump({{"from", from}, {"to", to}, {"changes", describe_changes(host_state_.store(), changes)}}) + "\n");
     });

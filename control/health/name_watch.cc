@@ -60,7 +60,7 @@ void NameWatch::update() {
   std::erase_if(settled_, [this](const std::string& key) { return !wanted_.contains(key); });
   const uint32_t own = model->node_index(fleet_.own_node(model.get()));
   names_.follow(*model, pools, own == kNone ? std::vector<Endpoint>() : model->nodes[own].dns.resolvers);
-  schedule();  // records of names that nobody wants any more
+  schedule();  // it also erases the records of names that no pool uses any more
 }
 
 size_t NameWatch::failing() const {
