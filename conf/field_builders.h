@@ -2,7 +2,13 @@
 // Functions that make rows of the field table. Only the field tables include this.
 #pragma once
 
+#include <cstddef>
+#include <initializer_list>
+#include <optional>
+#include <string_view>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "conf/fields.h"
 
@@ -35,52 +41,88 @@ struct Optional<std::optional<T>> {
   static constexpr bool kIs = true;
 };
 
+// How values of one type are written and read, with the type erased. Each key of hundreds has a row, and only a few
+// types of members are there: so a row is made by code that is compiled once.
+struct ValueAccess {
+  void (*assign)(void* slot, ScalarValue&& value, uint64_t scale);
+  std::optional<ScalarValue> (*default_of)(const void* slot, uint64_t scale);
+};
+struct ListAccess {
+  void (*resize)(void* list, size_t count);
+  void* (*item)(void* list, size_t index);
+};
+
 template <class T>
-void assign(T& slot, ScalarValue&& value, uint64_t scale) {
+void assign(void* slot, ScalarValue&& value, uint64_t scale) {
+  T& typed = *static_cast<T*>(slot);
   if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) {
-    slot = std::get<T>(value);
+    typed = std::get<T>(value);
   } else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
-    slot = static_cast<T>(std::get<uint64_t>(value) / scale);
+    typed = static_cast<T>(std::get<uint64_t>(value) / scale);
   } else if constexpr (Optional<T>::kIs) {
-    slot = std::get<typename T::value_type>(std::move(value));
+    typed = std::get<typename T::value_type>(std::move(value));
   } else {
-    slot = std::get<T>(std::move(value));
+    typed = std::get<T>(std::move(value));
   }
 }
 
 template <class T>
-std::optional<ScalarValue> default_of(const T& slot, uint64_t scale) {
+std::optional<ScalarValue> default_of(const void* slot, uint64_t scale) {
+  const T& typed = *static_cast<const T*>(slot);
   if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) {
-    return ScalarValue(slot);
+    return ScalarValue(typed);
   } else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
-    return ScalarValue(static_cast<uint64_t>(slot) * scale);
+    return ScalarValue(static_cast<uint64_t>(typed) * scale);
   } else if constexpr (std::is_same_v<T, std::string>) {
-    return slot.empty() ? std::nullopt : std::optional<ScalarValue>(slot);
+    return typed.empty() ? std::nullopt : std::optional<ScalarValue>(typed);
   } else {
     return std::nullopt;
   }
 }
 
+template <class T>
+constexpr ValueAccess kValueAccess{assign<T>, default_of<T>};
+
+template <class List>
+constexpr ListAccess kListAccess{
+    [](void* list, size_t count) { static_cast<List*>(list)->resize(count); },
+    [](void* list, size_t index) -> void* { return &(*static_cast<List*>(list))[index]; },
+};
+
+// Where a member is in its struct, and what it is by default.
+struct Place {
+  size_t offset;  // bytes
+  const void* by_default;
+
+  void* in(void* owner) const { return static_cast<std::byte*>(owner) + offset; }
+};
+
+template <class Owner>
+const Owner& defaults_of() {
+  static const Owner defaults{};
+  return defaults;
+}
+
+template <class Owner, class Member>
+Place place_of(Member Owner::*member) {
+  const Owner& owner = defaults_of<Owner>();
+  const auto* slot = reinterpret_cast<const std::byte*>(&(owner.*member));
+  return {static_cast<size_t>(slot - reinterpret_cast<const std::byte*>(&owner)), slot};
+}
+
+Field value_row(std::string_view key, FieldType type, Place place, const ValueAccess& access, std::string_view sentence,
+                uint64_t scale);
+Field list_row(std::string_view key, FieldType type, Place place, const ListAccess& list, const ValueAccess& item,
+               std::string_view sentence, uint64_t scale);
+
 template <class Owner, class Member>
 Field row(std::string_view key, FieldType type, Member Owner::*member, std::string_view sentence, uint64_t scale = 1) {
-  Field field;
-  field.key = key;
-  field.type = type;
-  field.sentence = sentence;
-  field.scale = scale;
   if constexpr (ListOf<Member>::kIs) {
-    field.list = type != FieldType::text_map;
-    field.resize = [member](void* owner, size_t count) { (static_cast<Owner*>(owner)->*member).resize(count); };
-    field.store = [member, scale](void* owner, size_t index, ScalarValue&& value) {
-      assign((static_cast<Owner*>(owner)->*member)[index], std::move(value), scale);
-    };
+    return list_row(key, type, place_of(member), kListAccess<Member>, kValueAccess<typename ListOf<Member>::Item>,
+                    sentence, scale);
   } else {
-    field.store = [member, scale](void* owner, size_t, ScalarValue&& value) {
-      assign(static_cast<Owner*>(owner)->*member, std::move(value), scale);
-    };
-    field.default_value = default_of(Owner{}.*member, scale);
+    return value_row(key, type, place_of(member), kValueAccess<Member>, sentence, scale);
   }
-  return field;
 }
 
 template <class Owner>
@@ -88,21 +130,20 @@ Field boolean(std::string_view key, bool Owner::*member, std::string_view senten
   return row(key, FieldType::boolean, member, sentence);
 }
 
+Field on_when_present(Field field);
+
 // The key `enabled` of a section that is on as soon as it is written.
 template <class Owner>
 Field enabled() {
-  Field field = boolean("enabled", &Owner::enabled, "`false` turns the section off without deleting it.");
-  field.on_when_present = true;
-  return field;
+  return on_when_present(boolean("enabled", &Owner::enabled, "`false` turns the section off without deleting it."));
 }
+
+Field within(Field field, Range range);
 
 template <class Owner, class Member>
 Field bounded(std::string_view key, FieldType type, Member Owner::*member, Range range, std::string_view sentence,
               uint64_t scale = 1) {
-  Field field = row(key, type, member, sentence, scale);
-  field.min = range.min;
-  field.max = range.max;
-  return field;
+  return within(row(key, type, member, sentence, scale), range);
 }
 
 template <class Owner, class Member>
@@ -136,81 +177,83 @@ Field text(std::string_view key, Member Owner::*member, std::string_view sentenc
   return bounded(key, FieldType::text, member, {0, max_bytes}, sentence);
 }
 
+// One word of a choice, with its value for the member.
+struct Word {
+  std::string_view word;
+  ScalarValue value;
+};
+// `by_default`: the index of the word that the member has by default; nothing: it has none of them.
+Field choice_row(std::string_view key, Place place, const ValueAccess& access, std::vector<Word> words,
+                 std::optional<size_t> by_default, std::string_view sentence);
+
 // `words` are the words of a choice, each with its value for the member.
 template <class Owner, class Member>
-Field choice(std::string_view key, Member Owner::*member, std::vector<std::pair<std::string_view, Member>> words,
+Field choice(std::string_view key, Member Owner::*member,
+             std::initializer_list<std::pair<std::string_view, std::type_identity_t<Member>>> words,
              std::string_view sentence) {
-  Field field;
-  field.key = key;
-  field.type = FieldType::choice;
-  field.sentence = sentence;
-  for (size_t i = 0; i < words.size(); ++i) {
-    field.choices.push_back(words[i].first);
-    if (Owner{}.*member == words[i].second) field.default_value = ScalarValue(uint64_t{i});
+  std::vector<Word> values;
+  std::optional<size_t> by_default;
+  for (const auto& [word, value] : words) {
+    if (defaults_of<Owner>().*member == value) by_default = values.size();
+    if constexpr (std::is_same_v<Member, bool>) {
+      values.push_back({word, value});
+    } else {
+      values.push_back({word, static_cast<uint64_t>(value)});
+    }
   }
-  field.store = [member, words = std::move(words)](void* owner, size_t, ScalarValue&& value) {
-    static_cast<Owner*>(owner)->*member = words[std::get<uint64_t>(value)].second;
-  };
-  return field;
+  return choice_row(key, place_of(member), kValueAccess<Member>, std::move(values), by_default, sentence);
 }
 
 // A choice whose member stores the word itself.
+Field word_row(std::string_view key, Place place, const std::vector<std::string_view>& words,
+               std::string_view sentence);
 template <class Owner>
 Field word(std::string_view key, std::string Owner::*member, const std::vector<std::string_view>& words,
            std::string_view sentence) {
-  std::vector<std::pair<std::string_view, std::string>> choices;
-  choices.reserve(words.size());
-  for (const std::string_view each : words) choices.emplace_back(each, each);
-  return choice(key, member, std::move(choices), sentence);
+  return word_row(key, place_of(member), words, sentence);
 }
+
+Field refers(Field field, std::string_view refers_to);
 
 template <class Owner, class Member>
 Field reference(std::string_view key, Member Owner::*member, std::string_view refers_to, std::string_view sentence) {
-  Field field = row(key, FieldType::reference, member, sentence);
-  field.refers_to = refers_to;
-  field.default_value.reset();
-  return field;
+  return refers(row(key, FieldType::reference, member, sentence), refers_to);
 }
+
+// How the struct of a section is reached.
+struct SectionAccess {
+  const ListAccess* list = nullptr;            // null: it is none
+  void (*clear)(void* item) = nullptr;         // of a list: resets an element to its defaults
+  void* (*emplace)(void* optional) = nullptr;  // null: it is always there
+};
+
+template <class Member>
+constexpr SectionAccess section_access() {
+  if constexpr (ListOf<Member>::kIs) {
+    using Item = typename ListOf<Member>::Item;
+    return {&kListAccess<Member>, [](void* item) { *static_cast<Item*>(item) = {}; }, nullptr};
+  } else if constexpr (Optional<Member>::kIs) {
+    return {nullptr, nullptr, [](void* optional) -> void* { return &static_cast<Member*>(optional)->emplace(); }};
+  } else {
+    return {};
+  }
+}
+
+Field section_row(std::string_view key, Place place, const SectionAccess& access, const Section& section,
+                  std::string_view sentence);
 
 template <class Owner, class Member>
 Field nested(std::string_view key, Member Owner::*member, const Section& section, std::string_view sentence) {
-  Field field;
-  field.key = key;
-  field.type = FieldType::section;
-  field.sentence = sentence;
-  field.section = &section;
-  if constexpr (ListOf<Member>::kIs) {
-    field.list = true;
-    field.resize = [member](void* owner, size_t count) { (static_cast<Owner*>(owner)->*member).resize(count); };
-    field.enter = [member](void* owner, size_t index) -> void* {
-      return &(static_cast<Owner*>(owner)->*member)[index];
-    };
-    field.clear = [member](void* owner, size_t index) { (static_cast<Owner*>(owner)->*member)[index] = {}; };
-  } else if constexpr (Optional<Member>::kIs) {
-    field.enter = [member](void* owner, size_t) -> void* { return &(static_cast<Owner*>(owner)->*member).emplace(); };
-  } else {
-    field.enter = [member](void* owner, size_t) -> void* { return &(static_cast<Owner*>(owner)->*member); };
-  }
-  return field;
+  return section_row(key, place_of(member), section_access<Member>(), section, sentence);
 }
 
-inline Field required(Field field) {
-  field.required = true;
-  field.default_value.reset();
-  return field;
-}
+Field required(Field field);
 
 // Of a key whose values are for those alone who may write the configuration.
-inline Field secret(Field field) {
-  field.secret = true;
-  return field;
-}
+Field secret(Field field);
 
 // A required key that must be different for each element of its list.
-inline Field identity(Field field) {
-  field.identity = true;
-  return required(std::move(field));
-}
+Field identity(Field field);
 
 template <class Owner>
 Field name(std::string Owner::*member, std::string_view sentence) {

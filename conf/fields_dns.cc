@@ -43,25 +43,12 @@ Field target_alias() {
 }
 
 // A key of SteerTarget::clients.
-template <class Member>
-Field clients(std::string_view key, FieldType type, Member TargetClients::*member, std::string_view sentence) {
-  Field field;
-  field.key = key;
-  field.type = type;
-  field.sentence = sentence;
-  field.list = true;
-  const auto list = [member](void* owner) -> Member& { return static_cast<SteerTarget*>(owner)->clients.*member; };
-  field.resize = [list](void* owner, size_t count) { list(owner).resize(count); };
-  field.store = [list](void* owner, size_t index, ScalarValue&& value) {
-    assign(list(owner)[index], std::move(value), 1);
-  };
-  return field;
-}
-
-Field within(Field field, uint64_t min, uint64_t max) {
-  field.min = min;
-  field.max = max;
-  return field;
+template <class Item>
+Field clients(std::string_view key, FieldType type, std::vector<Item> TargetClients::*member,
+              std::string_view sentence) {
+  Place place = place_of(member);
+  place.offset += place_of(&SteerTarget::clients).offset;
+  return list_row(key, type, place, kListAccess<std::vector<Item>>, kValueAccess<Item>, sentence, 1);
 }
 
 const Section& steer_target_section() {
@@ -86,16 +73,16 @@ const Section& steer_target_section() {
                   "Of a `map`: the clients' addresses. The longest prefix wins, before every other key."),
           within(clients("asns", FieldType::integer, &TargetClients::asns,
                          "Of a `map`: numbers of the clients' autonomous systems, as the mmdb files say."),
-                 1, UINT32_MAX),
+                 {1, UINT32_MAX}),
           within(clients("regions", FieldType::text, &TargetClients::regions,
                          "Of a `map`: the clients' regions (ISO 3166-2), like `US-CA`."),
-                 4, 6),
+                 {4, 6}),
           within(clients("countries", FieldType::text, &TargetClients::countries,
                          "Of a `map`: the clients' countries (ISO 3166-1), like `US`."),
-                 2, 2),
+                 {2, 2}),
           within(clients("continents", FieldType::text, &TargetClients::continents,
                          "Of a `map`: the clients' continents: AF, AN, AS, EU, NA, OC or SA."),
-                 2, 2),
+                 {2, 2}),
       }};
   return section;
 }
