@@ -21,6 +21,9 @@ struct RequestView {
   std::string_view path;    // origin form, as received, never decoded: '/' differs from '%2F'
   std::string_view query;   // what follows '?'
   Fields fields;
+  // What else chose where the answer comes from: the variant of a split, as a text without line ends. Answers of
+  // different branches are variants of one key. Empty: nothing.
+  std::string_view branch;
 };
 
 // A backend's answer. Times are realtime milliseconds, for RFC 9111 §4.2.3.

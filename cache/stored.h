@@ -42,7 +42,7 @@ struct StoredHead {
   uint64_t last_modified_ms = 0;   // 0: none or unreadable
   std::string key;                 // the full key, compared on each hit
   std::string vary;                // the names in Vary: lower case, sorted, joined by ','; empty: none
-  std::string vary_values;         // the storing request's normalised values, joined by '\n'
+  std::string vary_values;         // the storing request's normalised values (vary_values)
   std::vector<uint64_t> tags;      // keyed hashes of Surrogate-Key / Cache-Tag words
   uint64_t generation = 0;         // every fetch takes the next number; purges compare it
 

@@ -28,11 +28,11 @@ Bucket* Shard::find(const KeyHash& key) {
   return found == buckets.end() ? nullptr : &found->second;
 }
 
-std::shared_ptr<Entry> Shard::match(const HashKeys& keys, const Bucket& bucket, Fields request_fields,
+std::shared_ptr<Entry> Shard::match(const HashKeys& keys, const Bucket& bucket, const RequestView& request,
                                     std::string& scratch) {
   std::shared_ptr<Entry> newest;
   for (const std::string& vary : bucket.varies) {
-    vary_values(vary, request_fields, scratch);
+    vary_values(vary, request, scratch);
     const uint64_t variant = variant_hash(keys, vary, scratch);
     for (size_t i = 0; i < bucket.variants.size(); ++i) {
       if (bucket.variants[i] != variant) continue;

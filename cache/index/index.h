@@ -82,7 +82,7 @@ struct Shard {
   // All need the mutex.
   Bucket* find(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
   // The newest variant that the request selects. `scratch` receives its Vary values.
-  static std::shared_ptr<Entry> match(const HashKeys& keys, const Bucket& bucket, Fields request_fields,
+  static std::shared_ptr<Entry> match(const HashKeys& keys, const Bucket& bucket, const RequestView& request,
                                       std::string& scratch);
   // Replaces an older entry of the same variant. False, and no change, when a newer entry is there.
   bool publish(std::shared_ptr<Entry> entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);

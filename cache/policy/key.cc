@@ -157,20 +157,22 @@ bool is_nominated(std::string_view vary, std::string_view field_name) {
   return nominated;
 }
 
-void vary_values(std::string_view vary, Fields request_fields, std::string& out) {
+void vary_values(std::string_view vary, const RequestView& request, std::string& out) {
   out.clear();
   http1::for_each_element(vary, [&](std::string_view name) {
     if (name == "accept-encoding") {
-      append_codings(out, request_fields);
+      append_codings(out, request.fields);
     } else {
-      append_values(out, name, request_fields);
+      append_values(out, name, request.fields);
     }
     out += '\n';
   });
+  // After the line of the last name: the number of names says where it begins.
+  out += request.branch;
 }
 
 uint64_t variant_hash(const HashKeys& keys, std::string_view vary, std::string_view values) {
-  if (vary.empty()) return 0;
+  if (vary.empty() && values.empty()) return 0;
   const uint64_t words[2] = {siphash13(keys.high, vary), siphash13(keys.low, values)};
   const uint64_t hash = siphash13_words(keys.high, words);
   return hash == 0 ? 1 : hash;

@@ -42,12 +42,12 @@ std::string canonical_vary(Fields response_fields);
 // Whether such a list names the field.
 bool is_nominated(std::string_view vary, std::string_view field_name);
 
-// Writes the request's values of those names into `out`, one line for each name. Several field lines are joined, and
-// white space around commas is dropped. Accept-Encoding becomes its set of acceptable codings, so that all spellings
-// and orders share one variant.
-void vary_values(std::string_view vary, Fields request_fields, std::string& out);
+// Writes the request's values of those names into `out`, one line for each name, and then its branch, if it has one.
+// Several field lines are joined, and white space around commas is dropped. Accept-Encoding becomes its set of
+// acceptable codings, so that all spellings and orders share one variant.
+void vary_values(std::string_view vary, const RequestView& request, std::string& out);
 
-// Identifies a variant under a key. 0: no Vary.
+// Identifies a variant under a key. 0: no Vary and no branch.
 uint64_t variant_hash(const HashKeys& keys, std::string_view vary, std::string_view values);
 
 // Keyed hashes of the words of Surrogate-Key (separated by spaces) and Cache-Tag (by commas), without case, once each.

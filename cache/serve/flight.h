@@ -46,7 +46,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   enum class Attached : uint8_t { no, waits, follows };
   // `follows`: `found` was filled in. `waits`: the asker's waiter is kept until the head is known.
   Attached attach(Asker& asker, const CacheControl& control, Lookup& found);
-  bool is_same_variant(Fields request_fields) const;
+  bool is_same_variant(const RequestView& request) const;
   // One that waited has gone: it is forgotten. The leader hears it when nobody waits any more.
   void on_waiter_left();
   // The stored object was purged: what arrives is for those who read it already and is not kept. False: it was disowned

@@ -35,15 +35,15 @@ std::optional<int64_t> ttl_s(const Freshness& freshness, uint64_t now_ms) { retu
 
 }  // namespace
 
-bool Flight::is_same_variant(Fields request_fields) const {
+bool Flight::is_same_variant(const RequestView& request) const {
   const MutexLock lock(mutex_);
   std::string values;
-  vary_values(vary_, request_fields, values);
+  vary_values(vary_, request, values);
   return variant_hash(engine_.keys, vary_, values) == variant_;
 }
 
 Flight::Attached Flight::attach(Asker& asker, const CacheControl& control, Lookup& found) {
-  if (solo_ || !is_same_variant(asker.request.fields)) return Attached::no;
+  if (solo_ || !is_same_variant(asker.request)) return Attached::no;
   {
     const MutexLock lock(mutex_);
     if (!attachable_) return Attached::no;
@@ -203,7 +203,7 @@ Flight::Waiters Flight::take_waiters(State next) {
 
 // The head says which request fields selected the answer. They tell the variants of the key apart from now on.
 void Flight::set_variant(StoredHead& head) {
-  vary_values(head.vary, request_.view().fields, head.vary_values);
+  vary_values(head.vary, request_.view(), head.vary_values);
   const uint64_t variant = variant_hash(engine_.keys, head.vary, head.vary_values);
   {
     const MutexLock lock(mutex_);
@@ -270,7 +270,7 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
     const RequestView& request = waiter->request.view();
     CacheControl control = control_of_waiter(request.fields);
     if (asks_no_more_than(control, leader)) control.max_age = control.min_fresh = std::nullopt;
-    if (!is_same_variant(request.fields)) {
+    if (!is_same_variant(request)) {
       engine_.lookup_again(waiter);
       continue;
     }

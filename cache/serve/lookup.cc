@@ -89,7 +89,7 @@ void Engine::view_index(Shard& shard, const KeyHash& key, const Asker& asker, co
                         IndexView& view, DeferredRelease& deferred) {
   Bucket* bucket = shard.find(key);
   if (bucket == nullptr) return;
-  std::shared_ptr<Entry> entry = Shard::match(keys, *bucket, asker.request.fields, vary_scratch());
+  std::shared_ptr<Entry> entry = Shard::match(keys, *bucket, asker.request, vary_scratch());
   view.other_variants = entry == nullptr && !bucket->entries.empty();
   if (entry == nullptr) return;
   std::shared_ptr<const StoredObject> object = entry->readable();
@@ -158,7 +158,7 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   if (view.use.use == Use::stale_while_revalidate && asker.request.method != "HEAD") {
     const Bucket* bucket = shard.find(key);
     bool under_way = false;
-    for (const auto& flight : bucket->flights) under_way |= flight->is_same_variant(asker.request.fields);
+    for (const auto& flight : bucket->flights) under_way |= flight->is_same_variant(asker.request);
     if (!under_way) found = start_flight(asker, shard, key, view, false);
   }
   found.status = {};
@@ -238,7 +238,7 @@ Lookup Engine::start_flight(Asker& asker, Shard& shard, const KeyHash& key, Inde
   origin.solo = solo;
   origin.background = view.entry != nullptr && is_servable(view.use.use);
   origin.vary = view.entry != nullptr ? view.entry->vary : bucket.last_vary;
-  vary_values(origin.vary, asker.request.fields, vary_scratch());
+  vary_values(origin.vary, asker.request, vary_scratch());
   origin.variant = variant_hash(keys, origin.vary, vary_scratch());
   if (view.entry != nullptr) {
     origin.validating = view.object;
@@ -305,7 +305,7 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
   Shard& shard = index.shard(key);
   const MutexLock lock(shard.mutex);
   const Bucket* bucket = shard.find(key);
-  const auto entry = bucket != nullptr ? Shard::match(keys, *bucket, request.fields, vary_scratch()) : nullptr;
+  const auto entry = bucket != nullptr ? Shard::match(keys, *bucket, request, vary_scratch()) : nullptr;
   const PurgeVerdict purged = entry != nullptr ? purges.verdict(entry->tags, entry->generation) : PurgeVerdict::dead;
   UseDecision use;
   use.why = bucket != nullptr && !bucket->entries.empty() && entry == nullptr ? Forward::vary_miss : Forward::uri_miss;

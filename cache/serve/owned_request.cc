@@ -10,8 +10,8 @@ namespace tidegate::cache {
 namespace {
 
 size_t text_bytes(const RequestView& request) {
-  size_t bytes =
-      request.method.size() + request.scheme.size() + request.host.size() + request.path.size() + request.query.size();
+  size_t bytes = request.method.size() + request.scheme.size() + request.host.size() + request.path.size() +
+                 request.query.size() + request.branch.size();
   for (const http1::Field& field : request.fields) bytes += field.name.size() + field.value.size();
   return bytes;
 }
@@ -38,6 +38,7 @@ OwnedRequest::OwnedRequest(const RequestView& request, const std::string* vary)
   view_.host = keep(request.host);
   view_.path = keep(request.path);
   view_.query = keep(request.query);
+  view_.branch = keep(request.branch);
   view_.fields = fields_;
 }
 

@@ -67,10 +67,7 @@ void check_split_route(Checks& checks, size_t p, const SplitPolicy& split, const
   const auto complain = [&](std::string sentence, std::string hint) {
     checks.refuse({"policies", p, "split"}, {"conflicting_keys", std::move(sentence), {}, std::move(hint)});
   };
-  if (route.cache.enabled) {
-    complain(fmt::format("route '{}' has a cache, whose key does not have the variant", route.name),
-             "a route of its own without a cache");
-  } else if (!route.labels.empty()) {
+  if (!route.labels.empty()) {
     complain(fmt::format("labels of route '{}' do not hold in the variants' pools", route.name), "remove one of them");
   } else if (route.grpc_web && std::any_of(split.variants.begin(), split.variants.end(), [&](const SplitVariant& each) {
                return each.pool != kNone && checks.model().pools[each.pool].protocol == BackendProtocol::h1;

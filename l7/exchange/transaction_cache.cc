@@ -27,9 +27,13 @@ cache::RequestView Transaction::request_view() {
   auto* fields = reinterpret_cast<http1::Field*>(arena_.allocate_aligned(count * sizeof(http1::Field)));
   size_t i = 0;
   for (const Field& field : exchange_.request.fields) new (&fields[i++]) http1::Field{field.name, field.value};
-  return {exchange_.request.method,    client_scheme(exchange_.request, exchange_.facts),
-          exchange_.request.authority, exchange_.request.path,
-          exchange_.request.query,     cache::Fields(fields, count)};
+  return {exchange_.request.method,
+          client_scheme(exchange_.request, exchange_.facts),
+          exchange_.request.authority,
+          exchange_.request.path,
+          exchange_.request.query,
+          cache::Fields(fields, count),
+          exchange_.branch};
 }
 
 cache::ResponseView Transaction::response_view() {
@@ -141,6 +145,9 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   Arena& arena = other.arena_;
   Exchange& to = other.exchange_;
   to.pool = exchange_.pool;
+  to.split_pool = exchange_.split_pool;  // these are texts of the pinned plan
+  to.variant = exchange_.variant;
+  to.branch = exchange_.branch;
   to.forwarding = exchange_.forwarding;
   to.parameters.count = exchange_.parameters.count;
   for (size_t i = 0; i < to.parameters.count; ++i) {

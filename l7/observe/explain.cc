@@ -201,7 +201,8 @@ class Explaining {
         judge(*rule, entry);
       }
     }
-    if (!split_is_open_) split_pool_ = policy::split_pool_of(chain, subject);
+    // A route without a pool is not split.
+    if (has_split_ && !split_is_open_) split_ = policy::split_choice_of(chain, subject);
   }
 
   // The first split of a chain chooses the pool, and the others are not asked.
@@ -263,13 +264,13 @@ class Explaining {
   // It is told even if the request ends before, because that may change from one request to the next.
   void ask_pool(uint32_t index) {
     const nlohmann::json ends = answer_["ends"], reason = answer_["reason"];
-    explain_pool(plan_, index, request_, client_, split_pool_, answer_);
+    explain_pool(plan_, index, request_, client_, split_.pool, answer_);
     if (!ends.is_null()) {
       answer_["reason"] = reason;
       return;
     }
     const std::string why = answer_["reason"];
-    if (pool_for_route(plan_, index, split_pool_).members().empty()) return fail_at("pool", Failure::pool_down, why);
+    if (pool_for_route(plan_, index, split_.pool).members().empty()) return fail_at("pool", Failure::pool_down, why);
     if (answer_.value("breaker", "") == std::string("open")) return fail_at("pool", Failure::breaker_open, why);
     end({{"at", "backend"}}, why);
   }
@@ -277,6 +278,7 @@ class Explaining {
   void look_up(const Route& route) {
     if (cache_ == nullptr || !route.cache.enabled) return;
     if (!request_.upgrade.empty()) return not_asked("the cache: whether the Upgrade is taken depends on the backend");
+    if (split_is_open_) return not_asked("the cache: it keeps each variant's answers apart, and a split decides");
     nlohmann::json& entry = answer_["cache"];
     const bool safe = request_.method == "GET" || request_.method == "HEAD" || request_.method == "OPTIONS" ||
                       request_.method == "TRACE";
@@ -288,9 +290,10 @@ class Explaining {
     for (const Field& field : request_.fields) fields.push_back({field.name, field.value});
     const cache::Explanation found =
         cache_->explain({request_.method, client_scheme(request_, facts_), request_.authority, request_.path,
-                         request_.query, cache::Fields(fields.data(), fields.size())},
+                         request_.query, cache::Fields(fields.data(), fields.size()), split_.branch},
                         route.cache, realtime_ns() / kNsPerMs);
     entry = {{"outcome", cache::name(found.outcome)}, {"key", found.key}};
+    entry["variant"] = split_.branch.empty() ? nlohmann::json() : nlohmann::json(split_.branch);
     entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
     if (found.status.detail != nullptr) entry["detail"] = found.status.detail;
     if (found.outcome == cache::Outcome::hit || found.outcome == cache::Outcome::stale) {
@@ -311,7 +314,7 @@ class Explaining {
   std::string_view client_;
   RouteParameters parameters_;
   std::vector<std::pair<const policy::Rule*, size_t>> forwarding_;  // with their places in "policies"
-  uint32_t split_pool_ = kNone;
+  policy::SplitChoice split_;
   bool grpc_ = false;
   bool has_split_ = false, split_is_open_ = false;
 };

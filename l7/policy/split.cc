@@ -6,8 +6,9 @@
 // in Schindelhauer and Schomaker, 2005). A change of weights moves only the requests that it must. Without `sticky` the
 // key is a random number.
 //
-// A split and a cache do not go together: `check` refuses that, so a request without a client meets none.
-// Runtime: SplitCounts, by policy and variant.
+// The chosen variant is a branch in the cache (cache/message.h): each variant's answers are stored apart, under the one
+// key of the URL. A request without a client is not split anew: it has the choice of the client that it repeats.
+// Runtime: VariantCount, by policy and variant.
 #include "l7/policy/split.h"
 
 #include <fmt/format.h>
@@ -37,6 +38,7 @@ struct VariantCount final : Runtime {
 struct CompiledVariant {
   SplitVariant config;
   std::optional<SplitCondition> when;
+  std::string branch;
   std::shared_ptr<VariantCount> count;
 };
 
@@ -53,7 +55,8 @@ class SplitRule final : public Rule {
         sticky_(split.sticky, 32, 64, out.key) {
     for (const SplitVariant& variant : split.variants) {
       const std::string key = fmt::format("{}/{}/{}", out.policy, kSplitKind, variant.name);
-      variants_.push_back({variant, parse_split_condition(variant.when), out.registry.get<VariantCount>(key)});
+      variants_.push_back({variant, parse_split_condition(variant.when), fmt::format("{}/{}", out.policy, variant.name),
+                           out.registry.get<VariantCount>(key)});
     }
   }
 
@@ -67,6 +70,7 @@ class SplitRule final : public Rule {
     chosen->count->requests.add();
     exchange.split_pool = chosen->config.pool;
     exchange.variant = chosen->config.name;
+    exchange.branch = chosen->branch;
     return {};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
@@ -157,15 +161,15 @@ class SplitRule final : public Rule {
 
 }  // namespace
 
-uint32_t split_pool_of(const Chain* chain, const Subject& subject) {
-  if (chain == nullptr) return kNone;
+SplitChoice split_choice_of(const Chain* chain, const Subject& subject) {
+  if (chain == nullptr) return {};
   for (const Rule* rule : chain->rules) {
     if (rule->stage != Stage::split) continue;
     Arena arena;
     const CompiledVariant* const chosen = static_cast<const SplitRule*>(rule)->decided(subject, arena);
-    return chosen == nullptr ? kNone : chosen->config.pool;
+    return chosen == nullptr ? SplitChoice{} : SplitChoice{chosen->config.pool, chosen->branch};
   }
-  return kNone;
+  return {};
 }
 
 void compile_split(const Policy& policy, Compiling& out) {

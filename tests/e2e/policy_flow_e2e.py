@@ -425,6 +425,37 @@ def test_a_request_is_changed_for_its_backend_and_given_to_the_variant_that_it_a
         assert [entry["target"] for entry in explained["policies"] if entry["stage"] == "transform"] == ["/in/x?who=192.0.2.1"], explained
 
 
+def test_each_variant_of_a_split_has_stored_answers_of_its_own(lab):
+    policy = """policies:
+  - name: canary
+    split: {variants: [{name: new, pool: second, when: "header:X-Canary"}, {name: old, pool: first, weight: 1}]}
+pools:
+  - {name: first, backends: [{name: origin1, addresses: ["%s"], port: 8080}]}
+  - {name: second, backends: [{name: origin2, addresses: ["%s"], port: 8080}]}
+""" % (HOSTS["origin1"].v4, HOSTS["origin2"].v4)
+    route = ROUTE("canary", "/static/canary.txt", ", cache: {enabled: true}").replace("origins", "first").replace("small", "canary")
+    for origin in ("origin1", "origin2"):
+        (lab.directory(origin) / "www" / "static" / "canary.txt").write_text(origin)
+    path = "/static/canary.txt"
+    asked = lambda: [(lab.directory(origin) / "access.log").read_text().count(f" {path} ") for origin in ("origin1", "origin2")]
+    explain = lambda headers="": lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}{path}{headers}").json()
+    with lab.configured(("pools:\n", policy), ("routes:\n", "routes:\n" + route)):
+        for rounds in (1, 2):
+            for version in ("--http1.1", "--http2", "--http1.1"):
+                assert fetch(lab, path, version)[1] == b"origin1"
+                fields, body = fetch(lab, path, version, "-H", "X-Canary: 1")
+                assert body == b"origin2", fields
+            assert "hit" in fields["cache-status"] and asked() == [rounds, rounds], (fields, asked())
+            told = explain()
+            assert told["cache"]["variant"] == "canary/old" and told["cache"]["outcome"] == "hit", told
+            lab.tidegate("purge", WWW + path, "--wait")
+            after = [explain()["cache"], explain("&headers=X-Canary:1")["cache"]]
+            assert [each["outcome"] for each in after] == ["lead", "lead"], after
+            assert after[1]["variant"] == "canary/new", after
+    for origin in ("origin1", "origin2"):
+        (lab.directory(origin) / "www" / "static" / "canary.txt").unlink()
+
+
 def test_a_service_of_xml_speaks_json_to_its_clients(lab):
     """Python's own XML library is the second judge."""
     order = {"order": {"@id": "7", "line": ["tea & milk", {"@n": "2", "#text": "<sugar>"}], "note": "déjà vu"}}

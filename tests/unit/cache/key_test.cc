@@ -57,7 +57,10 @@ TEST(Key, APurgesUrlNamesTheSameKeyAsTheRequest) {
   for (const char* bad : {"", "/a", "h/a", "ftp://h/", "https:///a"}) EXPECT_FALSE(make_key(bad, RouteCache{})) << bad;
 }
 
-std::string values(std::string_view vary, const FieldList& request) {
+std::string values(std::string_view vary, const FieldList& fields, std::string_view branch = {}) {
+  RequestView request;
+  request.fields = fields;
+  request.branch = branch;
   std::string out;
   vary_values(vary, request, out);
   return out;
@@ -94,6 +97,20 @@ TEST(Vary, ValuesOfDifferentNamesDoNotRunTogether) {
   const auto hash = [](const FieldList& request) { return variant_hash(kKeys, "a,b", values("a,b", request)); };
   EXPECT_NE(hash({{"a", "x"}}), hash({{"b", "x"}}));
   EXPECT_EQ(variant_hash(kKeys, "", ""), 0U);
+}
+
+TEST(Vary, BranchesAreVariantsWhateverVarySays) {
+  const auto hash = [](std::string_view vary, std::string_view branch) {
+    return variant_hash(kKeys, vary, values(vary, {{"a", "x"}}, branch));
+  };
+  for (const char* vary : {"", "a", "a,b"}) {
+    EXPECT_NE(hash(vary, "p/canary"), hash(vary, "")) << vary;
+    EXPECT_NE(hash(vary, "p/canary"), hash(vary, "p/stable")) << vary;
+    EXPECT_EQ(hash(vary, "p/canary"), hash(vary, "p/canary")) << vary;
+  }
+  // A field's value that looks like a branch is none.
+  EXPECT_NE(values("a", {{"a", "p/canary"}}), values("a", {}, "p/canary"));
+  EXPECT_NE(values("a", {{"a", "p/canary"}}), values("", {}, "p/canary"));
 }
 
 TEST(Tags, SurrogateKeyIsSpacedAndCacheTagHasCommas) {

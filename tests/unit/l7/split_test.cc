@@ -14,6 +14,7 @@
 #include "conf/policy/transform.h"
 #include "core/clock.h"
 #include "core/http_server.h"
+#include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::split_test {
@@ -124,6 +125,91 @@ TEST_F(SplitTest, ExplainFollowsTheSplitAsFarAsItIsDecided) {
   answer = *edge_.proxy().explain(request);
   EXPECT_EQ(answer["policies"][0]["variant"], "canary");
   EXPECT_EQ(answer["pool"], "canary");
+}
+
+// Both variants' answers are stored under one URL. So a purge of it reaches both, and no client gets the other's.
+class CachedSplitTest : public ::testing::Test {
+ protected:
+  CachedSplitTest() : stable_(stores("stable")), canary_(stores("canary")), part_(std::make_shared<SplitPolicy>()) {
+    edge_.state_dir = state_.path;
+    edge_.model.nodes[0].cache.enabled = true;
+    const uint32_t stable = edge_.add_pool("stable", {stable_.endpoint()});
+    const uint32_t canary = edge_.add_pool("canary", {canary_.endpoint()});
+    part_->variants = {{"new", canary, 0, "header:X-Canary", {}}, {"old", stable, 1, "", {}}};
+    edge_.model.policies.push_back({"canary", true, {{"split", part_}}});
+    edge_.add_route("/*", stable).cache.enabled = true;
+  }
+  Origin::Handler stores(const std::string& body) {
+    return [this, body](const std::string&, Wire& wire) {
+      return wire.send(Origin::ok(body, "Cache-Control: " + lifetime_ + "\r\n"));
+    };
+  }
+  std::string body_for(const char* who) {
+    return ask(edge_.endpoint(), get("/x", "a.test", who == std::string("canary") ? "X-Canary: 1\r\n" : "")).body;
+  }
+  nlohmann::json explained(const std::string& method = "GET", const std::string& headers = "") {
+    HttpRequest request;
+    request.query = "url=http://a.test/x&client=192.0.2.9&method=" + method + headers;
+    return *edge_.proxy().explain(request);
+  }
+  const StateDir state_;
+  std::string lifetime_ = "max-age=600";
+  Edge edge_;
+  Origin stable_, canary_;
+  std::shared_ptr<SplitPolicy> part_;
+};
+
+TEST_F(CachedSplitTest, EachVariantHasItsOwnAnswersAndAPurgeTakesAll) {
+  edge_.start();
+  for (uint64_t asked = 1; asked <= 2; ++asked) {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(body_for("anybody"), "stable");
+      EXPECT_EQ(body_for("canary"), "canary");
+    }
+    EXPECT_EQ(stable_.requests(), asked);
+    EXPECT_EQ(canary_.requests(), asked);
+    Purge purge;
+    purge.value = "http://a.test/x";
+    edge_.proxy().purge(purge);
+  }
+}
+
+TEST_F(CachedSplitTest, ExplainNamesTheVariantWhoseAnswerIsStored) {
+  edge_.start();
+  EXPECT_EQ(body_for("anybody"), "stable");
+  nlohmann::json answer = explained();
+  EXPECT_EQ(answer["cache"]["outcome"], "hit") << answer.dump();
+  EXPECT_EQ(answer["cache"]["variant"], "canary/old");
+  part_ = std::make_shared<SplitPolicy>(*part_);
+  part_->variants[0].when = "";
+  part_->variants[0].weight = 1;  // now chance decides
+  edge_.model.policies[0].parts["split"] = part_;
+  ASSERT_TRUE(edge_.publish());
+  answer = explained();
+  EXPECT_EQ(answer["cache"], nullptr) << answer.dump();
+  EXPECT_EQ(answer["not_asked"].size(), 2u) << answer.dump();
+}
+
+// The fetch without a client asks the pool of the variant that it refreshes, and not the route's.
+TEST_F(CachedSplitTest, AStaleAnswerIsRefreshedByItsOwnVariant) {
+  lifetime_ = "max-age=0, stale-while-revalidate=600";
+  edge_.start();
+  EXPECT_EQ(body_for("canary"), "canary");
+  EXPECT_EQ(body_for("canary"), "canary");
+  ASSERT_TRUE(edge_.run_until([&] { return canary_.requests() >= 2; }));
+  EXPECT_EQ(body_for("canary"), "canary");
+  EXPECT_EQ(stable_.requests(), 0u);
+}
+
+// What was stored before the route had a split belongs to no variant.
+TEST_F(CachedSplitTest, WhatWasStoredWithoutASplitIsNobodysVariant) {
+  const std::vector<Policy> policies = std::exchange(edge_.model.policies, {});
+  edge_.start();
+  EXPECT_EQ(body_for("canary"), "stable");
+  edge_.model.policies = policies;
+  ASSERT_TRUE(edge_.publish());
+  ASSERT_TRUE(edge_.run_until([&] { return body_for("canary") == "canary"; }));
+  EXPECT_EQ(canary_.requests(), 1u);
 }
 
 class FaultTest : public ::testing::Test {
