@@ -3,6 +3,7 @@
 sends."""
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -220,3 +221,51 @@ def test_a_websocket_or_connect_never_becomes_an_open_tunnel_to_nowhere(lab):
     answer = connection.sock.recv(4096)
     assert re.match(rb"HTTP/1\.1 (400|404|405|501) ", answer), answer
     connection.close()
+
+
+RE_ROUTES = """routes:
+  - {name: re-kind, listeners: [https], hosts: [www.example.test], path: "/re/*", match: {path_regex: "/re/v[0-9]+/(cats|dogs)"}, status: 200, body: kind}
+  - {name: re-page, listeners: [https], hosts: [www.example.test], path: "/re/*", priority: 5, match: {query_regex: {page: "[1-9][0-9]*"}, headers_regex: {X-Lang: "de(-[A-Z]{2})?"}}, status: 200, body: page}
+  - {name: re-rest, listeners: [https], hosts: [www.example.test], path: "/re/*", status: 200, body: rest}
+"""
+
+
+def test_routes_are_matched_by_regular_expressions_of_whole_values(lab):
+    """Python's re is the second judge."""
+    targets = ("v1/cats", "v12/dogs", "V1/cats", "v/cats", "xv1/cats", "v1/cats/", "v1/catsdogs", "v1/c%61ts", "v1/")
+    asked = [(f"/re/{target}", "") for target in targets]
+    asked += [(f"/re/v1/x?page={page}", lang) for page, lang in (("7", "de"), ("10", "de-AT"), ("07", "de"), ("", "de"), ("1x", "de"), ("7", "de-at"), ("7", "xde"), ("7", ""))]
+    asked += [("/re/v1/cats?page=7", "de"), ("/re/v1/cats?page=0", "de")]
+    with lab.configured(("routes:\n", RE_ROUTES)):
+        for (target, lang), version in zip(asked, itertools.cycle(("--http1.1", "--http2"))):
+            path, _, query = target.partition("?")
+            is_page = query and re.fullmatch("page=[1-9][0-9]*", query) and re.fullmatch("de(-[A-Z]{2})?", lang)
+            # A route sees a path with its needless escapes decoded.
+            expected = "page" if is_page else "kind" if re.fullmatch("/re/v[0-9]+/(cats|dogs)", path.replace("%61", "a")) else "rest"
+            answer = lab.curl("client-eu", WWW + target, version, *(("-H", f"X-Lang: {lang}") if lang else ())).stdout
+            assert answer == expected, (target, lang, version, answer, expected)
+        told = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/re/v7/dogs").json()
+        assert (told["route"], told["match"]) == ("re-kind", {"path_regex": "/re/v[0-9]+/(cats|dogs)"}), told
+
+
+def test_a_faulty_regular_expression_is_refused_with_its_place(lab):
+    text = (lab.directory("edge") / "edge.yaml").read_text()
+    path = lab.directory("edge") / "faulty.yaml"
+    faults = (
+        ('path_regex: "/re/v[0-9]+/(cats|dogs)"', 'path_regex: "/re/("', "is no regular expression of RE2"),
+        ('path_regex: "/re/v[0-9]+/(cats|dogs)"', 'path_regex: "/re/(?=a)"', "is no regular expression of RE2"),
+        ('path_regex: "/re/v[0-9]+/(cats|dogs)"', 'path_regex: "(((((/re/.{500}){9}){9}){9}){9})"', "is no regular expression of RE2"),
+        ('page: "[1-9][0-9]*"', 'page: "[9-1]"', "is no regular expression of RE2"),
+        ("headers_regex: {X-Lang:", "headers_regex: {X-Lang: a, x-lang:", "are one field"),
+        ("headers_regex: {X-Lang:", "headers_regex: {Host:", "is not looked at here"),
+        (', priority: 5, match: {query_regex: {page: "[1-9][0-9]*"}, headers_regex: {X-Lang: "de(-[A-Z]{2})?"}}', ', match: {path_regex: ".*/cats"}', "'re-kind'"),
+    )
+    for old, new, sentence in faults:
+        assert old in RE_ROUTES, old
+        faulty = text.replace("routes:\n", RE_ROUTES.replace(old, new), 1)
+        path.write_text(faulty)
+        told = lab.tidegate("check", path, check=False)
+        said = told.stdout + told.stderr
+        line = 1 + next(i for i, each in enumerate(faulty.splitlines()) if new in each)
+        assert told.returncode != 0 and sentence in said, (new, said)
+        assert re.search(rf"faulty\.yaml:{line}:\d+", said), (new, line, said)
