@@ -2,12 +2,14 @@
 """What a forwarder does with clients that may not come, with a client that sends too much, and with packets of flows
 that it does not know; what the others notice of it, and what an operator sees."""
 
+import contextlib
 import json
 import socket
 import struct
 import subprocess
 
 from lab import BUILD
+from mmdb import database
 from netns import wait_until
 from segment import VIP4, VIP6, answer_to, checksum, mac_of, raised, raw_socket
 
@@ -115,3 +117,77 @@ def test_an_operator_sees_the_packets_while_they_come(lab):
             wait_until("the client's flow was told", lambda: f"10.66.0.7:{port}" in [event["client"] for event in link.ask(forwarder, "/events").json()["events"]], 10, forwarder)
         refused = link.ask(forwarder, "/capture?reason=because")
         assert refused.status == 400 and b"no reason to drop" in refused.body, refused
+
+
+def told(forwarder, *arguments):
+    return json.loads(subprocess.run(tidegate(forwarder, *arguments), check=True, stdout=subprocess.PIPE).stdout)
+
+
+def test_an_operator_sees_who_sends_most_and_which_flows_begin(lab):
+    with raised("most") as link:
+        for host, number in (("client", 7), ("flooder", 9)):
+            link.add_host(host, number)
+        link.add_backend("web1", 11, VIP4, VIP6)
+        link.add_backend("web2", 12, VIP4, VIP6)
+        link.add_host("l4")
+        (link.home / "l4").mkdir()
+        (link.home / "l4" / "strangers.txt").write_text("")
+        forwarder = link.start_forwarder(document("strangers.txt"))
+        link.wait_ready(forwarder)
+        with link.echoes("web1", "web2"), link.flow() as client, link.flow("flooder") as flooder:
+            backend = wait_until("a backend answers", lambda: answer_to(client), 30, forwarder)
+            with subprocess.Popen(tidegate(forwarder, "l4", "top", "--limit", "1"), stdout=subprocess.PIPE, text=True) as count:
+                while count.poll() is None:
+                    client.send(b"who")
+                    for _ in range(9):
+                        flooder.send(b"who")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        count.wait(0.02)
+                top = json.loads(count.stdout.read())["top"]
+            # Dropped packets count too: that is what the operator asks for.
+            assert [each["network"] for each in top] == ["10.66.0.9/32"], top
+            assert top[0]["packets"] > BURST and top[0]["bytes"] >= 45 * top[0]["packets"] and top[0]["error"] == 0, top
+            name = f"10.66.0.7:{client.getsockname()[1]}"
+
+            def event_of_client():
+                return [each for each in told(forwarder, "l4", "events")["events"] if each["client"] == name]
+
+            wait_until("the client's flow was told", event_of_client, 10, forwarder)
+            (event,) = event_of_client()
+            assert (event["vip"], event["service"], event["backend"]) == (f"{VIP4}:7000", "dns", f"web/{backend}"), event
+            page = told(forwarder, "l4", "events")
+            assert page["lost"] == 0 and told(forwarder, "l4", "events", "--from", str(page["next"]))["events"] == [], page
+
+
+def test_a_list_of_countries_refuses_its_clients_and_follows_its_database(lab):
+    with raised("lands") as link:
+        link.add_host("client", 7)
+        link.add_host("stranger", 8)
+        link.add_backend("web1", 11, VIP4, VIP6)
+        link.add_backend("web2", 12, VIP4, VIP6)
+        link.add_host("l4")
+        (link.home / "l4").mkdir()
+        places = link.home / "places.mmdb"
+
+        def put(numbers):
+            where = {f"10.66.0.{number}/32": (48.86, 2.35, "FR") for number in numbers} | {f"fd66::{number}/128": (48.86, 2.35, "FR") for number in numbers}
+            fresh = places.with_suffix(".new")
+            fresh.write_bytes(database(where))
+            fresh.rename(places)
+
+        put([8])
+        lists = document("none").replace("networks: [10.66.0.8/32], file: none", "countries: [FR]") + f"geo: {{mmdb: {places}}}\n"
+        forwarder = link.start_forwarder(lists)
+        link.wait_ready(forwarder)
+        denied = lambda: link.metric(forwarder, "tidegate_l4_acl_packets_total", acl="strangers", decision="denied")
+        for vip in (VIP4, VIP6):
+            with link.echoes("web1", "web2", vip=vip), link.flow(vip=vip) as client, link.flow("stranger", vip=vip) as stranger:
+                wait_until("a backend answers", lambda: answer_to(client), 30, forwarder)
+                before = denied()
+                stranger.send(b"who")
+                wait_until("the stranger was refused", lambda: denied() == before + 1, 10, forwarder)
+        said = link.ask(forwarder, "/explain?client=10.66.0.8&client_port=5&vip=vip&port=7000&protocol=udp").json()
+        assert said["decision"] == "refused" and said["acl"] == "strangers", said
+        put([7])
+        with link.echoes("web1", "web2"), link.flow("stranger", timeout=0.2) as stranger:
+            wait_until("the new database is in force", lambda: answer_to(stranger), 10, forwarder)
