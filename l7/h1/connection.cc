@@ -85,7 +85,11 @@ void H1Connection::on_timer() {
 
 void H1Connection::drain() {
   draining_ = true;
-  if (state_ != State::waiting || head_begun_ || !connection_.in().empty()) return;
+  if (state_ != State::waiting) return;
+  if (head_begun_) {
+    connection_.timer().arm_after_ms(connection_.patience_for_head_ms(connection_.limits().header_timeout_ms));
+  }
+  if (head_begun_ || !connection_.in().empty()) return;
   state_ = State::closing;
   finish_closing();
 }
@@ -120,10 +124,12 @@ void H1Connection::read_requests() {
       return finish_closing();
     }
     watch_client();
-    if (transport_.drained()) connection_.timer().arm_after_ms(connection_.limits().idle_timeout_ms);
+    if (transport_.drained()) {
+      connection_.timer().arm_after_ms(connection_.patience_for_head_ms(connection_.limits().idle_timeout_ms));
+    }
   } else if (!head_begun_) {
     head_begun_ = true;
-    connection_.timer().arm_after_ms(connection_.limits().header_timeout_ms);
+    connection_.timer().arm_after_ms(connection_.patience_for_head_ms(connection_.limits().header_timeout_ms));
   }
 }
 

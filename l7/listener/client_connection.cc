@@ -296,13 +296,19 @@ void ClientConnection::talk(bool http2) {
     facts_.destination = &reached_;
   }
   protocol_ = http2 ? make_http2(*this) : make_http1(*this);
-  if (worker_.draining()) worker_.leaving() ? protocol_->leave() : protocol_->drain();
+  // In a drain, HTTP/1 has one request, whose answer says that the connection ends. Often it has come already.
+  if (worker_.draining() && http2) worker_.leaving() ? protocol_->leave() : protocol_->drain();
   if (!closed()) protocol_->on_ready();
 }
 
 void ClientConnection::drain() {
   if (protocol_) return protocol_->drain();
-  // It is still in its handshake. It may send one request, and is told with the answer that the connection ends.
+  // It may end its handshake and send one request, if it does so now.
+  if (stage_ != Stage::refused) timer_.arm_after_ms(patience_for_head_ms(limits_.header_timeout_ms));
+}
+
+uint64_t ClientConnection::patience_for_head_ms(uint64_t usual_ms) const {
+  return worker_.draining() && !worker_.leaving() ? std::min(usual_ms, kDrainHeadMs) : usual_ms;
 }
 
 void ClientConnection::leave() {

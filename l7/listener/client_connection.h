@@ -69,6 +69,8 @@ class ClientConnection final : public IoHandler, public IdleLink {
     bool http2 = true;
   };
   const Limits& limits() const { return limits_; }
+  // How long to wait for a request, or for the rest of its head, instead of `usual_ms`: shorter in a drain.
+  uint64_t patience_for_head_ms(uint64_t usual_ms) const;
   // The listener speaks TLS, but the client sends plain text. Its request is refused.
   bool plain_on_tls() const { return plain_on_tls_; }
   std::string server_name() const;

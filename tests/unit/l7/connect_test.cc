@@ -2,11 +2,14 @@
 // How connections are made: to unix sockets, from a local address, with a PROXY header, with a client certificate; and
 // PROXY headers from those who send them to us.
 #include <gtest/gtest.h>
+
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <chrono>
 
+#include <chrono>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -225,6 +228,17 @@ TEST_F(ProxySender, WithoutAHeaderASendersConnectionIsClosed) {
   EXPECT_TRUE(wire.at_end());
   EXPECT_EQ(refused(), 1u);
   EXPECT_EQ(origin_.requests(), 0u);
+}
+
+TEST_F(ProxySender, AHeaderThatDoesNotComeDelaysNoDrain) {
+  edge_.model.nodes[0].l7.drain_timeout_ms = 60'000;
+  edge_.start();
+  Wire silent = Wire::connect(edge_.endpoint()), half = Wire::connect(edge_.endpoint());
+  half.send("PROXY TCP4 ");
+  ASSERT_TRUE(edge_.run_until([&] { return edge_.proxy().connections() == 2; }));
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_TRUE(edge_.drain());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8)) << "header_timeout is 10 s";
 }
 
 TEST_F(ProxySender, AHeaderThatNeverEndsHoldsNothingForLong) {

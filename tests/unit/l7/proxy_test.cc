@@ -360,6 +360,32 @@ TEST(ProxyLeave, AnIdleConnectionDoesNotKeepTheProcess) {
   EXPECT_TRUE(edge.run_until([&] { return left; }));
 }
 
+// It does not wait for header_timeout, and still less for drain_timeout.
+TEST(ProxyDrain, ClientsWithoutAWholeRequestHaveTwoSeconds) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.model.nodes[0].l7.drain_timeout_ms = 60'000;
+  edge.start();
+  std::vector<Wire> wires;
+  const std::string preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings("\0\0\0\4\0\0\0\0\0", 9);
+  const std::string half_head("\0\0\1\1\1\0\0\0\1\x82", 10);  // HEADERS without END_HEADERS
+  const std::vector<std::string> said{"", "GET / HTT", "PRI * HTT", preface, preface + settings + half_head};
+  for (const std::string& bytes : said) {
+    wires.push_back(Wire::connect(edge.endpoint()));
+    if (!bytes.empty()) wires.back().send(bytes);
+  }
+  ASSERT_TRUE(edge.run_until([&] { return edge.proxy().connections() == said.size(); }));
+  const auto began = std::chrono::steady_clock::now();
+  bool drained = false;
+  edge.proxy().drain([&] { drained = true; });
+  EXPECT_EQ(read_answer(wires[1]).status, 408);
+  for (const size_t silent : {0, 2}) EXPECT_TRUE(wires[silent].at_end()) << silent;
+  for (const size_t http2 : {3, 4}) EXPECT_FALSE(wires[http2].read_to_end().empty()) << "GOAWAY";
+  EXPECT_TRUE(edge.run_until([&] { return drained; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8)) << "header_timeout is 10 s";
+}
+
 TEST(ProxyDrain, ClosesIdleConnectionsWhateverTheirOrder) {
   Origin origin(Origin::says("x"));
   Edge edge;

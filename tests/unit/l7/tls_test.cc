@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <chrono>
 #include <fstream>
 #include <functional>
 
@@ -32,11 +33,10 @@ struct TlsAnswer {
   Session session;
 };
 
-// One HTTP/1 exchange over TLS on a new connection.
-TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string_view alpn,
-                  SSL_SESSION* session = nullptr, bool may_be_refused = false) {
+// One HTTP/1 exchange over TLS on a connection without any so far.
+TlsAnswer ask_tls(const Wire& wire, const std::string& name, std::string_view alpn, SSL_SESSION* session = nullptr,
+                  bool may_be_refused = false) {
   TlsAnswer answer;
-  const Wire wire = Wire::connect(endpoint);
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
   SSL* ssl = SSL_new(context);
   SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(name.c_str()));
@@ -88,6 +88,11 @@ TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string
   return answer;
 }
 
+TlsAnswer ask_tls(const Endpoint& endpoint, const std::string& name, std::string_view alpn,
+                  SSL_SESSION* session = nullptr, bool may_be_refused = false) {
+  return ask_tls(Wire::connect(endpoint), name, alpn, session, may_be_refused);
+}
+
 class Tls : public ::testing::Test {
  protected:
   void configure(Edge& edge, uint32_t workers = 2) {
@@ -114,6 +119,26 @@ TEST_F(Tls, TheNameChoosesTheCertificateAndAlpnTheProtocol) {
   EXPECT_EQ(unknown.alpn, "http/1.1");
   EXPECT_TRUE(unknown.text.ends_with("secret"));
   EXPECT_EQ(ask_tls(edge.endpoint(), "a.test", kBoth).alpn, "h2");
+}
+
+// One that says nothing, or stops in the middle of its handshake, does not delay a drain. One that is quick is
+// answered.
+TEST_F(Tls, AClientInItsHandshakeHasTwoSecondsOfADrain) {
+  Edge edge;
+  edge.model.nodes[0].l7.drain_timeout_ms = 60'000;
+  configure(edge);
+  Wire silent = Wire::connect(edge.endpoint()), stopped = Wire::connect(edge.endpoint());
+  const Wire quick = Wire::connect(edge.endpoint());
+  stopped.send({"\x16\x03\x01", 3});
+  ASSERT_TRUE(edge.run_until([&] { return edge.proxy().connections() == 3; }));
+  const auto began = std::chrono::steady_clock::now();
+  bool drained = false;
+  edge.proxy().drain([&] { drained = true; });
+  EXPECT_TRUE(ask_tls(quick, "a.test", kHttp1).text.ends_with("secret"));
+  EXPECT_TRUE(silent.at_end());
+  EXPECT_TRUE(stopped.at_end());
+  EXPECT_TRUE(edge.run_until([&] { return drained; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8)) << "header_timeout is 10 s";
 }
 
 // An ordered certificate: its own until one is issued, then that one, and no version in between.
