@@ -46,6 +46,16 @@ Candidate examine_text(const std::string& file_name, std::string text, const Fil
   return examine(*document, files, known);
 }
 
+Manifest without_entries(const Manifest& manifest) {
+  return {manifest.version,
+          manifest.created_ns,
+          manifest.author,
+          manifest.comment,
+          manifest.digest,
+          manifest.rollback_of,
+          {}};
+}
+
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects) {
   std::vector<ManifestEntry> entries;
   entries.reserve(objects.size());
@@ -99,10 +109,10 @@ std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const 
 
 namespace {
 
-ApplyOutcome with_version(ApplyOutcome outcome, Result<Manifest> manifest) {
+ApplyOutcome with_version(ApplyOutcome outcome, const Result<Manifest>& manifest) {
   if (manifest) {
     outcome.status = ApplyOutcome::Status::committed;
-    outcome.manifest = *std::move(manifest);
+    outcome.manifest = without_entries(*manifest);
   } else {
     outcome.status = ApplyOutcome::Status::failed;
     outcome.error = manifest.error().message;
@@ -114,7 +124,7 @@ ApplyOutcome with_version(ApplyOutcome outcome, Result<Manifest> manifest) {
 
 ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate) {
   ApplyOutcome outcome;
-  outcome.manifest = in_force;
+  outcome.manifest = without_entries(in_force);
   if (!candidate.model) {
     outcome.faults = candidate.faults;
     return outcome;
@@ -137,12 +147,14 @@ ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutc
   outcome.voting = voting;
   AnswerTo<Manifest> answer;
   if (request.answer) {
-    answer = [&](const Manifest& committed) { return request.answer(with_version(outcome, committed)); };
+    answer = [&](const Manifest& committed) {
+      return request.answer(with_version(outcome, Result<Manifest>(committed)));
+    };
   }
-  Result<Manifest> manifest =
+  const Result<Manifest> manifest =
       host_state.commit(candidate.objects, {candidate.model, candidate.plans}, host_state.manifest().version,
                         request.who, request.comment, request.rollback_of, answer);
-  return with_version(std::move(outcome), std::move(manifest));
+  return with_version(std::move(outcome), manifest);
 }
 
 namespace {
@@ -180,7 +192,7 @@ std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial
   if (!trial.tried) return std::nullopt;
   const WorkingCopy::Tried& tried = *trial.tried;
   ApplyOutcome outcome;
-  outcome.manifest = in_force;
+  outcome.manifest = without_entries(in_force);
   if (!tried.model) {
     outcome.faults = tried.faults;
     return outcome;
@@ -203,9 +215,9 @@ ApplyOutcome apply_trial(HostState& host_state, Trial trial, ApplyOutcome previe
                          const Voting& voting) {
   TIDEGATE_ASSERT(trial.tried && trial.tried->model, "only a valid element is committed");
   previewed.voting = voting;
-  Result<Manifest> manifest = host_state.commit_tried(*std::move(trial.tried), std::move(trial.plans),
-                                                      host_state.manifest().version, request.who, request.comment);
-  return with_version(std::move(previewed), std::move(manifest));
+  const Result<Manifest> manifest = host_state.commit_tried(
+      *std::move(trial.tried), std::move(trial.plans), host_state.manifest().version, request.who, request.comment);
+  return with_version(std::move(previewed), manifest);
 }
 
 Result<Candidate> candidate_of(const HostState& host_state, const Manifest& to, const Plans* known) {

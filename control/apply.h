@@ -47,6 +47,7 @@ struct ObjectChange {
 };
 // Returns the changes in order of kind and name. Both inputs have the order of a Manifest's entries.
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to);
+Manifest without_entries(const Manifest& manifest);
 // Returns the entries of a manifest of these objects.
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects);
 
@@ -60,7 +61,7 @@ struct ApplyOutcome {
     failed,     // see error: the store refused it, and nothing changed
   };
   Status status = Status::invalid;
-  Manifest manifest;  // in force after the call
+  Manifest manifest;  // in force after the call; without its entries
   std::vector<ObjectChange> changes;
   std::vector<Fault> faults;
   std::string error;

@@ -202,7 +202,9 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         watch(loop, *host_state, fleet),
         replica_source(loop, *host_state, provisionals, options.node),
         server(
-            loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }, server_limits()) {}
+            loop, [this](const HttpExchangePtr& exchange) { api.dispatch(exchange); }, server_limits()) {
+    host_state->write_versions_beside(loop);
+  }
 
   // What waits for a decision may hold exchanges, which go before their server.
   ~Parts() { host_state->forget_waiting(); }

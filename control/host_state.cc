@@ -5,12 +5,28 @@
 
 #include <utility>
 
+#include "control/api/background.h"
 #include "control/limits.h"
 #include "core/assert.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
 namespace tidegate {
+
+HostState::HostState(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
+HostState::~HostState() = default;
+
+void HostState::write_versions_beside(EventLoop& loop) {
+  writes_ = std::make_unique<Background>(loop, "control-writes", 1);
+}
+
+void HostState::forget_waiting() {
+  waiting_.clear();
+  writes_.reset();
+  beside_.reset();
+  take_up_ = nullptr;
+  trying_ = false;
+}
 
 Result<std::unique_ptr<HostState>> HostState::open(const std::string& state_dir, size_t versions_kept,
                                                    const std::string& secrets_group) {
@@ -35,7 +51,7 @@ Result<void> HostState::reload_version() {
   if (!assembled) return assembled.error();
   std::vector<Fault> faults;
   std::shared_ptr<const Model> model = load_model(**assembled, files, faults);
-  manifest_ = std::move(*manifest);
+  manifest_ = std::make_shared<const Manifest>(std::move(*manifest));
   if (model) {
     model_ = std::move(model);
   } else {
@@ -55,7 +71,9 @@ Result<void> HostState::reload_live_state() {
 
 std::shared_ptr<const Snapshot> HostState::snapshot() const {
   if (!model_) return nullptr;
-  last_snapshot_ = make_snapshot(manifest_.version, manifest_.digest, model_, live_state_, last_snapshot_.get());
+  const std::shared_ptr<const Snapshot> before = last_snapshot_;
+  last_snapshot_ = make_snapshot(manifest_->version, manifest_->digest, model_, live_state_, before.get());
+  if (before && before->configured != model_) let_go(before);
   return last_snapshot_;
 }
 
@@ -118,21 +136,33 @@ Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, Jud
   Result<Manifest> manifest =
       recorded(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
-  take_up([this, committed = *manifest, judged = std::move(judged)] {
-    manifest_ = committed;
-    model_ = judged.model;
-    plans_ = judged.plans;
-    notify({.version = true});
+  take_up([this, committed = std::make_shared<const Manifest>(*manifest), judged = std::move(judged)] {
+    take_version(committed, judged.model, judged.plans);
   });
   return manifest;
 }
 
+void HostState::take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
+                             std::shared_ptr<const Plans> plans) {
+  let_go(std::exchange(manifest_, std::move(manifest)));
+  let_go(std::exchange(model_, std::move(model)));
+  let_go(std::exchange(plans_, std::move(plans)));
+  notify({.version = true});
+}
+
+// The last of a large version is freed beside the loop.
+void HostState::let_go(std::shared_ptr<const void> of_last_version) const {
+  if (writes_ && of_last_version) {
+    writes_->discard(std::make_shared<std::shared_ptr<const void>>(std::move(of_last_version)));
+  }
+}
+
 WorkingCopy* HostState::working_copy() {
-  return working_copy_ && working_copy_version_ == manifest_.version ? working_copy_.get() : nullptr;
+  return working_copy_ && working_copy_version_ == manifest_->version ? working_copy_.get() : nullptr;
 }
 
 void HostState::keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy) {
-  TIDEGATE_ASSERT(version <= manifest_.version, "a working copy is of a version that exists");
+  TIDEGATE_ASSERT(version <= manifest_->version, "a working copy is of a version that exists");
   working_copy_ = std::move(copy);
   working_copy_version_ = version;
 }
@@ -148,13 +178,11 @@ Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, std::shared_p
   Result<Manifest> manifest = recorded(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
   const auto kept = std::make_shared<WorkingCopy::Tried>(std::move(tried));
-  take_up([this, committed = *manifest, kept, plans = std::move(plans)] {
-    manifest_ = committed;
-    model_ = kept->model;
-    plans_ = plans;
+  take_up([this, committed = std::make_shared<const Manifest>(*manifest), kept, plans = std::move(plans)] {
+    const std::shared_ptr<const Model> model = kept->model;
     working_copy_->keep(std::move(*kept));
-    working_copy_version_ = manifest_.version;
-    notify({.version = true});
+    working_copy_version_ = committed->version;
+    take_version(committed, model, plans);
   });
   return manifest;
 }
@@ -175,6 +203,7 @@ Result<uint64_t> HostState::set_verdicts(
 
 Result<uint64_t> HostState::set_site_verdicts(
     const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
+  end_write_beside();
   Result<uint64_t> sequence = recorded(store_->set_site_verdicts(verdicts));
   if (!sequence) return sequence;
   if (journal_ != nullptr) journal_->left_position();
@@ -209,21 +238,24 @@ Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bo
 
 Result<void> HostState::replicate_version(const Manifest& manifest,
                                           const std::vector<std::pair<std::string, std::string>>& new_objects) {
+  end_write_beside();
   if (Result<void> replicated = recorded(store_->replicate_version(manifest, new_objects)); !replicated)
     return replicated;
   if (Result<void> loaded = reload_version(); !loaded) return loaded;
-  TIDEGATE_ASSERT(manifest_.version == manifest.version, "a replicated version is the head");
+  TIDEGATE_ASSERT(manifest_->version == manifest.version, "a replicated version is the head");
   notify({.version = true});
   return {};
 }
 
 Result<void> HostState::replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects) {
+  end_write_beside();
   Result<void> replicated = recorded(store_->replicate_live_state(live_state, new_objects));
   if (replicated) notify({.live_state = true});
   return replicated;
 }
 
 Result<void> HostState::replicate_purge(const Purge& purge) {
+  end_write_beside();
   Result<void> replicated = recorded(store_->replicate_purge(purge));
   if (replicated) notify({.purge = true});
   return replicated;
@@ -245,7 +277,7 @@ std::optional<Error> HostState::refuse_waiting() const {
   metrics()
       .counter("tidegate_control_etcd_refused_writes_total", "Writes that were refused because as many wait as may.")
       .add();
-  return fail(std::string(kNotDecided) + "as many writes wait for etcd as may; nothing was changed");
+  return fail(std::string(kNotDecided) + "as many writes wait as may; nothing was changed");
 }
 
 void HostState::decide_next() {
@@ -254,6 +286,35 @@ void HostState::decide_next() {
   const std::function<void()> turn = std::move(waiting_.front());
   waiting_.pop_front();
   turn();
+}
+
+// As a trial: what follows from the write waits until the loop takes it up.
+void HostState::write_beside(std::function<void()> work, std::function<void()> then) {
+  TIDEGATE_ASSERT(!beside_ && !trying_, "one write is made at a time");
+  const auto written = std::make_shared<std::promise<void>>();
+  beside_ = written->get_future();
+  trying_ = true;
+  auto on_thread = [work = std::move(work), written] {
+    const auto tell = [](std::promise<void>* promise) { promise->set_value(); };
+    const std::unique_ptr<std::promise<void>, decltype(tell)> at_the_end(written.get(), tell);
+    work();
+    return true;
+  };
+  const bool taken = writes_->run(std::move(on_thread), [this, then = std::move(then)](const std::optional<bool>&) {
+    end_write_beside();
+    deciding_ = false;
+    then();
+    decide_next();
+  });
+  TIDEGATE_ASSERT(taken, "the thread has one write at a time");
+}
+
+void HostState::end_write_beside() {
+  if (!beside_) return;
+  beside_->wait();
+  beside_.reset();
+  trying_ = false;
+  if (const std::function<void()> change = std::exchange(take_up_, nullptr)) change();
 }
 
 void HostState::try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done) {
@@ -287,6 +348,7 @@ void HostState::try_write(const std::function<void()>& write, std::function<void
 }
 
 Result<void> HostState::adopt(const WriteSet& set, const JournalPosition& position) {
+  end_write_beside();
   const StateHead before = head_;
   if (adoption_hooks_.before) {
     if (Result<void> prepared = adoption_hooks_.before(set); !prepared) return prepared;

@@ -3,11 +3,14 @@
 // the model of the version in force and the live state in memory. It notifies its listeners of each change: watchers,
 // replicas, the prober.
 //
-// Threads: the control's loop only. Listeners run inside the call that writes, after the commit.
+// Threads: the control's loop only, except where a function says otherwise. Listeners run inside the call that writes,
+// after the commit. A version is written beside the loop (decide_version), because a large one takes long. No other
+// write begins until it is over: those of decide() wait for their turn, and one of another role stops the loop.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +26,8 @@
 
 namespace tidegate {
 
+class Background;
+class EventLoop;
 struct Plans;
 
 // Which parts of the head a write has changed.
@@ -59,11 +64,17 @@ class HostState {
                                                  size_t versions_kept = StateStore::kVersionsKept,
                                                  const std::string& secrets_group = {});
 
+  ~HostState();
+
+  // From now on decide_version() writes beside `loop`.
+  void write_versions_beside(EventLoop& loop);
+
   const StateStore& store() const { return *store_; }
   const StateHead& head() const { return head_; }
-  const Manifest& manifest() const { return manifest_; }                       // version 0 and empty before the first
-  std::shared_ptr<const Model> model() const { return model_; }                // null before the first
-  std::shared_ptr<const LiveState> live_state() const { return live_state_; }  // never null
+  const Manifest& manifest() const { return *manifest_; }  // version 0 and empty before the first; until the next write
+  const std::shared_ptr<const Manifest>& shared_manifest() const { return manifest_; }  // never null
+  std::shared_ptr<const Model> model() const { return model_; }                         // null before the first
+  std::shared_ptr<const LiveState> live_state() const { return live_state_; }           // never null
   // Of the last version that this control judged; null before the first.
   const std::shared_ptr<const Plans>& plans() const { return plans_; }
   void keep_plans(std::shared_ptr<const Plans> plans) { plans_ = std::move(plans); }
@@ -87,15 +98,33 @@ class HostState {
   // journal `done` is called at once. With one, it is called when the write is decided and stored here, or was refused.
   template <class R>
   void decide(std::function<R()> write, std::function<void(R)> done) {
-    if (journal_ == nullptr) return done(write());
+    if (journal_ == nullptr && !deciding_) return done(write());
     if (std::optional<Error> refused = refuse_waiting()) return done(FailedWrite<R>::of(*std::move(refused)));
     waiting_.push_back([this, write = std::move(write), done = std::move(done)] {
+      if (journal_ == nullptr) {
+        R result = write();
+        deciding_ = false;
+        done(std::move(result));
+        return decide_next();
+      }
       auto result = std::make_shared<R>(FailedWrite<R>::of(Error{}));
       try_write([&] { *result = write(); },
                 [result, done](std::optional<Error> fault) {
                   if (fault) return done(FailedWrite<R>::of(*std::move(fault)));
                   done(std::move(*result));
                 });
+    });
+    decide_next();
+  }
+  // The same for a version. Without a journal, `write` is called beside the loop. It must not touch what the loop
+  // changes, other than by the writing function that it calls.
+  template <class R>
+  void decide_version(std::function<R()> write, std::function<void(R)> done) {
+    if (journal_ != nullptr || !writes_) return decide<R>(std::move(write), std::move(done));
+    if (std::optional<Error> refused = refuse_waiting()) return done(FailedWrite<R>::of(*std::move(refused)));
+    waiting_.push_back([this, write = std::move(write), done = std::move(done)] {
+      auto result = std::make_shared<R>(FailedWrite<R>::of(fail("state: the write broke off; the log says why")));
+      write_beside([write, result] { *result = write(); }, [result, done] { done(std::move(*result)); });
     });
     decide_next();
   }
@@ -108,11 +137,13 @@ class HostState {
   // From now on all writes go through decide(). The journal outlives this object's last write.
   void set_journal(WriteJournal* journal) { journal_ = journal; }
   bool has_journal() const { return journal_ != nullptr; }
-  // At the end: what waits will not be decided, and its exchanges must go before their server.
-  void forget_waiting() { waiting_.clear(); }
+  // At the end: what waits will not be decided, and its exchanges must go before their server. A version that is being
+  // written is committed before this returns, and nobody is told.
+  void forget_waiting();
   // Of another control's write, by the journal.
   Result<void> adopt(const WriteSet& set, const JournalPosition& position);
   Result<void> set_journal_position(const JournalPosition& position) {
+    end_write_beside();
     return recorded_void(store_->set_journal_position(position));
   }
 
@@ -152,7 +183,7 @@ class HostState {
   Result<void> replicate_purge(const Purge& purge);
 
  private:
-  explicit HostState(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
+  explicit HostState(std::unique_ptr<StateStore> store);
   Result<void> reload_version();
   Result<void> reload_live_state();
   void notify(const HostStateChange& change);
@@ -165,11 +196,17 @@ class HostState {
   void take_up(std::function<void()> change);
   std::optional<Error> refuse_waiting() const;
   void decide_next();
+  void write_beside(std::function<void()> work, std::function<void()> then);
+  // Waits for the version that is being written beside the loop, if there is one, and takes it up.
+  void end_write_beside();
+  void let_go(std::shared_ptr<const void> of_last_version) const;
+  void take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
+                    std::shared_ptr<const Plans> plans);
   void try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done);
 
   std::unique_ptr<StateStore> store_;
   StateHead head_;
-  Manifest manifest_;
+  std::shared_ptr<const Manifest> manifest_ = std::make_shared<Manifest>();
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Plans> plans_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
@@ -182,7 +219,9 @@ class HostState {
   AdoptionHooks adoption_hooks_;
   std::deque<std::function<void()>> waiting_;  // writes that wait for the one that is being decided
   bool deciding_ = false, trying_ = false;
-  std::function<void()> take_up_;  // of the write that is being tried
+  std::function<void()> take_up_;            // of the write that is being tried, or made beside the loop
+  std::optional<std::future<void>> beside_;  // a version is being written
+  std::unique_ptr<Background> writes_;       // null: everything is written on the loop
 };
 
 }  // namespace tidegate

@@ -89,8 +89,8 @@ class ConfigApi {
   ConfigApi(HostState& host_state, LongCalls& long_calls) : host_state_(host_state), long_calls_(long_calls) {}
 
   void get(const ApiCall& call) {
-    if (wants_bundle(call.request())) return respond_with_bundle(call, host_state_.manifest());
-    respond_with_part(call, host_state_.manifest(), {[](json& document) { return document; }, document_yaml});
+    if (wants_bundle(call.request())) return respond_with_bundle(call, host_state_.shared_manifest());
+    respond_with_part(call, host_state_.shared_manifest(), {[](json& document) { return document; }, document_yaml});
   }
 
   void get_version(const ApiCall& call) {
@@ -98,16 +98,17 @@ class ConfigApi {
     if (!number) {
       return call.respond(problem(400, "bad_version", call.path.at("version") + " is not the number of a version"));
     }
-    const Result<Manifest> manifest = host_state_.store().manifest(*number);
-    if (!manifest) return call.respond(problem(404, "no_such_version", manifest.error().message));
-    if (wants_bundle(call.request())) return respond_with_bundle(call, *manifest);
-    respond_with_part(call, *manifest, {[](json& document) { return document; }, document_yaml});
+    Result<Manifest> read = host_state_.store().manifest(*number);
+    if (!read) return call.respond(problem(404, "no_such_version", read.error().message));
+    const auto manifest = std::make_shared<const Manifest>(*std::move(read));
+    if (wants_bundle(call.request())) return respond_with_bundle(call, manifest);
+    respond_with_part(call, manifest, {[](json& document) { return document; }, document_yaml});
   }
 
   // YAML gets a fragment of the document: "pools:" and its content.
   void get_kind(const ApiCall& call) {
     const std::string& kind = call.path.at("kind");
-    respond_with_part(call, host_state_.manifest(),
+    respond_with_part(call, host_state_.shared_manifest(),
                       {[kind](json& document) {
                          const auto section = document.find(kind);
                          return section == document.end() ? json() : *section;
@@ -119,7 +120,7 @@ class ConfigApi {
 
   void get_object(const ApiCall& call) {
     const WriteTarget target = target_of(call);
-    respond_with_part(call, host_state_.manifest(),
+    respond_with_part(call, host_state_.shared_manifest(),
                       {[target](json& document) {
                          json* object = find_object(document, target.kind, target.name);
                          return object ? *object : json();
@@ -209,21 +210,21 @@ class ConfigApi {
   }
 
   // The document with its files and private keys, as `tidegate apply` sends it.
-  void respond_with_bundle(const ApiCall& call, const Manifest& manifest) {
-    if (manifest.version == 0) return call.respond(not_configured());
+  void respond_with_bundle(const ApiCall& call, const std::shared_ptr<const Manifest>& manifest) {
+    if (manifest->version == 0) return call.respond(not_configured());
     if (!allows(call.who.role, Role::publisher)) {
       return call.respond(problem(403, "forbidden", "a bundle holds private keys: it takes the role publisher"));
     }
-    const Headers fields = {{"ETag", entity_tag(manifest, "bundle", false)}, {"Vary", "Accept, Authorization"}};
+    const Headers fields = {{"ETag", entity_tag(*manifest, "bundle", false)}, {"Vary", "Accept, Authorization"}};
     if (is_unchanged(call.request(), fields.front().second)) return call.respond({304, fields, ""});
     long_calls_.answer(call, [this, manifest, fields] {
       FileReader ignored;
-      const Result<std::unique_ptr<Document>> document = host_state_.document(manifest, ignored);
+      const Result<std::unique_ptr<Document>> document = host_state_.document(*manifest, ignored);
       if (!document) return store_failure(document.error());
       Bundle bundle;
-      bundle.file = fmt::format("version-{}.yaml", manifest.version);
+      bundle.file = fmt::format("version-{}.yaml", manifest->version);
       bundle.text = (*document)->to_yaml();
-      for (const ManifestEntry& entry : manifest.entries) {
+      for (const ManifestEntry& entry : manifest->entries) {
         if (entry.kind != kFileKind) continue;
         Result<std::string> bytes = host_state_.store().object(entry.hash);
         if (!bytes) return store_failure(bytes.error());
@@ -236,19 +237,19 @@ class ConfigApi {
   }
 
   // The answer is JSON if Accept asks for it, otherwise YAML.
-  void respond_with_part(const ApiCall& call, const Manifest& manifest, Part part) {
-    if (manifest.version == 0) return call.respond(not_configured());
+  void respond_with_part(const ApiCall& call, const std::shared_ptr<const Manifest>& manifest, Part part) {
+    if (manifest->version == 0) return call.respond(not_configured());
     // Only those who may write the configuration see its secrets.
     const bool redacted = !allows(call.who.role, Role::publisher);
     const bool as_json = wants_json(call.request());
-    const Headers fields = {{"ETag", entity_tag(manifest, as_json ? "json" : "yaml", redacted)},
+    const Headers fields = {{"ETag", entity_tag(*manifest, as_json ? "json" : "yaml", redacted)},
                             {"Vary", "Accept, Authorization"}};
     const bool unchanged = is_unchanged(call.request(), fields.front().second);
     const WriteTarget target = target_of(call);
     if (unchanged && target.kind.empty()) return call.respond({304, fields, ""});
     long_calls_.answer(call, [this, manifest, part = std::move(part), redacted, as_json, fields, unchanged, target] {
       FileReader files;
-      const Result<std::unique_ptr<Document>> document = host_state_.document(manifest, files);
+      const Result<std::unique_ptr<Document>> document = host_state_.document(*manifest, files);
       if (!document) return store_failure(document.error());
       json whole = (*document)->to_json();
       json selected = part.select(whole);

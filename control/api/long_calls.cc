@@ -93,20 +93,20 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
   // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
-  auto work = [examine = change.examine, manifest = host_state_.manifest(), plans = host_state_.plans(),
+  auto work = [examine = change.examine, manifest = host_state_.shared_manifest(), plans = host_state_.plans(),
                why_not = why_not_, of_base = change.of_base, id = candidates_.next_id()]() {
-    Examined examined = examine(manifest, plans.get());
+    Examined examined = examine(*manifest, plans.get());
     if (examined.answer) return examined;
     if (const auto why = examined.candidate.model ? why_not(*examined.candidate.model) : std::nullopt) {
       return Examined{not_on_this_host(*why), {}};
     }
     if (!examined.candidate.model && !of_base) {
-      examined.answer = answer_write(preview(manifest, examined.candidate));
+      examined.answer = answer_write(preview(*manifest, examined.candidate));
       examined.candidate = {};  // freed here
     }
     if (examined.candidate.model) {
-      examined.message = message_of(as_sent(examined.candidate, id, manifest));
-      examined.previewed = preview(manifest, examined.candidate);
+      examined.message = message_of(as_sent(examined.candidate, id, *manifest));
+      examined.previewed = preview(*manifest, examined.candidate);
     }
     return examined;
   };
@@ -196,7 +196,7 @@ std::optional<HttpResponse> LongCalls::refuse_while_provisional(const ApplyReque
 
 void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& digest,
                                 std::function<ApplyOutcome()> commit, std::function<void(ApplyOutcome)> done) {
-  if (request.confirm_ms == 0) return host_state_.decide<ApplyOutcome>(std::move(commit), std::move(done));
+  if (request.confirm_ms == 0) return host_state_.decide_version<ApplyOutcome>(std::move(commit), std::move(done));
   const uint64_t base = host_state_.manifest().version;
   const ProvisionalVersion provisional{base + 1, digest, base, request.confirm_ms};
   if (Result<void> said = provisionals_.announce(provisional); !said) {
@@ -209,22 +209,24 @@ void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& 
     host_state_.set_next_provisional({});
     return outcome;
   };
-  host_state_.decide<ApplyOutcome>(std::move(with_record), [this, done = std::move(done)](ApplyOutcome outcome) {
-    if (outcome.status != ApplyOutcome::Status::committed) provisionals_.withdraw();
-    done(std::move(outcome));
-  });
+  host_state_.decide_version<ApplyOutcome>(std::move(with_record),
+                                           [this, done = std::move(done)](ApplyOutcome outcome) {
+                                             if (outcome.status != ApplyOutcome::Status::committed)
+                                               provisionals_.withdraw();
+                                             done(std::move(outcome));
+                                           });
 }
 
 void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void(bool)> done) {
-  auto work = [this, back_to = provisional.back_to, in_force = host_state_.manifest(), plans = host_state_.plans(),
-               id = candidates_.next_id()]() -> std::shared_ptr<Examined> {
+  auto work = [this, back_to = provisional.back_to, in_force = host_state_.shared_manifest(),
+               plans = host_state_.plans(), id = candidates_.next_id()]() -> std::shared_ptr<Examined> {
     const Result<Manifest> manifest = host_state_.store().manifest(back_to);
     if (!manifest) return nullptr;
     Result<Candidate> candidate = candidate_of(host_state_, *manifest, plans.get());
     if (!candidate || !candidate->model) return nullptr;
     auto examined = std::make_shared<Examined>();
     examined->candidate = *std::move(candidate);
-    examined->message = message_of(as_sent(examined->candidate, id, in_force));
+    examined->message = message_of(as_sent(examined->candidate, id, *in_force));
     return examined;
   };
   const auto then = [this, provisional, done](const std::optional<std::shared_ptr<Examined>>& examined) {
@@ -256,6 +258,7 @@ bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::
                          }
                          return commit(host_state_, examined->candidate, previewed, request, voting);
                        };
+                       // On the loop: no confirmation may come between its look and the commit.
                        host_state_.decide<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {
                          const bool written = outcome.status == ApplyOutcome::Status::committed;
                          if (written) candidates_.note_version(outcome.manifest.version, voting);
@@ -283,7 +286,7 @@ Proposal LongCalls::proposal(CandidateMessage message, std::shared_ptr<const Mod
 ApplyOutcome LongCalls::refused(const Voting& voting) const {
   ApplyOutcome outcome;
   outcome.status = ApplyOutcome::Status::refused;
-  outcome.manifest = host_state_.manifest();
+  outcome.manifest = without_entries(host_state_.manifest());
   outcome.voting = voting;
   return outcome;
 }
@@ -323,11 +326,11 @@ bool LongCalls::try_first_element() {
   }
   const uint64_t base = host_state_.manifest().version;
   const auto copy = std::make_shared<std::unique_ptr<WorkingCopy>>(host_state_.take_working_copy());
-  auto work = [&host_state = host_state_, manifest = host_state_.manifest(), model, plans = host_state_.plans(), copy,
-               why_not = why_not_, try_object = change.try_object, id = candidates_.next_id()]() -> TriedElement {
+  auto work = [&host_state = host_state_, manifest = host_state_.shared_manifest(), model, plans = host_state_.plans(),
+               copy, why_not = why_not_, try_object = change.try_object, id = candidates_.next_id()]() -> TriedElement {
     if (*copy == nullptr) {
       FileReader files;
-      Result<std::unique_ptr<Document>> document = host_state.document(manifest, files);
+      Result<std::unique_ptr<Document>> document = host_state.document(*manifest, files);
       if (!document) return {};
       *copy = std::make_unique<WorkingCopy>(*std::move(document), model);
     }
@@ -336,7 +339,7 @@ bool LongCalls::try_first_element() {
     if (const auto& made = tried.object.trial.tried; made && made->model) {
       if (const auto why = why_not(*made->model)) tried.object.answer = not_on_this_host(*why);
     }
-    if (const auto sent = as_sent(tried.object.trial, id, manifest)) tried.message = message_of(*sent);
+    if (const auto sent = as_sent(tried.object.trial, id, *manifest)) tried.message = message_of(*sent);
     tried.copy = std::move(*copy);
     return tried;
   };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Long work beside the loop: the API answers meanwhile, changes keep their order, and the queue has a bound.
 
+#include <future>
+#include <stdexcept>
 #include <thread>
 
 #include "control/api/background.h"
@@ -58,6 +60,93 @@ TEST(BackgroundWork, HasABoundAndLeavesNothingBehind) {
   }
   loop.run_once(0);  // posted work finds the server gone
   EXPECT_EQ(witness.use_count(), 1);
+}
+
+// A state on a loop, with a version that is written when the gate opens.
+class VersionsBesideTheLoop : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<std::unique_ptr<HostState>> opened = HostState::open(directory_ / "state");
+    ASSERT_TRUE(opened) << opened.error().message;
+    state_ = *std::move(opened);
+    state_->write_versions_beside(loop_);
+  }
+  // Commits a version. Its `name` is told when that is done.
+  void write(const std::string& name, std::shared_future<void> gate = {}) {
+    state_->decide_version<Result<Manifest>>(
+        [this, name, gate]() -> Result<Manifest> {
+          if (gate.valid()) {
+            begun_.set_value();
+            gate.wait();
+          }
+          return state_->commit({{"pools", name, "{}"}}, {std::make_shared<Model>(), nullptr},
+                                state_->manifest().version, "me", name, 0, {});
+        },
+        [this, name](const Result<Manifest>& written) { told_.push_back(written ? name : written.error().message); });
+  }
+  void drain_site(const std::string& site) {
+    state_->decide<Result<uint64_t>>(
+        [this, site] { return state_->set_override(site_key(site), Override{}, "me"); },
+        [this, site](const Result<uint64_t>& written) { told_.push_back(written ? site : written.error().message); });
+  }
+
+  TemporaryDirectory directory_;
+  EventLoop loop_;
+  std::vector<std::string> told_;
+  std::promise<void> opened_, begun_;
+  std::shared_future<void> gate_ = opened_.get_future().share();
+  std::unique_ptr<HostState> state_;
+};
+
+TEST_F(VersionsBesideTheLoop, TheLoopRunsOnAndOtherWritesWaitForTheirTurn) {
+  size_t changes = 0;
+  state_->subscribe([&](const HostStateChange& change) { changes += change.version; });
+  write("a", gate_);
+  drain_site("eu");
+  write("b");
+  drain_site("us");
+  for (int i = 0; i < 20; ++i) loop_.run_once(kNsPerMs);
+  EXPECT_THAT(told_, ElementsAre()) << "nothing is committed, and the loop was not stopped";
+  EXPECT_EQ(state_->manifest().version, 0u);
+  opened_.set_value();
+  ASSERT_TRUE(pump(loop_, [&] { return told_.size() == 4; }));
+  EXPECT_THAT(told_, ElementsAre("a", "eu", "b", "us"));
+  EXPECT_EQ(state_->manifest().version, 2u);
+  EXPECT_EQ(state_->manifest().comment, "b");
+  EXPECT_EQ(state_->live_state()->overrides.size(), 2u);
+  EXPECT_EQ(changes, 2u);
+}
+
+TEST_F(VersionsBesideTheLoop, AWriteOfAnotherRoleComesAfterIt) {
+  write("a", gate_);
+  opened_.set_value();
+  ASSERT_TRUE(state_->set_site_verdicts({{backend_key("p", "b"), HealthVerdict{}}}));
+  EXPECT_EQ(state_->manifest().version, 1u) << "it is taken up first";
+  ASSERT_TRUE(pump(loop_, [&] { return !told_.empty(); }));
+  EXPECT_THAT(told_, ElementsAre("a"));
+}
+
+TEST_F(VersionsBesideTheLoop, AtTheEndItIsCommittedAndWhatWaitsIsNot) {
+  write("a", gate_);
+  write("b");
+  begun_.get_future().wait();
+  opened_.set_value();
+  state_->forget_waiting();
+  loop_.run_once(0);
+  EXPECT_THAT(told_, ElementsAre());
+  state_.reset();
+  const Result<std::unique_ptr<HostState>> again = HostState::open(directory_ / "state");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ((*again)->manifest().comment, "a");
+}
+
+TEST_F(VersionsBesideTheLoop, AWriteThatBreaksOffIsAFailureAndTheNextOneIsMade) {
+  state_->decide_version<Result<Manifest>>(
+      []() -> Result<Manifest> { throw std::runtime_error("no memory"); },
+      [this](const Result<Manifest>& written) { told_.push_back(written ? "written" : written.error().message); });
+  write("b");
+  ASSERT_TRUE(pump(loop_, [&] { return told_.size() == 2; }));
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("broke off"), "b"));
 }
 
 // Some thousand routes: enough work to block the loop noticeably if it ran there.
