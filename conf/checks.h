@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "conf/document_node.h"
 #include "conf/fault_list.h"
@@ -43,6 +44,8 @@ class Checks {
   void refuse(Way way, Complaint complaint);
   // At the byte `offset` of the text that is written there.
   void refuse_within(Way way, size_t offset, Complaint complaint);
+  // The indices of the routes that name the policy themselves, in order.
+  const std::vector<uint32_t>& routes_that_name(size_t policy);
   // ", line 12" for sentences that name a second place. Empty if the document has no places.
   std::string line_of(Way way) const;
 
@@ -50,7 +53,8 @@ class Checks {
   const DocumentNode& root_;
   Model& model_;
   FaultList& faults_;
-  std::set<std::string> faulty_;  // JSON pointers
+  std::set<std::string> faulty_;                           // JSON pointers
+  std::vector<std::vector<uint32_t>> routes_of_policies_;  // made when first asked for
 };
 
 void check_nodes(Checks& checks);            // in validate_traffic.cc

@@ -137,6 +137,7 @@ class StateFollower final : public FollowerBase, private IoHandler {
   bool is_time_to_retry() const;
   Result<void> put_in_force(uint64_t version);
   Vote prepare(const CandidateVersion& candidate);
+  Result<Manifest> manifest_after(const CandidateVersion& candidate) const;
   void let_go(const char* why);
   Result<void> catch_up(const std::shared_ptr<const Snapshot>& snapshot);
   void follow_purges(uint64_t sequence);
@@ -296,7 +297,7 @@ void StateFollower::follow_version(uint64_t version) {
 bool StateFollower::serve_the_last(uint64_t refused_version) {
   const std::optional<ServedVersion> last = read_served(state_dir_, hooks_.plane);
   if (!last || last->version == refused_version) return false;
-  const Result<Manifest> manifest = store_->manifest(last->version);
+  const Result<Manifest> manifest = store_->manifest_without_entries(last->version);
   // Another state may have another version of that number.
   if (!manifest || manifest->digest != last->digest) {
     log_warn("version {}, which was served before, is not in the state any more", last->version);
@@ -328,19 +329,21 @@ bool StateFollower::is_time_to_retry() const {
 }
 
 Result<void> StateFollower::put_in_force(uint64_t version) {
-  const Result<Manifest> manifest = store_->manifest(version);
-  if (!manifest) return manifest.error();
-  std::shared_ptr<const Model> model = holding_.holds(manifest->digest) ? held_model_ : nullptr;
+  const Result<Manifest> record = store_->manifest_without_entries(version);
+  if (!record) return record.error();
+  std::shared_ptr<const Model> model = holding_.holds(record->digest) ? held_model_ : nullptr;
   if (!model) {
-    Result<std::shared_ptr<const Model>> built = models_.build(*store_, *manifest);
+    Result<Manifest> manifest = store_->manifest(version);
+    if (!manifest) return manifest.error();
+    Result<std::shared_ptr<const Model>> built = models_.build(*store_, *std::move(manifest));
     if (!built) return built.error();
     model = *std::move(built);
   }
-  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, manifest->digest, model, live_state_);
+  std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, record->digest, model, live_state_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
   Result<void> offered = offer(std::move(snapshot));
   // In force or refused: nothing that was held for it is needed any more.
-  if (holding_.on_version(manifest->digest)) let_go(nullptr);
+  if (holding_.on_version(record->digest)) let_go(nullptr);
   return offered;
 }
 
@@ -357,21 +360,31 @@ Vote StateFollower::hold(const CandidateVersion& candidate) {
   return vote;
 }
 
+// The base is most often what the last Model was built of: then nothing is read.
+Result<Manifest> StateFollower::manifest_after(const CandidateVersion& candidate) const {
+  if (candidate.base == 0) return manifest_of(candidate, {});
+  const Manifest& last = models_.manifest();
+  if (last.version == candidate.base && last.digest == candidate.base_digest) {
+    const Result<Manifest> record = store_->manifest_without_entries(candidate.base);
+    if (!record) return record.error();
+    if (record->digest == last.digest) return manifest_of(candidate, last);
+  }
+  const Result<Manifest> base = store_->manifest(candidate.base);
+  if (!base) return base.error();
+  return manifest_of(candidate, *base);
+}
+
 Vote StateFollower::prepare(const CandidateVersion& candidate) {
   if (!store_) return Vote::behind(refused_.empty() ? "there is no state yet" : refused_);
-  Manifest base;
-  if (candidate.base != 0) {
-    Result<Manifest> found = store_->manifest(candidate.base);
-    if (!found) return Vote::behind(found.error().message);
-    base = *std::move(found);
-  }
-  const Result<Manifest> manifest = manifest_of(candidate, base);
+  Result<Manifest> manifest = manifest_after(candidate);
   if (!manifest) return Vote::behind(manifest.error().message);
-  const Result<std::shared_ptr<const Model>> model = models_.build(ObjectSource(*store_, &candidate), *manifest);
+  const uint64_t version = manifest->version;
+  const Result<std::shared_ptr<const Model>> model =
+      models_.build(ObjectSource(*store_, &candidate), *std::move(manifest));
   if (!model) return Vote::no(model.error().message);
   held_model_ = *model;
   if (!hooks_.hold) return {};
-  return hooks_.hold(make_snapshot(manifest->version, manifest->digest, *model,
+  return hooks_.hold(make_snapshot(version, candidate.digest, *model,
                                    live_state_ ? live_state_ : std::make_shared<const LiveState>()));
 }
 

@@ -32,12 +32,12 @@ FileReader files_of(const ObjectSource& store, const Manifest& manifest) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Model>> ModelBuilder::build(const ObjectSource& store, const Manifest& manifest) {
+Result<std::shared_ptr<const Model>> ModelBuilder::build(const ObjectSource& store, Manifest manifest) {
   const std::optional<std::vector<Changed>> changed = changed_elements(manifest);
   Result<std::shared_ptr<const Model>> model =
       changed ? build_over(store, manifest, *changed) : build_whole(store, manifest);
   model_ = model ? *model : nullptr;
-  entries_ = manifest.entries;
+  manifest_ = std::move(manifest);
   return model;
 }
 
@@ -58,10 +58,11 @@ bool ModelBuilder::add_zones_of_file(const Manifest& manifest, const std::string
 }
 
 std::optional<std::vector<ModelBuilder::Changed>> ModelBuilder::changed_elements(const Manifest& manifest) const {
-  if (model_ == nullptr || entries_.size() != manifest.entries.size()) return std::nullopt;
+  const std::vector<ManifestEntry>& entries = manifest_.entries;
+  if (model_ == nullptr || entries.size() != manifest.entries.size()) return std::nullopt;
   std::vector<Changed> changed;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    const ManifestEntry &before = entries_[i], &now = manifest.entries[i];
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const ManifestEntry &before = entries[i], &now = manifest.entries[i];
     if (before == now) continue;
     if (before.kind != now.kind || before.name != now.name) return std::nullopt;  // elements were added or removed
     if (now.kind == kFileKind) {

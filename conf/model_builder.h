@@ -26,10 +26,12 @@ class ModelBuilder {
  public:
   // An Error names the missing or damaged object, or every fault. After an Error the next call builds the Model
   // completely.
-  Result<std::shared_ptr<const Model>> build(const ObjectSource& store, const Manifest& manifest);
-  Result<std::shared_ptr<const Model>> build(const StateStore& store, const Manifest& manifest) {
-    return build(ObjectSource(store), manifest);
+  Result<std::shared_ptr<const Model>> build(const ObjectSource& store, Manifest manifest);
+  Result<std::shared_ptr<const Model>> build(const StateStore& store, Manifest manifest) {
+    return build(ObjectSource(store), std::move(manifest));
   }
+  // Of the last call. Its version is the number that was given then.
+  const Manifest& manifest() const { return manifest_; }
 
  private:
   struct Changed {
@@ -46,7 +48,7 @@ class ModelBuilder {
                                                   const std::vector<Changed>& changed) const;
 
   std::shared_ptr<const Model> model_;  // of the previous version; null: build completely
-  std::vector<ManifestEntry> entries_;
+  Manifest manifest_;
   ElementNames names_;
 };
 

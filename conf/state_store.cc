@@ -288,13 +288,23 @@ Result<StateHead> StateStore::head() const {
   return head;
 }
 
+Result<Manifest> StateStore::Impl::version_record(const lmdb::Txn& txn, uint64_t version) const {
+  const std::optional<std::string_view> record = txn.get(dbs.version, lmdb::be64(version));
+  if (Result<void> sound = txn.sound(); !sound) return damaged(sound.error().message);
+  if (!record) return fail(fmt::format("there is no version {} (any more)", version));
+  return decode_version(version, *record);
+}
+
+Result<Manifest> StateStore::manifest_without_entries(uint64_t version) const {
+  const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
+  if (!txn) return txn.error();
+  return impl_->version_record(*txn, version);
+}
+
 Result<Manifest> StateStore::manifest(uint64_t version) const {
   const Result<lmdb::Txn> txn = lmdb::Txn::begin(*impl_->env, lmdb::Access::read);
   if (!txn) return txn.error();
-  const std::optional<std::string_view> record = txn->get(impl_->dbs.version, lmdb::be64(version));
-  if (Result<void> sound = txn->sound(); !sound) return impl_->damaged(sound.error().message);
-  if (!record) return fail(fmt::format("there is no version {} (any more)", version));
-  Result<Manifest> manifest = decode_version(version, *record);
+  Result<Manifest> manifest = impl_->version_record(*txn, version);
   if (!manifest) return manifest;
   Result<std::vector<ManifestEntry>> entries = impl_->entries(*txn, version);
   if (!entries) return entries.error();

@@ -122,6 +122,7 @@ class StateStore {
   // --- for readers
   Result<StateHead> head() const;
   Result<Manifest> manifest(uint64_t version) const;
+  Result<Manifest> manifest_without_entries(uint64_t version) const;
   Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
   Result<std::string> object(const std::string& hash) const;
   // Whether it is a private key and this reader takes none: object() is an Error then, and objects() gives it without

@@ -89,7 +89,8 @@ struct StateStore::Impl {
   void find_later_dbs();
   void notify_followers() const;  // wakes the followers
   Error damaged(const std::string& what) const;
-  uint64_t number(const lmdb::Txn& txn, std::string_view key) const;  // from `sys`; 0 if absent
+  uint64_t number(const lmdb::Txn& txn, std::string_view key) const;              // from `sys`; 0 if absent
+  Result<Manifest> version_record(const lmdb::Txn& txn, uint64_t version) const;  // without entries
   Result<std::vector<ManifestEntry>> entries(const lmdb::Txn& txn, uint64_t version) const;
   Result<std::string> object(const lmdb::Txn& txn, const std::string& hash) const;
   bool is_secret(const lmdb::Txn& txn, std::string_view raw_hash) const;

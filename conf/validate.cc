@@ -6,6 +6,7 @@
 #include "conf/checks.h"
 #include "conf/policy/kind.h"
 #include "conf/text.h"
+#include "core/assert.h"
 
 namespace tidegate {
 namespace {
@@ -64,6 +65,22 @@ void Checks::refuse_within(Way way, size_t offset, Complaint complaint) {
   const DocumentNode* const node = find(way);
   if (node == nullptr) return refuse(way, std::move(complaint));
   faults_.within_value(*node, pointer_of(way), offset, std::move(complaint));
+}
+
+// One walk over the routes for all policies: hundreds of policies may be bound to a hundred thousand routes.
+const std::vector<uint32_t>& Checks::routes_that_name(size_t policy) {
+  if (routes_of_policies_.empty()) {
+    routes_of_policies_.resize(model_.policies.size());
+    for (uint32_t r = 0; r < model_.routes.size(); ++r) {
+      for (const uint32_t named : model_.routes[r].policies) {
+        if (named >= routes_of_policies_.size()) continue;  // a name that stands for nothing is a fault of its own
+        std::vector<uint32_t>& routes = routes_of_policies_[named];
+        if (routes.empty() || routes.back() != r) routes.push_back(r);
+      }
+    }
+  }
+  TIDEGATE_ASSERT(policy < routes_of_policies_.size(), "the policy is one of the model");
+  return routes_of_policies_[policy];
 }
 
 std::string Checks::line_of(Way way) const {

@@ -166,15 +166,19 @@ void check_route_conflicts(Checks& checks) {
     size_t with_regex = 0;
   };
   std::unordered_map<std::string, Bucket> buckets;  // by host and shape
+  buckets.reserve(checks.model().routes.size());
   PatternsOfRoutes patterns;
   const std::vector<Route>& routes = checks.model().routes;
+  const std::vector<std::string> any_host = {""};
+  std::string key;
   for (size_t r = 0; r < routes.size() && !checks.full(); ++r) {
     const auto path = PathPattern::parse(routes[r].path);
     if (!path || !comparable(checks, r)) continue;
     std::set<size_t> reported;  // routes that share several hosts are reported once
-    const std::vector<std::string> any_host = {""};
+    const std::string shape = path->shape();
     for (const std::string& host : routes[r].hosts.empty() ? any_host : routes[r].hosts) {
-      Bucket& bucket = buckets[host + path->shape()];
+      key.assign(host).append(shape);
+      Bucket& bucket = buckets[key];
       if (routes[r].match.has_regex() && ++bucket.with_regex > kMaxRegexRoutes) {
         if (bucket.with_regex == kMaxRegexRoutes + 1) refuse_many(checks, r, host);
         continue;

@@ -172,9 +172,10 @@ void check_part_parameters(Checks& checks, size_t p, size_t i, const std::vector
 }
 
 void check_routes_of_aggregate(Checks& checks, size_t p, const AggregatePolicy& aggregate) {
-  for (const Route& route : checks.model().routes) {
+  for (const uint32_t r : routes_it_may_hold_for(checks, p)) {
+    const Route& route = checks.model().routes[r];
     if (checks.full()) return;
-    if (route.cache.enabled && may_hold_for(checks.model(), p, route)) {
+    if (route.cache.enabled) {
       checks.refuse({"policies", p, "aggregate"},
                     {"conflicting_keys",
                      fmt::format("route '{}' has a cache, which an aggregated answer does not reach", route.name),

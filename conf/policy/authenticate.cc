@@ -262,16 +262,9 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
   const bool forwards = authenticate.forward.enabled && !authenticate.forward.to_backend.empty();
   const bool shows_certificate = authenticate.certificates.enabled && authenticate.certificates.client_cert;
   if (authenticate.keep_credentials && authenticate.identity_header.empty() && !forwards && !shows_certificate) return;
-  const Model& model = checks.model();
-  const auto named = [p](const std::vector<uint32_t>& policies) {
-    return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
-  };
-  const bool of_any_listener =
-      model.policies[p].everywhere ||
-      std::any_of(model.listeners.begin(), model.listeners.end(), [&](const Listener& l) { return named(l.policies); });
-  for (size_t r = 0; r < model.routes.size(); ++r) {
-    const Route& route = model.routes[r];
-    if (!route.cache.enabled || (!named(route.policies) && !of_any_listener)) continue;
+  for (const uint32_t r : routes_it_may_hold_for(checks, p)) {
+    const Route& route = checks.model().routes[r];
+    if (!route.cache.enabled) continue;
     const Complaint complaint{
         "conflicting_keys",
         fmt::format("route '{}' has a cache: one client's answer would be given to others", route.name),

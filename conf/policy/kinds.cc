@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "conf/field_builders.h"
 #include "conf/names.h"
@@ -19,13 +20,31 @@ const std::vector<PolicyKind>& policy_kinds() {
   return kinds;
 }
 
+namespace {
+
+template <class Element>
+bool names(const Element& element, size_t p) {
+  return std::find(element.policies.begin(), element.policies.end(), static_cast<uint32_t>(p)) !=
+         element.policies.end();
+}
+
+// Whether it may hold for every route.
+bool may_hold_for_all(const Model& model, size_t p) {
+  return model.policies[p].everywhere || std::any_of(model.listeners.begin(), model.listeners.end(),
+                                                     [p](const Listener& each) { return names(each, p); });
+}
+
+}  // namespace
+
 bool may_hold_for(const Model& model, size_t p, const Route& route) {
-  const auto names_it = [p](const auto& element) {
-    return std::find(element.policies.begin(), element.policies.end(), static_cast<uint32_t>(p)) !=
-           element.policies.end();
-  };
-  return model.policies[p].everywhere || names_it(route) ||
-         std::any_of(model.listeners.begin(), model.listeners.end(), names_it);
+  return names(route, p) || may_hold_for_all(model, p);
+}
+
+std::vector<uint32_t> routes_it_may_hold_for(Checks& checks, size_t p) {
+  if (!may_hold_for_all(checks.model(), p)) return checks.routes_that_name(p);
+  std::vector<uint32_t> all(checks.model().routes.size());
+  std::iota(all.begin(), all.end(), 0u);
+  return all;
 }
 
 const Section& policy_section() {

@@ -78,8 +78,9 @@ void check_split_route(Checks& checks, size_t p, const SplitPolicy& split, const
 }
 
 void check_split_routes(Checks& checks, size_t p, const SplitPolicy& split) {
-  for (const Route& route : checks.model().routes) {
-    if (checks.full() || route.pool() == kNone || !may_hold_for(checks.model(), p, route)) continue;
+  for (const uint32_t r : routes_it_may_hold_for(checks, p)) {
+    const Route& route = checks.model().routes[r];
+    if (checks.full() || route.pool() == kNone) continue;
     check_split_route(checks, p, split, route);
   }
 }

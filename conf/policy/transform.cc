@@ -271,10 +271,6 @@ void for_each_request_text(const TransformPolicy& transform, Visit visit) {
   for (const TransformEdit& edit : transform.request_headers) visit(Step("request_headers"), edit.value);
 }
 
-bool transform_binds(size_t p, const std::vector<uint32_t>& policies) {
-  return std::find(policies.begin(), policies.end(), static_cast<uint32_t>(p)) != policies.end();
-}
-
 // What a cache keeps is for everybody, and its key is the URL as the client sent it. So nothing else of a client may
 // decide what the backend is asked.
 void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& transform) {
@@ -285,12 +281,9 @@ void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& 
                    {},
                    "a route of its own without a cache"});
   };
-  Model& model = checks.model();
-  const bool of_any = model.policies[p].everywhere ||
-                      std::any_of(model.listeners.begin(), model.listeners.end(),
-                                  [&](const Listener& each) { return transform_binds(p, each.policies); });
-  for (const Route& route : model.routes) {
-    if (!route.cache.enabled || (!of_any && !transform_binds(p, route.policies))) continue;
+  for (const uint32_t r : routes_it_may_hold_for(checks, p)) {
+    const Route& route = checks.model().routes[r];
+    if (!route.cache.enabled) continue;
     bool refused = false;
     if (transform.response_json) {
       checks.refuse({"policies", p, "transform", "response_json"},
@@ -332,8 +325,8 @@ void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& 
 
 // A policy that a route names itself uses parameters that this route's path has.
 void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy& transform) {
-  for (const Route& route : checks.model().routes) {
-    if (!transform_binds(p, route.policies)) continue;
+  for (const uint32_t r : checks.routes_that_name(p)) {
+    const Route& route = checks.model().routes[r];
     const auto path = PathPattern::parse(route.path);
     if (!path) continue;
     std::vector<std::string_view> names;
