@@ -31,7 +31,4 @@ struct AggregatePolicy final : PolicyPart {
   std::string errors = "errors";             // the member that names the parts which failed; empty: none
 };
 
-constexpr size_t kAggregatePartsMost = 16;
-constexpr size_t kAggregateFieldsMost = 32;
-
 }  // namespace tidegate

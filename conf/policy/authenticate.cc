@@ -8,6 +8,7 @@
 #include <map>
 
 #include "conf/field_builders.h"
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/policy/forward.h"
 #include "conf/policy/jwks.h"

@@ -62,7 +62,6 @@ struct SignatureRules {
   uint64_t skew_s = 30;
   uint64_t remembered = 65'536;
 };
-constexpr size_t kSignatureCoversMost = 16;
 
 // A service is asked about each request.
 struct ForwardAuth {
@@ -85,7 +84,6 @@ struct ForwardAuth {
 };
 
 // How many fields each of its lists may name.
-constexpr size_t kForwardFieldsMost = 16;
 
 // One word of `cache_by`.
 struct ForwardCacheBy {
@@ -124,8 +122,6 @@ struct AuthenticatePolicy final : PolicyPart {
 };
 
 // The cost of one check of a password must stay below some milliseconds, because a worker computes it.
-constexpr uint64_t kPasswordRoundsMost = 20'000;  // of sha512crypt and sha256crypt
-constexpr uint64_t kPasswordCostMost = 7;         // of bcrypt: 2^7 rounds
 
 // Whether `setting` is a hash of crypt(5) that is taken: $6$, $5$, $2y$ or $2b$, within the bounds.
 bool is_password_hash(std::string_view setting);

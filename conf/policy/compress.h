@@ -30,8 +30,6 @@ struct CompressPolicy final : PolicyPart {
   std::vector<std::string> media_types() const;
 };
 
-constexpr size_t kCompressTypesMost = 64;
-
 // One word of `types`: "text/html", "text/*", "application/*+json".
 bool is_type_pattern(std::string_view word);
 // Whether it takes a Content-Type. The parameters of the type, and case, do not matter.

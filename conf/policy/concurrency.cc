@@ -7,6 +7,7 @@
 #include <map>
 
 #include "conf/field_builders.h"
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"

@@ -28,8 +28,6 @@ struct ConcurrencyLane {
 };
 
 // How many lanes a policy may have: each has series of its own.
-constexpr size_t kConcurrencyLanesMost = 64;
-constexpr size_t kConcurrencyLaneValuesMost = 64;
 // In metrics: the requests that no lane is for.
 constexpr const char* kConcurrencyOtherLane = "other";
 

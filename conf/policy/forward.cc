@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/field_builders.h"
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/policy/authenticate.h"
 #include "conf/text.h"

@@ -10,12 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/limits.h"
 #include "core/crypto.h"
 
 namespace tidegate {
 namespace {
 
-constexpr size_t kMostKeys = 64;
 constexpr int kRsaBitsLeast = 2'048;  // RFC 7518 §3.3
 
 struct Algorithm {
@@ -156,7 +156,7 @@ Result<std::vector<Jwk>> parse_jwks(std::string_view text) {
   if (json.is_discarded() || !json.is_object()) return fail("it is no JSON object");
   const auto list = json.find("keys");
   if (list == json.end() || !list->is_array()) return fail("it has no list 'keys'");
-  if (list->size() > kMostKeys) return fail(fmt::format("it has more than {} keys", kMostKeys));
+  if (list->size() > kKeySetKeys) return fail(fmt::format("it has more than {} keys", kKeySetKeys));
   std::vector<Jwk> keys;
   for (size_t i = 0; i < list->size(); ++i) {
     const nlohmann::json& each = (*list)[i];

@@ -52,15 +52,4 @@ std::optional<LimitBy> parse_limit_by(std::string_view word);
 // Whether `authenticate` must have been asked before: who the client is, or what its token claims.
 bool needs_identity(std::string_view word);
 
-// How many words `by` may have.
-constexpr size_t kLimitByMost = 8;
-// The fastest token bucket, in requests a second: its interval is in whole nanoseconds.
-constexpr uint64_t kTokenBucketFastest = 1'000'000;
-// The same of a shared one: its interval is in whole microseconds, so its error is 2 % at the most.
-constexpr uint64_t kSharedLimitFastest = 20'000;
-// How long the fullest token bucket takes to fill.
-constexpr uint64_t kTokenBucketLongestMs = uint64_t{30} * 86'400'000;
-// The largest count of a sliding window: both of its counts are in one word of 64 bits.
-constexpr uint64_t kSlidingWindowMost = 2'000'000;
-
 }  // namespace tidegate

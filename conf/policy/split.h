@@ -26,8 +26,6 @@ struct SplitPolicy final : PolicyPart {
   std::vector<std::string> sticky;  // as `by` of a limit; empty: each request is chosen for anew
 };
 
-constexpr size_t kSplitVariantsMost = 16;
-
 // One word of `when`.
 struct SplitCondition {
   enum class What : uint8_t { header, cookie, claim };

@@ -71,7 +71,6 @@ struct TransformPolicy final : PolicyPart {
 // `of_answer`: of answers, else of requests.
 bool is_own_field(std::string_view lower_name, bool of_answer);
 
-constexpr size_t kJsonPathSegmentsMost = 16;
 // The names of a path. Empty: it is none (an empty name, or too many).
 std::vector<std::string> json_path_of(std::string_view path);
 

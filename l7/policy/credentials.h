@@ -14,6 +14,7 @@
 #include "conf/policy/authenticate.h"
 #include "core/hash.h"
 #include "core/token_bucket.h"
+#include "l7/limits.h"
 #include "l7/policy/policy.h"
 #include "l7/wire/arena.h"
 #include "l7/wire/message.h"
@@ -53,12 +54,11 @@ class RightPasswords final : public Runtime {
   bool may_compute(uint64_t now_ns);
 
  private:
-  static constexpr size_t kPlaces = 4'096;
   std::atomic<uint64_t>& place_of(std::string_view text) const {
-    return places_[siphash13(place_key_, text) % kPlaces];
+    return places_[siphash13(place_key_, text) % kRightPasswords];
   }
   const HashKey place_key_, key_;
-  mutable std::array<std::atomic<uint64_t>, kPlaces> places_{};  // 0: empty
+  mutable std::array<std::atomic<uint64_t>, kRightPasswords> places_{};  // 0: empty
   tidegate::TokenBucket computed_;
 };
 

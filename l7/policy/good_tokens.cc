@@ -2,11 +2,12 @@
 #include "l7/policy/good_tokens.h"
 
 #include "core/crypto.h"
+#include "l7/limits.h"
 
 namespace tidegate::l7::policy {
 
-GoodTokens::GoodTokens() : high_key_(random_hash_key()), low_key_(random_hash_key()), lines_(kTokens / kWays) {
-  static_assert((kTokens & (kTokens - 1)) == 0, "a place is chosen by the lowest bits");
+GoodTokens::GoodTokens() : high_key_(random_hash_key()), low_key_(random_hash_key()), lines_(kGoodTokens / kWays) {
+  static_assert((kGoodTokens & (kGoodTokens - 1)) == 0, "a place is chosen by the lowest bits");
 }
 
 // Zero is the mark of an empty place.

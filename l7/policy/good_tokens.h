@@ -30,7 +30,6 @@ class GoodTokens final : public Runtime {
   Counter checked, remembered;  // signatures
 
  private:
-  static constexpr size_t kTokens = 32'768;  // half a megabyte: as many clients of a policy as are active at one time
   static constexpr size_t kWays = 4;
   struct Place {
     std::atomic<uint64_t> high{0}, low{0};

@@ -5,10 +5,10 @@
 #include <charconv>
 #include <cmath>
 
+#include "l7/limits.h"
+
 namespace tidegate::l7::policy {
 namespace {
-
-constexpr int kDeepest = 16;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
@@ -80,7 +80,7 @@ bool take_literal(std::string_view& text) {
 bool take_value(std::string_view& text, int depth, JsonView& out);
 
 bool take_container(std::string_view& text, int depth, bool object) {
-  if (depth == kDeepest) return false;
+  if (depth == kJsonDepth) return false;
   const char end = object ? '}' : ']';
   text.remove_prefix(1);
   skip_space(text);

@@ -9,6 +9,7 @@
 
 #include "conf/names.h"
 #include "conf/text.h"
+#include "l7/limits.h"
 #include "l7/policy/json_scan.h"
 
 namespace tidegate::l7::policy {

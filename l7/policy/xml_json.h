@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "l7/limits.h"
 #include "l7/wire/arena.h"
 
 namespace tidegate::l7::policy {
@@ -32,10 +33,6 @@ enum class XmlFault : uint8_t {
   no_name,     // a member's name is none of XML, or an attribute stands twice
   no_element,  // a list in a list, or an attribute that is no scalar
 };
-
-constexpr size_t kXmlDepth = 15;         // one less than scan_json() takes
-constexpr size_t kXmlElements = 32'768;  // of one document: about 3 MB while it is read
-constexpr size_t kXmlAttributes = 256;   // of one element: each is compared with all
 
 // Both append to `out`, which is empty, and leave it unfinished after a fault. `json` was read by scan_json().
 XmlFault xml_to_json(std::string_view xml, size_t most, std::string& out);

@@ -154,10 +154,10 @@ TEST(XmlAsJson, WhatIsMalformedOrCanDoHarmIsRefused) {
     for (size_t i = 0; i < depth; ++i) out += "</a>";
     return out;
   };
-  EXPECT_EQ(json_of_xml(nested(policy::kXmlDepth)).substr(0, 5), "{\"a\":");
-  EXPECT_EQ(json_of_xml(nested(policy::kXmlDepth + 1)), malformed);
+  EXPECT_EQ(json_of_xml(nested(kXmlDepth)).substr(0, 5), "{\"a\":");
+  EXPECT_EQ(json_of_xml(nested(kXmlDepth + 1)), malformed);
   std::string many = "<a>";
-  for (size_t i = 0; i < policy::kXmlElements; ++i) many += "<b/>";
+  for (size_t i = 0; i < kXmlElements; ++i) many += "<b/>";
   EXPECT_EQ(json_of_xml(many + "</a>", 1 << 20), too_large);
   std::string attributes = "<a";
   for (int i = 0; i < 300; ++i) attributes += " b" + std::to_string(i) + "=''";
