@@ -65,11 +65,11 @@ class LimitTable final : public Runtime {
   std::atomic<uint64_t>* find(uint64_t key) const {
     key |= key == 0 ? 1 : 0;
     const std::array<size_t, 2> both = places(key);
-    __builtin_prefetch(&set_[both[1]]);  // so that the two do not miss the cache one after the other
+    // So that the two do not miss the cache one after the other. The first one is likely to be written.
+    __builtin_prefetch(&set_[both[0]], 1);
+    __builtin_prefetch(&set_[both[1]]);
     for (const size_t place : both) {
-      for (Slot& slot : set_[place].slots) {
-        if (slot.key.load(std::memory_order_relaxed) == key) return &slot.state;
-      }
+      if (Slot* const slot = slot_of(set_[place], key)) return &slot->state;
     }
     return nullptr;
   }
@@ -86,6 +86,14 @@ class LimitTable final : public Runtime {
   struct alignas(64) Set {
     std::array<Slot, kSlots> slots;
   };
+  // Null: the set has not the key. Without a branch for each slot: which one it is, nobody can foretell.
+  static Slot* slot_of(Set& set, uint64_t key) {
+    unsigned found = 0;
+    for (unsigned i = 0; i < kSlots; ++i) {
+      found |= static_cast<unsigned>(set.slots[i].key.load(std::memory_order_relaxed) == key) << i;
+    }
+    return found == 0 ? nullptr : &set.slots[std::countr_zero(found)];
+  }
   // The slot of a set that is free first.
   struct Choice {
     Slot* slot = nullptr;

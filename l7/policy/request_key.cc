@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 
+#include "conf/limits.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
 #include "l7/policy/claims.h"
@@ -38,12 +39,16 @@ bool always_known(LimitBy::What what) {
 }  // namespace
 
 RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key)
-    : prefix_v4_(prefix_v4), prefix_v6_(prefix_v6), key_(key) {
+    : mask_v4_(Cidr::of(IpAddress::v4(UINT32_MAX), std::min<uint8_t>(prefix_v4, 32)).base.v4_be()),
+      prefix_v6_(prefix_v6),
+      key_(key) {
   for (const std::string& word : by) by_.push_back(*parse_limit_by(word));
+  by_client_alone_ = by_.size() == 1 && by_[0].what == LimitBy::What::client;
 }
 
 // Each part is written with its length, so that no two lists of parts have the same bytes.
 uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const {
+  if (by_client_alone_ && address) return of_client(*address);
   std::array<std::string_view, kLimitByMost> parts;
   const size_t count = std::min(by_.size(), kLimitByMost);
   char client[sizeof(IpAddress::bytes) + 1];
@@ -66,13 +71,30 @@ uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& 
   return key;
 }
 
+// What most limits count by: the same bytes as of() writes for one part, without an arena.
+uint64_t RequestKey::of_client(const IpAddress& address) const {
+  char text[sizeof(uint32_t) + sizeof(IpAddress::bytes) + 1];
+  const auto length = static_cast<uint32_t>(client_bytes(address, text + sizeof(uint32_t)).size());
+  std::memcpy(text, &length, sizeof(length));
+  return siphash13(key_, text, sizeof(length) + length);
+}
+
 // The family, then the network: the part of an address that clients are told apart by.
 std::string_view RequestKey::client_bytes(const IpAddress& address, char* out) const {
-  const uint8_t length = address.is_v4() ? prefix_v4_ : prefix_v6_;
-  const IpAddress base = Cidr::of(address, std::min(length, address.max_prefix())).base;
-  out[0] = static_cast<char>(base.family);
-  std::memcpy(out + 1, base.bytes.data(), base.size());
-  return {out, base.size() + 1};
+  out[0] = static_cast<char>(address.family);
+  if (address.is_v4()) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, address.bytes.data(), sizeof(bits));
+    bits &= mask_v4_;
+    std::memcpy(out + 1, &bits, sizeof(bits));
+    return {out, sizeof(bits) + 1};
+  }
+  std::memcpy(out + 1, address.bytes.data(), address.bytes.size());
+  if (prefix_v6_ < address.max_prefix()) {
+    const IpAddress base = Cidr::of(address, prefix_v6_).base;
+    std::memcpy(out + 1, base.bytes.data(), base.bytes.size());
+  }
+  return {out, address.bytes.size() + 1};
 }
 
 std::string_view value_of(const LimitBy& by, const Subject& subject, Arena& arena) {

@@ -26,9 +26,12 @@ class RequestKey {
 
  private:
   std::string_view client_bytes(const IpAddress& address, char* out) const;
+  uint64_t of_client(const IpAddress& address) const;
 
   std::vector<LimitBy> by_;
-  const uint8_t prefix_v4_, prefix_v6_;
+  bool by_client_alone_ = false;
+  const uint32_t mask_v4_;  // in network byte order
+  const uint8_t prefix_v6_;
   const HashKey key_;
 };
 
