@@ -50,7 +50,10 @@ const Section& vip_section() {
       {
           name(&Vip::name, "What services and steers refer to."),
           reference("site", &Vip::site, "sites", "The site of the addresses."),
-          required(row("addresses", FieldType::address, &Vip::addresses, "Each address belongs to one VIP only.")),
+          required(row(
+              "addresses", FieldType::address, &Vip::addresses,
+              "Each address belongs to one VIP only. If several forwarders of the site have a port in the network of "
+              "the address, the first of them that is up, in the order of `nodes`, answers for it.")),
       }};
   return section;
 }

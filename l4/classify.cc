@@ -98,8 +98,8 @@ bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagg
 }
 
 Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
-  return tables.local_kind(view.family, view.destination) == LocalKind::vip ? drop(DropReason::no_service)
-                                                                            : punt(DropReason::not_local);
+  return is_vip(tables.local_kind(view.family, view.destination)) ? drop(DropReason::no_service)
+                                                                  : punt(DropReason::not_local);
 }
 
 Outcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
@@ -142,7 +142,8 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
                                           uint32_t now_ms) {
   const Mac& own_mac = config_.ports[frame.port].mac;
   const auto local_kind = [&](const IpAddress& address) {
-    return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
+    const LocalKind kind = tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
+    return kind == LocalKind::standby ? LocalKind::none : kind;  // the holder answers, and what it says is no conflict
   };
   Learned learned = Learned::unknown;
   const bool ours = std::any_of(config_.ports.begin(), config_.ports.end(),

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/acl.h"
+#include "conf/vip_holder.h"
 #include "l4/drop_reason.h"
 
 namespace tidegate::l4 {
@@ -135,9 +136,15 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   if (!vip) return answer("none", fmt::format("no VIP {} with an address of the client's family", question.vip));
   if (vip->family != question.client->family) return answer("none", "client and VIP are of different families");
   const auto family = static_cast<uint8_t>(vip->family);
-  if (tables.local_kind(family, words_of(*vip)) != LocalKind::vip) {
-    return answer("none", fmt::format("{} is not a VIP of this forwarder", vip->to_string()));
+  const LocalKind kind = tables.local_kind(family, words_of(*vip));
+  if (kind == LocalKind::standby) {
+    const std::string holder = holder_name(*tables.snapshot, *vip);
+    json out = answer(
+        "none", fmt::format("the forwarder of node {} holds {}, and this one stands by", holder, vip->to_string()));
+    out["holder"] = holder;
+    return out;
   }
+  if (kind != LocalKind::vip) return answer("none", fmt::format("{} is not a VIP of this forwarder", vip->to_string()));
   const auto protocol = static_cast<uint8_t>(question.protocol == "udp" ? Protocol::udp : Protocol::tcp);
   FlowTuple tuple{family,
                   protocol,

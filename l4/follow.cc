@@ -7,7 +7,7 @@ namespace tidegate::l4 {
 
 Outcome Decider::settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
                                        uint32_t now_ms) {
-  if (tables.local_kind(view.family, view.destination) != LocalKind::vip) return punt(DropReason::not_local);
+  if (!is_vip(tables.local_kind(view.family, view.destination))) return punt(DropReason::not_local);
   const uint64_t datagram = config_.hasher.fragments(view);
   const auto [backend, service] = fragments_.find(datagram, now_ms);
   if (backend == kNoBackend && may_be_elsewhere(frame)) return {Verdict::hand_over, DropReason::none, 0, false};

@@ -25,6 +25,7 @@
 #include "l4/probe/desk.h"
 #include "l4/share/sharing.h"
 #include "l4/views.h"
+#include "l4/vip_holdings.h"
 #include "l4/watch.h"
 
 namespace tidegate::l4 {
@@ -55,6 +56,7 @@ class Forwarder final : private IoHandler {
       append_metrics(out, counters, *dataplane_->tables(), {builder_.backend_ids(), builder_.acl_ids()});
       append_counter(out, "tidegate_l4_flow_events_lost_total",
                      "Events of new flows that were overwritten before they were read", watch_.events_lost());
+      append_holdings(out, *dataplane_->tables(), node_.name);
       append_port_metrics(out, dataplane_->ports(), dataplane_->port_states(), dataplane_->neighbours().silent());
     });
   }
@@ -204,6 +206,7 @@ class Forwarder final : private IoHandler {
   void publish(std::shared_ptr<const ForwardingTables> tables) {
     keep_ids(false);
     const bool ids_changed = builder_.ids_changed();
+    say_what_changed_hands(*dataplane_->tables(), *tables, node_.name);
     dataplane_->publish(tables);
     builder_.adopt(*tables, monotonic_ns());
     if (ids_changed) sharing_.learn_names(builder_.kept_ids());
@@ -368,6 +371,7 @@ class Forwarder final : private IoHandler {
     status["flows"] = sum(&WorkerCounters::flows_live);
     status["flow_memory"] = kept_status();
     status["flow_sharing"] = sharing_.status();
+    status["shared_vips"] = holdings_status(*dataplane_->tables(), node_.name);
     status["neighbours"] = {{"total", first.neighbours.value()}, {"resolved", first.neighbours_resolved.value()}};
     status["maglev_tables_built"] = builder_.maglev_tables_built();
     status["maglev_tables_derived"] = builder_.maglev_tables_derived();

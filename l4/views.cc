@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "conf/query.h"
+#include "conf/vip_holder.h"
 #include "core/clock.h"
 
 namespace tidegate::l4 {
@@ -53,6 +54,16 @@ json shares_of(const ForwardingTables& tables, const ServiceEntry& service, cons
   return out;
 }
 
+// The node that holds the VIP's first address of the family; empty if each forwarder serves it.
+std::string holder_of_family(const Snapshot& snapshot, uint32_t vip, uint8_t family) {
+  for (const IpAddress& address : snapshot.model->vips[vip].addresses) {
+    if (static_cast<uint8_t>(address.family) != family) continue;
+    const uint32_t holder = holder_of(*snapshot.model, snapshot.nodes, vip, address);
+    return holder == kNone ? std::string() : snapshot.model->nodes[holder].name;
+  }
+  return {};
+}
+
 json services_view(const ViewQuestion& question, const Dataplane& dataplane, const BackendIds& backends) {
   const ForwardingTables& tables = *dataplane.tables();
   const Model& model = *tables.snapshot->model;
@@ -74,6 +85,8 @@ json services_view(const ViewQuestion& question, const Dataplane& dataplane, con
                    {"slots", service.slot_count},
                    {"second_chance", service.before != nullptr},
                    {"backends", shares_of(tables, service, names)}});
+    if (std::string holder = holder_of_family(*tables.snapshot, config.vip, service.family); !holder.empty())
+      out.back()["holder"] = std::move(holder);
   }
   return page_of("services", std::move(out), at < tables.services.size() ? std::optional(at) : std::nullopt);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/plane_health.h"
+#include "conf/vip_holder.h"
 #include "control/limits.h"
 
 namespace tidegate {
@@ -73,8 +74,13 @@ std::vector<AnnouncedAddress> plan_announcements(const Model& model, const LiveS
     const std::string why = why_not(model, live_state, planes, vip, n, own);
     for (const IpAddress& address : model.vips[vip].addresses) {
       if (out.size() == kMaxAnnouncedAddresses) return out;
-      out.push_back(
-          {model.vips[vip].name, address, address_of_forwarder(model.nodes[n], address.family), why.empty(), why});
+      std::string reason = why;
+      if (const uint32_t holder = holder_of(model, planes, vip, address);
+          reason.empty() && holder != kNone && holder != n)
+        reason = "the forwarder of node " + model.nodes[holder].name + " holds it";
+      const bool announced = reason.empty();
+      out.push_back({model.vips[vip].name, address, address_of_forwarder(model.nodes[n], address.family), announced,
+                     std::move(reason)});
     }
   }
   return out;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "conf/plane_health.h"
+#include "conf/vip_holder.h"
 #include "control/api/json_bounds.h"
 #include "control/limits.h"
 #include "core/clock.h"
@@ -39,13 +40,19 @@ void add(std::vector<Endpoint>& endpoints, const IpAddress& address, uint16_t po
   if (endpoints.size() < kMostProbes) endpoints.push_back(endpoint);
 }
 
-void add_services(const Model& model, uint32_t node, std::vector<Endpoint>& endpoints) {
+void add_services(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
+                  std::vector<Endpoint>& endpoints) {
+  bool shares = false;
+  std::vector<Endpoint> held;
   for (const Service& service : model.services) {
     const Vip& vip = model.vips[service.vip];
     const bool ours = vip.site == kNone || vip.site == model.nodes[node].site;
     if (!ours || service.protocol != Protocol::tcp || vip.addresses.empty()) continue;
-    add(endpoints, vip.addresses.front(), service.port);
+    const uint32_t holder = holder_of(model, planes, service.vip, vip.addresses.front());
+    shares = shares || holder != kNone;
+    add(holder == node ? held : endpoints, vip.addresses.front(), service.port);
   }
+  if (shares) endpoints = std::move(held);
 }
 
 // A proxy is reached at the addresses that pools give it.
@@ -82,9 +89,10 @@ void remove_own_addresses(std::vector<Endpoint>& endpoints) {
 // 0: up, 1: draining, 2: down.
 }  // namespace
 
-std::vector<Endpoint> probes_of(const Model& model, uint32_t node, PlaneKind kind) {
+std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
+                                PlaneKind kind) {
   std::vector<Endpoint> endpoints;
-  if (kind == PlaneKind::l4) add_services(model, node, endpoints);
+  if (kind == PlaneKind::l4) add_services(model, planes, node, endpoints);
   if (kind == PlaneKind::l7) add_backends(model, node, endpoints);
   if (kind == PlaneKind::dns) {
     for (const Endpoint& endpoint : model.nodes[node].dns.listen) {
@@ -240,9 +248,10 @@ void PlaneWatch::probe(const std::string& node, Peer& peer) {
   const uint32_t index = model ? model->node_index(node) : kNone;
   if (index == kNone) return;
   peer.probed_ns = loop_.now_ns();
+  const std::vector<NodeStatus> planes = plane_states(*model, *host_state_.live_state());
   for (const PlaneKind kind : kPlaneKinds) {
     if (!runs(model->nodes[index], kind)) continue;
-    std::vector<Endpoint> endpoints = probes_of(*model, index, kind);
+    std::vector<Endpoint> endpoints = probes_of(*model, planes, index, kind);
     remove_own_addresses(endpoints);
     const auto round = std::make_shared<Round>();
     round->plane = name(kind);

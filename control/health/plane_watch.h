@@ -32,7 +32,10 @@
 namespace tidegate {
 
 // The addresses at which clients reach a plane of a node. Empty: no TCP leads there, so nothing can be said.
-std::vector<Endpoint> probes_of(const Model& model, uint32_t node, PlaneKind kind);
+// A VIP that one of several forwarders holds says something about its holder alone, and is the only one that counts for
+// a forwarder that shares such a VIP: another one would answer for it. `planes` is Snapshot::nodes.
+std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
+                                PlaneKind kind);
 
 class PlaneWatch {
  public:

@@ -147,11 +147,18 @@ class Walk : public std::enable_shared_from_this<Walk> {
       skip("l4", fmt::format("site {} has no forwarder", site_name()));
       return ask_l7(proxies_of_site());
     }
-    std::string target =
+    l4_target_ =
         fmt::format("/explain?client={}&vip={}&port={}&protocol=tcp", percent_encode(question_.client.to_string()),
                     percent_encode(address.to_string()), question_.port);
-    if (question_.client_port) target += fmt::format("&client_port={}", *question_.client_port);
-    ask_first("l4", nodes, 0, target, [](Walk& walk, const json* answer) { walk.follow_l4(answer); });
+    if (question_.client_port) l4_target_ += fmt::format("&client_port={}", *question_.client_port);
+    ask_first("l4", nodes, 0, l4_target_, [](Walk& walk, const json* answer) { walk.ask_holder(answer); });
+  }
+
+  // A forwarder that stands by names the one that holds the VIP.
+  void ask_holder(const json* answer) {
+    const std::string holder = answer ? string_member(*answer, "holder") : std::string();
+    if (holder.empty()) return follow_l4(answer);
+    ask_first("l4", {holder}, 0, l4_target_, [](Walk& walk, const json* told) { walk.follow_l4(told); });
   }
 
   // Asks the backend's node. If there is no single backend, the first eligible one answers for all.
@@ -223,6 +230,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   json steps_ = json::array();
   uint32_t site_ = kNone;
   const Service* service_ = nullptr;  // in model_
+  std::string l4_target_;             // what forwarders are asked
 };
 
 // Reads the question from the call's parameters. Sends 400 and returns nothing if it is malformed.

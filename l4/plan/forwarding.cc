@@ -12,6 +12,7 @@
 #include "conf/found_backends.h"
 #include "conf/limits.h"
 #include "conf/maglev.h"
+#include "conf/vip_holder.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/crypto.h"
@@ -369,14 +370,18 @@ void ForwardingBuilder::abandon() {
 
 void ForwardingBuilder::add_local_addresses(Build& build) {
   const auto add = [&](const IpAddress& address, LocalKind kind, uint16_t port) {
-    build.local_addresses.push_back({address, kind, port, 0});
+    if (kind != LocalKind::standby) build.local_addresses.push_back({address, kind, port, 0});
     build.local_keys.emplace_back(LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address)),
                                   static_cast<uint32_t>(kind));
   };
-  for (const Vip& vip : build.model.vips) {
+  const uint32_t own_index = build.model.node_index(build.node.name);
+  for (uint32_t index = 0; index < build.model.vips.size(); ++index) {
+    const Vip& vip = build.model.vips[index];
     if (vip.site != kNone && vip.site != build.node.site) continue;
     for (const IpAddress& address : vip.addresses) {
-      add(address, LocalKind::vip, port_on_link(build.node.l4, address, build.outages).value_or(0));
+      const bool held = !stands_by(build.snapshot, own_index, index, address);
+      add(address, held ? LocalKind::vip : LocalKind::standby,
+          port_on_link(build.node.l4, address, build.outages).value_or(0));
       build.digest_text += fmt::format("vip {} {}\n", vip.name, address.to_string());
     }
   }

@@ -67,7 +67,7 @@ void ProbeDesk::take(const HttpExchangePtr& exchange, const BackendIds& backends
         404, "Not Found", fmt::format("no service here has backend {}/{}", request->pool, request->backend)));
   }
   for (const Endpoint& target : request->targets) {
-    if (tables.local_kind(static_cast<uint8_t>(target.address.family), words_of(target.address)) == LocalKind::vip) {
+    if (is_vip(tables.local_kind(static_cast<uint8_t>(target.address.family), words_of(target.address)))) {
       continue;
     }
     return exchange->respond(

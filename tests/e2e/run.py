@@ -29,7 +29,7 @@ from lab import Lab, LabError  # noqa: E402
 
 # Harmless modules first. Those that kill and damage come last.
 MODULES = [
-    "lab_e2e", "dns_e2e", "steer_e2e", "names_e2e", "zones_e2e", "xdp_e2e", "geo_e2e", "httpdns_e2e", "l4_e2e", "link_e2e", "guard_e2e", "tunnel_e2e", "restart_e2e", "shared_flows_e2e", "second_chance_e2e", "l7_e2e", "forgery_e2e", "fields_e2e", "tls_e2e", "backend_e2e", "policy_e2e", "policy_flow_e2e", "identity_e2e", "http2_backend_e2e", "websocket_e2e", "buffer_e2e", "proxy_protocol_e2e", "bounds_e2e", "doors_e2e", "honest_e2e", "time_e2e", "cache_e2e", "control_e2e", "records_e2e", "explain_e2e", "cli_e2e", "init_e2e", "import_e2e", "node_e2e", "secrets_e2e", "acme_e2e", "ocsp_e2e", "promise_e2e", "etcd_e2e", "change_e2e", "upgrade_e2e", "store_e2e", "attacks_e2e", "planes_e2e", "probes_e2e", "announce_e2e", "failure_e2e",
+    "lab_e2e", "dns_e2e", "steer_e2e", "names_e2e", "zones_e2e", "xdp_e2e", "geo_e2e", "httpdns_e2e", "l4_e2e", "link_e2e", "guard_e2e", "tunnel_e2e", "restart_e2e", "shared_flows_e2e", "takeover_e2e", "second_chance_e2e", "l7_e2e", "forgery_e2e", "fields_e2e", "tls_e2e", "backend_e2e", "policy_e2e", "policy_flow_e2e", "identity_e2e", "http2_backend_e2e", "websocket_e2e", "buffer_e2e", "proxy_protocol_e2e", "bounds_e2e", "doors_e2e", "honest_e2e", "time_e2e", "cache_e2e", "control_e2e", "records_e2e", "explain_e2e", "cli_e2e", "init_e2e", "import_e2e", "node_e2e", "secrets_e2e", "acme_e2e", "ocsp_e2e", "promise_e2e", "etcd_e2e", "change_e2e", "upgrade_e2e", "store_e2e", "attacks_e2e", "planes_e2e", "probes_e2e", "announce_e2e", "failure_e2e",
     "damage_e2e",
 ]  # fmt: skip
 COLOUR = {True: "\033[32m✓\033[0m", False: "\033[31m✗\033[0m"} if sys.stdout.isatty() else {True: "ok  ", False: "FAIL"}

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "conf/vip_holder.h"
+
 namespace tidegate::plane_health_test {
 
 // Site "eu": forwarders "a" and "b", and "c" with a proxy at port 80 and a name server at port 53. A VIP for ports 80
@@ -104,6 +106,60 @@ TEST(PlaneHealth, AnOverrideCountsMoreThanAVerdict) {
   edge.admin("a", "l4", OverrideState::drained), edge.admin("b", "l4", OverrideState::down);
   EXPECT_FALSE(edge.snapshot()->vip_up[0]);
   EXPECT_TRUE(edge.snapshot()->vip_drained[0]) << "operators took all of them out";
+}
+
+// Both forwarders have a port in the network of the VIP's address, and "a" comes first.
+struct SharedLink : Edge {
+  const IpAddress address = *IpAddress::parse("192.0.2.100");
+  SharedLink() {
+    model.vips[0].addresses = {address};
+    model.nodes[0].l4.ports.emplace_back().addresses = {{*IpAddress::parse("192.0.2.1"), 24}};
+    model.nodes[1].l4.ports.emplace_back().addresses = {{*IpAddress::parse("192.0.2.2"), 24}};
+  }
+  std::string holder() const { return holder_name(*snapshot(), address); }
+};
+
+TEST(VipHolder, IsTheFirstForwarderOnTheLinkThatIsUp) {
+  SharedLink edge;
+  EXPECT_EQ(edge.holder(), "a");
+  EXPECT_TRUE(stands_by(*edge.snapshot(), 1, 0, edge.address));
+  EXPECT_FALSE(stands_by(*edge.snapshot(), 0, 0, edge.address));
+  edge.down("b", "l4");
+  EXPECT_EQ(edge.holder(), "a");
+  edge.live_state = {};
+  edge.down("a", "l4");
+  EXPECT_EQ(edge.holder(), "b");
+  edge.live_state = {};
+  EXPECT_EQ(edge.holder(), "a") << "it takes the address back";
+}
+
+TEST(VipHolder, OneThatIsEndingHoldsUntilAnotherOneCan) {
+  SharedLink edge;
+  edge.down("a", "l4", true);
+  EXPECT_EQ(edge.holder(), "b");
+  edge.down("b", "l4");
+  EXPECT_EQ(edge.holder(), "a");
+  edge.down("a", "l4");
+  EXPECT_EQ(edge.holder(), "a") << "if all are down, some one still answers";
+}
+
+TEST(VipHolder, FollowsTheOperator) {
+  SharedLink edge;
+  edge.admin("a", "l4", OverrideState::drained);
+  EXPECT_EQ(edge.holder(), "b");
+  edge.admin("a", "l4", OverrideState::up);
+  edge.down("a", "l4");
+  EXPECT_EQ(edge.holder(), "a");
+}
+
+TEST(VipHolder, NobodyHoldsAnAddressThatComesByRoutesOrIsOnOneLinkOnly) {
+  SharedLink edge;
+  edge.model.nodes[1].l4.ports[0].addresses = {{*IpAddress::parse("198.51.100.2"), 24}};
+  EXPECT_EQ(edge.holder(), "");
+  EXPECT_FALSE(stands_by(*edge.snapshot(), 1, 0, edge.address));
+  edge.model.nodes[0].l4.ports[0].addresses = {{*IpAddress::parse("203.0.113.2"), 24}};
+  EXPECT_EQ(edge.holder(), "");
+  EXPECT_EQ(holder_name(*edge.snapshot(), *IpAddress::parse("10.1.1.1")), "") << "no VIP";
 }
 
 }  // namespace tidegate::plane_health_test

@@ -71,6 +71,18 @@ TEST(RoutePlan, AForwarderThatIsEndingStaysUntilAnotherOneIsThere) {
   EXPECT_FALSE(announces(model, LiveState{0, {}, {{"plane/l4b/l4", kDown}}, {}}, kDown)) << "nobody serves";
 }
 
+TEST(RoutePlan, AnAddressOnTheLinkOfTwoForwardersIsAnnouncedByItsHolderAlone) {
+  Model model = edge_of_two();
+  model.vips[0].addresses = {*IpAddress::parse("10.10.0.100")};
+  EXPECT_TRUE(plan_announcements(model, {}, "l4a", kUp)[0].announced);
+  const std::vector<AnnouncedAddress> standby = plan_announcements(model, {}, "l4b", kUp);
+  EXPECT_FALSE(standby[0].announced);
+  EXPECT_EQ(standby[0].why, "the forwarder of node l4a holds it");
+  const LiveState taken_over{0, {}, {{"plane/l4a/l4", kDown}}, {}};
+  EXPECT_TRUE(plan_announcements(model, taken_over, "l4b", kUp)[0].announced);
+  EXPECT_FALSE(plan_announcements(model, taken_over, "l4a", kUp)[0].announced);
+}
+
 TEST(RoutePlan, WritesAProtocolForEachAddress) {
   const std::vector<AnnouncedAddress> plan = plan_announcements(edge_of_two(), {}, "l4a", kUp);
   const std::string text = bird_file(plan);

@@ -223,4 +223,30 @@ TEST(VerdictWriter, WritesAFlapOfManyBackendsInFewCommits) {
   EXPECT_LE((*state)->head().live_state - before, kVerdictCommitBurst + seconds * kVerdictCommitsPerS);
 }
 
+TEST(ProbesOf, AVipThatOneOfSeveralForwardersHoldsSaysSomethingAboutItsHolderAlone) {
+  Model model;
+  for (const char* name : {"a", "b"}) {
+    Node& node = model.nodes.emplace_back();
+    node.name = name;
+    node.l4.enabled = true;
+    node.l4.ports.emplace_back().addresses = {{*IpAddress::parse("192.0.2.1"), 24}};
+  }
+  model.vips = {{"shared", kNone, {*IpAddress::parse("192.0.2.100")}},
+                {"routed", kNone, {*IpAddress::parse("198.51.100.1")}}};
+  for (uint32_t vip = 0; vip < 2; ++vip) {
+    Service& service = model.services.emplace_back();
+    service.vip = vip;
+    service.port = 80;
+  }
+  const std::vector<Endpoint> shared = {*Endpoint::parse("192.0.2.100:80")};
+  EXPECT_EQ(probes_of(model, {}, 0, PlaneKind::l4), shared) << "the other one may answer at the routed VIP";
+  EXPECT_TRUE(probes_of(model, {}, 1, PlaneKind::l4).empty());
+  std::vector<NodeStatus> planes(2);
+  planes[0].planes[static_cast<size_t>(PlaneKind::l4)].state = BackendState::down;
+  EXPECT_TRUE(probes_of(model, planes, 0, PlaneKind::l4).empty()) << "it would be the other one that answers";
+  EXPECT_EQ(probes_of(model, planes, 1, PlaneKind::l4), shared);
+  model.nodes.pop_back();
+  EXPECT_EQ(probes_of(model, {}, 0, PlaneKind::l4).size(), 2u) << "nobody shares anything";
+}
+
 }  // namespace tidegate::testing::plane_watch_test

@@ -113,6 +113,38 @@ TEST_F(DeciderTest, DefendsItsAddressOnceInTenSecondsAndSaysWhoClaimsIt) {
   EXPECT_TRUE(conflicts.take().empty());
 }
 
+TEST_F(DeciderTest, StandsByForAVipThatAnotherForwarderHoldsAndTakesItOver) {
+  DeciderConfig config;
+  ConflictBoard conflicts;
+  config.conflicts = &conflicts;
+  restart(config);
+  for (uint32_t end = now_ms_ + 4'000; now_ms_ < end; now_ms_ += 50) decider_->tick(now_ms_, *this);
+  const Mac other = {{0x02, 0, 0, 0, 0, 0x66}};
+  const Bytes claim = arp(1, other, "10.0.0.100", Mac{}, "10.0.0.100", kBroadcastMac);
+  const Bytes question = arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac);
+  const Bytes ours = arp(1, kOurMac, "10.0.0.100", Mac{}, "10.0.0.100", kBroadcastMac);
+  const auto announcements = [&] {
+    sent_.clear();
+    for (uint32_t end = now_ms_ + 4'000; now_ms_ < end; now_ms_ += 50) decider_->tick(now_ms_, *this);
+    return std::count(sent_.begin(), sent_.end(), ours);
+  };
+  Node first = edge_.model.nodes[0];
+  first.name = "first";
+  edge_.model.nodes.insert(edge_.model.nodes.begin() + 1, first);
+  edge_.live_state.health[plane_key("l4", "l4")] = {false, "link down", 1, false};
+  publish();
+  EXPECT_NE(decide(question).outcome.verdict, Verdict::answer);
+  EXPECT_NE(reason_for(claim), DropReason::vip_conflict) << "the holder may say so";
+  EXPECT_EQ(announcements(), 0);
+  EXPECT_EQ(decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)).outcome.verdict, Verdict::forward)
+      << "a neighbour that does not know it yet is served";
+  edge_.live_state.health.clear();
+  publish();
+  EXPECT_EQ(decide(question).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(announcements(), Announcer::kTimes);
+  EXPECT_TRUE(conflicts.take().empty());
+}
+
 TEST_F(DeciderTest, ChangesItsMacAddressWithThePort) {
   PortIdentity identity{Mac{{0x02, 0, 0, 0, 0, 0x99}}, {{ip("10.0.0.2"), 24}, {ip("fd00::2"), 64}}};
   EXPECT_GE(tcp_backend(1'000, kTcpSyn), 0);

@@ -91,6 +91,29 @@ std::map<std::string, size_t> shares(Edge& edge, const ForwardingTables& tables,
   return out;
 }
 
+TEST(Forwarding, AnswersForAVipThatAnotherForwarderOfTheLinkHoldsOnlyOnceThatOneIsDown) {
+  Edge edge;
+  Node other = edge.model.nodes[0];
+  other.name = "other";
+  other.l4.ports[0].addresses = {{ip("10.0.0.3"), 24}, {ip("fd00::3"), 64}};
+  edge.model.nodes = {edge.model.nodes[0], other};
+  const AddressWords vip = words_of(ip("10.0.0.100"));
+  const auto held = edge.tables();
+  EXPECT_EQ(held->local_kind(4, vip), LocalKind::vip) << "it is the first of the two";
+  edge.live_state.health[plane_key("l4", "l4")] = {false, "link down", 1, false};
+  const auto left = edge.tables();
+  EXPECT_EQ(left->local_kind(4, vip), LocalKind::standby);
+  EXPECT_EQ(left->local_kind(6, words_of(ip("fd00::100"))), LocalKind::standby);
+  EXPECT_NE(left->find_service(4, vip, kProtocolTcp, htons(80)), nullptr)
+      << "neighbours may not know the other one yet";
+  EXPECT_EQ(left->digest, held->digest) << "both forwarders decide alike";
+  ASSERT_EQ(left->local->left.size(), 1u) << "the group of the IPv6 address";
+  edge.live_state.health.clear();
+  const auto back = edge.tables();
+  ASSERT_EQ(back->local_kind(4, vip), LocalKind::vip);
+  EXPECT_EQ(back->local->addresses.back().since, back->generation) << "it is announced again";
+}
+
 TEST(Forwarding, GivesABackendThatIsSilentNoNewFlowsWhileOthersAnswer) {
   Edge edge;
   NeighbourBoard board;

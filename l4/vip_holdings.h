@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a forwarder tells of the addresses of VIPs that it shares with others (conf/vip_holder.h): in its log, its
+// status and its metrics. Main thread.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "l4/plan/forwarding.h"
+
+namespace tidegate::l4 {
+
+// Logs which addresses this node's forwarder takes over and which it leaves to another one, a line each way.
+void say_what_changed_hands(const ForwardingTables& before, const ForwardingTables& after, const std::string& node);
+
+// How many addresses it holds, and for how many it stands by: {"held": 2, "standby": 0}.
+nlohmann::json holdings_status(const ForwardingTables& tables, const std::string& node);
+// The same as tidegate_l4_shared_vip_addresses{role="held" or "standby"}.
+void append_holdings(std::string& out, const ForwardingTables& tables, const std::string& node);
+
+}  // namespace tidegate::l4
