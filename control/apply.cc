@@ -109,10 +109,15 @@ std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const 
 
 namespace {
 
+ApplyOutcome as_committed(ApplyOutcome outcome, const Manifest& manifest) {
+  outcome.status = ApplyOutcome::Status::committed;
+  outcome.manifest = without_entries(manifest);
+  return outcome;
+}
+
 ApplyOutcome with_version(ApplyOutcome outcome, const Result<Manifest>& manifest) {
   if (manifest) {
-    outcome.status = ApplyOutcome::Status::committed;
-    outcome.manifest = without_entries(*manifest);
+    outcome = as_committed(std::move(outcome), *manifest);
   } else {
     outcome.status = ApplyOutcome::Status::failed;
     outcome.error = manifest.error().message;
@@ -147,9 +152,7 @@ ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutc
   outcome.voting = voting;
   AnswerTo<Manifest> answer;
   if (request.answer) {
-    answer = [&](const Manifest& committed) {
-      return request.answer(with_version(outcome, Result<Manifest>(committed)));
-    };
+    answer = [&](const Manifest& committed) { return request.answer(as_committed(outcome, committed)); };
   }
   const Result<Manifest> manifest =
       host_state.commit(candidate.objects, {candidate.model, candidate.plans}, host_state.manifest().version,

@@ -47,6 +47,7 @@ struct ObjectChange {
 };
 // Returns the changes in order of kind and name. Both inputs have the order of a Manifest's entries.
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to);
+// What names the version: a large one has a hundred thousand entries.
 Manifest without_entries(const Manifest& manifest);
 // Returns the entries of a manifest of these objects.
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects);

@@ -45,7 +45,6 @@ Counts count(const ForwardingTables& tables, const std::string& node) {
 }  // namespace
 
 void say_what_changed_hands(const ForwardingTables& before, const ForwardingTables& after, const std::string& node) {
-  // Of most changes nothing follows: nobody held anything, and nobody does.
   const std::map<IpAddress, Holding> old = holdings_of(before, node);
   size_t taken = 0, left = 0;
   IpAddress first_taken, first_left;
@@ -75,9 +74,8 @@ nlohmann::json holdings_status(const ForwardingTables& tables, const std::string
 void append_holdings(std::string& out, const ForwardingTables& tables, const std::string& node) {
   const Counts counts = count(tables, node);
   out +=
-      "# HELP tidegate_l4_shared_vip_addresses Addresses of VIPs that one of several forwarders holds, by the role of "
-      "this "
-      "one\n# TYPE tidegate_l4_shared_vip_addresses gauge\n";
+      "# HELP tidegate_l4_shared_vip_addresses Addresses of VIPs that one of several forwarders holds, by its role\n";
+  out += "# TYPE tidegate_l4_shared_vip_addresses gauge\n";
   out += fmt::format("tidegate_l4_shared_vip_addresses{{role=\"held\"}} {}\n", counts.held);
   out += fmt::format("tidegate_l4_shared_vip_addresses{{role=\"standby\"}} {}\n", counts.standby);
 }

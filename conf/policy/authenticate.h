@@ -83,8 +83,6 @@ struct ForwardAuth {
   std::vector<std::string> cache_by;  // empty: by all that it is told
 };
 
-// How many fields each of its lists may name.
-
 // One word of `cache_by`.
 struct ForwardCacheBy {
   enum class What : uint8_t { method, host, path, query, client, header, cookie };
@@ -120,8 +118,6 @@ struct AuthenticatePolicy final : PolicyPart {
   bool keep_credentials = true;
   std::string identity_header;
 };
-
-// The cost of one check of a password must stay below some milliseconds, because a worker computes it.
 
 // Whether `setting` is a hash of crypt(5) that is taken: $6$, $5$, $2y$ or $2b$, within the bounds.
 bool is_password_hash(std::string_view setting);

@@ -27,7 +27,6 @@ struct ConcurrencyLane {
   double share = 0;                 // of the adaptive limit
 };
 
-// How many lanes a policy may have: each has series of its own.
 // In metrics: the requests that no lane is for.
 constexpr const char* kConcurrencyOtherLane = "other";
 

@@ -41,10 +41,8 @@ PolicyKind policy_kind(std::string_view key, std::string_view sentence, const Se
 #undef TIDEGATE_POLICY
 
 const std::vector<PolicyKind>& policy_kinds();
-// Whether the policy of that index may hold for requests of the route: it holds everywhere, or a listener or the route
-// names it.
-bool may_hold_for(const Model& model, size_t p, const Route& route);
-// Of every route for which it is true, the index, in order.
+// The indices of the routes for whose requests the policy may hold, in order: all, if it holds everywhere or a listener
+// names it, otherwise those that name it.
 std::vector<uint32_t> routes_it_may_hold_for(Checks& checks, size_t p);
 void check_policies(Checks& checks);
 

@@ -20,29 +20,15 @@ const std::vector<PolicyKind>& policy_kinds() {
   return kinds;
 }
 
-namespace {
-
-template <class Element>
-bool names(const Element& element, size_t p) {
-  return std::find(element.policies.begin(), element.policies.end(), static_cast<uint32_t>(p)) !=
-         element.policies.end();
-}
-
-// Whether it may hold for every route.
-bool may_hold_for_all(const Model& model, size_t p) {
-  return model.policies[p].everywhere || std::any_of(model.listeners.begin(), model.listeners.end(),
-                                                     [p](const Listener& each) { return names(each, p); });
-}
-
-}  // namespace
-
-bool may_hold_for(const Model& model, size_t p, const Route& route) {
-  return names(route, p) || may_hold_for_all(model, p);
-}
-
 std::vector<uint32_t> routes_it_may_hold_for(Checks& checks, size_t p) {
-  if (!may_hold_for_all(checks.model(), p)) return checks.routes_that_name(p);
-  std::vector<uint32_t> all(checks.model().routes.size());
+  const Model& model = checks.model();
+  const bool for_all =
+      model.policies[p].everywhere ||
+      std::any_of(model.listeners.begin(), model.listeners.end(), [p](const auto& each) {
+        return std::find(each.policies.begin(), each.policies.end(), static_cast<uint32_t>(p)) != each.policies.end();
+      });
+  if (!for_all) return checks.routes_that_name(p);
+  std::vector<uint32_t> all(model.routes.size());
   std::iota(all.begin(), all.end(), 0u);
   return all;
 }

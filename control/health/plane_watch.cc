@@ -86,7 +86,6 @@ void remove_own_addresses(std::vector<Endpoint>& endpoints) {
   ::freeifaddrs(list);
 }
 
-// 0: up, 1: draining, 2: down.
 }  // namespace
 
 std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,

@@ -77,7 +77,8 @@ void H2Connection::on_timer() {
     next_ns = std::min(next_ns, head_begun_ns_ + connection_.limits().header_timeout_ms * kNsPerMs);
     // In a drain nothing else may be under way, so a head that does not end must not delay it.
     const bool alone = streams_.size() == unfinished_heads_;
-    if (draining_ && alone) next_ns = std::min(next_ns, say_last_at_ns_ + kDrainHeadMs * kNsPerMs);
+    if (draining_ && alone)
+      next_ns = std::min(next_ns, say_last_at_ns_ + (kDrainHeadMs - kHttp2GoawayWaitMs) * kNsPerMs);
   }
   const bool backend_awaited = std::any_of(streams_.begin(), streams_.end(), [](const auto& stream) {
     return stream->transaction_ != nullptr && stream->head_ended_ && stream->out_.bytes() == 0;

@@ -81,18 +81,22 @@ def test_lists_bounds_and_resets_harm_only_whom_they_are_for(lab):
         assert said["decision"] == "refused" and said["acl"] == "strangers" and "10.66.0.8/32" in said["reason"], said
 
 
+def add_hosts(link):
+    link.add_host("client", 7)
+    link.add_host("stranger", 8)
+    link.add_backend("web1", 11, VIP4, VIP6)
+    link.add_backend("web2", 12, VIP4, VIP6)
+    link.add_host("l4")
+    (link.home / "l4").mkdir()
+
+
 def tidegate(forwarder, *arguments):
     return [BUILD / "control" / "tidegate", "--output", "json", *arguments, "--run", forwarder.run_dir]
 
 
 def test_an_operator_sees_the_packets_while_they_come(lab):
     with raised("seen") as link:
-        link.add_host("client", 7)
-        link.add_host("stranger", 8)
-        link.add_backend("web1", 11, VIP4, VIP6)
-        link.add_backend("web2", 12, VIP4, VIP6)
-        link.add_host("l4")
-        (link.home / "l4").mkdir()
+        add_hosts(link)
         (link.home / "l4" / "strangers.txt").write_text("")
         forwarder = link.start_forwarder(document("strangers.txt"))
         link.wait_ready(forwarder)
@@ -161,12 +165,7 @@ def test_an_operator_sees_who_sends_most_and_which_flows_begin(lab):
 
 def test_a_list_of_countries_refuses_its_clients_and_follows_its_database(lab):
     with raised("lands") as link:
-        link.add_host("client", 7)
-        link.add_host("stranger", 8)
-        link.add_backend("web1", 11, VIP4, VIP6)
-        link.add_backend("web2", 12, VIP4, VIP6)
-        link.add_host("l4")
-        (link.home / "l4").mkdir()
+        add_hosts(link)
         places = link.home / "places.mmdb"
 
         def put(numbers):

@@ -65,6 +65,39 @@ TEST(Policies, WarnOfOneThatNothingUses) {
 
 // --- transform, split, fault
 
+// Each policy is judged by the routes that it holds for, and the first of them is named.
+TEST(TransformOfRoutes, IsJudgedByTheRoutesThatNameIt) {
+  const auto judged = [](const std::string& keys, const std::string& listener) {
+    return load_text(
+        "policies:\n"
+        "  - {name: other, transform: {request_headers: [{set: X-A, value: a}]}}\n"
+        "  - {name: q" +
+        keys +
+        "}\n"
+        "pools: [{name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+        "listeners: [{name: l, bind: ['127.0.0.1:80']" +
+        listener +
+        "}]\n"
+        "routes:\n"
+        "  - {name: cached, path: '/a/{user}', pool: a, cache: {enabled: true}, policies: [other]}\n"
+        "  - {name: plain, path: '/b/{id}', pool: a, policies: [other, q]}\n"
+        "  - {name: second, path: '/c/{id}', pool: a, cache: {enabled: true}, policies: [q, other]}\n");
+  };
+  const std::string client = ", transform: {request_headers: [{set: X-Client, value: '{client}'}]}";
+  const Loaded named = judged(client, "");
+  ASSERT_THAT(named.codes(), ElementsAre("conflicting_keys"));
+  EXPECT_THAT(named.rendered(), ::testing::HasSubstr("route 'second' has a cache"));
+  for (const Loaded& held : {judged(client, ", policies: [q]"), judged(", everywhere: true" + client, "")}) {
+    ASSERT_THAT(held.codes(), ElementsAre("conflicting_keys"));
+    EXPECT_THAT(held.rendered(), ::testing::HasSubstr("route 'cached' has a cache"));
+  }
+  const std::string id = ", transform: {request_headers: [{set: X-Id, value: '{path.id}'}]}";
+  EXPECT_THAT(judged(id, "").codes(), IsEmpty());
+  const Loaded misspelt = judged(", transform: {request_headers: [{set: X-Id, value: '{path.ids}'}]}", "");
+  ASSERT_THAT(misspelt.codes(), ElementsAre("bad_value"));
+  EXPECT_THAT(misspelt.rendered(), ::testing::HasSubstr("of the path of route 'plain'"));
+}
+
 // A document with one policy, which route r names; `route`: further keys of that route.
 Loaded with_policy(const std::string& part, const std::string& route = "") {
   return load_text("policies:\n  - {name: q, " + part +

@@ -2,12 +2,10 @@
 // How connections are made: to unix sockets, from a local address, with a PROXY header, with a client certificate; and
 // PROXY headers from those who send them to us.
 #include <gtest/gtest.h>
-
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <chrono>
 
 #include <chrono>
 #include <mutex>
