@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -77,6 +79,14 @@ size_t count_unprobed(const Snapshot& snapshot) {
   return unprobed;
 }
 
+// Whether the system refuses for good: to try again would not help before a person has changed something. Other reasons
+// pass by themselves (an address appears, a disk has space again). Errors are sentences, which end with the system's.
+bool is_permanent(std::string_view refused) {
+  constexpr std::array kForGood = {EADDRINUSE, EACCES, EPERM};
+  return std::any_of(kForGood.begin(), kForGood.end(),
+                     [&](int error) { return refused.find(std::strerror(error)) != std::string_view::npos; });
+}
+
 std::string pretty_text(const nlohmann::json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -110,6 +120,8 @@ struct Plane::Impl final : IoHandler {
   const uint64_t started_ns = monotonic_ns();
   bool ready = false;
   bool draining = false;
+  bool in_loop = false;
+  std::string start_refusal;     // why the last version was not applied while none was in force
   size_t unprobed_backends = 0;  // their pool has a probe, but nobody probes
 
   Result<void> prepare();
@@ -124,6 +136,8 @@ struct Plane::Impl final : IoHandler {
   void keep_sockets();
   void leave();
   Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
+  Result<void> may_still_start() const;
+  void refused_at_start(const Error& why);
 
   void on_io(uint32_t events) override;
   void reload();
@@ -183,20 +197,46 @@ int Plane::Impl::run() {
   if (started) started = follows ? take_over() : listen();
   if (started) started = follow();
   if (started && follows) started = serve_on();
+  if (started) started = may_still_start();
   if (!started) {
     if (predecessor) predecessor->refuse(started.error().message);
     fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
+    follower.reset();  // it calls hooks
     return 1;
   }
   // A plane without a version waits as long as it takes. The manager must not end it for that.
   manager.ready(ready ? std::string() : "waiting for a version in " + options.state_dir);
+  if (ready) manager.serves();
+  in_loop = true;
   loop.run();
+  started = may_still_start();
   follower.reset();
   admin_server.reset();
   metrics_server.reset();
   loop.remove(signals.get());
+  if (!started) {
+    fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
+    return 1;
+  }
   log_info("stopped");
   return 0;
+}
+
+// A version that came before may be in force by now, or none was tried.
+Result<void> Plane::Impl::may_still_start() const {
+  if (ready) return {};
+  if ((hooks.cannot_start && hooks.cannot_start()) || is_permanent(start_refusal)) return fail(start_refusal);
+  return {};
+}
+
+// The follower may have another version that this process can serve. So it is judged when the follower is done.
+void Plane::Impl::refused_at_start(const Error& why) {
+  if (ready) return;
+  start_refusal = why.message;
+  if (!in_loop) return;
+  loop.defer([this] {
+    if (!may_still_start()) loop.stop();
+  });
 }
 
 Result<void> Plane::Impl::listen() {
@@ -236,7 +276,9 @@ Result<void> Plane::Impl::follow() {
       const Result<const Node*> node = find_node(*snapshot->model, options.node);
       if (!node) return node.error();
       if (Result<void> warm = warm_up(snapshot, **node); !warm) return warm.error();
-      return hooks.prepare(snapshot, **node);
+      Result<PurgePosition> prepared = hooks.prepare(snapshot, **node);
+      if (!prepared) refused_at_start(prepared.error());
+      return prepared;
     };
   }
   if (hooks.judge) {
@@ -266,7 +308,10 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   if (!node) return node.error();
   if (Result<void> warm = warm_up(snapshot, **node); !warm) return warm;
   const uint64_t begin_ns = monotonic_ns();
-  if (Result<void> applied = hooks.apply(snapshot, **node); !applied) return applied;
+  if (Result<void> applied = hooks.apply(snapshot, **node); !applied) {
+    refused_at_start(applied.error());
+    return applied;
+  }
   const uint64_t now_ns = monotonic_ns();
   node_name = (*node)->name;
   unprobed_backends = count_unprobed(*snapshot);
@@ -281,6 +326,7 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   manager.status(what);
   keep_sockets();
   if (!std::exchange(ready, true)) {
+    if (in_loop) manager.serves();
     log_info("ready: {}, {} ms after the start", what, (now_ns - started_ns) / kNsPerMs);
   } else {
     log_info("applied: {}, in {} us", what, (now_ns - begin_ns) / 1000);

@@ -38,7 +38,8 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
 struct PlaneHooks {
   // A new Snapshot, and this process's own node in it (always found). The plane is not ready anywhere before the first
   // call. An Error keeps the old Snapshot in force and is reported in /status as `refused`; an Error on new live state
-  // is only logged.
+  // is only logged. If nothing is in force yet and the system refuses for good (the port is taken, a privilege is
+  // missing), the process ends with 1.
   std::function<Result<void>(std::shared_ptr<const Snapshot>, const Node&)> apply;
   // FollowerHooks::judge, with this process's own node. May be empty.
   std::function<std::vector<Fault>(const std::shared_ptr<const Model>&, const Node&)> judge;
@@ -55,6 +56,8 @@ struct PlaneHooks {
   bool private_keys = false;  // see FollowerHooks::private_keys
   // False: the plane has a version in force but cannot serve anybody; then /healthz is 503. May be empty.
   std::function<bool()> works;
+  // True: this process can never begin to serve. It ends with 1. May be empty.
+  std::function<bool()> cannot_start;
   // GET /explain?...: the plane's own part. It must use the functions and the state that the plane works with. An Error
   // (a parameter is missing or malformed) is answered with 400.
   std::function<Result<nlohmann::json>(const HttpRequest&)> explain;

@@ -88,6 +88,7 @@ int main(int argc, char** argv) {
                                                             : "with its state in etcd";
   log_info("node {}: version {}, {}", options.node, (*control)->host_state().head().version, role);
   manager.ready(fmt::format("node {}, {}", options.node, role));
+  manager.serves();
   loop.run();
   (*control)->stop_listening();
   return EXIT_SUCCESS;

@@ -176,6 +176,8 @@ void ServiceManager::ready(std::string_view text) {
   if (watchdog_ns_ > 0 && !path_.empty()) feed_watchdog();
 }
 
+void ServiceManager::serves() { send("X_TIDEGATE_SERVES=1\n"); }
+
 void ServiceManager::status(std::string_view text) { send(fmt::format("STATUS={}\n", text)); }
 
 void ServiceManager::reloading() { send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_ns() / 1'000)); }

@@ -35,6 +35,8 @@ class ServiceManager {
   // The daemon serves, or waits for its first version. From now on the manager hears twice in each watchdog time that
   // the loop turns; if it does not, it ends this process and starts another one. `text`: as of status(), or empty.
   void ready(std::string_view text);
+  // It has begun to serve: `tidegate run` takes an end after this for a crash. Other managers do not look.
+  void serves();
   // One line for `systemctl status`.
   void status(std::string_view text);
   // Between these two the manager waits: a reload has begun, and it has ended.

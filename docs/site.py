@@ -310,8 +310,9 @@ def bad_site(out):
 
 
 def main(arguments):
-    if len(arguments) != 1:
-        sys.exit(__doc__)
+    if len(arguments) != 1 or (arguments[0].startswith("-") and arguments[0] != "--check"):
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     found = faults()
     if found:
         sys.exit("\n".join(["the pages have faults:", *found]))

@@ -73,6 +73,7 @@ class Forwarder final : private IoHandler {
     hooks.digest = [this] { return dataplane_ ? dataplane_->tables()->digest : std::string(); };
     hooks.add_status = [this](nlohmann::json& status) { add_status(status); };
     hooks.works = [this] { return works(); };
+    hooks.cannot_start = [this] { return failed_to_start_; };
     hooks.warnings = [this] { return warnings(); };
     hooks.explain = [this](const HttpRequest& request) { return explain_request(request); };
     hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
@@ -103,7 +104,7 @@ class Forwarder final : private IoHandler {
     const int status = plane_.run(std::move(hooks));
     if (link_events_.fd() >= 0) plane_.loop().remove(link_events_.fd());
     stop();
-    return failed_to_start_ ? 1 : status;
+    return status;
   }
 
  private:
@@ -313,10 +314,7 @@ class Forwarder final : private IoHandler {
     keep_ids(true);
     Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables, kept_.get());
     if (!started) {
-      // EAL starts once per process. So the process ends, and its supervisor starts it again.
-      log_error("{}", started.error().message);
-      failed_to_start_ = true;
-      plane_.loop().stop();
+      failed_to_start_ = true;  // EAL starts once per process
       return started.error();
     }
     builder_.adopt(*tables, monotonic_ns());

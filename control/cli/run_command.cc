@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command run: a node's control and planes from one file, under a small supervisor.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "conf/document.h"
@@ -15,6 +19,7 @@
 #include "control/cli/supervisor.h"
 #include "control/observe/fleet.h"
 #include "control/vote/plans.h"
+#include "core/fd.h"
 
 namespace tidegate::cli {
 
@@ -53,7 +58,37 @@ std::string program_path(const std::string& plane) {
   return name;
 }
 
-void run(Cli& cli, const RunArguments& arguments) {
+// Daemons and their notices outlive no change of folder, and a process that follows another one gets the same
+// arguments.
+void make_absolute(RunArguments& arguments) {
+  for (std::string* path :
+       {&arguments.file, &arguments.secret, &arguments.state_dir, &arguments.run_dir, &arguments.tokens,
+        &arguments.peer_token_file, &arguments.tls_certificate, &arguments.tls_key, &arguments.peer_ca}) {
+    if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
+  }
+}
+
+// One supervisor to a folder: another one would take the sockets on which the first one's daemons speak. The lock goes
+// with the process, however that ends.
+Result<UniqueFd> lock_folder(const std::string& run_dir) {
+  const std::string path = run_dir + "/run.lock";
+  UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
+  if (!lock) return fail(fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    std::array<char, 16> holder{};
+    const ssize_t bytes = ::pread(lock.get(), holder.data(), holder.size() - 1, 0);
+    return fail(fmt::format("another tidegate run, process {}, has the folder {}; --run names another one",
+                            bytes > 0 ? holder.data() : "unknown", run_dir));
+  }
+  const std::string pid = std::to_string(::getpid());
+  if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), pid.data(), pid.size(), 0) < 0) {
+    return fail(fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+  }
+  return lock;
+}
+
+void run(Cli& cli, RunArguments arguments) {
+  make_absolute(arguments);
   LoadedFile loaded = load_file(arguments.file);
   judge(loaded);
   if (!loaded.model) {
@@ -98,6 +133,12 @@ void run(Cli& cli, const RunArguments& arguments) {
   fs::create_directories(arguments.run_dir, error);
   if (error) {
     fmt::print(stderr, "tidegate: cannot create {}: {}\n", arguments.run_dir, error.message());
+    cli.exit_status = kRefused;
+    return;
+  }
+  const Result<UniqueFd> lock = lock_folder(arguments.run_dir);
+  if (!lock) {
+    fmt::print(stderr, "tidegate: {}\n", lock.error().message);
     cli.exit_status = kRefused;
     return;
   }

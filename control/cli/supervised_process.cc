@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -16,6 +18,12 @@ std::string how_it_ended(std::optional<int> status) {
   if (!status) return "it ended";
   if (WIFSIGNALED(*status)) return fmt::format("killed by signal {}", WTERMSIG(*status));
   return fmt::format("exit status {}", WEXITSTATUS(*status));
+}
+
+bool ended_for_good(std::optional<int> status) {
+  constexpr std::array kForGood = {1, 2, 126, 127};  // the last two: as of a shell that cannot run a program
+  return status && WIFEXITED(*status) &&
+         std::find(kForGood.begin(), kForGood.end(), WEXITSTATUS(*status)) != kForGood.end();
 }
 
 Result<std::unique_ptr<SupervisedProcess>> SupervisedProcess::watch(EventLoop& loop, pid_t pid, Ended ended) {

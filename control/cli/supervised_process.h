@@ -43,5 +43,8 @@ class SupervisedProcess final : private IoHandler {
 };
 
 std::string how_it_ended(std::optional<int> status);
+// It said itself that it cannot run: its options are wrong, a port is taken, a privilege or the program is missing.
+// Another try would end in the same way.
+bool ended_for_good(std::optional<int> status);
 
 }  // namespace tidegate::cli

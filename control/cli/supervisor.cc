@@ -58,9 +58,10 @@ class Supervisor::Daemon final : private IoHandler {
   }
 
   bool running() const { return main_ || !replaced_.empty(); }
+  bool given_up() const { return given_up_; }
 
   void start() {
-    if (Result<void> opened = open(); !opened) return retry(opened.error().message);
+    if (Result<void> opened = open(); !opened) return give_up(opened.error().message);
     const pid_t supervisor = ::getpid();
     const pid_t child = ::fork();
     if (child < 0) return retry(fmt::format("cannot fork: {}", std::strerror(errno)));
@@ -207,6 +208,7 @@ class Supervisor::Daemon final : private IoHandler {
     for (size_t at = 0; at < message.size();) {
       const std::string_view line = std::string_view(message).substr(at, message.find('\n', at) - at);
       at += line.size() + 1;
+      if (line == "X_TIDEGATE_SERVES=1") served_ = true;
       if (!line.starts_with(kMainPid)) continue;
       pid_t pid = 0;
       const auto [end, error] = std::from_chars(line.data() + kMainPid.size(), line.data() + line.size(), pid);
@@ -235,15 +237,17 @@ class Supervisor::Daemon final : private IoHandler {
       replaced_.erase(found);
     } else {
       let_die(std::move(main_));
-      main_ended(how_it_ended(status));
+      main_ended(status);
     }
     if (ending_ && !running()) on_all_ended();
   }
 
   // Those that it had replaced end too. They may hold what the next one needs.
-  void main_ended(const std::string& how) {
+  void main_ended(std::optional<int> status) {
+    const std::string how = how_it_ended(status);
     if (ending_) return print_line(how);
     for (const auto& process : replaced_) process->signal(SIGTERM);
+    if (ended_for_good(status)) return give_up(how);
     if (monotonic_ns() - started_ns_ > kSettledMs * kNsPerMs) pause_ms_ = kFirstPauseMs;
     retry(how);
   }
@@ -251,6 +255,12 @@ class Supervisor::Daemon final : private IoHandler {
   // Its function may be the one that runs.
   void let_die(std::unique_ptr<SupervisedProcess> process) {
     loop_.defer([gone = std::make_shared<std::unique_ptr<SupervisedProcess>>(std::move(process))] { gone->reset(); });
+  }
+
+  void give_up(const std::string& why) {
+    given_up_ = true;
+    print_line(fmt::format("{}: it cannot run, and is not started again", why));
+    loop_.defer([this] { on_given_up(command_.name, served_); });
   }
 
   void retry(const std::string& why) {
@@ -290,6 +300,8 @@ class Supervisor::Daemon final : private IoHandler {
 
  public:
   std::function<void()> on_all_ended;  // while the supervisor ends
+  // It is not started again. `served`: one of its processes has served before.
+  std::function<void(const std::string& name, bool served)> on_given_up;
 
  private:
   EventLoop& loop_;
@@ -297,6 +309,7 @@ class Supervisor::Daemon final : private IoHandler {
   const bool& ending_;
   std::unique_ptr<SupervisedProcess> main_;
   std::vector<std::unique_ptr<SupervisedProcess>> replaced_;
+  bool served_ = false, given_up_ = false;
   uint64_t started_ns_ = 0;
   uint64_t pause_ms_ = kFirstPauseMs;
   Timer pause_;
@@ -333,6 +346,7 @@ Supervisor::Supervisor(std::vector<DaemonCommand> commands, const std::string& r
   for (DaemonCommand& command : commands) {
     daemons_.push_back(std::make_unique<Daemon>(loop_, std::move(command), run_dir, ending_));
     daemons_.back()->on_all_ended = [this] { end_step(); };
+    daemons_.back()->on_given_up = [this](const std::string& name, bool served) { gave_up(name, served); };
   }
 }
 
@@ -344,7 +358,7 @@ int Supervisor::run() {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   for (const auto& daemon : daemons_) daemon->start();
   loop_.run();
-  return EXIT_SUCCESS;
+  return exit_status_;
 }
 
 void Supervisor::on_signal(int signal) {
@@ -365,6 +379,18 @@ void Supervisor::reap() {
       if (daemon->reaped(pid, status)) break;
     }
   }
+}
+
+void Supervisor::gave_up(const std::string& daemon, bool served) {
+  if (ending_) return;
+  const auto is_down = [](const std::unique_ptr<Daemon>& one) { return one->given_up(); };
+  if (served && !std::all_of(daemons_.begin(), daemons_.end(), is_down)) {
+    fmt::print(stderr, "tidegate run: {} is down until tidegate run is started again; the others go on\n", daemon);
+    return;
+  }
+  exit_status_ = EXIT_FAILURE;
+  fmt::print(stderr, "tidegate run: {} cannot run, so all end; its last lines say why\n", daemon);
+  end();
 }
 
 void Supervisor::end() {

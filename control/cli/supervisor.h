@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Supervisor: keeps a few daemons running. It starts them, prints their output line by line with their names, starts
-// them again with growing pauses if they end, and ends them in order when it is told to. A daemon that is upgraded
+// them again with growing pauses if they crash, and ends them in order when it is told to. A daemon that is upgraded
 // names the process that serves from then on, as it does to systemd; the one before it is watched until it ends.
+//
+// A daemon that says by its exit status that it cannot run is not started again. If it never served, this is a start
+// that failed: all end, and the exit status says so to whoever started this process. If it served before, it stays down
+// and the others serve on.
 //
 // Threads: one loop. kill -9 leaves no process behind: children die with this one (PR_SET_PDEATHSIG), and processes
 // that followed others watch it (ServiceManager::on_gone).
@@ -9,6 +13,7 @@
 
 #include <sys/types.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +39,8 @@ class Supervisor {
   // Daemons name their successors at `<run_dir>/<name>.notify`. The directory must exist.
   Supervisor(std::vector<DaemonCommand> commands, const std::string& run_dir);
   ~Supervisor();
-  // Runs until SIGTERM or SIGINT, and then until all have ended. Passes SIGHUP on.
+  // Runs until SIGTERM or SIGINT, or until a daemon cannot run, and then until all have ended. Passes SIGHUP on.
+  // Returns the exit status: 1 if a daemon could not start, or if none is left.
   int run();
 
  private:
@@ -43,6 +49,7 @@ class Supervisor {
   void on_signal(int signal);
   void reap();
   void end();
+  void gave_up(const std::string& daemon, bool served);
   void end_step();
 
   EventLoop loop_;
@@ -50,6 +57,7 @@ class Supervisor {
   std::unique_ptr<SignalReader> signals_;
   Timer patience_;
   bool ending_ = false;
+  int exit_status_ = EXIT_SUCCESS;
 };
 
 }  // namespace tidegate::cli

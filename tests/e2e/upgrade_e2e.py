@@ -269,11 +269,13 @@ def test_twenty_upgrades_under_as_much_load_as_one_core_gives_lose_nothing(lab):
 # Each of 64 connections waits so long after an answer that all of them together ask 5,000 times a second, if the answers
 # come fast.
 PACE, PACED_CONNECTIONS, PACED_RATE = "function delay() return 12 end\n", 64, 5_000
+PACED_PATH = "/static/varied/paced"
 
 
-def wrk(lab, script, seconds):
-    """What 64 clients see who ask at that pace: (requests a second, P99 in ms). None may be refused or reset."""
-    out = lab.run("client-eu", "wrk", "-t", "1", "-c", PACED_CONNECTIONS, "-d", f"{seconds}s", "-s", script, "--latency", "--timeout", "10s", f"http://{PROXY[0]}/healthz", timeout=60).stdout
+def wrk(lab, script):
+    """What 64 clients see in one second who ask at that pace over TLS for what the proxy has in its cache: (requests a
+    second, P99 in ms). None may be refused or reset."""
+    out = lab.run("client-eu", "wrk", "-t", "1", "-c", PACED_CONNECTIONS, "-d", "1s", "-s", script, "-H", "Host: www.example.test", "--latency", "--timeout", "10s", f"https://{PROXY[0]}{PACED_PATH}", timeout=60).stdout
     assert "Socket errors" not in out and "Non-2xx" not in out, out
     number, unit = re.search(r"^ +99% +([\d.]+)(us|ms|s)$", out, re.MULTILINE).groups()
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), float(number) * {"us": 0.001, "ms": 1, "s": 1_000}[unit]
@@ -299,14 +301,16 @@ def websockets(lab, count):
 
 @long
 def test_upgrades_with_everything_under_way_lose_nothing_and_take_no_time(lab):
-    """WebSockets, a slow download and a DNS load go on all the time. Each upgrade of the proxy is within two seconds of
-    5,000 requests a second, and between them are as many such seconds without one. Timed: 20 upgrades among 1,000
-    WebSockets, and the P99 of the seconds around them is at most twice as long."""
+    """WebSockets, a slow download and a DNS load go on all the time. Each upgrade of the proxy begins in a second of 5,000
+    requests, and between them are as many such seconds without one. Timed: 20 upgrades among 1,000 WebSockets, and the
+    P99 of each second around one is at most twice that of the middle second without."""
     upgrades, chats, size = (20, 1_000, "8m") if TIMED else (3, 50, "1m")
     lab.settle()
     quiet, around = [], []
     script = lab.directory("client-eu") / "pace.lua"
     script.write_text(PACE)
+    cached = lambda: "; hit" in lab.curl("client-eu", WWW + PACED_PATH, "-D", "-", "-o", os.devnull, vip=PROXY[0]).stdout.lower()
+    wait_until("what is asked for is cached", cached)
     with contextlib.ExitStack() as stack:
         stack.enter_context(ordinary_again(lab, ("proxy1", "l7"), ("edge", "dns")))
         stack.enter_context(patient_origin(lab, 1, more=[('l7: {workers: 1, access_log: "-"}', 'l7: {workers: 1, access_log: "-", drain_timeout: 2h}')]))
@@ -316,22 +320,23 @@ def test_upgrades_with_everything_under_way_lose_nothing_and_take_no_time(lab):
         assert download.answer.status == 200
         open_connections = lambda: int(re.search(r"^tidegate_l7_client_connections (\d+)$", lab.plane("proxy1", "l7", "/metrics").body.decode(), re.MULTILINE)[1])
         for _ in range(upgrades):
-            quiet.append(wrk(lab, script, 2))
+            quiet.append(wrk(lab, script))
             before = open_connections()
             with concurrent.futures.ThreadPoolExecutor() as pool:
-                load = pool.submit(wrk, lab, script, 2)
+                load = pool.submit(wrk, lab, script)
                 wait_until("the load has begun", lambda: open_connections() >= before + PACED_CONNECTIONS or load.done(), 20)
                 upgraded(lab, "proxy1", "l7")
-                assert not load.done() or not TIMED, "the upgrade was within the load"
                 around.append(load.result())
             upgraded(lab, "edge", "dns")
         assert download.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024)) * int(size[0])
         dns.wait_for(100)
         assert dns.lost == [], dns.lost[:5]
     middle = lambda values: sorted(values)[len(values) // 2]
-    (rate, before), (rate_around, after) = (tuple(map(middle, zip(*each))) for each in (quiet, around))
-    print(f"      medians of {upgrades}: {rate:.0f} requests/s, P99 {before:.2f} ms; with an upgrade {rate_around:.0f}/s, {after:.2f} ms")
-    assert not TIMED or (rate_around >= 0.9 * PACED_RATE and after <= 2 * before), (quiet, around)
+    for kind, seconds in (("without", quiet), ("around", around)):
+        print(f"      {kind} an upgrade: {middle([rate for rate, _ in seconds]):.0f} requests/s in the middle; P99 in ms: {' '.join(f'{p99:.2f}' for p99 in sorted(p99 for _, p99 in seconds))}")
+    limit_ms = 2 * middle([p99 for _, p99 in quiet])
+    late = [(round(rate), p99) for rate, p99 in around if p99 > limit_ms]
+    assert not TIMED or (middle([rate for rate, _ in around]) >= 0.9 * PACED_RATE and not late), (limit_ms, late)
 
 
 def test_the_cache_is_taken_over_warm_and_a_purge_in_between_holds(lab):
@@ -426,6 +431,72 @@ def test_a_new_program_that_is_no_good_changes_nothing(lab):
     assert load.lost == [], load.lost[:5]
 
 
+# Speaks as a release before this one does: with the format of before. What the running process says has to be in that
+# format, without what came with a later one. In the end the present program takes over in the same format.
+SPEAKS_THE_FORMAT_BEFORE = """#!/usr/bin/python3
+import os, socket, struct, sys
+old = socket.socket(fileno=3)
+old.send(b"TGHO" + struct.pack(">HHQHH", {format}, 1, 0, len(b"{plane}\\n0.0.9\\n"), 0) + b"{plane}\\n0.0.9\\n")
+kinds = []
+while True:
+    message, sockets, _, _ = socket.recv_fds(old, 65536, 253)
+    magic, spoken, kind, _, text, items = struct.unpack(">4sHHQHH", message[:20])
+    assert (magic, spoken) == (b"TGHO", {format}), message[:20]
+    kinds += [message[20 + text + 20 * i] for i in range(items)]
+    assert len(sockets) == items
+    if kind == 3:  # every socket was sent
+        sys.exit(40 + max(kinds))
+"""
+
+
+def in_the_format_before(machine, plane):
+    """The running process hands over to a release before, which looks and gives up, and then to the present program, which
+    speaks as that one does."""
+    text = SPEAKS_THE_FORMAT_BEFORE.format(plane=plane, format=1)
+    looks, speaks = machine.write(f"looks-{plane}", text), machine.write(f"speaks-{plane}", f'#!/bin/sh\nTIDEGATE_HAND_OVER=3:1 exec {binary(plane)} "$@"\n')
+    for program in (looks, speaks):
+        program.chmod(0o755)
+    looked = upgrade(machine.run_dir, plane, "--program", looks)
+    told = re.search(r"exit status (\d+)", looked.stderr)
+    assert looked.returncode == 1 and told and 41 <= int(told[1]) <= 43, looked  # sockets; the memory of format 2 is 46
+    before = machine.ask(plane, "/status").json()
+    done = upgrade(machine.run_dir, plane, "--program", speaks)
+    assert done.returncode == 0 and "sockets are handed over" in done.stdout, done
+    after = machine.ask(plane, "/status").json()
+    assert after["pid"] != before["pid"] and after["generation"] == before["generation"] + 1, after
+
+
+def test_a_downgrade_speaks_the_format_of_the_release_before(lab):
+    """Down by one version, and up again, while questions come."""
+    with one_server() as server, DnsLoad("client-eu", [server.machine.host.v4]) as load:
+        in_the_format_before(server.machine, "dns")
+        load.wait_for(50)
+        assert upgrade(server.machine.run_dir, "dns").returncode == 0
+        load.wait_for(50)
+    assert load.lost == [], load.lost[:5]
+
+
+def test_a_downgrade_of_the_proxy_leaves_its_counts_behind(lab):
+    """Counts of a limit are handed over from format 2 on. The release before would not know what they are."""
+    with one_proxy(LIMITED) as machine, contextlib.closing(http.client.HTTPConnection("www.example.test")) as client:
+
+        def status():
+            client.close()
+            client.sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+            client.sock.settimeout(20)
+            client.sock.connect((machine.host.v4, 80))
+            client.request("GET", "/api/v1/x")
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        assert [status(), status()] == [200, 429]
+        assert upgrade(machine.run_dir, "l7").returncode == 0
+        assert status() == 429, "the count goes on"
+        in_the_format_before(machine, "l7")
+        assert [status(), status()] == [200, 429], "the count begins anew"
+
+
 def test_more_and_fewer_workers_take_over_every_socket(lab):
     with one_server() as server, DnsLoad("client-eu", [server.machine.host.v4], udp=4, tcp=4) as load:
         for generation, workers in enumerate((4, 1, 3), 2):
@@ -499,10 +570,13 @@ routes:
 """
 
 
+LIMITED = PROXY_DOCUMENT.replace("routes:", "policies: [{name: few, limit: {requests: 1, per: 1h, burst: 1}}]\nroutes:").replace('path: "/*"', 'path: "/*", policies: [few]')
+
+
 @contextlib.contextmanager
-def one_proxy():
+def one_proxy(document=PROXY_DOCUMENT):
     with box.raised("up", 66) as machine:
-        process = machine.start_plane("l7", machine.write("up.yaml", PROXY_DOCUMENT.replace("path: cache", f"path: {machine.home}/cache")))
+        process = machine.start_plane("l7", machine.write("up.yaml", document.replace("path: cache", f"path: {machine.home}/cache")), "--secret", machine.write("secret", "a secret of the site\n"))
         machine.wait_ready("l7", process)
         try:
             yield machine

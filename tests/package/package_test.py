@@ -26,8 +26,8 @@ from sbom import owner  # noqa: E402
 
 NAMESPACE = "tgpackage"
 UNITS = ("tidegate-control", "tidegate-l7", "tidegate-dns", "tidegate-l4")
-# What `systemd-analyze security` may find at most, in tenths.
-EXPOSURE = {"tidegate-control": 25, "tidegate-l7": 25, "tidegate-dns": 25, "tidegate-l4": 100}
+# What `systemd-analyze security` may find at most, in tenths. The forwarder drives devices.
+EXPOSURE, EXPOSURE_OF_THE_FORWARDER = 25, 32
 INSTALLED_WITHIN_S = 60
 # What judges the bill of materials: the library, and what it needs to read schemas.
 SBOM_PACKAGES = ("@cyclonedx/cyclonedx-library@10.3.0", "ajv@8.20.0", "ajv-formats@3.0.1", "ajv-formats-draft2019@1.6.1")
@@ -190,8 +190,11 @@ def cache_hit(root, stack):
 
 
 def judge_units(root):
-    for name, exposure in EXPOSURE.items():
-        unit = f"/lib/systemd/system/{name}.service"
+    """Every unit of the package."""
+    units = [path for path in in_root(root, "dpkg", "--listfiles", "tidegate").splitlines() if path.endswith(".service")]
+    assert {Path(unit).stem for unit in units} == {*UNITS, "tidegate-decap"}, units
+    for unit in units:
+        exposure = EXPOSURE_OF_THE_FORWARDER if unit.endswith("-l4.service") else EXPOSURE
         in_root(root, "systemd-analyze", "verify", "--man=no", unit)
         in_root(root, "systemd-analyze", "security", "--offline=true", f"--threshold={exposure}", unit)
 
@@ -221,9 +224,13 @@ def test_removed_without_a_trace(work):
     root = work / "root"
     before = set((root / "before").read_text().splitlines())
     with mounted(root):
+        run("chroot", root, "systemd-tmpfiles", "--create", "tidegate.conf")
+        assert (root / "run/tidegate-bird").is_dir()
         in_root(root, "apt-get", "remove", "-y", "tidegate")
         assert (root / "etc/tidegate/edge.yaml").exists(), "a removal keeps the configuration"
         in_root(root, "apt-get", "purge", "-y", "tidegate")
+        running = [path.name for path in (root / "run").glob("tidegate*")]
+        assert not running, f"left behind in /run: {running}"
         in_root(root, "apt-get", "autoremove", "-y", "--purge")
         passwd = (root / "etc/passwd").read_text() + (root / "etc/group").read_text()
     left = files_of(root) - before - {"/before"}

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages link and show only what exists, and docs/site.py finds each kind of mistake in a page."""
 
+import contextlib
 import importlib.util
+import io
 import unittest
 from pathlib import Path
 
@@ -43,6 +45,13 @@ class Pages(unittest.TestCase):
             self.assertEqual(faults(good), [], good)
         for bad in ("`tidegate_l7_request_total`", "`tidegate_l7_port_missed_packets_total`", "`tidegate_x`"):
             self.assertEqual(len(faults(bad)), 1, bad)
+
+    def test_take_no_option_for_a_folder(self):
+        for arguments in (["--chekc"], ["--help"], [], ["--check", "out"]):
+            with self.assertRaises(SystemExit) as ended, contextlib.redirect_stderr(io.StringIO()) as said:
+                site.main(arguments)
+            self.assertEqual(ended.exception.code, 2)
+            self.assertIn("site.py OUT", said.getvalue())
 
     def test_are_made_from_what_exists(self):
         commands = site.commands()
