@@ -335,7 +335,8 @@ def test_upgrades_with_everything_under_way_lose_nothing_and_take_no_time(lab):
     for kind, seconds in (("without", quiet), ("around", around)):
         print(f"      {kind} an upgrade: {middle([rate for rate, _ in seconds]):.0f} requests/s in the middle; P99 in ms: {' '.join(f'{p99:.2f}' for p99 in sorted(p99 for _, p99 in seconds))}")
     limit_ms = 2 * middle([p99 for _, p99 in quiet])
-    late = [(round(rate), p99) for rate, p99 in around if p99 > limit_ms]
+    # What is not answered within its second is in no P99, so as many as that must be answered.
+    late = [(round(rate), p99) for rate, p99 in around if p99 > limit_ms or rate < 0.8 * PACED_RATE]
     assert not TIMED or (middle([rate for rate, _ in around]) >= 0.9 * PACED_RATE and not late), (limit_ms, late)
 
 
