@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l4/eal.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -31,6 +32,16 @@ extern "C" int nanosleep(const timespec* wanted, timespec* left) {
   if (error == 0) return 0;
   errno = error;
   return -1;
+}
+
+// EAL loads every driver that is installed, and has no option for that either. Without NICs most of them would only
+// lengthen the time in which no packet is forwarded. Each of these is answered with the handle of this program, which
+// is valid and registers nothing.
+extern "C" void* dlopen(const char* file, int mode) noexcept {
+  using Open = void* (*)(const char*, int);
+  static const auto next = reinterpret_cast<Open>(::dlsym(RTLD_NEXT, "dlopen"));
+  if (eal_starts_without_nics && file != nullptr && tidegate::l4::is_driver_of_hardware(file)) file = nullptr;
+  return next(file, mode);
 }
 
 namespace tidegate::l4 {

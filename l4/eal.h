@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conf/model.h"
@@ -23,6 +24,10 @@ bool is_pci_address(const std::string& device);
 // its own CPU, counted from the last one. On a smaller host the kernel places the workers. Hugepages are used if enough
 // are free, in memory only (no files, no lock against other DPDK processes); otherwise plain pages.
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host);
+
+// Whether this is one of DPDK's driver libraries, and a forwarder that opens interfaces and capture files only does
+// without it. `library` is a path: "/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_mlx5.so.23.0".
+bool is_driver_of_hardware(std::string_view library);
 
 // Can be called once per process.
 Result<void> start_eal(const std::vector<std::string>& arguments);

@@ -66,6 +66,18 @@ bool is_pci_address(const std::string& device) {
   return shape == "xxxx:xx:xx.x" || shape == "xx:xx.x";
 }
 
+bool is_driver_of_hardware(std::string_view library) {
+  constexpr std::string_view kPrefix = "librte_", kDirectory = "/dpdk/pmds-";
+  const size_t slash = library.rfind('/');
+  if (slash == std::string_view::npos || library.find(kDirectory) == std::string_view::npos) return false;
+  std::string_view name = library.substr(slash + 1);
+  if (!name.starts_with(kPrefix)) return false;
+  name = name.substr(kPrefix.size(), name.find(".so") - kPrefix.size());
+  // The bus and the drivers of Port::open_devices(), and the ring that packet buffers are kept in.
+  constexpr std::string_view kOurs[] = {"bus_vdev", "mempool_ring", "net_af_packet", "net_af_xdp", "net_pcap"};
+  return std::find(std::begin(kOurs), std::end(kOurs), name) == std::end(kOurs);
+}
+
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host) {
   std::vector<std::string> arguments = {"tidegate-l4", "--lcores", lcores(node.workers, host.cpus)};
   const uint64_t wanted_bytes = uint64_t{node.memory_mb} << 20;

@@ -4,6 +4,7 @@ backends, whatever the hash table of the new one says."""
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -132,6 +133,17 @@ def test_the_command_l4_shows_services_neighbours_and_flows_of_the_running_forwa
         for query, word in (("limit=0", "limit"), ("what=1", "what"), ("backend=web", "POOL/NAME"), ("backend=web/web9", "web/web9")):
             answer = link.ask(forwarder, f"/flows?{query}")
             assert answer.status == 400 and word in answer.body.decode(), answer.body
+
+
+def test_a_forwarder_of_interfaces_loads_no_driver_of_hardware(_):
+    """Each driver costs time in which no packet is forwarded."""
+    with raised("drivers") as link:
+        link.add_host("l4")
+        forwarder = link.start_forwarder(document((1, 1)))
+        link.wait_ready(forwarder)
+        loaded = set(re.findall(r"/pmds-[^/]*/librte_(\w+)\.so", Path(f"/proc/{forwarder.pid}/maps").read_text()))
+        ours = {"bus_vdev", "net_af_xdp", "net_af_packet", "net_pcap", "mempool_ring"}
+        assert {"bus_vdev", "net_af_xdp", "mempool_ring"} <= loaded <= ours | {"bus_pci"}, loaded  # one of ours is linked with the last
 
 
 @long

@@ -432,4 +432,15 @@ TEST(EalArguments, FitTheHost) {
   EXPECT_NE(joined({{0}, 0}).find("-a 0000:3b:00.1"), std::string::npos);
 }
 
+TEST(EalDrivers, OfHardwareAreToldFromThoseOfInterfacesAndCaptureFiles) {
+  const std::string directory = "/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/";
+  for (const char* library : {"librte_net_mlx5.so.23.0", "librte_bus_pci.so", "librte_net_af_xdp_of_another.so"})
+    EXPECT_TRUE(is_driver_of_hardware(directory + library)) << library;
+  for (const char* library : {"librte_net_af_xdp.so.23.0", "librte_net_af_packet.so.23", "librte_net_pcap.so",
+                              "librte_bus_vdev.so.23.0", "librte_mempool_ring.so.23.0"})
+    EXPECT_FALSE(is_driver_of_hardware(directory + library)) << library;
+  for (const char* other : {"librte_eal.so.23.0", "/usr/lib/librte_net_mlx5.so", "/opt/dpdk/pmds-23.0/mine.so", ""})
+    EXPECT_FALSE(is_driver_of_hardware(other)) << other;
+}
+
 }  // namespace tidegate::l4::forwarding_test
