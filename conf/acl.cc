@@ -3,6 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <list>
+#include <mutex>
+#include <string_view>
+#include <utility>
+
 #include "conf/limits.h"
 #include "core/assert.h"
 
@@ -26,11 +32,9 @@ std::string why_no_network(std::string_view text) {
                      has_host_bits ? "has bits set after its prefix, or too long a prefix" : "is no network");
 }
 
-}  // namespace
-
-std::optional<AclFileFault> read_acl_file(std::string_view text, size_t most, std::vector<Cidr>& networks) {
+std::shared_ptr<const AclFile> parse_acl_file(std::string_view text) {
+  auto file = std::make_shared<AclFile>();
   uint32_t number = 0;
-  size_t read = 0;
   while (!text.empty()) {
     ++number;
     const size_t end = text.find('\n');
@@ -38,18 +42,63 @@ std::optional<AclFileFault> read_acl_file(std::string_view text, size_t most, st
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (line.empty()) continue;
     const std::optional<Cidr> network = Cidr::parse(line);
-    if (!network) return AclFileFault{number, why_no_network(line)};
-    if (++read > most) return AclFileFault{number, fmt::format("more than {} networks", most)};
-    networks.push_back(*network);
+    if (!network) {
+      file->fault = AclFileFault{number, why_no_network(line)};
+      break;
+    }
+    if (file->networks.size() == kMaxAclNetworks) {
+      file->fault = AclFileFault{number, fmt::format("more than {} networks", kMaxAclNetworks)};
+      break;
+    }
+    file->networks.push_back(*network);
   }
-  return std::nullopt;
+  file->networks.shrink_to_fit();
+  return file;
+}
+
+// The files that were asked for last, as many as one version may have.
+class AclFiles {
+ public:
+  std::shared_ptr<const AclFile> find(const std::string& hash) {
+    const std::lock_guard lock(mutex_);
+    const auto known = std::find_if(files_.begin(), files_.end(), [&](const auto& each) { return each.first == hash; });
+    if (known == files_.end()) return nullptr;
+    files_.splice(files_.begin(), files_, known);
+    return known->second;
+  }
+
+  void keep(const std::string& hash, std::shared_ptr<const AclFile> file) {
+    const std::lock_guard lock(mutex_);
+    networks_ += file->networks.size();
+    files_.emplace_front(hash, std::move(file));
+    while (files_.size() > kMaxAcls || networks_ > kMaxNetworksOfAcls) {
+      networks_ -= files_.back().second->networks.size();
+      files_.pop_back();
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::list<std::pair<std::string, std::shared_ptr<const AclFile>>> files_;  // the last one that was asked for first
+  size_t networks_ = 0;                                                      // in all of them
+};
+
+}  // namespace
+
+std::shared_ptr<const AclFile> read_acl_file(const Blob& file) {
+  static AclFiles files;
+  if (std::shared_ptr<const AclFile> known = files.find(file.hash)) return known;
+  std::shared_ptr<const AclFile> read = parse_acl_file(*file.bytes);
+  files.keep(file.hash, read);
+  return read;
 }
 
 std::vector<Cidr> networks_of(const Acl& acl) {
   std::vector<Cidr> networks = acl.networks;
   if (acl.file.bytes == nullptr) return networks;
-  const std::optional<AclFileFault> fault = read_acl_file(*acl.file.bytes, kMaxAclNetworks, networks);
-  TIDEGATE_ASSERT(!fault, "the file of a valid list was checked with the document");
+  const std::shared_ptr<const AclFile> file = read_acl_file(acl.file);
+  TIDEGATE_ASSERT(!file->fault, "the file of a valid list was checked with the document");
+  networks.insert(networks.end(), file->networks.begin(), file->networks.end());
   return networks;
 }
 

@@ -2,9 +2,9 @@
 // The networks of an Acl: those that its document names, and those of its file.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "conf/model.h"
@@ -17,9 +17,15 @@ struct AclFileFault {
   std::string detail;  // "'10.0.0.1/8' has host bits"
 };
 
-// Appends the networks of a file: one a line, blanks around it, nothing else but comments from '#' on. Reads at most
-// `most` of them. Returns the first fault.
-std::optional<AclFileFault> read_acl_file(std::string_view text, size_t most, std::vector<Cidr>& networks);
+struct AclFile {
+  std::vector<Cidr> networks;         // those before the fault
+  std::optional<AclFileFault> fault;  // the first one
+};
+
+// The networks of a file that has bytes: one a line, blanks around it, nothing else but comments from '#' on, and at
+// most kMaxAclNetworks. Files that were read last are remembered by their hash, because every version and every
+// candidate has all of them again. Never null. Any thread.
+std::shared_ptr<const AclFile> read_acl_file(const Blob& file);
 
 // All networks of a valid Acl. Those of its countries are not among them.
 std::vector<Cidr> networks_of(const Acl& acl);

@@ -18,6 +18,7 @@ std::string content_digest(const LoadedFile& loaded) {
   for (const Listener& listener : loaded.model->listeners) {
     content += listener.tls.clients.ca.hash + listener.tls.clients.crl.hash;
   }
+  for (const Acl& acl : loaded.model->acls) content += acl.file.hash;
   for (const Zone& zone : loaded.model->zones) content += zone.file.hash;
   for (const Pool& pool : loaded.model->pools) content += pool.tls_ca.hash;
   for (const Probe& probe : loaded.model->probes) content += probe.tls_ca.hash;

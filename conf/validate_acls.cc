@@ -15,19 +15,20 @@ namespace {
 // Returns the number of networks that the list names.
 size_t check_acl_networks(Checks& checks, size_t a) {
   const Acl& acl = checks.model().acls[a];
-  std::vector<Cidr> read;
+  std::shared_ptr<const AclFile> read;
   if (!acl.file.name.empty() && checks.sound({"acls", a, "file"})) {
     if (acl.file.bytes == nullptr) {
       checks.refuse({"acls", a, "file"},
                     {"unusable_file", fmt::format("file '{}' holds a private key", acl.file.name), "networks", {}});
-    } else if (const auto fault = read_acl_file(*acl.file.bytes, kMaxAclNetworks, read)) {
-      checks.refuse({"acls", a, "file"}, {"unusable_file",
-                                          fmt::format("{}:{}: {}", acl.file.name, fault->line, fault->detail),
-                                          "a network a line, such as 192.0.2.0/24",
-                                          {}});
+    } else if (read = read_acl_file(acl.file); read->fault) {
+      checks.refuse({"acls", a, "file"},
+                    {"unusable_file",
+                     fmt::format("{}:{}: {}", acl.file.name, read->fault->line, read->fault->detail),
+                     "a network a line, such as 192.0.2.0/24",
+                     {}});
     }
   }
-  const size_t networks = acl.networks.size() + read.size();
+  const size_t networks = acl.networks.size() + (read ? read->networks.size() : 0);
   if (networks > kMaxAclNetworks) {
     checks.refuse({"acls", a, "networks"}, {"too_many_networks", fmt::format("the list names {} networks", networks),
                                             fmt::format("at most {}", kMaxAclNetworks), "the rest into another list"});

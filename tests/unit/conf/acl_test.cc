@@ -44,6 +44,23 @@ TEST(Acls, AreLoadedWithTheirNetworksFilesAndCountries) {
   EXPECT_THAT(loaded.model->services[0].deny, ElementsAre(0));
 }
 
+TEST(Acls, FilesAreReadOnceAsLongAsTheirContentIsTheSame) {
+  const auto file_of = [](const std::string& text) { return with_list(", file: list.txt", text).model->acls[0].file; };
+  const Blob one = file_of("203.0.113.0/24\n"), again = file_of("203.0.113.0/24\n"),
+             other = file_of("203.0.113.0/25\n");
+  ASSERT_NE(one.bytes, again.bytes);
+  const std::shared_ptr<const AclFile> first = read_acl_file(one);
+  EXPECT_EQ(first, read_acl_file(again)) << "it was not parsed again";
+  EXPECT_THAT(read_acl_file(other)->networks, ElementsAre(*Cidr::parse("203.0.113.0/25")));
+  EXPECT_EQ(first, read_acl_file(one));
+  for (size_t i = 0; i < kMaxAcls; ++i) {
+    const std::string text = "10.0.0." + std::to_string(i) + "\n";
+    read_acl_file({"filler", text, std::make_shared<const std::string>(text)});
+  }
+  EXPECT_NE(first, read_acl_file(one)) << "as many as a version may have are remembered";
+  EXPECT_EQ(first->networks, read_acl_file(one)->networks);
+}
+
 TEST(Acls, AreRefusedWithTheLineOfTheFileThatIsWrong) {
   for (const char* line : {"192.0.2.1/24", "192.0.2.0/33", "192.0.2.0 198.51.100.0", "example.com", "2001:db8::/129"}) {
     const Loaded loaded = with_list(", file: list.txt", "198.51.100.0/24\n# fine\n" + std::string(line) + "\n");

@@ -542,6 +542,22 @@ TEST(FileFollower, ServesAFileAndKeepsTheOldOneWhenTheNewOneIsFaulty) {
   EXPECT_NE(heard.snapshots.back()->version_digest, digest);
 }
 
+TEST(FileFollower, TellsVersionsApartByTheFilesThatTheDocumentNames) {
+  const TempDir directory;
+  std::ofstream(directory / "edge.yaml") << "acls: [{name: a, file: list.txt}]\n";
+  std::ofstream(directory / "list.txt") << "192.0.2.0/24\n";
+  EventLoop loop;
+  Heard heard;
+  const Result<std::unique_ptr<Follower>> follower = Follower::of_file(loop, directory / "edge.yaml", heard.hooks());
+  ASSERT_TRUE(follower) << follower.error().message;
+  const std::string digest = heard.snapshots.back()->version_digest;
+  ASSERT_TRUE((*follower)->reload());
+  EXPECT_EQ(heard.snapshots.back()->version_digest, digest);
+  std::ofstream(directory / "list.txt") << "192.0.2.0/25\n";
+  ASSERT_TRUE((*follower)->reload());
+  EXPECT_NE(heard.snapshots.back()->version_digest, digest);
+}
+
 TEST(FileFollower, RefusesToStartOnAFaultyOrMissingFile) {
   const TempDir directory;
   EventLoop loop;
