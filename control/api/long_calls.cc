@@ -248,24 +248,26 @@ bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::
     done(false);
     return false;
   }
-  candidates_.decide(proposal(std::move(examined->message), examined->candidate.model, request),
-                     [this, examined, request, done, provisional, previewed = std::move(previewed)](
-                         const Voting& voting, const std::function<void(bool)>& committed) {
-                       const auto write = [this, examined, previewed, request, voting, provisional] {
-                         // A confirmation may have been decided meanwhile.
-                         if (!provisionals_.current() || provisionals_.current()->version != provisional.version) {
-                           return FailedWrite<ApplyOutcome>::of(fail("the version is not provisional any more"));
-                         }
-                         return commit(host_state_, examined->candidate, previewed, request, voting);
-                       };
-                       // On the loop: no confirmation may come between its look and the commit.
-                       host_state_.decide<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {
-                         const bool written = outcome.status == ApplyOutcome::Status::committed;
-                         if (written) candidates_.note_version(outcome.manifest.version, voting);
-                         done(written);
-                         committed(written);
-                       });
-                     });
+  candidates_.decide(
+      proposal(std::move(examined->message), examined->candidate.model, request),
+      [this, examined, request, done, provisional, previewed = std::move(previewed)](
+          const Voting& voting, const std::function<void(bool)>& committed) {
+        const bool is_last_word = !host_state_.has_journal();
+        const auto write = [this, examined, previewed, request, voting, provisional, is_last_word] {
+          // A journal may have decided a confirmation meanwhile; then this is called on the loop. Without
+          // one, the time was over on this host, so no confirmation is taken any more.
+          if (!is_last_word && (!provisionals_.current() || provisionals_.current()->version != provisional.version)) {
+            return FailedWrite<ApplyOutcome>::of(fail("the version is not provisional any more"));
+          }
+          return commit(host_state_, examined->candidate, previewed, request, voting);
+        };
+        host_state_.decide_version<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {
+          const bool written = outcome.status == ApplyOutcome::Status::committed;
+          if (written) candidates_.note_version(outcome.manifest.version, voting);
+          done(written);
+          committed(written);
+        });
+      });
   return true;
 }
 
