@@ -325,6 +325,9 @@ void Proxy::append_pool_metrics(std::string& out) const {
          [&](const BackendRuntime& r) { return relaxed(r.requests); });
   family("tidegate_l7_backend_failures_total", "counter", "Requests that failed for a reason of the backend's",
          [&](const BackendRuntime& r) { return relaxed(r.failures); });
+  family("tidegate_l7_backend_connections_not_accepted_total", "counter",
+         "Connections that the backend's kernel did not take: its queue was full",
+         [&](const BackendRuntime& r) { return relaxed(r.not_accepted); });
   family("tidegate_l7_backend_ejected", "gauge", "1 while a backend is ejected for consecutive failures",
          [&](const BackendRuntime& r) { return r.ejected(now_ns) ? 1 : 0; });
   family("tidegate_l7_backend_breaker_state", "gauge", "The breaker of a backend: 0 closed, 1 half-open, 2 open",

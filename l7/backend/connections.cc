@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "core/open_files.h"
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 
@@ -51,7 +52,7 @@ std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntim
 bool BackendConnections::has_room(const BackendRuntime& backend, uint32_t max_connections) const {
   if (backend.id >= slots_.size()) return true;
   const Slot& s = slots_[backend.id];
-  if (s.open < max_connections || !s.idle.empty()) return true;
+  if (s.open < std::min(max_connections, s.most) || !s.idle.empty()) return true;
   return std::any_of(s.http2.begin(), s.http2.end(),
                      [&s](const auto& connection) { return connection->has_room(s.speaks_http2); });
 }
@@ -59,8 +60,9 @@ bool BackendConnections::has_room(const BackendRuntime& backend, uint32_t max_co
 std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
                                                         uint32_t max_connections) {
   Slot& s = slot(backend.id);
-  if (s.open >= max_connections && !drop_one_idle(s)) return nullptr;
-  if (s.open >= max_connections) return nullptr;
+  const uint32_t most = std::min(max_connections, s.most);
+  if (s.open >= most && !drop_one_idle(s)) return nullptr;
+  if (s.open >= most) return nullptr;
   s.pool = backend.pool;
   ++s.open;
   auto socket = std::make_unique<BackendSocket>(loop_, blocks_, peer);
@@ -104,6 +106,7 @@ bool BackendConnections::drop_one_idle() {
 
 void BackendConnections::take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool) {
   Slot& s = slot(connection->backend());
+  if (s.most != UINT32_MAX && connection->anything_received()) count_ended(s);
   if (!connection->reusable() || s.idle.size() >= pool.keepalive_connections) return bury(std::move(connection));
   connection->rest(pool.keepalive_timeout_ms);
   s.idle.push_back(std::move(connection));
@@ -125,6 +128,7 @@ void BackendConnections::drop_http2(BackendH2Connection* connection) {
       std::any_of(s.http2.begin(), s.http2.end(), [&](const auto& kept) { return kept.get() == connection; });
   if (!known) return;
   --s.open;
+  if (connection->seen_acknowledged()) --s.acknowledged;
   const uint32_t pool = s.pool;
   bury_http2(connection);  // calls users, for whom slots may be added
   hooks_.on_room(pool);
@@ -135,6 +139,31 @@ void BackendConnections::forget_http2(BackendH2Connection* connection) { bury_ht
 void BackendConnections::note_protocol(uint32_t backend, bool http2) {
   slot(backend).speaks_http2 = http2;
   if (http2) hooks_.http2_connections->add();
+}
+
+bool BackendConnections::note_not_accepted(const BackendRuntime& backend, uint32_t ordinal) {
+  Slot& s = slot(backend.id);
+  const bool first = s.most == UINT32_MAX;
+  const uint32_t half = std::max<uint32_t>(ordinal, 1) / 2;
+  s.most = std::min(s.most, std::max({s.acknowledged, half, 1U}));
+  s.too_many = std::max(s.too_many, ordinal);
+  s.ended = 0;
+  return first;
+}
+
+void BackendConnections::note_acknowledged(uint32_t backend) {
+  Slot& s = slot(backend);
+  ++s.acknowledged;
+  if (s.most < s.acknowledged) s.most = s.acknowledged;
+}
+
+// Only what is used up grows. The bound ends where it is far above what once was too much.
+void BackendConnections::count_ended(Slot& s) {
+  if (s.open < s.most || ++s.ended < kAnswersPerConnection) return;
+  s.ended = 0;
+  if (++s.most < 2 * std::max<uint32_t>(s.too_many, 2)) return;
+  s.most = UINT32_MAX;
+  s.too_many = 0;
 }
 
 void BackendConnections::close_all_idle() {
@@ -151,6 +180,7 @@ void BackendConnections::close_idle(uint32_t backend) {
 void BackendConnections::bury(std::unique_ptr<BackendH1Connection> connection) {
   Slot& s = slot(connection->backend());
   --s.open;
+  if (connection->seen_acknowledged()) --s.acknowledged;
   hooks_.on_room(s.pool);
   connection->close();
   if (buried_.empty() && buried_http2_.empty()) loop_.defer([this] { empty_graves(); });

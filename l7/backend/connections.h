@@ -45,6 +45,18 @@ class BackendConnections {
   // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
   // fails with out_of_sockets.
   std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections);
+  // A new connection to it was not accepted, the `ordinal`-th of those that were open then: its kernel's
+  // queue is full. From now on it gets as many as it has acknowledged, or half of what was too much; further requests
+  // wait, as at `max_connections`. True: it is the first one in this state.
+  bool note_not_accepted(const BackendRuntime& backend, uint32_t ordinal);
+  // Connections that are open to it, idle ones included.
+  uint32_t open_to(const BackendRuntime& backend) const {
+    return backend.id < slots_.size() ? slots_[backend.id].open : 0;
+  }
+  // How many it gets at the most because of note_not_accepted(); UINT32_MAX: no bound.
+  uint32_t most_accepted(const BackendRuntime& backend) const {
+    return backend.id < slots_.size() ? slots_[backend.id].most : UINT32_MAX;
+  }
   void close_all_idle();
   void close_idle(uint32_t backend);
   // Closes one idle connection, of any backend; false: there is none.
@@ -62,6 +74,8 @@ class BackendConnections {
   void note_protocol(uint32_t backend, bool http2);
   // What a backend's SETTINGS say of tunnels over HTTP/2. The last ones count.
   void note_tunnels(uint32_t backend, bool allowed) { slot(backend).no_http2_tunnels = !allowed; }
+  // A connection to it was acknowledged by its kernel.
+  void note_acknowledged(uint32_t backend);
   void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
   MemoryBudget& memory() { return *hooks_.memory; }
   void count_goaway() { hooks_.goaways->add(); }
@@ -73,10 +87,16 @@ class BackendConnections {
     std::vector<std::unique_ptr<BackendH2Connection>> http2;
     uint32_t open = 0;  // idle ones and HTTP/2 included
     uint32_t pool = 0;  // PoolRuntime::id
+    // While connections were not accepted, see note_not_accepted().
+    uint32_t most = UINT32_MAX;
+    uint32_t too_many = 0;      // the largest number at which one was not accepted
+    uint32_t acknowledged = 0;  // of `open`, as far as it was looked at
+    uint32_t ended = 0;         // exchanges since `most` was changed, while that many were open
     bool speaks_http2 = false;
     bool no_http2_tunnels = false;
   };
   Slot& slot(uint32_t backend);
+  static void count_ended(Slot& s);
   bool drop_one_idle(Slot& s);
   void bury(std::unique_ptr<BackendH1Connection> connection);
   void bury_http2(BackendH2Connection* connection);

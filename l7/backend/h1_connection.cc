@@ -57,6 +57,11 @@ void BackendH1Connection::on_socket() {
   if (user_ != nullptr) user_->on_backend();
 }
 
+void BackendH1Connection::on_acceptance() {
+  if (socket_->seen_acknowledged()) return home_.note_acknowledged(backend_);
+  if (user_ != nullptr) user_->on_backend();
+}
+
 bool BackendH1Connection::ready_for_piece() {
   if (!connected()) return false;
   // What was only gathered is no reason to wait: no event would ever end that.

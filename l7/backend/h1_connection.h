@@ -26,6 +26,7 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   bool connected() const override { return failure_ == Failure::none && socket_->is_open(); }
   bool reused() const override { return exchanges_ > 1; }
   uint64_t tcp_connected_ns() const override { return socket_->tcp_connected_ns(); }
+  Acceptance acceptance() const override { return reused() ? Acceptance::acknowledged : socket_->acceptance(); }
   bool anything_received() const override { return socket_->transport().bytes_read() != read_before_; }
   Failure failure() const override { return failure_ != Failure::none ? failure_ : socket_->failure(); }
   const std::string& failure_detail() const override {
@@ -46,12 +47,14 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
 
   // --- BackendSocket::Owner
   void on_socket() override;
+  void on_acceptance() override;
 
   // --- for BackendConnections
   // After a whole exchange the connection may serve another.
   bool reusable() const;
   bool looks_alive() const { return socket_->looks_alive(); }
   bool leads_to(const BackendPeer& peer) const { return socket_->leads_to(peer); }
+  bool seen_acknowledged() const { return socket_->seen_acknowledged(); }
   uint32_t backend() const { return backend_; }
   // Nobody uses it; it closes itself after `timeout_ms`.
   void rest(uint64_t timeout_ms);

@@ -83,6 +83,15 @@ void BackendH2Connection::on_socket() {
   pump();
 }
 
+// Whoever can be asked elsewhere leaves; for the others the kernel goes on trying.
+void BackendH2Connection::on_acceptance() {
+  if (closed_) return;
+  if (socket_->seen_acknowledged()) return home_.note_acknowledged(backend_);
+  if (socket_->acceptance() == Acceptance::unacknowledged) draining_ = true;
+  for (BackendH2Stream* stream : streams_) wake(*stream);
+  call_users();
+}
+
 // TLS has chosen the protocol by now.
 void BackendH2Connection::on_connected() {
   const TlsStream* const tls = socket_->transport().tls();

@@ -50,6 +50,9 @@ class BackendH2Connection final : public BackendSocket::Owner {
   // For good. The streams that are left fail.
   void close(Failure failure);
   void on_socket() override;
+  void on_acceptance() override;
+  Acceptance acceptance() const { return socket_ == nullptr ? Acceptance::unknown : socket_->acceptance(); }
+  bool seen_acknowledged() const { return socket_ != nullptr && socket_->seen_acknowledged(); }
   // What several exchanges have to send in one round of the loop leaves together, at its end.
   void send_at_round_end();
   void on_round_end();

@@ -29,6 +29,10 @@ Tunnels BackendH2Stream::tunnels() const {
   return connection_->allows_connect() ? Tunnels::by_connect : Tunnels::none;
 }
 
+Acceptance BackendH2Stream::acceptance() const {
+  return connection_ == nullptr ? Acceptance::unknown : connection_->acceptance();
+}
+
 bool BackendH2Stream::anything_received() const {
   if (heard_ || connection_ == nullptr || connection_->closed_) return heard_;
   return connection_->socket_->transport().bytes_read() != read_before_;

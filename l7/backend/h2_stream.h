@@ -29,6 +29,7 @@ class BackendH2Stream final : public BackendStream {
   bool connected() const override;
   bool reused() const override { return reused_; }
   uint64_t tcp_connected_ns() const override;
+  Acceptance acceptance() const override;
   bool anything_received() const override;
   Failure failure() const override { return failure_; }
   const std::string& failure_detail() const override { return failure_detail_; }

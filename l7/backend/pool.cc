@@ -296,6 +296,13 @@ bool BackendPool::note_failure(const PoolMember& member, uint64_t now_ns) const 
   return true;
 }
 
+void BackendPool::note_not_accepted(const PoolMember& member, BackendConnections& connections, uint32_t ordinal) const {
+  member.runtime->not_accepted.fetch_add(1, std::memory_order_relaxed);
+  if (!connections.note_not_accepted(*member.runtime, ordinal)) return;
+  log_warn("pool {}: {} does not accept connections as fast as they come: a worker opens {} at the most for now",
+           config_->name, member.name, connections.most_accepted(*member.runtime));
+}
+
 void BackendPool::settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result,
                                  uint64_t now_ns) const {
   if (member.breaker == nullptr || !permit.granted) return;

@@ -92,6 +92,9 @@ class BackendPool {
   const PoolMember* preferred(uint64_t hash) const;
   // Charges a failure. True if the member is ejected now, for eject_ms.
   bool note_failure(const PoolMember& member, uint64_t now_ns) const;
+  // A connection to the member was not accepted: counted, and further ones are bounded
+  // (BackendConnections::note_not_accepted). When that begins, it is logged.
+  void note_not_accepted(const PoolMember& member, BackendConnections& connections, uint32_t ordinal) const;
   // The part of the requests that each level gets at this time. They add up to 1 while anything is healthy.
   std::array<double, kLevels> shares(uint64_t now_ns) const;
   // Fewer backends are healthy than panic_threshold says: ejections do not count.

@@ -21,6 +21,15 @@ bool BackendRuntime::note_failure(uint64_t now_ns, uint32_t eject_after) {
   return eject_after != 0 && in_a_row >= eject_after && !ejected(now_ns);
 }
 
+bool BackendRuntime::was_silent(uint64_t began_ns, uint64_t now_ns, uint64_t longest_ns) {
+  uint64_t since_ns = not_accepted_since_ns.load(std::memory_order_relaxed);
+  if (since_ns == 0 || answered_ns.load(std::memory_order_relaxed) >= since_ns) {
+    since_ns = began_ns;
+    not_accepted_since_ns.store(since_ns, std::memory_order_relaxed);
+  }
+  return now_ns - since_ns >= longest_ns;
+}
+
 bool BackendRuntime::eject(uint64_t now_ns, uint64_t eject_ns) {
   uint64_t until = ejected_until_ns.load(std::memory_order_relaxed);
   if (until > now_ns) return false;

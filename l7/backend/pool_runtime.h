@@ -13,6 +13,7 @@
 
 #include "conf/model.h"
 #include "core/mutex.h"
+#include "l7/backend/acceptance.h"
 #include "l7/backend/breaker.h"
 #include "l7/limits.h"
 #include "l7/name_ids.h"
@@ -46,6 +47,9 @@ struct BackendRuntime {
   std::atomic<uint64_t> requests{0};
   std::atomic<uint64_t> failures{0};
   std::atomic<uint64_t> ejections{0};
+  std::atomic<uint64_t> not_accepted{0};  // connections that its kernel did not take: its queue was full
+  // Monotonic: when its last answer began, and since when no connection was accepted and nothing answered (0: it is).
+  std::atomic<uint64_t> answered_ns{0}, not_accepted_since_ns{0};
   std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
   Breaker breaker;
   PeakEwma latency;
@@ -59,6 +63,15 @@ struct BackendRuntime {
   // `eject_after` times in a row (0: never). When an ejection is over one failure more is enough; one success forgives
   // all.
   bool note_failure(uint64_t now_ns, uint32_t eject_after);
+  // A connection that began at `began_ns` was not accepted. True: nothing has come from the backend for `longest_ns`,
+  // so it is not only busy.
+  bool was_silent(uint64_t began_ns, uint64_t now_ns, uint64_t longest_ns);
+  // What is known of a connection that began then tells that the backend's kernel has no room for it. That nobody
+  // answers at all at the address does not, as long as the backend has not answered others since.
+  bool shows_full_queue(Acceptance acceptance, uint64_t began_ns) const {
+    return acceptance == Acceptance::unacknowledged ||
+           (acceptance == Acceptance::unanswered && answered_ns.load(std::memory_order_relaxed) >= began_ns);
+  }
   // False: another thread has ejected it meanwhile.
   bool eject(uint64_t now_ns, uint64_t eject_ns);
   // The part of its weight that it gets while it starts slowly: from kSlowStartLeast to 1, over `slow_start_ns` from

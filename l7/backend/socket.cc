@@ -8,8 +8,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/open_files.h"
 #include "core/vanished.h"
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 
@@ -30,7 +32,8 @@ BackendSocket::BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPe
       local_(peer.local_address()),
       http1_alone_(peer.http1_alone),
       transport_(loop, blocks),
-      in_(blocks) {}
+      in_(blocks),
+      acceptance_check_(loop, [this] { check_acceptance(); }) {}
 
 void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   if (!fd) return fail_with(Failure::out_of_sockets);
@@ -46,9 +49,12 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   }
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
     const int error = errno;
+    // A unix socket tells at once that its queue is full (unix(7)).
+    if (error == EAGAIN && address_.is_unix()) return fail_with(Failure::not_accepted, std::strerror(error));
     return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
   if (!transport_.open(std::move(fd), this)) return fail_with(Failure::out_of_sockets);
+  if (!address_.is_unix()) acceptance_check_.arm_after_ms(kAcceptanceCheckMs);
   if (!tls_) return;
   transport_.start_tls(tls_, false, server_name_.empty() ? address_.host() : server_name_);
   if (http1_alone_) transport_.offer("http/1.1");
@@ -65,7 +71,27 @@ bool BackendSocket::bind_local(int fd) {
 
 void BackendSocket::close() {
   stage_ = Stage::closed;
+  acceptance_check_.cancel();
+  // Else the kernel goes on sending what nobody waits for any more.
+  if (acceptance() == Acceptance::unacknowledged) transport_.reset_on_close();
   transport_.close();
+}
+
+// At a time when most connections have their answer already, or are over.
+void BackendSocket::check_acceptance() {
+  if (stage_ == Stage::closed) return;
+  if (stage_ == Stage::connecting) {
+    acceptance_ = Acceptance::unanswered;
+  } else {
+    // A connection that stands late has its first bytes sent late too.
+    const bool time_was_given = loop_.now_ns() - tcp_connected_ns_ >= kAcceptanceCheckMs * kNsPerMs * 4 / 5;
+    const Transport::FirstBytes first = transport_.first_bytes();
+    acceptance_ = first.acknowledged                                         ? Acceptance::acknowledged
+                  : first.in_flight && first.repeated >= 2 && time_was_given ? Acceptance::unacknowledged
+                                                                             : Acceptance::unknown;
+  }
+  if (acceptance_ != Acceptance::acknowledged) acceptance_check_.arm_after_ms(kAcceptanceCheckMs / 3);
+  if (acceptance_ != Acceptance::unknown) owner_->on_acceptance();
 }
 
 void BackendSocket::on_io(uint32_t events) {

@@ -14,6 +14,7 @@
 #include "conf/model.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
+#include "l7/backend/acceptance.h"
 #include "l7/backend/address.h"
 #include "l7/exchange/failure.h"
 #include "l7/wire/buffer.h"
@@ -42,6 +43,9 @@ class BackendSocket final : public IoHandler {
    public:
     // It is open now, or has failed, or something may be read or written. May close the socket, but not destroy it.
     virtual void on_socket() = 0;
+    // acceptance() is known, again and again until it is `acknowledged`. May close the socket, but not destroy
+    // it.
+    virtual void on_acceptance() = 0;
 
    protected:
     ~Owner() = default;
@@ -58,6 +62,9 @@ class BackendSocket final : public IoHandler {
   bool is_open() const { return stage_ == Stage::open; }
   // When TCP was connected; 0: it is not.
   uint64_t tcp_connected_ns() const { return tcp_connected_ns_; }
+  Acceptance acceptance() const { return transport_.bytes_read() > 0 ? Acceptance::acknowledged : acceptance_; }
+  // The owner was told that it is acknowledged.
+  bool seen_acknowledged() const { return acceptance_ == Acceptance::acknowledged; }
   // Why it could not be made. What happens to an open connection is its protocol's to judge.
   Failure failure() const { return failure_; }
   const std::string& failure_detail() const { return failure_detail_; }
@@ -82,6 +89,7 @@ class BackendSocket final : public IoHandler {
   void on_connecting();
   void on_handshaking();
   bool bind_local(int fd);
+  void check_acceptance();
   void fail_with(Failure failure, std::string_view detail = {});
 
   EventLoop& loop_;
@@ -96,6 +104,8 @@ class BackendSocket final : public IoHandler {
   Owner* owner_ = nullptr;
   Stage stage_ = Stage::connecting;
   uint64_t tcp_connected_ns_ = 0;
+  Acceptance acceptance_ = Acceptance::unknown;
+  Timer acceptance_check_;
   Failure failure_ = Failure::none;
   std::string failure_detail_;
 };

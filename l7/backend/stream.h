@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "l7/backend/acceptance.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/wire/arena.h"
@@ -52,6 +53,9 @@ class BackendStream {
   virtual bool reused() const = 0;
   // When TCP was connected, before TLS. 0: it is not.
   virtual uint64_t tcp_connected_ns() const { return 0; }
+  // Whether the backend's kernel has taken a new connection. One whose queue is full drops what it has seemed to
+  // accept, and tells nobody. The user is called when that is noticed, and now and then while it lasts.
+  virtual Acceptance acceptance() const { return Acceptance::acknowledged; }
   // The backend has sent something since begin().
   virtual bool anything_received() const = 0;
   virtual Failure failure() const = 0;

@@ -144,7 +144,8 @@ bool BackendCall::take_connection(const PoolMember& member) {
   member.runtime->requests.fetch_add(1, std::memory_order_relaxed);
   pool_.runtime().in_flight.fetch_add(1, std::memory_order_relaxed);
   backend_->set_user(*this);
-  sent_ns_ = now_ns();
+  sent_ns_ = connecting_since_ns_ = now_ns();
+  ordinal_ = worker_.backends().open_to(*member.runtime);
   arm(config.connect_timeout_ms * kNsPerMs);
   stage_ = Stage::connecting;
   return true;
@@ -170,6 +171,7 @@ bool BackendCall::connect() {
     backend_->set_user(*this);
   }
   if (backend_->failure() != Failure::none) return try_failed(backend_->failure());
+  if (!backend_->connected() && not_accepted()) return try_failed(Failure::not_accepted);
   if (!backend_->connected()) return give_up_if_late(Failure::connect_timeout);
   response_ = ResponseHead();
   backend_->begin({.request = request_,
@@ -192,7 +194,14 @@ bool BackendCall::ask() {
   backend_->flush();
   if (backend_->head_ready()) return take_answer();
   if (backend_->failure() != Failure::none) return try_failed(backend_->failure());
+  if (not_accepted()) return try_failed(Failure::not_accepted);
   return give_up_if_late(Failure::first_byte_timeout);
+}
+
+// As Transaction::not_accepted(). A call can always be repeated.
+bool BackendCall::not_accepted() {
+  return not_accepted_ < kNotAcceptedTries &&
+         member_->runtime->shows_full_queue(backend_->acceptance(), connecting_since_ns_);
 }
 
 bool BackendCall::take_answer() {
@@ -208,6 +217,7 @@ bool BackendCall::take_answer() {
   }
   if (response_.status == 101) return try_failed(Failure::bad_response);
   const uint64_t took_ns = now_ns() - sent_ns_;
+  member_->runtime->answered_ns.store(now_ns(), std::memory_order_relaxed);
   const Pool& config = pool_.config();
   if (config.policy == PoolPolicy::peak_ewma) member_->runtime->latency.observe(took_ns, now_ns());
   bad_status_ = config.count_5xx && response_.status >= 500;
@@ -274,15 +284,22 @@ bool BackendCall::try_failed(Failure failure) {
   if (failure == Failure::backend_closed && backend_->reused() && !backend_->anything_received()) {
     failure = Failure::stale_connection;
   }
+  if (failure == Failure::not_accepted && backend_->failure() == failure && ordinal_ == 1) {
+    failure = Failure::connect_failed;  // a unix socket whose queue is full while nothing runs
+  }
+  if (failure == Failure::not_accepted) pool_.note_not_accepted(*member_, worker_.backends(), ordinal_);
   charge(failure);
   const bool again = stage_ != Stage::reading && may_try_again(failure);
   if (info(failure).retry == Retry::fresh) {
     fresh_only_ = true;
+  } else if (info(failure).retry == Retry::unaccepted) {
+    ++not_accepted_;
+    --tries_;
   } else if (info(failure).retry != Retry::refused && tried_count_ < tried_.size()) {
     tried_[tried_count_++] = member_->runtime->id;
   }
   if (!again) return end(failure);
-  worker_.stats().retries.add();
+  if (failure != Failure::not_accepted) worker_.stats().retries.add();
   release();
   arm(timeout_ns_);
   stage_ = Stage::choosing;
@@ -299,6 +316,8 @@ bool BackendCall::may_try_again(Failure failure) {
       return !fresh_only_;
     case Retry::refused:
       return true;
+    case Retry::unaccepted:
+      return not_accepted_ < kNotAcceptedTries;
     case Retry::unsent:
     case Retry::sent:
       break;
@@ -317,7 +336,12 @@ bool BackendCall::others_are_left() const {
 }
 
 void BackendCall::charge(Failure failure) {
-  if (info(failure).blame != Blame::backend) return;
+  const Blame blame = info(failure).blame;
+  const uint64_t longest_ns = pool_.config().connect_timeout_ms * kNsPerMs;
+  if (blame != Blame::backend &&
+      !(blame == Blame::silent_backend && member_->runtime->was_silent(connecting_since_ns_, now_ns(), longest_ns))) {
+    return;
+  }
   if (pool_.note_failure(*member_, now_ns())) worker_.stats().ejections.add();
   pool_.settle_breaker(*member_, permit_, Breaker::Result::failed, now_ns());
 }

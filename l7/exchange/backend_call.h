@@ -84,6 +84,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   bool give_up_if_late(Failure why);
   bool end(Failure failure);
   void charge(Failure failure);
+  bool not_accepted();
   void leave_queue();
   void release();
   void keep_answer();
@@ -112,11 +113,14 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   uint64_t deadline_ns_ = 0;       // of the whole call
   uint64_t step_deadline_ns_ = 0;  // of the present stage, not later
   uint64_t sent_ns_ = 0;
+  uint64_t connecting_since_ns_ = 0;
   const PoolMember* member_ = nullptr;  // of the present try; counted as in flight while set
   Breaker::Permit permit_;
   std::array<uint32_t, kCallTries> tried_{};  // BackendRuntime::id
   size_t tried_count_ = 0;
   uint32_t tries_ = 0;
+  uint32_t not_accepted_ = 0;  // tries that a backend's kernel did not take; `tries_` is without them
+  uint32_t ordinal_ = 0;       // connections to the present backend when the try began, its own included
   Failure failure_ = Failure::none;
   Stage stage_ = Stage::choosing;
   bool fresh_only_ = false;

@@ -52,10 +52,13 @@ struct Attempts {
   Failure last_failure = Failure::none;  // of the try before this one
   std::array<uint32_t, 17> failed;       // the first failed_count: BackendRuntime::id; retry_attempts is at most 16
   size_t failed_count = 0;
-  size_t resent_bytes = 0;        // of the kept part of the request's body, to the present backend
-  bool request_sent = false;      // whole, towards the present backend
-  bool fresh_only = false;        // a kept connection failed this request once
-  bool failed_by_status = false;  // the answer's status counts as a failure of the backend
+  uint32_t not_accepted = 0;       // tries that a backend's kernel did not take; `count` is without them
+  uint32_t ordinal = 0;            // connections to the present backend when the try began, its own included
+  size_t resent_bytes = 0;         // of the kept part of the request's body, to the present backend
+  bool request_sent = false;       // whole, towards the present backend
+  bool fresh_only = false;         // a kept connection failed this request once
+  bool told_not_accepted = false;  // of the present try: note_not_accepted() was called
+  bool failed_by_status = false;   // the answer's status counts as a failure of the backend
 };
 
 // What the cache has to do with it.

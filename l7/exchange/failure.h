@@ -25,6 +25,8 @@ enum class Blame : uint8_t {
   edge,          // this node: its limits, or its configuration
   backend,       // it did this
   slow_backend,  // it is charged if its answer was waited for during at least half of the time that is over
+  // It is charged if it has answered nobody for `connect_timeout`. Else it is busy, and that is no failure.
+  silent_backend,
 };
 constexpr const char* words(Blame blame) {
   switch (blame) {
@@ -37,9 +39,11 @@ constexpr const char* words(Blame blame) {
     case Blame::backend:
       return "the backend";
     case Blame::slow_backend:
+      return "the backend, if it was waited for during at least half of that time";
+    case Blame::silent_backend:
       break;
   }
-  return "the backend, if it was waited for during at least half of that time";
+  return "the backend, if it has answered nobody for `connect_timeout`";
 }
 
 // Whether another try follows while `retry_attempts` and `retry_budget` allow it.
@@ -49,6 +53,9 @@ enum class Retry : uint8_t {
   sent,     // idempotent methods (RFC 9110 §9.2.2) whose body, if any, is buffered; on another backend; by the budget
   fresh,    // idempotent methods, once, on a new connection to any backend; costs nothing
   refused,  // the backend said that it did not begin: any method whose body is at hand, on any backend
+  // When a backend has room again: any method of which nothing was sent. Of others that no kernel acknowledged a byte
+  // of a request does not prove that nobody has read it, so idempotent methods as above. Costs nothing.
+  unaccepted,
 };
 constexpr const char* words(Retry retry) {
   switch (retry) {
@@ -61,9 +68,12 @@ constexpr const char* words(Retry retry) {
     case Retry::fresh:
       return "idempotent methods without a body, or with a buffered one, on a new connection";
     case Retry::refused:
+      return "any method whose body is at hand, on any backend";
+    case Retry::unaccepted:
       break;
   }
-  return "any method whose body is at hand, on any backend";
+  return "where a backend has room, if need be by the queue: any method before the request was sent, then idempotent "
+         "methods without a body, or with a buffered one";
 }
 
 // What becomes of the requests that wait for the same fetch.

@@ -293,6 +293,9 @@ class Transaction final : public BackendStream::User {
   void judge_answer();
   void settle_breaker(Breaker::Result result);
   bool was_waited_for() const;
+  bool was_silent() const;
+  bool not_accepted();
+  void note_not_accepted();
   bool may_retry(Failure failure);
   bool others_are_left(Retry retry) const;
 

@@ -138,6 +138,8 @@ bool Transaction::acquire_connection(const PoolMember& member) {
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }
+  exchange_.attempts.ordinal = worker_.backends().open_to(*member.runtime);
+  exchange_.attempts.told_not_accepted = false;
   exchange_.attempts.member = &member;
   exchange_.attempts.backend_name = member.name;
   exchange_.attempts.backend_name_id = member.runtime->name;
@@ -231,7 +233,7 @@ Step Transaction::connect() {
   if (nobody_waits()) return fail(Failure::client_gone);
   if (backend_->superseded() && !use_successor()) return Step::choose;
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
-  if (!backend_->connected()) return await_connection();
+  if (!backend_->connected()) return not_accepted() ? attempt_failed(Failure::not_accepted) : await_connection();
   if (!exchange_.request.upgrade.empty()) {
     if (const std::optional<Step> next = choose_tunnel()) return *next;
   }
@@ -281,6 +283,7 @@ Step Transaction::exchange() {
   if (backend_->head_ready()) return begin_response();
   if (backend_->failure() != Failure::none) return attempt_failed(backend_->failure());
   if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
+  if (not_accepted()) return attempt_failed(Failure::not_accepted);
   const uint64_t now_ns = worker_.loop().now_ns();
   if (moved) exchange_.timing.sent_ns = now_ns;
   if (client_owes_body()) return await_body();

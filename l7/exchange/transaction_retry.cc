@@ -2,8 +2,11 @@
 // What follows when a try has failed: who is charged, and whether another backend is asked. failure.def decides; this
 // file looks up the row and applies it.
 #include <algorithm>
+#include <utility>
 
+#include "core/clock.h"
 #include "l7/exchange/transaction.h"
+#include "l7/limits.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -12,9 +15,13 @@ namespace tidegate::l7 {
 Step Transaction::attempt_failed(Failure failure) {
   if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
   failure = what_happened(failure);
+  if (failure == Failure::not_accepted) note_not_accepted();
   if (!may_retry(failure)) return fail(failure);
   if (info(failure).retry == Retry::fresh) {
     exchange_.attempts.fresh_only = true;
+  } else if (info(failure).retry == Retry::unaccepted) {
+    ++exchange_.attempts.not_accepted;
+    --exchange_.attempts.count;
   } else if (info(failure).retry == Retry::refused) {
     // The same backend may take it on another connection.
   } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
@@ -25,13 +32,29 @@ Step Transaction::attempt_failed(Failure failure) {
   }
   exchange_.attempts.last_failure = failure;
   charge_backend(failure);
-  worker_.stats().retries.add();
+  if (failure != Failure::not_accepted) worker_.stats().retries.add();
   release_backend(false);
   return Step::choose;
 }
 
+// The present connection is given up: the backend's kernel has not taken it, and the request can go elsewhere or wait.
+bool Transaction::not_accepted() {
+  const BackendRuntime& runtime = *exchange_.attempts.member->runtime;
+  if (!runtime.shows_full_queue(backend_->acceptance(), exchange_.timing.connecting_since_ns)) return false;
+  note_not_accepted();
+  return may_retry(Failure::not_accepted);
+}
+
+void Transaction::note_not_accepted() {
+  Attempts& attempts = exchange_.attempts;
+  if (std::exchange(attempts.told_not_accepted, true)) return;
+  exchange_.pool->note_not_accepted(*attempts.member, worker_.backends(), attempts.ordinal);
+}
+
 // A backend that closes without an answer has done one of three things.
 Failure Transaction::what_happened(Failure failure) const {
+  // A unix socket whose queue is full while nothing runs: there is nothing to wait for.
+  if (backend_->failure() == Failure::not_accepted && exchange_.attempts.ordinal == 1) return Failure::connect_failed;
   if (failure != Failure::backend_closed) return failure;
   // It closed a kept connection at the very moment in which we used it again.
   if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
@@ -43,8 +66,10 @@ Failure Transaction::what_happened(Failure failure) const {
 void Transaction::charge_backend(Failure failure) {
   if (exchange_.attempts.member == nullptr) return;
   const Blame blame = info(failure).blame;
-  if (blame != Blame::backend && !(blame == Blame::slow_backend && was_waited_for())) return;
-  note_backend_failure();
+  if (blame == Blame::backend || (blame == Blame::slow_backend && was_waited_for()) ||
+      (blame == Blame::silent_backend && was_silent())) {
+    note_backend_failure();
+  }
 }
 
 void Transaction::note_backend_failure() {
@@ -56,6 +81,7 @@ void Transaction::note_backend_failure() {
 
 // The answer's head is there: what its status and its time tell of the backend.
 void Transaction::judge_answer() {
+  exchange_.attempts.member->runtime->answered_ns.store(exchange_.timing.first_byte_ns, std::memory_order_relaxed);
   const Pool& config = exchange_.pool->config();
   const uint64_t took_ns = exchange_.timing.first_byte_ns - exchange_.timing.sent_ns;
   if (config.policy == PoolPolicy::peak_ewma) {
@@ -82,9 +108,19 @@ bool Transaction::was_waited_for() const {
   return now_ns - exchange_.timing.sent_ns >= (now_ns - exchange_.timing.started_ns) / 2;
 }
 
+// The backend has not accepted connections for so long, and has answered nobody meanwhile.
+bool Transaction::was_silent() const {
+  return exchange_.attempts.member->runtime->was_silent(exchange_.timing.connecting_since_ns, worker_.loop().now_ns(),
+                                                        exchange_.pool->config().connect_timeout_ms * kNsPerMs);
+}
+
 bool Transaction::may_retry(Failure failure) {
   const Retry retry = info(failure).retry;
   if (retry == Retry::never || exchange_.mirrored) return false;
+  if (retry == Retry::unaccepted) {
+    if (exchange_.attempts.not_accepted >= kNotAcceptedTries) return false;
+    if (!backend_->connected()) return true;  // nothing of the request was sent
+  }
   // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
   // while every byte of it is still at hand.
   const bool sent_body = exchange_.outcome.request_bytes > 0 && !exchange_.body_at_hand;
@@ -97,6 +133,7 @@ bool Transaction::may_retry(Failure failure) {
     return exchange_.attempts.count <= attempts &&
            (exchange_.body_at_hand || exchange_.outcome.request_bytes == kept_body_.size());
   }
+  if (retry == Retry::unaccepted) return true;
   if (retry == Retry::fresh) return !exchange_.attempts.fresh_only;
   const Pool& config = exchange_.pool->config();
   if (exchange_.attempts.count > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry))

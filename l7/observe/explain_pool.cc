@@ -26,6 +26,9 @@ nlohmann::json explain_backend(const BackendPool& pool, const BackendStatus& sta
                        {"takes_new_work", usable},
                        {"running_work", status.taken_down ? "ends" : "goes on"}};
   if (usable && runtime.ejected(now_ns)) entry["why"] = "ejected after consecutive failures";
+  if (const uint64_t count = runtime.not_accepted.load(std::memory_order_relaxed); count > 0) {
+    entry["connections_not_accepted"] = count;
+  }
   if (!backend.socket.empty()) entry["socket"] = backend.socket;
   if (backend.backup) entry["backup"] = true;
   if (!backend.labels.empty()) entry["labels"] = backend.labels;

@@ -218,6 +218,17 @@ uint64_t Transport::bytes_acknowledged() const {
   return info.tcpi_bytes_acked;
 }
 
+Transport::FirstBytes Transport::first_bytes() const {
+  if (bytes_read_ > 0) return {.acknowledged = true};
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &bytes);
+  // Of a connection that we made, the SYN counts as a byte.
+  return {.acknowledged = info.tcpi_bytes_acked > 1,
+          .in_flight = info.tcpi_unacked > 0,
+          .repeated = info.tcpi_total_retrans};
+}
+
 void Transport::reset_on_close() {
   const struct ::linger hard { 1, 0 };
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);

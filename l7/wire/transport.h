@@ -70,6 +70,13 @@ class Transport {
   uint64_t bytes_written() const { return bytes_written_; }
   // Bytes that the peer's kernel has acknowledged, those of TLS included. Asks our kernel.
   uint64_t bytes_acknowledged() const;
+  // Of a connection that was made from here: what became of the first bytes. Asks the kernel while nothing was read.
+  struct FirstBytes {
+    bool acknowledged = false;
+    bool in_flight = false;
+    uint32_t repeated = 0;  // packets that were sent again, the SYN included
+  };
+  FirstBytes first_bytes() const;
   // From now on close() says "broken" (RST) and throws away what the peer has not taken.
   void reset_on_close();
 

@@ -313,6 +313,33 @@ def test_eighty_requests_at_once_wait_for_a_backend_with_two_connections(lab):
         shutil.rmtree(folder)
 
 
+# Its kernel holds two connections that it has not accepted; it answers one at a time and closes it.
+FEW_AT_A_TIME = """
+import contextlib, socket
+server = socket.create_server(("10.10.0.21", 8098), backlog=1)
+while True:
+    client = server.accept()[0]
+    with contextlib.suppress(OSError):  # the proxy may have given it up
+        if b"\\r\\n\\r\\n" in client.recv(65536):
+            client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 6\\r\\nConnection: close\\r\\n\\r\\nsmall\\n")
+    client.close()
+"""
+
+
+@long
+def test_eighty_requests_at_once_wait_for_a_backend_that_accepts_few_connections(lab):
+    with tempfile.TemporaryDirectory(prefix="tidegate-few-") as home:
+        server = Process(HOSTS["origin1"].namespace, "origin1/few", [sys.executable, "-c", FEW_AT_A_TIME], Path(home) / "log").start()
+        try:
+            wait_until("the server listens", lambda: lab.tcp_opens("origin1", "10.10.0.21", 8098), process=server)
+            with small_backend(lab, 8098, "max_connections: 4096"), unharmed(lab, 1, 80):
+                out = lab.run("client-eu", "h2load", "-n", "80", "-c", "1", "-m", "80", "--connect-to", f"{PROXY}:443", WWW + "/small/x").stdout
+                assert "80 succeeded, 0 failed, 0 errored, 0 timeout" in out and "status codes: 80 2xx" in out, out
+                assert metric(lab, 'tidegate_l7_backend_connections_not_accepted_total{pool="small"') > 0 and metric(lab, 'tidegate_l7_backend_failures_total{pool="small"') == 0
+        finally:
+            server.stop()
+
+
 @long
 def test_a_browser_loads_a_page_of_eighty_resources_from_python_s_own_server(lab):
     """`python3 -m http.server` closes each connection, and its kernel holds five that it has not accepted."""

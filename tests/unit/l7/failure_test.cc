@@ -465,8 +465,8 @@ TEST_F(FailureTest, SharedFetchFailed) {
 
 // passwords_busy happens in authenticate_test.cc, certificate_refused in tls_test.cc, client_certificate_refused and
 // denied_by_default in client_certificates_test.cc, backend_taken_down in take_down_test.cc, upgrade_refused in
-// tunnel_test.cc, tunnels_unsupported in http2_tunnel_test.cc, and what only HTTP/2 backends and gRPC clients do in
-// http2_backend_test.cc.
+// tunnel_test.cc, tunnels_unsupported in http2_tunnel_test.cc, not_accepted in acceptance_test.cc, and
+// what only HTTP/2 backends and gRPC clients do in http2_backend_test.cc.
 const std::set<Failure> kOwnPlays = {
     Failure::certificate_refused, Failure::connect_timeout,
     Failure::stale_connection,    Failure::request_stalled,
@@ -480,6 +480,7 @@ const std::set<Failure> kOwnPlays = {
     Failure::passwords_busy,      Failure::upgrade_refused,
     Failure::concurrency_limited, Failure::client_certificate_refused,
     Failure::denied_by_default,   Failure::tunnels_unsupported,
+    Failure::not_accepted,
 };
 
 TEST(FailureTable, HasATestForEachRow) {
