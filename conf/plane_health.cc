@@ -83,13 +83,18 @@ std::vector<NodeStatus> plane_states(const Model& model, const LiveState& live_s
   return nodes;
 }
 
-std::vector<uint32_t> forwarders_of(const Model& model, uint32_t vip) {
-  std::vector<uint32_t> nodes;
-  const uint32_t site = model.vips[vip].site;
+Forwarders::Forwarders(const Model& model) : model_(model), of_sites_(model.sites.size()) {
   for (uint32_t n = 0; n < model.nodes.size(); ++n) {
-    if (model.nodes[n].l4.enabled && (site == kNone || model.nodes[n].site == site)) nodes.push_back(n);
+    const Node& node = model.nodes[n];
+    if (!node.l4.enabled) continue;
+    all_.push_back(n);
+    if (node.site != kNone) of_sites_[node.site].push_back(n);
   }
-  return nodes;
+}
+
+const std::vector<uint32_t>& Forwarders::of(uint32_t vip) const {
+  const uint32_t site = model_.vips[vip].site;
+  return site == kNone ? all_ : of_sites_[site];
 }
 
 std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, const Backend& backend) {
@@ -109,10 +114,10 @@ std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, con
   return std::nullopt;
 }
 
-std::string forwarder_trouble(const Snapshot& snapshot, uint32_t vip) {
+std::string forwarder_trouble(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip) {
   if (snapshot.nodes.empty()) return {};
   std::string trouble;
-  for (const uint32_t node : forwarders_of(*snapshot.model, vip)) {
+  for (const uint32_t node : forwarders.of(vip)) {
     const BackendStatus& status = snapshot.plane(node, PlaneKind::l4);
     if (status.state == BackendState::up) return {};
     trouble += (trouble.empty() ? "no forwarder of the vip is up: l4 of node " : "; l4 of node ") +
@@ -121,9 +126,9 @@ std::string forwarder_trouble(const Snapshot& snapshot, uint32_t vip) {
   return trouble;
 }
 
-bool forwarders_are_out(const Snapshot& snapshot, uint32_t vip) {
+bool forwarders_are_out(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip) {
   if (snapshot.nodes.empty()) return false;
-  const std::vector<uint32_t> nodes = forwarders_of(*snapshot.model, vip);
+  const std::vector<uint32_t>& nodes = forwarders.of(vip);
   return !nodes.empty() && std::all_of(nodes.begin(), nodes.end(),
                                        [&](uint32_t node) { return snapshot.plane(node, PlaneKind::l4).admin; });
 }

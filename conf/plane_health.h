@@ -16,16 +16,30 @@ bool runs(const Node& node, PlaneKind kind);
 // The state of each node's planes, parallel to Model::nodes. Empty if no record says anything about a plane.
 std::vector<NodeStatus> plane_states(const Model& model, const LiveState& live_state);
 
-// The nodes whose forwarders answer for the VIP: those of its site, or all if it has none.
-std::vector<uint32_t> forwarders_of(const Model& model, uint32_t vip);
+// Which nodes have the forwarders of a VIP: those of its site, or all if it has none. Made once for many VIPs. The
+// model must outlive it.
+class Forwarders {
+ public:
+  explicit Forwarders(const Model& model);
+
+  const Model& model() const { return model_; }
+  // By their indexes, ascending.
+  const std::vector<uint32_t>& of(uint32_t vip) const;
+
+ private:
+  const Model& model_;
+  std::vector<uint32_t> all_;
+  std::vector<std::vector<uint32_t>> of_sites_;
+};
 
 // Which plane of its node a backend is, by the ports at which the pool is reached. None if the port belongs to neither
 // the proxy nor the name server of the node.
 std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, const Backend& backend);
 
 // "no forwarder of the vip is up: l4 of node a: its process is gone". Empty if one is up, or if the VIP has none.
-std::string forwarder_trouble(const Snapshot& snapshot, uint32_t vip);
+// `forwarders`: of the snapshot's model.
+std::string forwarder_trouble(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip);
 // True if all forwarders of the VIP, at least one, are under an override that takes them out of service.
-bool forwarders_are_out(const Snapshot& snapshot, uint32_t vip);
+bool forwarders_are_out(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip);
 
 }  // namespace tidegate

@@ -184,13 +184,14 @@ std::shared_ptr<const Snapshot> make_snapshot(uint64_t version, std::string vers
     const SiteLoad* load = find(out->live_state->loads, site_key(out->model->sites[s].name));
     out->loads.push_back(load == nullptr ? SiteLoad() : *load);
   }
+  const Forwarders forwarders(*out->model);
   for (uint32_t v = 0; v < out->model->vips.size(); ++v) {
     const Vip& vip = out->model->vips[v];
     const bool of_site = vip.site != kNone && out->site_drained[vip.site];
-    const bool drained =
-        of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr || forwarders_are_out(*out, v);
+    const bool drained = of_site || find(out->live_state->overrides, vip_key(vip.name)) != nullptr ||
+                         forwarders_are_out(*out, forwarders, v);
     out->vip_drained.push_back(drained);
-    out->vip_up.push_back(!drained && forwarder_trouble(*out, v).empty());
+    out->vip_up.push_back(!drained && forwarder_trouble(*out, forwarders, v).empty());
   }
   for (const Service& service : out->model->services) {
     if (!out->pools[service.pool].up) out->vip_up[service.vip] = false;

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "conf/plane_health.h"
-
 namespace tidegate {
 namespace {
 
@@ -17,15 +15,16 @@ bool is_on_a_link(const L4Node& node, const IpAddress& address) {
 
 }  // namespace
 
-uint32_t holder_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t vip, const IpAddress& address) {
+uint32_t holder_of(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t vip,
+                   const IpAddress& address) {
   constexpr auto kL4 = static_cast<size_t>(PlaneKind::l4);
   size_t candidates = 0;
   uint32_t first = kNone, first_up = kNone, first_draining = kNone;
   const auto take = [](uint32_t& place, uint32_t node) {
     if (place == kNone) place = node;
   };
-  for (const uint32_t node : forwarders_of(model, vip)) {
-    if (!is_on_a_link(model.nodes[node].l4, address)) continue;
+  for (const uint32_t node : forwarders.of(vip)) {
+    if (!is_on_a_link(forwarders.model().nodes[node].l4, address)) continue;
     ++candidates;
     take(first, node);
     const BackendState state = node < planes.size() ? planes[node].planes[kL4].state : BackendState::up;
@@ -37,8 +36,9 @@ uint32_t holder_of(const Model& model, const std::vector<NodeStatus>& planes, ui
   return first_draining != kNone ? first_draining : first;
 }
 
-bool stands_by(const Snapshot& snapshot, uint32_t node, uint32_t vip, const IpAddress& address) {
-  const uint32_t holder = holder_of(*snapshot.model, snapshot.nodes, vip, address);
+bool stands_by(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t node, uint32_t vip,
+               const IpAddress& address) {
+  const uint32_t holder = holder_of(forwarders, planes, vip, address);
   return holder != kNone && holder != node;
 }
 
@@ -47,7 +47,7 @@ std::string holder_name(const Snapshot& snapshot, const IpAddress& address) {
   for (uint32_t vip = 0; vip < model.vips.size(); ++vip) {
     const std::vector<IpAddress>& addresses = model.vips[vip].addresses;
     if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) continue;
-    const uint32_t holder = holder_of(model, snapshot.nodes, vip, address);
+    const uint32_t holder = holder_of(Forwarders(model), snapshot.nodes, vip, address);
     return holder == kNone ? std::string() : model.nodes[holder].name;
   }
   return {};

@@ -12,16 +12,20 @@
 #include <string>
 #include <vector>
 
+#include "conf/plane_health.h"
 #include "conf/snapshot.h"
 
 namespace tidegate {
 
 // The node whose forwarder answers for the address: of those that could, the first that is up; if none is, the first
-// that is draining; if all are down, the first. kNone: no two forwarders could. `planes` is Snapshot::nodes.
-uint32_t holder_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t vip, const IpAddress& address);
+// that is draining; if all are down, the first. kNone: no two forwarders could. `planes` is Snapshot::nodes. Allocates
+// nothing.
+uint32_t holder_of(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t vip,
+                   const IpAddress& address);
 
 // True if another node's forwarder answers for the address.
-bool stands_by(const Snapshot& snapshot, uint32_t node, uint32_t vip, const IpAddress& address);
+bool stands_by(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t node, uint32_t vip,
+               const IpAddress& address);
 
 // The name of the node whose forwarder answers for the address. Empty: it is no VIP's, or no two forwarders could.
 std::string holder_name(const Snapshot& snapshot, const IpAddress& address);

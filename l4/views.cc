@@ -55,10 +55,10 @@ json shares_of(const ForwardingTables& tables, const ServiceEntry& service, cons
 }
 
 // The node that holds the VIP's first address of the family; empty if each forwarder serves it.
-std::string holder_of_family(const Snapshot& snapshot, uint32_t vip, uint8_t family) {
+std::string holder_of_family(const Forwarders& forwarders, const Snapshot& snapshot, uint32_t vip, uint8_t family) {
   for (const IpAddress& address : snapshot.model->vips[vip].addresses) {
     if (static_cast<uint8_t>(address.family) != family) continue;
-    const uint32_t holder = holder_of(*snapshot.model, snapshot.nodes, vip, address);
+    const uint32_t holder = holder_of(forwarders, snapshot.nodes, vip, address);
     return holder == kNone ? std::string() : snapshot.model->nodes[holder].name;
   }
   return {};
@@ -67,6 +67,7 @@ std::string holder_of_family(const Snapshot& snapshot, uint32_t vip, uint8_t fam
 json services_view(const ViewQuestion& question, const Dataplane& dataplane, const BackendIds& backends) {
   const ForwardingTables& tables = *dataplane.tables();
   const Model& model = *tables.snapshot->model;
+  const Forwarders forwarders(model);
   const std::vector<std::string> names = names_by_id(backends);
   json out = json::array();
   uint64_t at = question.from;
@@ -85,7 +86,8 @@ json services_view(const ViewQuestion& question, const Dataplane& dataplane, con
                    {"slots", service.slot_count},
                    {"second_chance", service.before != nullptr},
                    {"backends", shares_of(tables, service, names)}});
-    if (std::string holder = holder_of_family(*tables.snapshot, config.vip, service.family); !holder.empty())
+    if (std::string holder = holder_of_family(forwarders, *tables.snapshot, config.vip, service.family);
+        !holder.empty())
       out.back()["holder"] = std::move(holder);
   }
   return page_of("services", std::move(out), at < tables.services.size() ? std::optional(at) : std::nullopt);

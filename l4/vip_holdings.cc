@@ -22,10 +22,11 @@ std::map<IpAddress, Holding> holdings_of(const ForwardingTables& tables, const s
   std::map<IpAddress, Holding> out;
   const Model& model = *tables.snapshot->model;
   const uint32_t own = model.node_index(node);
+  const Forwarders forwarders(model);
   for (uint32_t vip = 0; own != kNone && vip < model.vips.size(); ++vip) {
     if (model.vips[vip].site != kNone && model.vips[vip].site != model.nodes[own].site) continue;
     for (const IpAddress& address : model.vips[vip].addresses) {
-      const uint32_t holder = holder_of(model, tables.snapshot->nodes, vip, address);
+      const uint32_t holder = holder_of(forwarders, tables.snapshot->nodes, vip, address);
       if (holder != kNone) out[address] = {holder == own, model.nodes[holder].name};
     }
   }

@@ -25,17 +25,19 @@ std::string words_of(const Override& record) {
   return words;
 }
 
-bool another_forwarder_is_up(const Model& model, const std::vector<NodeStatus>& planes, uint32_t vip, uint32_t node) {
-  const std::vector<uint32_t> forwarders = forwarders_of(model, vip);
-  return std::any_of(forwarders.begin(), forwarders.end(), [&](uint32_t other) {
+bool another_forwarder_is_up(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t vip,
+                             uint32_t node) {
+  const std::vector<uint32_t>& all = forwarders.of(vip);
+  return std::any_of(all.begin(), all.end(), [&](uint32_t other) {
     constexpr auto kL4 = static_cast<size_t>(PlaneKind::l4);
     return other != node && (planes.empty() || planes[other].planes[kL4].state == BackendState::up);
   });
 }
 
 // Why the forwarder draws no traffic to the VIP. Empty: it does.
-std::string why_not(const Model& model, const LiveState& live_state, const std::vector<NodeStatus>& planes,
+std::string why_not(const Forwarders& forwarders, const LiveState& live_state, const std::vector<NodeStatus>& planes,
                     uint32_t vip, uint32_t node, const HealthVerdict& own) {
+  const Model& model = forwarders.model();
   const Vip& of = model.vips[vip];
   if (const Override* record = find_override(live_state, vip_key(of.name))) return "the vip is " + words_of(*record);
   if (of.site != kNone) {
@@ -46,7 +48,7 @@ std::string why_not(const Model& model, const LiveState& live_state, const std::
     return record->state == OverrideState::up ? "" : "the forwarder is " + words_of(*record);
   }
   if (own.up) return {};
-  if (own.drains && !another_forwarder_is_up(model, planes, vip, node)) return {};
+  if (own.drains && !another_forwarder_is_up(forwarders, planes, vip, node)) return {};
   return "the forwarder: " + own.reason;
 }
 
@@ -68,14 +70,15 @@ std::vector<AnnouncedAddress> plan_announcements(const Model& model, const LiveS
   while (n < model.nodes.size() && model.nodes[n].name != node) ++n;
   if (n == model.nodes.size() || !model.nodes[n].l4.enabled) return out;
   const std::vector<NodeStatus> planes = plane_states(model, live_state);
+  const Forwarders forwarders(model);
   for (uint32_t vip = 0; vip < model.vips.size(); ++vip) {
-    const std::vector<uint32_t> forwarders = forwarders_of(model, vip);
-    if (std::find(forwarders.begin(), forwarders.end(), n) == forwarders.end()) continue;
-    const std::string why = why_not(model, live_state, planes, vip, n, own);
+    const std::vector<uint32_t>& all = forwarders.of(vip);
+    if (!std::binary_search(all.begin(), all.end(), n)) continue;
+    const std::string why = why_not(forwarders, live_state, planes, vip, n, own);
     for (const IpAddress& address : model.vips[vip].addresses) {
       if (out.size() == kMaxAnnouncedAddresses) return out;
       std::string reason = why;
-      if (const uint32_t holder = holder_of(model, planes, vip, address);
+      if (const uint32_t holder = holder_of(forwarders, planes, vip, address);
           reason.empty() && holder != kNone && holder != n)
         reason = "the forwarder of node " + model.nodes[holder].name + " holds it";
       const bool announced = reason.empty();

@@ -20,20 +20,19 @@ using nlohmann::json;
 
 constexpr std::string_view kConfiguration = "the configuration";
 
-template <class Named>
-const Named* find_named(const std::vector<Named>& list, std::string_view wanted) {
-  const auto found = std::find_if(list.begin(), list.end(), [&](const Named& each) { return each.name == wanted; });
+template <class List>
+const typename List::value_type* find_named(const List& list, std::string_view wanted) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const auto& each) { return each.name == wanted; });
   return found == list.end() ? nullptr : &*found;
 }
 
 // Returns a sentence if the list does not have the name, else an empty text.
-template <class Named>
-std::string lack(std::string_view owner, std::string_view what, const std::vector<Named>& list,
-                 const std::string& wanted) {
+template <class List>
+std::string lack(std::string_view owner, std::string_view what, const List& list, const std::string& wanted) {
   if (find_named(list, wanted)) return {};
   std::vector<std::string_view> names;
   names.reserve(list.size());
-  for (const Named& each : list) names.push_back(each.name);
+  for (const auto& each : list) names.push_back(each.name);
   const std::string hint = did_you_mean(wanted, names);
   return fmt::format("{} has no {} {}{}{}", owner, what, in_quotes(wanted), hint.empty() ? "" : "; ", hint);
 }
@@ -98,9 +97,10 @@ class LiveStateApi {
       for (size_t i = 0; i < snapshot->model->pools.size(); ++i) {
         pools.push_back(describe(snapshot->model->pools[i], snapshot->pools[i], live_state));
       }
+      const Forwarders forwarders(*snapshot->model);
       for (size_t i = 0; i < snapshot->model->vips.size(); ++i) {
         vips.push_back({{"vip", snapshot->model->vips[i].name}, {"up", bool{snapshot->vip_up[i]}}});
-        const std::string why = forwarder_trouble(*snapshot, static_cast<uint32_t>(i));
+        const std::string why = forwarder_trouble(*snapshot, forwarders, static_cast<uint32_t>(i));
         if (!why.empty()) vips.back()["why"] = why;
       }
     }

@@ -44,11 +44,12 @@ void add_services(const Model& model, const std::vector<NodeStatus>& planes, uin
                   std::vector<Endpoint>& endpoints) {
   bool shares = false;
   std::vector<Endpoint> held;
+  const Forwarders forwarders(model);
   for (const Service& service : model.services) {
     const Vip& vip = model.vips[service.vip];
     const bool ours = vip.site == kNone || vip.site == model.nodes[node].site;
     if (!ours || service.protocol != Protocol::tcp || vip.addresses.empty()) continue;
-    const uint32_t holder = holder_of(model, planes, service.vip, vip.addresses.front());
+    const uint32_t holder = holder_of(forwarders, planes, service.vip, vip.addresses.front());
     shares = shares || holder != kNone;
     add(holder == node ? held : endpoints, vip.addresses.front(), service.port);
   }

@@ -80,7 +80,7 @@ std::string vip_trouble(const Snapshot& snapshot, uint32_t vip) {
   const Model& model = *snapshot.model;
   const uint32_t site = model.vips[vip].site;
   if (site != kNone && snapshot.site_drained[site]) return "site " + model.sites[site].name + " is drained";
-  if (const std::string trouble = forwarder_trouble(snapshot, vip); !trouble.empty()) return trouble;
+  if (const std::string trouble = forwarder_trouble(snapshot, Forwarders(model), vip); !trouble.empty()) return trouble;
   if (snapshot.vip_drained[vip]) return "the vip is drained";
   for (const Service& service : model.services) {
     if (service.vip == vip && !snapshot.pools[service.pool].up) {

@@ -375,11 +375,12 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
                                   static_cast<uint32_t>(kind));
   };
   const uint32_t own_index = build.model.node_index(build.node.name);
+  const Forwarders forwarders(build.model);
   for (uint32_t index = 0; index < build.model.vips.size(); ++index) {
     const Vip& vip = build.model.vips[index];
     if (vip.site != kNone && vip.site != build.node.site) continue;
     for (const IpAddress& address : vip.addresses) {
-      const bool held = !stands_by(build.snapshot, own_index, index, address);
+      const bool held = !stands_by(forwarders, build.snapshot.nodes, own_index, index, address);
       add(address, held ? LocalKind::vip : LocalKind::standby,
           port_on_link(build.node.l4, address, build.outages).value_or(0));
       build.digest_text += fmt::format("vip {} {}\n", vip.name, address.to_string());

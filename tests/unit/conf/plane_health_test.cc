@@ -71,7 +71,7 @@ TEST(PlaneHealth, AVipIsUpWhileOneOfItsForwardersIs) {
   const auto snapshot = edge.snapshot();
   EXPECT_FALSE(snapshot->vip_up[0]) << "one is down, and the other takes no new work";
   EXPECT_FALSE(snapshot->vip_drained[0]) << "nobody drained it, so a name that fails open may lead there";
-  EXPECT_EQ(forwarder_trouble(*snapshot, 0),
+  EXPECT_EQ(forwarder_trouble(*snapshot, Forwarders(*snapshot->model), 0),
             "no forwarder of the vip is up: l4 of node a: its process is gone; l4 of node b: its process is gone");
   EXPECT_TRUE(snapshot->vip_up[1]) << "the other site has no forwarder that could be down";
 }
@@ -117,13 +117,14 @@ struct SharedLink : Edge {
     model.nodes[1].l4.ports.emplace_back().addresses = {{*IpAddress::parse("192.0.2.2"), 24}};
   }
   std::string holder() const { return holder_name(*snapshot(), address); }
+  bool second_stands_by() const { return stands_by(Forwarders(model), snapshot()->nodes, 1, 0, address); }
 };
 
 TEST(VipHolder, IsTheFirstForwarderOnTheLinkThatIsUp) {
   SharedLink edge;
   EXPECT_EQ(edge.holder(), "a");
-  EXPECT_TRUE(stands_by(*edge.snapshot(), 1, 0, edge.address));
-  EXPECT_FALSE(stands_by(*edge.snapshot(), 0, 0, edge.address));
+  EXPECT_TRUE(edge.second_stands_by());
+  EXPECT_FALSE(stands_by(Forwarders(edge.model), edge.snapshot()->nodes, 0, 0, edge.address));
   edge.down("b", "l4");
   EXPECT_EQ(edge.holder(), "a");
   edge.live_state = {};
@@ -131,6 +132,19 @@ TEST(VipHolder, IsTheFirstForwarderOnTheLinkThatIsUp) {
   EXPECT_EQ(edge.holder(), "b");
   edge.live_state = {};
   EXPECT_EQ(edge.holder(), "a") << "it takes the address back";
+}
+
+TEST(Forwarders, AreThoseOfTheSiteOfTheVipOrAll) {
+  SharedLink edge;
+  edge.model.nodes[2].l4.enabled = true;
+  edge.model.nodes[2].site = 1;
+  edge.model.vips = {{"eu", 0, {}}, {"us", 1, {}}, {"everywhere", kNone, {}}};
+  edge.model.nodes.emplace_back().name = "no site";
+  edge.model.nodes.back().l4.enabled = true;
+  const Forwarders forwarders(edge.model);
+  EXPECT_EQ(forwarders.of(0), (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(forwarders.of(1), (std::vector<uint32_t>{2}));
+  EXPECT_EQ(forwarders.of(2), (std::vector<uint32_t>{0, 1, 2, 3}));
 }
 
 TEST(VipHolder, OneThatIsEndingHoldsUntilAnotherOneCan) {
@@ -156,7 +170,7 @@ TEST(VipHolder, NobodyHoldsAnAddressThatComesByRoutesOrIsOnOneLinkOnly) {
   SharedLink edge;
   edge.model.nodes[1].l4.ports[0].addresses = {{*IpAddress::parse("198.51.100.2"), 24}};
   EXPECT_EQ(edge.holder(), "");
-  EXPECT_FALSE(stands_by(*edge.snapshot(), 1, 0, edge.address));
+  EXPECT_FALSE(edge.second_stands_by());
   edge.model.nodes[0].l4.ports[0].addresses = {{*IpAddress::parse("203.0.113.2"), 24}};
   EXPECT_EQ(edge.holder(), "");
   EXPECT_EQ(holder_name(*edge.snapshot(), *IpAddress::parse("10.1.1.1")), "") << "no VIP";
