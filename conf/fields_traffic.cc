@@ -341,9 +341,10 @@ const Section& probe_section() {
                   "The port to probe. 0: the backend's own port; with `via: vip` the port of each service."),
           choice("via", &Probe::via_vip, {{"backend", false}, {"vip", true}},
                  "`backend`: control asks the backend at its own address. `vip`: the forwarder of the VIP's site asks "
-                 "for the VIP of each service that uses the pool, by the backend's MAC address, as it forwards. So a "
-                 "backend that answers at its own address and not for the VIP is found. For l2dsr, with types `tcp`, "
-                 "`udp` and `dns`; of an answer the first 512 bytes are read."),
+                 "for the VIP of each service that uses the pool, by the backend's MAC address or through its tunnel, "
+                 "as it "
+                 "forwards. So a backend that answers at its own address and not for the VIP is found. With types "
+                 "`tcp`, `udp` and `dns`; of an answer the first 512 bytes are read."),
           bounded("path", FieldType::text, &Probe::path, {1, 1'024}, "The path that http and https probes request."),
           text("host", &Probe::host,
                "The Host field, and the name that https, tls and grpc send and check. Without it, the backend's "

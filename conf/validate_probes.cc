@@ -138,11 +138,6 @@ void check_pool_via_vip(Checks& checks, size_t p) {
   for (const Service& service : model.services) {
     if (service.pool != p || service.vip == kNone) continue;
     const Vip& vip = model.vips[service.vip];
-    if (service.forwarding != Forwarding::l2dsr) {
-      return refuse(fmt::format("service '{}' reaches pool '{}' through a tunnel, which a probe does not take",
-                                service.name, pool.name),
-                    "services with forwarding l2dsr");
-    }
     if (site != kNone && vip.site != site) {
       return refuse(fmt::format("pool '{}' has services of several sites", pool.name), "services of one site");
     }

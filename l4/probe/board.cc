@@ -10,11 +10,13 @@
 #include <cstring>
 
 #include "core/assert.h"
+#include "l4/tunnel.h"
 
 namespace tidegate::l4 {
 namespace {
 
 constexpr size_t kProbeResetBytes = kEthernetBytes + kIp6HeaderBytes + 20;
+constexpr uint32_t kProbeLinkMtu = 1'500;  // of a port that does not tell its own
 
 constexpr std::string_view kProbeEndNames[] = {
 #define TIDEGATE_L4_NAME(name, sentence) #name,
@@ -34,13 +36,31 @@ const IpAddress* own_address(const PortIdentity& port, const IpAddress& like) {
   return nullptr;
 }
 
-// Makes of a segment without its connection the reset that ends that connection (RFC 9293 §3.10.7.1).
-uint32_t write_reset(uint8_t* frame, const ProbePacket& packet) {
-  uint8_t back[12];
-  std::memcpy(back, frame + 6, 6);
-  std::memcpy(back + 6, frame, 6);
-  return static_cast<uint32_t>(write_probe_frame(frame, back, packet));
-}
+// A frame of a probe, with room for the outer header of its tunnel.
+class ProbeFrame {
+ public:
+  // False: it does not fit into the tunnel. `flow` chooses what a tunnel varies by flow.
+  bool write(const uint8_t* ethernet_addresses, const ProbePacket& packet, const std::optional<Action>& tunnel,
+             uint32_t link_mtu, uint32_t flow) {
+    frame_.data = buffer_.data() + kRoom;
+    frame_.headroom = kRoom;
+    frame_.capacity = kMaxProbeFrameBytes;
+    frame_.bytes = static_cast<uint32_t>(write_probe_frame(frame_.data, ethernet_addresses, packet));
+    if (!tunnel) return true;
+    if (encapsulate(*tunnel, nullptr, uint64_t{flow} << 8, link_mtu, kEthernetBytes, frame_) != DropReason::none) {
+      return false;
+    }
+    std::memcpy(frame_.data, ethernet_addresses, 12);
+    return true;
+  }
+  const uint8_t* data() const { return frame_.data; }
+  uint32_t bytes() const { return frame_.bytes; }
+
+ private:
+  static constexpr size_t kRoom = Action::kMostHeaderBytes;
+  std::array<uint8_t, kRoom + kMaxProbeFrameBytes> buffer_;
+  Frame frame_;
+};
 
 }  // namespace
 
@@ -126,18 +146,42 @@ void ProbeBoard::send(Slot& slot, uint16_t number, const Neighbours& neighbours,
   if (source == nullptr) return finish(slot, ProbeEnd::no_source);
   slot.source = *source;
   slot.mac = Mac::from(hop.ethernet_addresses);
-  uint8_t frame[kMaxProbeFrameBytes];
-  const size_t bytes = write_probe_frame(frame, hop.ethernet_addresses,
-                                         {.protocol = order.protocol,
-                                          .source = *source,
-                                          .destination = order.vip,
-                                          .source_port = static_cast<uint16_t>(kFirstProbePort + number),
-                                          .destination_port = order.port,
-                                          .sequence = order.sequence,
-                                          .tcp_flags = kTcpSyn,
-                                          .payload = order.payload});
+  slot.link_mtu = ports[hop.port].mtu == 0 ? kProbeLinkMtu : ports[hop.port].mtu;
+  ProbeFrame frame;
+  const ProbePacket packet{.protocol = order.protocol,
+                           .source = *source,
+                           .destination = order.vip,
+                           .source_port = static_cast<uint16_t>(kFirstProbePort + number),
+                           .destination_port = order.port,
+                           .sequence = order.sequence,
+                           .tcp_flags = kTcpSyn,
+                           .payload = order.payload};
+  if (!frame.write(hop.ethernet_addresses, packet, order.tunnel, slot.link_mtu, order.sequence)) {
+    return finish(slot, ProbeEnd::too_long);
+  }
   slot.phase.store(Phase::sent, std::memory_order_release);
-  sink.send(hop.port, frame, bytes);
+  sink.send(hop.port, frame.data(), frame.bytes());
+}
+
+// Makes of a segment without its connection the reset that ends that connection (RFC 9293 §3.10.7.1). It goes back to
+// the station that sent the segment, or through the tunnel. Returns its length; 0: there is no room.
+uint32_t ProbeBoard::write_reset(uint8_t* frame, uint32_t capacity, const Slot& slot, uint16_t number) {
+  uint8_t back[12];
+  std::memcpy(back, slot.mac.bytes.data(), 6);
+  std::memcpy(back + 6, frame, 6);
+  const ProbePacket packet{.protocol = kProtocolTcp,
+                           .source = slot.source,
+                           .destination = slot.order.vip,
+                           .source_port = static_cast<uint16_t>(kFirstProbePort + number),
+                           .destination_port = slot.order.port,
+                           .sequence = slot.order.sequence + 1,
+                           .tcp_flags = kTcpRst,
+                           .payload = {}};
+  ProbeFrame reset;
+  if (!reset.write(back, packet, slot.order.tunnel, slot.link_mtu, slot.order.sequence)) return 0;
+  if (reset.bytes() > capacity) return 0;
+  std::memcpy(frame, reset.data(), reset.bytes());
+  return reset.bytes();
 }
 
 bool ProbeBoard::is_reply(const Slot& slot, const ProbeReply& reply, const PacketView& view) {
@@ -175,21 +219,18 @@ ProbeBoard::Taken ProbeBoard::take(uint8_t* frame, uint32_t& bytes, uint32_t cap
     return Taken::not_ours;
   }
   const bool refused = view.protocol == kProtocolTcp && (reply.tcp_flags & kTcpRst) != 0;
-  const bool reset =
-      view.protocol == kProtocolTcp && !refused && capacity >= kProbeResetBytes && Mac::from(frame + 6) == slot.mac;
+  // A reply from another station than the one that was asked is not answered there. What comes out of a tunnel may be
+  // sent back by anybody.
+  const bool reset = view.protocol == kProtocolTcp && !refused && capacity >= kProbeResetBytes &&
+                     (slot.order.tunnel || Mac::from(frame + 6) == slot.mac);
   slot.reply_bytes = static_cast<uint16_t>(std::min<size_t>(reply.payload.size(), slot.reply.size()));
   std::copy_n(reply.payload.begin(), slot.reply_bytes, slot.reply.begin());
-  const ProbePacket packet{.protocol = kProtocolTcp,
-                           .source = slot.source,
-                           .destination = slot.order.vip,
-                           .source_port = port,
-                           .destination_port = slot.order.port,
-                           .sequence = slot.order.sequence + 1,
-                           .tcp_flags = kTcpRst,
-                           .payload = {}};
+  // Before the end: after it the slot is another one's.
+  const uint32_t reset_bytes =
+      reset ? write_reset(frame, capacity, slot, static_cast<uint16_t>(port - kFirstProbePort)) : 0;
   finish(slot, refused ? ProbeEnd::refused : ProbeEnd::answered);
-  if (!reset) return Taken::consumed;
-  bytes = write_reset(frame, packet);
+  if (reset_bytes == 0) return Taken::consumed;
+  bytes = reset_bytes;
   return Taken::answer;
 }
 

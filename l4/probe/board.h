@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "core/fd.h"
+#include "l4/action.h"
 #include "l4/ids.h"
 #include "l4/neighbour.h"
 #include "l4/packet_view.h"
@@ -37,7 +38,7 @@ namespace tidegate::l4 {
   X(no_address, "the backend has no address of the VIP's family")                \
   X(no_source, "the port has no address of its own of the VIP's family")         \
   X(no_neighbour, "the backend's MAC address is not known: no ARP or ND answer") \
-  X(tunnelled, "packets to the backend travel through a tunnel")
+  X(too_long, "the tunnel to the backend has no room for the probe")
 
 enum class ProbeEnd : uint8_t {
 #define TIDEGATE_L4_ENUMERATE(name, sentence) name,
@@ -54,9 +55,10 @@ struct ProbeOrder {
   uint8_t protocol = kProtocolTcp;  // or kProtocolUdp
   IpAddress vip;
   uint16_t port = 0;
-  NeighbourId neighbour = kNoNeighbour;  // of the backend, in the family of the VIP
+  NeighbourId neighbour = kNoNeighbour;  // of the backend, in the family of the VIP; with a tunnel: of its next hop
   uint32_t sequence = 0;                 // TCP: what the backend must acknowledge; not to be guessed
   std::string_view payload;              // UDP; the caller keeps it until the slot is free
+  std::optional<Action> tunnel = {};     // by which the backend's packets travel
 };
 
 class ProbeBoard {
@@ -98,7 +100,8 @@ class ProbeBoard {
     std::atomic<Phase> phase{Phase::free};
     ProbeOrder order;
     IpAddress source;
-    Mac mac;  // of the backend
+    Mac mac;  // of the backend, or of the next hop on the way through its tunnel
+    uint32_t link_mtu = 0;
     ProbeEnd end = ProbeEnd::timeout;
     uint16_t reply_bytes = 0;
     std::array<char, kMaxProbeReply> reply;
@@ -108,6 +111,7 @@ class ProbeBoard {
             FrameSink& sink);
   void finish(Slot& slot, ProbeEnd end);
   static bool begin_taking(Slot& slot);
+  static uint32_t write_reset(uint8_t* frame, uint32_t capacity, const Slot& slot, uint16_t number);
   static bool is_reply(const Slot& slot, const ProbeReply& reply, const PacketView& view);
 
   std::vector<Slot> slots_;

@@ -74,7 +74,7 @@ void ProbeDesk::take(const HttpExchangePtr& exchange, const BackendIds& backends
         HttpResponse::problem(404, "Not Found", fmt::format("{} is no VIP here", target.address.to_string())));
   }
   const auto order = std::make_shared<Order>(exchange, *std::move(request));
-  if (!place_all(*order, tables.backend(*backend))) {
+  if (!place_all(*order, tables, *backend)) {
     refused_.add();
     end_unanswered(*order);
     return exchange->respond(
@@ -91,28 +91,30 @@ void ProbeDesk::take(const HttpExchangePtr& exchange, const BackendIds& backends
   answer_those_over();
 }
 
-bool ProbeDesk::place_all(Order& order, const BackendEntry& backend) {
+bool ProbeDesk::place_all(Order& order, const ForwardingTables& tables, BackendId backend) {
   for (size_t i = 0; i < order.results.size(); ++i) {
-    if (!place(order, i, backend)) return false;
+    if (!place(order, i, tables, backend)) return false;
   }
   return true;
 }
 
 // False: there is no room for another probe.
-bool ProbeDesk::place(Order& order, size_t index, const BackendEntry& backend) {
+bool ProbeDesk::place(Order& order, size_t index, const ForwardingTables& tables, BackendId backend) {
   const Endpoint& target = order.results[index].target;
   const auto family = static_cast<uint8_t>(target.address.family);
-  const bool tunnelled = backend.has_tunnel(family);
-  if (tunnelled || backend.neighbour(family) == kNoNeighbour) {
-    end(order, index, tunnelled ? ProbeEnd::tunnelled : ProbeEnd::no_address, {});
+  const BackendEntry& entry = tables.backend(backend);
+  if (entry.neighbour(family) == kNoNeighbour) {
+    end(order, index, ProbeEnd::no_address, {});
     return true;
   }
-  order.slots[index] = dataplane_.probes().order({.protocol = order.request.protocol,
-                                                  .vip = target.address,
-                                                  .port = target.port,
-                                                  .neighbour = backend.neighbour(family),
-                                                  .sequence = unguessable(),
-                                                  .payload = order.request.payload});
+  order.slots[index] = dataplane_.probes().order(
+      {.protocol = order.request.protocol,
+       .vip = target.address,
+       .port = target.port,
+       .neighbour = entry.neighbour(family),
+       .sequence = unguessable(),
+       .payload = order.request.payload,
+       .tunnel = entry.has_tunnel(family) ? std::optional(tables.tunnel(backend, family)) : std::nullopt});
   return order.slots[index].has_value();
 }
 

@@ -29,8 +29,8 @@ class ProbeDesk final : private IoHandler {
   struct Order;
 
   void on_io(uint32_t events) override;
-  bool place_all(Order& order, const BackendEntry& backend);
-  bool place(Order& order, size_t index, const BackendEntry& backend);
+  bool place_all(Order& order, const ForwardingTables& tables, BackendId backend);
+  bool place(Order& order, size_t index, const ForwardingTables& tables, BackendId backend);
   void end(Order& order, size_t index, ProbeEnd how, std::string_view reply);
   void end_unanswered(Order& order);
   void answer_those_over();

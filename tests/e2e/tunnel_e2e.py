@@ -4,6 +4,7 @@ a path with a smaller MTU, and what the decapsulator refuses."""
 
 import contextlib
 import hashlib
+import json
 import socket
 import struct
 
@@ -117,6 +118,14 @@ def upload(site, vip, port, data):
     return answer.decode().split()
 
 
+def probed(site, host, vip, port):
+    """How a probe for the VIP ends that the forwarder sends through the backend's tunnel."""
+    order = {"pool": "web", "backend": host, "protocol": "tcp", "timeout_ms": 5000, "targets": [{"vip": vip, "port": port}]}
+    answer = unix_request(site.forwarder.run_dir / "l4.sock", "POST", "/probe", json.dumps(order), {"Content-Type": "application/json"})
+    assert answer.status == 200, answer.body
+    return answer.json()["results"][0]["end"]
+
+
 @contextlib.contextmanager
 def site_with(mode, name):
     with raised(name) as site:
@@ -150,13 +159,17 @@ def check_traffic(mode, name):
                     if took == set(BACKENDS):
                         break
                 assert took == set(BACKENDS), f"{mode} to {vip}: {took}"
+                for host in BACKENDS:
+                    assert probed(site, host, vip, 7003) == "answered" and probed(site, host, vip, 7004) == "refused", f"{mode} to {vip} of {host}"
         told = site.metric(site.forwarder, "tidegate_l4_too_big_packets_total")
         assert told > 0, "the clients' full segments do not fit into the tunnel"
         tunnelled = lambda: site.metric(site.forwarder, "tidegate_l4_tunnelled_packets_total", mode=mode)
         assert tunnelled() > 0
         if mode != "vxlan":
             delivered = lambda: sum(decap_metric(process, "tidegate_decap_delivered_packets_total") for process in site.decaps.values())
-            wait_until("all packets came out of their tunnel", lambda: delivered() == tunnelled(), 30, site.forwarder)
+            # An answered probe is a SYN and a reset, a refused one a SYN, of two VIP addresses to each backend.
+            probes = (2 + 1) * 2 * len(BACKENDS)
+            wait_until("all packets came out of their tunnel", lambda: delivered() == tunnelled() + probes, 30, site.forwarder)
 
 
 def test_tcp_and_udp_reach_backends_elsewhere_by_ipip_in_every_mix_of_families(_):

@@ -133,6 +133,60 @@ TEST_F(ProbeTest, ADatagramIsKeptAsFarAsThereIsRoom) {
   EXPECT_EQ(board_.take_done(slot_)->reply, said.substr(0, kMaxProbeReply));
 }
 
+// The packet in a frame to backend 1, behind the outer header of its tunnel, as a frame of its own.
+Bytes unwrapped(const Bytes& frame, const Action& tunnel, bool v4) {
+  const size_t at = kEthernetBytes + tunnel.header_bytes;
+  EXPECT_GT(frame.size(), at);
+  Bytes inner(frame.begin(), frame.begin() + 12);
+  append_be16(inner, v4 ? kEtherTypeIp4 : kEtherTypeIp6);
+  inner.insert(inner.end(), frame.begin() + static_cast<ptrdiff_t>(std::min(at, frame.size())), frame.end());
+  return inner;
+}
+
+TEST_F(ProbeTest, ABackendBehindATunnelIsAskedThroughIt) {
+  for (const Forwarding mode : {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan}) {
+    for (const std::string vip : {"10.0.0.100", "fd00::100"}) {
+      const bool v4 = ip(vip).is_v4();
+      const Action tunnel = make_action({.mode = mode, .vni = 7}, v4 ? 4 : 6, {ip("10.0.0.2"), 32}, ip("10.0.0.11"), 0);
+      ProbeOrder wanted = order(vip);
+      wanted.tunnel = tunnel;
+      const auto to_backend = [&](const Bytes& frame) {
+        EXPECT_EQ(Mac::from(frame.data()), mac_of_backend(1)) << name(mode);
+        EXPECT_EQ(Mac::from(frame.data() + 6), kOurMac);
+        EXPECT_EQ(load_be16(&frame[12]), kEtherTypeIp4);
+        PacketView view;
+        const Bytes inner = unwrapped(frame, tunnel, v4);
+        EXPECT_EQ(parse_frame(inner.data(), inner.size(), view), DropReason::none) << name(mode) << ' ' << vip;
+        EXPECT_EQ(view.destination, words_of(ip(vip)));
+        EXPECT_EQ(sum_of_transport(inner, v4), 0);
+        return view;
+      };
+      slot_ = board_.order(wanted).value();
+      sent_.clear();
+      decider_->tick(++now_ms_, *this);
+      const auto sent = std::find_if(sent_.begin(), sent_.end(), [](const Bytes& frame) {
+        return load_be16(&frame[12]) == kEtherTypeIp4 && Mac::from(frame.data()) == mac_of_backend(1);
+      });
+      ASSERT_NE(sent, sent_.end()) << name(mode) << ' ' << vip;
+      EXPECT_EQ(to_backend(*sent).tcp_flags, kTcpSyn);
+      // Its answer comes directly, by whatever way; the connection is ended through the tunnel.
+      Bytes answer = reply(kTcpSyn | kTcpAck, 0xffffffff, vip);
+      answer[11] ^= 1;
+      const Decided decided = decide(answer);
+      EXPECT_EQ(decided.outcome.verdict, Verdict::answer) << name(mode) << ' ' << vip;
+      EXPECT_EQ(to_backend(decided.frame).tcp_flags, kTcpRst);
+      EXPECT_EQ(board_.take_done(slot_)->end, ProbeEnd::answered);
+    }
+  }
+}
+
+TEST_F(ProbeTest, AProbeThatDoesNotFitIntoItsTunnelIsNotSent) {
+  ProbeOrder wanted = order();
+  wanted.tunnel = make_action({.mode = Forwarding::gue}, 4, {ip("10.0.0.2"), 32}, ip("10.0.0.11"), 60);
+  EXPECT_TRUE(ask(wanted).empty());
+  EXPECT_EQ(board_.take_done(slot_)->end, ProbeEnd::too_long);
+}
+
 TEST_F(ProbeTest, AProbeThatCannotLeaveSaysWhy) {
   ProbeOrder wanted = order();
   wanted.neighbour = kNoNeighbour;
