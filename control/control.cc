@@ -193,7 +193,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
         api(routes, auth, *host_state),
         fleet(loop, *host_state, {options.node, options.node_told, options.run_dir, std::move(peers)}),
         own_planes(loop, *host_state, fleet, options.run_dir),
-        candidates(loop, *host_state, fleet, options.prepare_timeout_ms),
+        candidates(loop, *host_state, fleet, options.state_dir, options.prepare_timeout_ms),
         host_ballot(loop, *host_state, fleet, leads_from_the_start()),
         provisionals(loop, *host_state, options.state_dir, leads_from_the_start()),
         long_calls(loop, *host_state, candidates, provisionals),

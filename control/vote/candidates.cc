@@ -24,11 +24,13 @@ Counter& outcome_counter(const char* outcome) {
 
 }  // namespace
 
-Candidates::Candidates(EventLoop& loop, const HostState& host_state, Fleet& fleet, uint64_t prepare_timeout_ms)
+Candidates::Candidates(EventLoop& loop, const HostState& host_state, Fleet& fleet, const std::string& state_dir,
+                       uint64_t prepare_timeout_ms)
     : loop_(loop),
       host_state_(host_state),
       fleet_(fleet),
       prepare_timeout_ms_(prepare_timeout_ms),
+      refused_(state_dir),
       silence_(loop, [this] { greet_the_silent(); }),
       accepted_count_(outcome_counter("accepted")),
       refused_count_(outcome_counter("refused")),
@@ -98,8 +100,7 @@ void Candidates::finish(BallotRun& run) {
   } else {
     refused_count_.add();
     for (const std::string& reason : voting.reasons) log_warn("candidate {} refused: {}", voting.id, reason);
-    refused_.push_back(record(run, "refused"));
-    if (refused_.size() > kRefusedCandidatesKept) refused_.pop_front();
+    refused_.add(record(run, "refused"));
   }
   const Done done = std::exchange(done_, nullptr);
   proposal_ = {};
@@ -156,18 +157,13 @@ json Candidates::record(const BallotRun& run, const char* outcome) const {
 }
 
 json Candidates::list() const {
-  json refused = json::array();
-  for (auto one = refused_.rbegin(); one != refused_.rend(); ++one) refused.push_back(*one);
   return {{"under_way", under_way_ ? record(*under_way_, "under_way") : json(nullptr)},
-          {"refused", std::move(refused)}};
+          {"refused", refused_.newest_first()}};
 }
 
 json Candidates::find(uint64_t id) const {
   if (under_way_ && under_way_->ballot().id() == id) return record(*under_way_, "under_way");
-  for (const json& one : refused_) {
-    if (number_member(one, "candidate") == id) return one;
-  }
-  return nullptr;
+  return refused_.find(id);
 }
 
 json Candidates::votes_on(uint64_t version) const {

@@ -18,6 +18,7 @@
 #include "control/limits.h"
 #include "control/observe/fleet.h"
 #include "control/vote/ballot_run.h"
+#include "control/vote/refusals.h"
 #include "control/vote/voting.h"
 #include "core/event_loop.h"
 #include "core/metrics.h"
@@ -35,7 +36,8 @@ struct Proposal {
 
 class Candidates {
  public:
-  Candidates(EventLoop& loop, const HostState& host_state, Fleet& fleet, uint64_t prepare_timeout_ms);
+  Candidates(EventLoop& loop, const HostState& host_state, Fleet& fleet, const std::string& state_dir,
+             uint64_t prepare_timeout_ms);
   ~Candidates();
 
   // Ids of candidates grow, also from one process to the next, and from one leader to the next: planes refuse an older
@@ -77,7 +79,7 @@ class Candidates {
   std::shared_ptr<BallotRun> under_way_;
   Proposal proposal_;  // of under_way_
   Done done_;
-  std::deque<nlohmann::json> refused_;           // the newest last
+  Refusals refused_;
   std::map<uint64_t, nlohmann::json> versions_;  // the votes, by version
   std::map<std::string, Seat> silent_;           // by name
   Timer silence_;

@@ -3,6 +3,7 @@
 #include "control/vote/candidates.h"
 
 #include <deque>
+#include <fstream>
 
 #include "conf/provisional.h"
 #include "tests/unit/control/host.h"
@@ -166,6 +167,28 @@ TEST_F(CandidatesTest, AVersionThatThePlanesCanServeIsCommitted) {
   EXPECT_EQ(counted["prepared"], 1);
   EXPECT_EQ(counted["candidate"], l7->asked[1].id);
   EXPECT_EQ(host.call("GET", "/v1/status/versions/3").status, 404);
+}
+
+TEST_F(CandidatesTest, RefusedOnesOutlastControlAndADamagedFileIsNoObstacle) {
+  start();
+  ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
+  l7->vote = Vote::no("the disk is gone");
+  EXPECT_EQ(put_weight("7").status, 409);
+  EXPECT_EQ(put_weight("8").status, 409);
+  const json before = body_of(host.call("GET", "/v1/candidates"));
+  host.stop();
+  host.start();
+  EXPECT_EQ(body_of(host.call("GET", "/v1/candidates")), before);
+  EXPECT_EQ(put_weight("9").status, 409);
+  EXPECT_EQ(body_of(host.call("GET", "/v1/candidates"))["refused"].size(), 3U);
+  for (const char* damage : {"", "{", "{}", "[1]", "[{}]", R"([{"candidate": "x"}])"}) {
+    host.stop();
+    std::ofstream(host.options.state_dir + "/refused.json") << damage;
+    host.start();
+    EXPECT_THAT(body_of(host.call("GET", "/v1/candidates"))["refused"], ::testing::IsEmpty()) << damage;
+  }
+  EXPECT_EQ(put_weight("9").status, 409);
+  EXPECT_EQ(body_of(host.call("GET", "/v1/candidates"))["refused"].size(), 1U);
 }
 
 TEST_F(CandidatesTest, OneThatAPlaneCannotServeChangesNothingAndIsRemembered) {
