@@ -20,6 +20,7 @@ SANITIZERS = {
     "LSAN_OPTIONS": f"suppressions={ROOT}/tests/lab/lsan.supp:print_suppressions=0",
 }
 TIMEOUT_S = 600
+LONG_TIMEOUT_S = 2_400  # the long tests of one binary; ten thousand schedules are some of them
 
 
 def binaries(tree, rooms=None):
@@ -27,9 +28,10 @@ def binaries(tree, rooms=None):
     return [path for path in found if os.access(path, os.X_OK) and path.is_file() and (rooms is None or path.parent.name in rooms)]
 
 
-def run_all(step, say, paths, long=False, timeout_s=TIMEOUT_S, words=""):
+def run_all(step, say, paths, long=False, timeout_s=None, words=""):
     if not paths:
         raise RuntimeError("no test binary was built")
+    timeout_s = timeout_s or (LONG_TIMEOUT_S if long else TIMEOUT_S)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         # The largest first, because they take longest.
         for line in pool.map(lambda path: run_one(step, path, long, timeout_s, words), sorted(paths, key=lambda path: -path.stat().st_size)):
