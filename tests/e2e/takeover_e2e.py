@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two forwarders on one link share a VIP: one holds it and answers ARP and neighbour discovery, the other one stands by.
-The lab's router is their neighbour, and a client behind it downloads and opens new connections. A third host leads."""
+The lab's router is their neighbour, and a client behind it downloads and opens new connections. A third host leads, and
+in the short test the second one."""
 
 import contextlib
 import signal
@@ -19,8 +20,8 @@ FORWARDERS = {"fwd1": 64, "fwd2": 65}
 CHUNK, CHUNKS = 1000, 400
 
 
-def document():
-    nodes = "  - {name: keep, site: eu, management: '10.99.0.30:9090'}\n"
+def document(leader):
+    nodes = "" if leader in FORWARDERS else f"  - {{name: {leader}, site: eu, management: '10.99.0.30:9090'}}\n"
     for n, (name, number) in enumerate(FORWARDERS.items(), 31):
         port = f'{{device: eth0, addresses: [10.10.0.{number}/24, "fd10::{number}/64"]}}'
         nodes += f"  - {{name: {name}, site: eu, management: '10.99.0.{n}:9090', l4: {{ports: [{port}], flows: 4096, share_flows: '10.99.0.{n}:7400'}}}}\n"
@@ -32,20 +33,21 @@ def document():
 
 
 class Member:
-    """A host with a control, and a forwarder unless it leads."""
+    """A host with a control, which follows that of the host `leader` unless it is that one, and maybe a forwarder."""
 
-    def __init__(self, machine, leads):
-        self.machine, self.leads = machine, leads
+    def __init__(self, machine, leader):
+        self.machine, self.leader = machine, leader
         self.address = f"10.99.0.{machine.host.management}:9090"
         machine.write("secret", "the same on all three")
         machine.write("tokens", "replica a-replica-token-of-the-lab\n")
         machine.write("token", "a-replica-token-of-the-lab\n")
-        machine.write("edge.yaml", document())
+        machine.write("edge.yaml", document(leader.host.name))
         self.start_control()
 
     def start_control(self):
         machine = self.machine
-        how = ("--config", machine.home / "edge.yaml", "--peer-token-file") if self.leads else ("--follow", "10.99.0.30:9090", "--follow-token-file")
+        leads = machine is self.leader
+        how = ("--config", machine.home / "edge.yaml", "--peer-token-file") if leads else ("--follow", f"10.99.0.{self.leader.host.management}:9090", "--follow-token-file")
         self.control = machine.start(
             "control", binary("control"), "--state", machine.state_dir, "--run", machine.run_dir, "--node", machine.host.name, "--listen", self.address,
             "--tokens", machine.home / "tokens", "--insecure", "--secret", machine.home / "secret", *how, machine.home / "token",
@@ -155,16 +157,32 @@ def three_hosts():
         keep = stack.enter_context(box.raised("keep", 66, management=30))
         machines = [stack.enter_context(box.raised(name, number, management=n, kernel_address=False)) for n, (name, number) in enumerate(FORWARDERS.items(), 31)]
         stack.enter_context(origins())
-        leader = Member(keep, True)
-        first, second = (Member(machine, False) for machine in machines)
-        for member in (first, second):
-            wait_until("it has the version", lambda m=member: m.api("GET", "/v1/node/status").json()["head"]["version"] == 1, 30, member.control)
-            member.start_forwarder()
-        wait_until("the first one holds both addresses", lambda: first.roles() == (2, 0), 30, first.l4)
-        wait_until("the second one stands by", lambda: second.roles() == (0, 2), 30, second.l4)
-        for vip in (VIP4, VIP6):
-            wait_until("clients are served", lambda v=vip: answers(v), 30, first.l4)
+        leader = Member(keep, keep)
+        first, second = (Member(machine, keep) for machine in machines)
+        forward(first, second)
         yield leader, first, second
+
+
+@contextlib.contextmanager
+def two_hosts():
+    """The second one leads."""
+    with contextlib.ExitStack() as stack:
+        machines = [stack.enter_context(box.raised(name, number, management=n, kernel_address=False)) for n, (name, number) in enumerate(FORWARDERS.items(), 31)]
+        stack.enter_context(origins())
+        second, first = (Member(machine, machines[1]) for machine in reversed(machines))
+        forward(first, second)
+        yield first, second
+
+
+def forward(first, second):
+    """Starts both forwarders, and waits until clients are served by the first one."""
+    for member in (first, second):
+        wait_until("it has the version", lambda m=member: m.api("GET", "/v1/node/status").json()["head"]["version"] == 1, 30, member.control)
+        member.start_forwarder()
+    wait_until("the first one holds both addresses", lambda: first.roles() == (2, 0), 30, first.l4)
+    wait_until("the second one stands by", lambda: second.roles() == (0, 2), 30, second.l4)
+    for vip in (VIP4, VIP6):
+        wait_until("clients are served", lambda v=vip: answers(v), 30, first.l4)
 
 
 def time_until_served(act, holder):
@@ -176,6 +194,13 @@ def time_until_served(act, holder):
     for vip in (VIP4, VIP6):
         wait_until(f"new connections to {vip} are answered", lambda v=vip: answers(v), 20, holder.l4)
     return round(decided, 3), round(time.monotonic() - began, 3)
+
+
+def test_new_connections_are_answered_by_the_second_forwarder_when_the_first_is_killed(_):
+    with two_hosts() as (first, second):
+        before = station(VIP4)
+        print("      killed: decided, served after (s):", time_until_served(first.l4.kill, second))
+        assert station(VIP4) not in ("", before), "the router has heard the announcement"
 
 
 @long
