@@ -157,10 +157,26 @@ FileReader plain_files_beside(const std::string& document_path) {
   };
 }
 
+FileReader files_below(const std::string& document_path) {
+  return [folder = std::filesystem::path(document_path).parent_path()](const std::string& path, std::string& error) {
+    std::error_code failed;
+    const auto root = std::filesystem::canonical(folder.empty() ? "." : folder, failed);
+    const auto real = failed ? folder / path : std::filesystem::canonical(root / path, failed);
+    // Whatever cannot be resolved cannot be read either; that has its own reason.
+    if (!failed && std::mismatch(root.begin(), root.end(), real.begin(), real.end()).first != root.end()) {
+      error = kLeadsOut;
+      return std::shared_ptr<const std::string>();
+    }
+    std::optional<std::string> content = read_whole(failed ? folder / path : real, error);
+    return content ? std::make_shared<const std::string>(*std::move(content)) : nullptr;
+  };
+}
+
 FileReader files_beside(const std::string& document_path) {
-  return [read = plain_files_beside(document_path)](const std::string& path, std::string& error) {
+  return [read = plain_files_beside(document_path), below = files_below(document_path)](const std::string& path,
+                                                                                        std::string& error) {
     std::shared_ptr<const std::string> bytes = read(path, error);
-    if (bytes != nullptr && has_includes(*bytes)) return put_includes_in(path, *bytes, read, error);
+    if (bytes != nullptr && has_includes(*bytes)) return put_includes_in(path, *bytes, below, error);
     return bytes;
   };
 }

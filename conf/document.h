@@ -31,6 +31,10 @@ using FileReader = std::function<std::shared_ptr<const std::string>(const std::s
 FileReader files_beside(const std::string& document_path);
 // The same, without the files that a zone file includes.
 FileReader plain_files_beside(const std::string& document_path);
+// Reads what is included: a file that is below the document's folder once every symbolic link is followed. Of another
+// one the error is kLeadsOut.
+FileReader files_below(const std::string& document_path);
+constexpr const char* kLeadsOut = "a symbolic link leads out of the document's folder";
 // What a FileReader returns for a private key that this process does not read. It is recognised by its address. The
 // Blob that is made of it has a name only.
 const std::shared_ptr<const std::string>& withheld_file();

@@ -216,7 +216,11 @@ class Expander {
     if (sources_.files() > kMaxIncludedFiles)
       return wrong("too_many", fmt::format("more than {} documents are included", kMaxIncludedFiles));
     std::string error;
-    const std::shared_ptr<const std::string> text = surroundings_.file(path, error);
+    const std::shared_ptr<const std::string> text = surroundings_.part(path, error);
+    if (text == nullptr && error == kLeadsOut) {
+      return wrong("outside_folder", fmt::format("{} is not below the document's folder: {}", quoted, error),
+                   "put the file itself there");
+    }
     if (text == nullptr) return wrong("unreadable_file", fmt::format("cannot read {}: {}", quoted, error));
     if (sources_.text().size() + text->size() > kMaxDocumentBytes)
       return wrong("too_large", fmt::format("the documents have more than {} bytes together", kMaxDocumentBytes));
@@ -280,7 +284,7 @@ Surroundings surroundings_of(const std::string& document_path) {
             const char* value = std::getenv(name.c_str());
             return value == nullptr ? std::nullopt : std::optional<std::string>(value);
           },
-          plain_files_beside(document_path)};
+          plain_files_beside(document_path), files_below(document_path)};
 }
 
 ExpandedDocument expand_document(const std::string& file_name, const std::string& text,

@@ -17,10 +17,11 @@
 
 namespace tidegate {
 
-// Where the values come from. Both are called on the caller's thread.
+// Where the values come from. All are called on the caller's thread.
 struct Surroundings {
   std::function<std::optional<std::string>(const std::string& name)> variable;
   FileReader file;  // by path, relative to the document's folder
+  FileReader part;  // of documents that are included: below that folder
 };
 // The environment of this process, and the files beside the document.
 Surroundings surroundings_of(const std::string& document_path);

@@ -46,7 +46,7 @@ void expand(const std::string& text) {
                                     if (name.size() > 2) return std::nullopt;
                                     return name == "S" ? "${S}" : "7";
                                   },
-                                  files};
+                                  files, files};
   std::vector<Fault> faults;
   const ExpandedDocument read = expand_document("folder/fuzz.yaml", first, surroundings, faults);
   expect(!read.complete || read.document != nullptr);

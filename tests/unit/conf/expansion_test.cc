@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +16,7 @@
 namespace tidegate::expansion_test {
 
 using ::testing::HasSubstr;
+namespace fs = std::filesystem;
 
 using Texts = std::map<std::string, std::string>;
 
@@ -40,7 +44,7 @@ Expanded expanded(const Texts& files, const Texts& variables = {}) {
                                     const auto found = variables.find(name);
                                     return found == variables.end() ? std::nullopt : std::optional(found->second);
                                   },
-                                  reader};
+                                  reader, reader};
   ExpandedDocument read = expand_document("/etc/edge/edge.yaml", out.text, surroundings, out.faults);
   out.document = std::move(read.document);
   if (read.complete) out.model = load_model(*out.document, reader, out.faults);
@@ -201,6 +205,79 @@ TEST(Includes, ThatCannotBeAreFaultsAtTheirPath) {
   EXPECT_EQ(code("list.yaml", {{"list.yaml", "[1, 2]\n"}}), "wrong_type" + here);
   EXPECT_EQ(code("a.yaml", {{"a.yaml", "include: b.yaml\n"}, {"b.yaml", "include: a.yaml\n"}}),
             "include_cycle /etc/edge/b.yaml:1");
+}
+
+// A folder with a document and files, and one beside it.
+class Folders : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "expansion-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    home = name;
+    fs::create_directories(home / "edge/parts");
+    fs::create_directory(home / "outside");
+    put("outside/site.yaml", "sites: [{name: x}]\n");
+  }
+  void TearDown() override { fs::remove_all(home); }
+  void put(const std::string& path, const std::string& text) const { std::ofstream(home / path) << text; }
+  std::string loaded() const {
+    const LoadedFile file = load_file((home / "edge/edge.yaml").string());
+    if (file.faults.empty()) return "";
+    const Fault& fault = file.faults.front();
+    return fmt::format("{} {}:{}:{} {}", fault.code, fs::path(fault.file).filename().string(), fault.line, fault.column,
+                       fault.detail);
+  }
+
+  fs::path home;
+};
+
+TEST_F(Folders, KeepWhatIsIncludedBelowThemAlsoByLinks) {
+  put("edge/edge.yaml", "include:\n  - parts/a.yaml\n");
+  const auto link = [&](const fs::path& to) {
+    fs::remove_all(home / "edge/parts");
+    fs::create_directory(home / "edge/parts");
+    fs::create_symlink(to, home / "edge/parts/a.yaml");
+    return loaded();
+  };
+  const std::string refused =
+      "outside_folder edge.yaml:2:5 'parts/a.yaml' is not below the document's folder: a symbolic link leads out of "
+      "the "
+      "document's folder";
+  EXPECT_EQ(link("../../outside/site.yaml"), refused);
+  EXPECT_EQ(link(home / "outside/site.yaml"), refused);
+  put("edge/site.yaml", "sites: [{name: x}]\n");
+  EXPECT_EQ(link("../site.yaml"), "");
+  EXPECT_EQ(link(home / "edge/site.yaml"), "");
+  EXPECT_THAT(link("nowhere"), HasSubstr("unreadable_file edge.yaml:2:5"));
+  EXPECT_THAT(link("a.yaml"), HasSubstr("unreadable_file edge.yaml:2:5"));
+  // A folder that is a link is no way out either. Folders of a similar name are others.
+  fs::remove_all(home / "edge/parts");
+  fs::create_symlink(home / "outside", home / "edge/parts");
+  put("edge/edge.yaml", "include: parts/site.yaml\n");
+  EXPECT_THAT(loaded(), HasSubstr("outside_folder edge.yaml:1:10"));
+  fs::rename(home / "outside", home / "edge-2");
+  fs::remove(home / "edge/parts");
+  fs::create_symlink("../edge-2", home / "edge/parts");
+  EXPECT_THAT(loaded(), HasSubstr("outside_folder"));
+  // The document's own folder may be reached by a link.
+  fs::remove(home / "edge/parts");
+  fs::create_directory(home / "edge/parts");
+  put("edge/parts/site.yaml", "sites: [{name: x}]\n");
+  fs::rename(home / "edge", home / "real");
+  fs::create_symlink("real", home / "edge");
+  EXPECT_EQ(loaded(), "");
+}
+
+TEST_F(Folders, KeepWhatAZoneFileIncludesBelowThem) {
+  put("edge/edge.yaml", "nodes: [{name: n, dns: {}}]\nzones:\n  - {name: example.test, file: zone}\n");
+  const std::string head = "$TTL 60\n@ SOA ns h 1 1 1 1 1\n@ NS ns\nns A 192.0.2.1\n";
+  put("edge/zone", head + "$INCLUDE parts/more\n");
+  put("edge/parts/more", "a A 192.0.2.2\n");
+  EXPECT_EQ(loaded(), "");
+  put("outside/more", "a A 192.0.2.2\n");
+  fs::remove(home / "edge/parts/more");
+  fs::create_symlink("../../outside/more", home / "edge/parts/more");
+  EXPECT_THAT(loaded(), HasSubstr("a symbolic link leads out of the document's folder"));
 }
 
 TEST(Includes, AreBoundedInDepthAndNumber) {
