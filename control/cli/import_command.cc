@@ -92,10 +92,15 @@ void import(Cli& cli, const ImportArguments& arguments) {
   if (text.empty()) return refuse("it is empty or cannot be read");
   if (text.size() > kMaxImportBytes) return refuse(fmt::format("it has more than {} bytes", kMaxImportBytes));
   Imported imported;
+  imported.file = [read = plain_files_beside(arguments.file)](const std::string& path) -> std::optional<std::string> {
+    std::string error;
+    const std::shared_ptr<const std::string> content = read(path, error);
+    return content == nullptr ? std::nullopt : std::optional(*content);
+  };
   if (const Result<void> read = language_of(arguments)->import(text, imported); !read)
     return refuse(read.error().message);
   const std::unique_ptr<Document> document = Document::from_json(arguments.file, imported.document());
-  const std::string yaml = escape_expansions(document->to_yaml());
+  const std::string yaml = imported.with_comments(escape_expansions(document->to_yaml()));
   const std::vector<Fault> faults = faults_of(*document, arguments.file);
   if (!faults.empty()) cli.exit_status = kRefused;
   print(cli, imported, yaml, faults);

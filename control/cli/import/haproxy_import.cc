@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <set>
 
+#include "conf/policy/authenticate.h"
+#include "control/cli/import/haproxy_condition.h"
+#include "control/cli/import/haproxy_rules.h"
 #include "control/cli/import/haproxy_syntax.h"
 #include "control/cli/import/imported.h"
 #include "core/ip.h"
@@ -18,12 +21,6 @@ using nlohmann::json;
 using Line = HaproxyLine;
 using Section = HaproxySection;
 
-// What an access list asks for. All of it has to hold.
-struct Match {
-  std::vector<std::string> hosts, paths, methods;
-  bool clear = false;  // a connection without TLS
-};
-
 class HaproxyImport {
  public:
   explicit HaproxyImport(Imported& into) : into_(into) {}
@@ -31,6 +28,7 @@ class HaproxyImport {
   void run(const std::vector<Section>& sections) {
     for (const Section& section : sections) {
       if (section.head.word(0) == "defaults") defaults(section);
+      if (section.head.word(0) == "userlist") userlist(section);
     }
     for (const Section& section : sections) {
       if (section.head.word(0) == "backend" || section.head.word(0) == "listen") backend(section);
@@ -42,8 +40,15 @@ class HaproxyImport {
       } else if (kind == "global") {
         into_.take();
         for (const Line& line : section.lines) global(line);
-      } else if (kind != "defaults" && kind != "backend") {
+      } else if (kind != "defaults" && kind != "backend" && kind != "userlist") {
         leave(section, "there is no counterpart");
+      }
+    }
+    for (const auto& [name, section] : backends_) {
+      if (judged_.count(name) != 0) continue;
+      for (const Line& line : section->lines) {
+        if (line.word(0) == "acl" || HaproxyRules::has(line.word(0)))
+          judge(line, fail("no frontend leads to the backend"));
       }
     }
   }
@@ -75,6 +80,9 @@ class HaproxyImport {
       if (line.word(0) == "mode") {
         tcp_by_default_ = line.word(1) == "tcp";
         tcp_by_default_ ? judge(line, fail("TCP is the forwarder's: see services")) : into_.take();
+      } else if (HaproxyRules::has(line.word(0))) {
+        closed_by_defaults_ = closed_answer(403, line.number, line.text(), "rules of all are not taken");
+        judge(line, fail("rules of all are not taken; the frontends answer 403 instead"));
       } else if (line.word(0) == "timeout" || line.word(0) == "retries" || line.word(0) == "balance" ||
                  line.word(0) == "option" || line.word(0) == "maxconn") {
         defaults_.push_back(line);
@@ -153,11 +161,13 @@ class HaproxyImport {
       if (line.word(0) == "option" && line.word(1) == "httpchk") (void)check(line, probe);
       if (line.word(0) == "retries" && number_of(line.word(1))) pool["retry_attempts"] = *number_of(line.word(1));
     }
-    if (section.head.word(0) == "backend") into_.take();
+    const bool listen = section.head.word(0) == "listen";
+    if (!listen) into_.take();
     for (const Line& line : section.lines) {
-      if (!of_backend(line) && section.head.word(0) == "listen") continue;
+      if (listen ? !of_backend(line) : line.word(0) == "acl" || HaproxyRules::has(line.word(0))) continue;
       judge(line, backend_line(line, pool, probe, probed));
     }
+    if (!listen) backends_[name] = &section;
     if (pool.count("backends") == 0) return;
     if (probed) {
       pool["probe"] = probe.at("name");
@@ -181,8 +191,6 @@ class HaproxyImport {
     if (key == "retries" && number_of(line.word(1))) return set_once(pool, "retry_attempts", *number_of(line.word(1)));
     if (key == "option" && line.word(1) == "httpchk") return check(line, probe);
     if (key == "http-check") return http_check(line, probe);
-    if (key == "http-request" || key == "http-response")
-      return fail("headers are set by routes: set it in the frontend");
     return common(line);
   }
 
@@ -225,8 +233,8 @@ class HaproxyImport {
     const size_t number = pool.count("backends") == 0 ? 1 : pool["backends"].size() + 1;
     Result<json> made = backend_of(line.word(2), 80, number);
     if (!made) return made.error();
-    if (line.has("backup")) return fail("there are no backup backends");
     json backend = *std::move(made);
+    if (line.has("backup")) backend["backup"] = true;
     const std::string name = name_of(line.word(1));
     for (const json& other : pool.value("backends", json::array())) {
       if (other.at("name") == name) return fail("another server has this name");
@@ -254,10 +262,8 @@ class HaproxyImport {
 
   struct Frontend {
     std::string name;
-    std::vector<std::string> listeners, clear;  // of all; of those without TLS
-    std::map<std::string, Match> lists;
-    json request_headers = json::object(), response_headers = json::object();
-    size_t routes = 0;
+    std::vector<std::string> listeners;
+    HaproxyDoors doors;
   };
 
   void frontend(const Section& section) {
@@ -267,17 +273,32 @@ class HaproxyImport {
     frontend.name = name_of(section.head.word(1));
     for (const Line& line : section.lines) {
       if (line.word(0) == "bind") judge(line, bind(line, frontend));
-      if (line.word(0) == "acl") judge(line, list(line, frontend));
-      if (line.word(0) == "http-request" || line.word(0) == "http-response")
-        judge(line, header_or_redirect(line, frontend));
     }
+    HaproxyLists lists(frontend.doors);
+    for (const Line& line : section.lines) {
+      if (line.word(0) == "acl") judge(line, lists.add(line));
+    }
+    const bool listen = section.head.word(0) == "listen";
     for (const Line& line : section.lines) {
       const std::string& key = line.word(0);
-      if (key == "bind" || key == "acl" || key == "http-request" || key == "http-response") continue;
-      if (section.head.word(0) == "listen" && of_backend(line)) continue;
+      if (key == "bind" || key == "acl" || HaproxyRules::has(key) || (listen && of_backend(line))) continue;
       judge(line, frontend_line(line, frontend));
     }
-    if (section.head.word(0) == "listen" && into_.has("pools", frontend.name)) (void)route(frontend, {}, frontend.name);
+    if (frontend.listeners.empty()) {
+      for (const Line& line : section.lines) {
+        if (HaproxyRules::has(line.word(0))) judge(line, fail("the frontend has no address"));
+      }
+      return;
+    }
+    HaproxyRules rules(into_, lists, users_);
+    Cases last = {
+        {{}, listen && into_.has("pools", frontend.name) ? json({{"pool", frontend.name}}) : json({{"status", 503}})}};
+    const Cases cases =
+        rules.cases(section, std::move(last), [&](const std::string& name) { return passed(name, frontend); });
+    for (const auto& [host, here] : by_host(closed_by_defaults_.is_null() ? cases : Cases{{{}, closed_by_defaults_}})) {
+      const std::vector<std::string> hosts = host.empty() ? std::vector<std::string>() : std::vector<std::string>{host};
+      add_routes(into_, {frontend.listeners, hosts, "/*", frontend.name}, here);
+    }
     for (const Line& line : defaults_) {
       if (line.word(0) != "timeout") continue;
       for (const std::string& name : frontend.listeners) {
@@ -289,11 +310,24 @@ class HaproxyImport {
     }
   }
 
+  // What a backend does with the requests that it gets: its own rules come first. Empty: there is no such pool.
+  Cases passed(const std::string& name, const Frontend& frontend) {
+    const auto section = backends_.find(name);
+    if (!into_.has("pools", name) || section == backends_.end()) return {};
+    Cases last = {{{}, {{"pool", name}}}};
+    HaproxyLists lists(frontend.doors);
+    const bool first = judged_.insert(name).second;
+    for (const Line& line : section->second->lines) {
+      if (line.word(0) != "acl") continue;
+      const Result<void> outcome = lists.add(line);
+      if (first) judge(line, outcome);
+    }
+    HaproxyRules rules(into_, lists, users_);
+    return rules.cases(*section->second, std::move(last), {}, first);
+  }
+
   Result<void> frontend_line(const Line& line, Frontend& frontend) {
     const std::string& key = line.word(0);
-    if (key == "use_backend") return use(line, frontend);
-    if (key == "default_backend") return route(frontend, {}, name_of(line.word(1)));
-    if (key == "redirect") return redirect(line, 0, frontend);
     if (key == "maxconn" && number_of(line.word(1)))
       return set_once(into_.node["l7"], "max_connections", *number_of(line.word(1)));
     if (key == "timeout") {
@@ -312,6 +346,9 @@ class HaproxyImport {
     const bool tls = line.has("ssl");
     const std::string file = line.after("crt");
     if (tls && file.empty()) return fail("TLS needs a file behind crt");
+    const std::string verify = line.after("verify");
+    if (tls && !verify.empty() && verify != "none" && line.after("ca-file").empty())
+      return fail("certificates of clients are checked by ca-file");
     const std::string name = into_.free_name("listeners", fmt::format("{}-{}", frontend.name, endpoint->port));
     json& listener = into_.object("listeners", name);
     listener["bind"] = json::array({endpoint->to_string()});
@@ -323,167 +360,46 @@ class HaproxyImport {
       object["certificate_file"] = file;
       object["key_file"] = file;
       listener["tls"]["certificates"] = json::array({certificate});
-    } else {
-      frontend.clear.push_back(name);
+      if (!verify.empty() && verify != "none") {
+        json& clients = listener["tls"]["client_certificates"];
+        clients["ca_file"] = line.after("ca-file");
+        if (const std::string list = line.after("crl-file"); !list.empty()) clients["crl_file"] = list;
+        if (verify == "optional") clients["optional"] = true;
+      }
     }
-    if (line.has("accept-proxy")) {
-      frontend.listeners.push_back(name);
-      return fail("the PROXY protocol is not read; the address is taken without it");
-    }
+    // There every connection begins so, whoever makes it.
+    if (line.has("accept-proxy")) listener["proxy_protocol_from"] = json::array({"0.0.0.0/0", "::/0"});
     frontend.listeners.push_back(name);
+    (tls ? frontend.doors.tls : frontend.doors.clear).push_back(name);
+    frontend.doors.by_port[endpoint->port].push_back(name);
     return {};
   }
 
-  static Result<void> list(const Line& line, Frontend& frontend) {
-    Match match;
-    std::vector<std::string> values(
-        line.words.begin() + std::min<ptrdiff_t>(3, static_cast<ptrdiff_t>(line.words.size())), line.words.end());
-    std::erase(values, "-i");
-    std::string fetch = line.word(2), how;
-    if (values.size() > 1 && values.front() == "-m") {
-      how = values.at(1);
-      values.erase(values.begin(), values.begin() + 2);
-    }
-    if (values.empty() && fetch != "ssl_fc") return fail("no value is given");
-    if (fetch == "hdr(host)" || fetch == "req.hdr(host)" || fetch == "hdr_dom(host)") {
-      if (!how.empty() && how != "str") return fail("hosts are whole names, or all below one");
-      match.hosts = values;
-    } else if (fetch == "hdr_end(host)") {
-      for (const std::string& value : values) match.hosts.push_back(value.starts_with(".") ? "*" + value : value);
-    } else if (fetch == "path_beg" || (fetch == "path" && how == "beg")) {
-      for (const std::string& value : values) match.paths.push_back(value + (value.ends_with("/") ? "*" : "/*"));
-    } else if (fetch == "path" && (how.empty() || how == "str")) {
-      match.paths = values;
-    } else if (fetch == "method") {
-      match.methods = values;
-    } else {
-      return fail("routes depend on host, path and method only");
-    }
-    Match& known = frontend.lists[line.word(1)];  // several lines of one name: any of them
-    for (const auto& [into, from] : {std::pair(&known.hosts, &match.hosts), std::pair(&known.paths, &match.paths),
-                                     std::pair(&known.methods, &match.methods)})
-      into->insert(into->end(), from->begin(), from->end());
-    return {};
-  }
-
-  // What stands behind `if`. Error: it cannot be a route.
-  static Result<Match> condition(const Line& line, const Frontend& frontend) {
-    Match all;
-    const auto begin = std::find(line.words.begin(), line.words.end(), "if");
-    if (const auto unless = std::find(line.words.begin(), line.words.end(), "unless"); unless != line.words.end()) {
-      all.clear =
-          std::vector<std::string>(unless + 1, line.words.end()) == std::vector<std::string>{"{", "ssl_fc", "}"};
-      if (!all.clear) return fail("a route says what it takes, not what it does not");
-      return all;
-    }
-    if (begin == line.words.end()) return all;
-    for (auto word = begin + 1; word != line.words.end(); ++word) {
-      if (*word == "or" || *word == "||") return fail("write one line for each side of 'or'");
-      if (*word == "{" || *word == "!{") {
-        const bool clear =
-            *word == "!{" && word + 2 < line.words.end() && *(word + 1) == "ssl_fc" && *(word + 2) == "}";
-        if (!clear) return fail("name the condition in an acl line");
-        all.clear = true;
-        word += 2;
-        continue;
-      }
-      const auto found = frontend.lists.find(*word);
-      if (found == frontend.lists.end()) return fail(fmt::format("the condition '{}' is not taken", *word));
-      const Match& match = found->second;
-      for (const auto& [into, from] : {std::pair(&all.hosts, &match.hosts), std::pair(&all.paths, &match.paths),
-                                       std::pair(&all.methods, &match.methods)}) {
-        if (!into->empty() && !from->empty()) return fail("two conditions about one thing");
-        into->insert(into->end(), from->begin(), from->end());
+  // `user NAME password HASH`
+  void userlist(const Section& section) {
+    into_.take();
+    json& users = users_[section.head.word(1)];
+    users = json::array();
+    for (const Line& line : section.lines) {
+      const std::string hash = line.word(2) == "password" ? line.word(3) : "";
+      if (line.word(0) == "user" && is_password_hash(hash)) {
+        users.push_back({{"name", line.word(1)}, {"password", hash}});
+        judge(line, line.has("groups") ? fail("the user has no groups: see roles of policies.authenticate.basic.users")
+                                       : Result<void>());
+      } else {
+        judge(line, fail(line.word(0) == "user" ? "a password is a hash of SHA-256, SHA-512 or bcrypt"
+                                                : "there are no groups"));
       }
     }
-    return all;
-  }
-
-  Result<void> use(const Line& line, Frontend& frontend) {
-    Result<Match> match = condition(line, frontend);
-    if (!match) return match.error();
-    return route(frontend, *match, name_of(line.word(1)));
-  }
-
-  // One route for each path.
-  std::vector<json*> routes_for(Frontend& frontend, const Match& match) {
-    std::vector<json*> made;
-    for (const std::string& path : match.paths.empty() ? std::vector<std::string>{"/*"} : match.paths) {
-      std::string key = fmt::format("{} {} {} {}", frontend.name, path, fmt::join(match.hosts, ","), match.clear) +
-                        fmt::format("{}", fmt::join(match.methods, ","));
-      if (!taken_.insert(key).second) continue;
-      json& route =
-          into_.object("routes", into_.free_name("routes", fmt::format("{}-{}", frontend.name, ++frontend.routes)));
-      route["listeners"] = match.clear ? frontend.clear : frontend.listeners;
-      if (!match.hosts.empty()) route["hosts"] = match.hosts;
-      if (!match.methods.empty()) route["methods"] = match.methods;
-      route["path"] = path;
-      if (!frontend.request_headers.empty()) route["request_headers"] = frontend.request_headers;
-      if (!frontend.response_headers.empty()) route["response_headers"] = frontend.response_headers;
-      made.push_back(&route);
-    }
-    return made;
-  }
-
-  Result<void> route(Frontend& frontend, const Match& match, const std::string& pool) {
-    if (!into_.has("pools", pool)) return fail(fmt::format("there is no pool '{}'", pool));
-    if (frontend.listeners.empty()) return fail("the frontend has no address");
-    const std::vector<json*> made = routes_for(frontend, match);
-    for (json* route : made) (*route)["pool"] = pool;
-    return made.empty() ? fail("another rule takes these requests before") : Result<void>();
-  }
-
-  // "redirect scheme https code 301 if !{ ssl_fc }", from word `begin` on.
-  Result<void> redirect(const Line& line, size_t begin, Frontend& frontend) {
-    Result<Match> match = condition(line, frontend);
-    if (!match) return match.error();
-    const std::string kind = line.word(begin + 1), value = line.word(begin + 2);
-    if (value.find("%[") != std::string::npos) return fail("there are no variables");
-    std::string to = value;
-    if (kind == "scheme") {
-      // It ends at a connection with TLS, which a redirect of our own does by the listener.
-      to = value + "://{host}{path}";
-      match->clear = match->clear || value == "https";
-    } else if (kind == "prefix") {
-      to = value + "{path}";
-    } else if (kind != "location") {
-      return fail("there is no such redirect");
-    }
-    if (match->clear && frontend.clear.empty()) return fail("the frontend has no address without TLS");
-    const std::vector<json*> made = routes_for(frontend, *match);
-    for (json* route : made) {
-      (*route)["redirect"] = to;
-      if (const auto code = number_of(line.after("code"))) (*route)["status"] = *code;
-    }
-    if (match->clear && match->paths.empty() && match->hosts.empty()) {
-      // What the rules after it take comes by TLS.
-      std::erase_if(frontend.listeners, [&](const std::string& name) {
-        return frontend.listeners.size() > frontend.clear.size() &&
-               std::find(frontend.clear.begin(), frontend.clear.end(), name) != frontend.clear.end();
-      });
-    }
-    return made.empty() ? fail("another rule takes these requests before") : Result<void>();
-  }
-
-  Result<void> header_or_redirect(const Line& line, Frontend& frontend) {
-    const std::string& what = line.word(1);
-    if (what == "redirect") return redirect(line, 1, frontend);
-    const bool request = line.word(0) == "http-request";
-    if (what != "set-header" && what != "del-header" && what != "add-header")
-      return fail("headers are set and removed, and requests redirected");
-    if (line.has("if") || line.has("unless")) return fail("headers are set for every request of a route");
-    const std::string value = what == "del-header" ? "" : line.word(3);
-    std::string name = line.word(2);
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    if (request && (name == "x-forwarded-proto" || name == "x-forwarded-for")) return {};  // the proxy sets them
-    if (value.find("%[") != std::string::npos) return fail("there are no variables");
-    return set_once(request ? frontend.request_headers : frontend.response_headers, name, value);
   }
 
   Imported& into_;
   std::vector<Line> defaults_;
   bool tcp_by_default_ = false;
-  std::set<std::string> taken_;  // what requests a route takes
+  json closed_by_defaults_;                         // rules there would be everybody's
+  std::map<std::string, const Section*> backends_;  // by the pool's name
+  std::map<std::string, json> users_;               // of userlists
+  std::set<std::string> judged_;                    // backends whose rules are
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects of the Kubernetes Gateway API as an edge: a Gateway's listeners, and HTTPRoutes. A backend is a Service, so
-// the file needs the EndpointSlices (or the Services with their cluster addresses) too.
+// Objects of the Kubernetes Gateway API as an edge: a Gateway's listeners, and HTTPRoutes. What a rule says and cannot
+// be taken is answered as the Gateway API asks of a rule that is not valid: by 500.
 
 #include <fmt/format.h>
 
@@ -8,10 +8,12 @@
 #include <set>
 #include <tuple>
 
-#include "conf/document_node.h"
 #include "conf/limits.h"
-#include "conf/yaml_reader.h"
+#include "control/cli/import/cases.h"
+#include "control/cli/import/gateway_filters.h"
+#include "control/cli/import/gateway_services.h"
 #include "control/cli/import/imported.h"
+#include "control/cli/import/kubernetes_objects.h"
 #include "core/http1.h"
 #include "core/regex.h"
 
@@ -19,316 +21,479 @@ namespace tidegate::cli {
 namespace {
 
 using nlohmann::json;
+using namespace kube;  // NOLINT(google-build-using-namespace): the helpers of this folder
+using Kind = DocumentNode::Kind;
 
-const DocumentNode* at(const DocumentNode* node, std::initializer_list<std::string_view> keys) {
-  for (const std::string_view key : keys) {
-    if (node != nullptr) node = node->find(key);
-  }
-  return node;
-}
-std::string text_at(const DocumentNode* node, std::initializer_list<std::string_view> keys) {
-  const DocumentNode* found = at(node, keys);
-  return found != nullptr && found->is_scalar() ? found->text : std::string();
-}
-const std::vector<DocumentNode>& items(const DocumentNode* node) {
-  static const std::vector<DocumentNode> kNone;
-  return node != nullptr && node->is_list() ? node->children : kNone;
-}
+constexpr uint32_t kNotValid = 500, kNoEndpoint = 503;
+constexpr uint64_t kWholeWeight = 10'000;  // of a pool
 
-void shift(DocumentNode& node, uint32_t lines) {
-  node.line += lines;
-  for (DocumentNode& child : node.children) shift(child, lines);
+bool host_covers(std::string_view wide, std::string_view narrow) {
+  if (wide.empty() || wide == narrow) return true;
+  return wide.starts_with("*.") && narrow.size() >= wide.size() && narrow.ends_with(wide.substr(1));
 }
-
-// The objects of a file with one or several documents, a List among them.
-Result<std::vector<DocumentNode>> objects_of(std::string_view text) {
-  std::vector<DocumentNode> objects;
-  uint32_t line = 0;
-  while (!text.empty()) {
-    std::string part;
-    const uint32_t before = line;
-    while (!text.empty()) {
-      const size_t end = std::min(text.find('\n'), text.size());
-      const std::string_view row = text.substr(0, end);
-      text.remove_prefix(std::min(end + 1, text.size()));
-      ++line;
-      if (row.starts_with("---")) break;
-      part.append(row).push_back('\n');
-    }
-    std::vector<Fault> faults;
-    FaultList list(faults, "");
-    std::unique_ptr<DocumentNode> root = read_yaml(part, list);
-    if (root == nullptr || !faults.empty()) {
-      const Fault fault = faults.empty() ? Fault{} : faults.front();
-      return fail(fmt::format("line {}: {}", before + fault.line, fault.detail));
-    }
-    shift(*root, before);
-    if (text_at(root.get(), {"kind"}).ends_with("List")) {
-      for (const DocumentNode& item : items(root->find("items"))) objects.push_back(item);
-    } else if (root->is_map()) {
-      objects.push_back(std::move(*root));
-    }
-  }
-  return objects;
-}
-
-// A match and what stands beside it in its rule.
-struct Rule {
-  std::string name;
-  std::vector<std::string> hosts, listeners;
-  json request_headers = json::object(), response_headers = json::object();
-  json redirect;  // its keys of the route; null: the rule leads to a pool
-  std::string pool, timeout;
-};
 
 class GatewayImport {
  public:
   explicit GatewayImport(Imported& into) : into_(into) {}
 
   void run(const std::vector<DocumentNode>& objects) {
+    bool any_gateway = false;
+    for (const DocumentNode& object : objects) {
+      if (text_at(&object, {"kind"}) == "Namespace") name_space(object);
+    }
+    std::vector<const DocumentNode*> gateways, routes;
     for (const DocumentNode& object : objects) {
       const std::string kind = text_at(&object, {"kind"});
-      if (kind == "EndpointSlice") endpoints(object);
-      if (kind == "Service") service(object);
-      if (kind == "Gateway") gateway(object);
-    }
-    if (listeners_.empty()) {
-      into_.object("listeners", "http")["bind"] = json::array({"0.0.0.0:80"});
-      listeners_.push_back({"http", "http", {}});
-    }
-    for (const DocumentNode& object : objects) {
-      const std::string kind = text_at(&object, {"kind"});
-      if (kind == "HTTPRoute") {
-        route(object);
-      } else if (kind != "EndpointSlice" && kind != "Service" && kind != "Gateway") {
+      if (services_.read(object, into_) || kind == "Namespace" || kind == "GatewayClass") continue;
+      if (kind == "Gateway" || kind == "HTTPRoute") {
+        (kind == "Gateway" ? gateways : routes).push_back(&object);
+        any_gateway = any_gateway || kind == "Gateway";
+      } else {
         into_.leave(object.line, "kind: " + kind, "it has no counterpart");
       }
     }
-    set_priorities();
+    for (const DocumentNode* object : gateways) gateway(*object);
+    if (!any_gateway) {
+      into_.object("listeners", "http")["bind"] = json::array({"0.0.0.0:80"});
+      listeners_.push_back({});
+      listeners_.back().name = "http";
+    }
+    any_gateway_ = any_gateway;
+    for (const DocumentNode* object : routes) route(*object);
+    add_entries();
   }
 
  private:
   struct Listener {
-    std::string name, section, host;
+    std::string name, gateway, space, section, host;  // name: ours
+    uint16_t port = 80;
+    bool tls = false;
+    std::string from = "Same";  // whose routes may come: Same, All, or "" for namespaces_
+    std::set<std::string> namespaces;
+    bool http_routes = true;
   };
 
-  void take_or_leave(const DocumentNode& node, const std::string& text, const Result<void>& outcome) {
+  void judge(const DocumentNode& node, const std::string& text, const Result<void>& outcome) {
     into_.judge(node.line, text, outcome);
-  }
-
-  // Services --------------------------------------------------------------------------------------------------------
-
-  void endpoints(const DocumentNode& object) {
-    const std::string name = text_at(&object, {"metadata", "labels", "kubernetes.io/service-name"});
-    for (const DocumentNode& port : items(object.find("ports"))) {
-      for (const DocumentNode& endpoint : items(object.find("endpoints"))) {
-        for (const DocumentNode& address : items(endpoint.find("addresses")))
-          endpoints_[name].push_back(address.text + " " + text_at(&port, {"port"}));
-      }
-    }
-    into_.take();
-  }
-
-  void service(const DocumentNode& object) {
-    const std::string address = text_at(&object, {"spec", "clusterIP"}), name = text_at(&object, {"metadata", "name"});
-    if (address.empty() || address == "None") return into_.take();
-    clusters_[name] = address;
-    into_.take();
-  }
-
-  Result<void> add_backends(const DocumentNode& ref, json& backends) {
-    const std::string name = text_at(&ref, {"name"}), port = text_at(&ref, {"port"}), kind = text_at(&ref, {"kind"});
-    if (!kind.empty() && kind != "Service") return fail("a backend is a Service");
-    const uint64_t weight = number_of(text_at(&ref, {"weight"})).value_or(1);
-    std::vector<std::string> places;
-    const auto known = endpoints_.find(name);
-    if (known != endpoints_.end()) places = known->second;
-    if (places.empty() && clusters_.count(name) != 0) places.push_back(clusters_[name] + " " + port);
-    if (places.empty())
-      return fail(fmt::format("the file has no address of Service '{}': add its EndpointSlices", name));
-    for (const std::string& place : places) {
-      const size_t blank = place.find(' ');
-      const std::optional<uint64_t> number = number_of(place.substr(blank + 1));
-      const Result<std::string> address = backend_address(place.substr(0, blank));
-      if (!address) return address.error();
-      if (!number || *number == 0 || *number > 65535) return fail("it has no port");
-      const uint64_t share = weight == 0 ? 0 : std::clamp<uint64_t>(weight * 100 / places.size(), 1, 65535);
-      backends.push_back({{"name", fmt::format("b{}", backends.size() + 1)},
-                          {"addresses", json::array({*address})},
-                          {"port", *number},
-                          {"weight", share}});
-    }
-    return {};
   }
 
   // Gateways --------------------------------------------------------------------------------------------------------
 
-  void gateway(const DocumentNode& object) {
+  void name_space(const DocumentNode& object) {
     into_.take();
-    for (const DocumentNode& listener : items(at(&object, {"spec", "listeners"}))) {
-      const std::string name = text_at(&listener, {"name"});
-      take_or_leave(listener, "listener " + name, add_listener(listener, name));
+    std::map<std::string, std::string>& labels = namespaces_[text_at(&object, {"metadata", "name"})];
+    if (const DocumentNode* found = at(&object, {"metadata", "labels"}); found != nullptr && found->is_map()) {
+      for (const DocumentNode& label : found->children) labels[label.key] = label.text;
     }
   }
 
-  Result<void> add_listener(const DocumentNode& node, const std::string& name) {
-    const std::string protocol = text_at(&node, {"protocol"});
+  void gateway(const DocumentNode& object) {
+    const DocumentNode* spec = object.find("spec");
+    if (spec == nullptr || !spec->is_map()) return into_.leave(object.line, "kind: Gateway", "it has no spec");
+    into_.take();
+    read_only(into_, *spec, "spec", {{"gatewayClassName", Kind::scalar}, {"listeners", Kind::list}});
+    for (const DocumentNode& node : items(spec->find("listeners"))) {
+      Listener listener;
+      listener.gateway = text_at(&object, {"metadata", "name"});
+      listener.space = namespace_of(object);
+      listener.section = text_at(&node, {"name"});
+      judge(node, "listener " + listener.section, add_listener(node, listener));
+    }
+  }
+
+  Result<void> add_listener(const DocumentNode& node, Listener& here) {
+    const std::string protocol = text_at(&node, {"protocol"}), mode = text_at(&node, {"tls", "mode"});
     const std::optional<uint64_t> port = number_of(text_at(&node, {"port"}));
+    read_only(into_, node, "listener",
+              {{"name", Kind::scalar},
+               {"hostname", Kind::scalar},
+               {"port", Kind::scalar},
+               {"protocol", Kind::scalar},
+               {"tls", Kind::map},
+               {"allowedRoutes", Kind::map}});
     if (protocol != "HTTP" && protocol != "HTTPS") return fail("a listener speaks HTTP or HTTPS");
     if (!port || *port == 0 || *port > 65535) return fail("it has no port");
-    const bool tls = protocol == "HTTPS";
-    const DocumentNode* certificates = at(&node, {"tls", "certificateRefs"});
-    if (tls && items(certificates).empty()) return fail("TLS needs certificateRefs");
-    const std::string ours = fmt::format("{}-{}", tls ? "https" : "http", *port);
-    if (into_.has("listeners", fmt::format("{}-{}", tls ? "http" : "https", *port)))
-      return fail("another listener has this port with, or without, TLS");
-    json& listener = into_.object("listeners", ours);
-    listener["bind"] = json::array({fmt::format("0.0.0.0:{}", *port)});
-    for (const DocumentNode& ref : items(certificates)) {
-      const std::string certificate = name_of(text_at(&ref, {"name"}));
-      json& object = into_.object("certificates", certificate);
-      object["certificate_file"] = certificate + ".crt";
-      object["key_file"] = certificate + ".key";
-      json& list = listener["tls"]["certificates"];
-      if (std::find(list.begin(), list.end(), certificate) == list.end()) list.push_back(certificate);
+    here.port = static_cast<uint16_t>(*port);
+    here.host = text_at(&node, {"hostname"});
+    here.tls = protocol == "HTTPS";
+    const std::vector<DocumentNode>& certificates = items(at(&node, {"tls", "certificateRefs"}));
+    if (!mode.empty() && mode != "Terminate") return fail("TLS ends at the proxy");
+    if (here.tls && certificates.empty()) return fail("TLS needs certificateRefs");
+    if (const DocumentNode* tls = node.find("tls"); tls != nullptr && here.tls) {
+      const bool whole = read_only(into_, *tls, "tls",
+                                   {{"mode", Kind::scalar}, {"certificateRefs", Kind::list}, {"options", Kind::map}});
+      if (!whole) return fail("what else its TLS asks of clients is not taken");
+      if (const DocumentNode* options = tls->find("options"))
+        into_.leave(options->line, "tls.options", "there are none");
     }
-    listeners_.push_back({ours, name, text_at(&node, {"hostname"})});
+    if (Result<void> allowed = read_allowed(node, here); !allowed) return allowed;
+    std::vector<std::string> names;
+    for (const DocumentNode& ref : certificates) {
+      const std::string name = text_at(&ref, {"name"}), kind = text_at(&ref, {"kind"});
+      std::string space = text_at(&ref, {"namespace"});
+      if (space.empty()) space = here.space;
+      if (!kind.empty() && kind != "Secret") return fail("a certificate is a Secret");
+      if (!services_.grants("Gateway", here.space, "Secret", space, name))
+        return fail(fmt::format("no ReferenceGrant of namespace '{}' lets namespace '{}' in", space, here.space));
+      names.push_back(certificate_of(space, name));
+    }
+    const std::string scheme = here.tls ? "https" : "http";
+    here.name = fmt::format("{}-{}", scheme, *port);
+    if (into_.has("listeners", fmt::format("{}-{}", here.tls ? "http" : "https", *port)))
+      return fail("another listener has this port with, or without, TLS");
+    json& listener = into_.object("listeners", here.name);
+    listener["bind"] = json::array({fmt::format("0.0.0.0:{}", *port)});
+    for (const std::string& name : names) {
+      json& list = listener["tls"]["certificates"];
+      if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
+    }
+    listeners_.push_back(here);
     return {};
+  }
+
+  std::string certificate_of(const std::string& space, const std::string& name) {
+    std::string& known = certificates_[space + "/" + name];
+    if (!known.empty()) return known;
+    known = into_.free_name("certificates", name);
+    json& object = into_.object("certificates", known);
+    object["certificate_file"] = known + ".crt";
+    object["key_file"] = known + ".key";
+    return known;
+  }
+
+  Result<void> read_allowed(const DocumentNode& node, Listener& listener) {
+    const DocumentNode* allowed = node.find("allowedRoutes");
+    if (allowed == nullptr) return {};
+    if (!read_only(into_, *allowed, "allowedRoutes", {{"namespaces", Kind::map}, {"kinds", Kind::list}}))
+      return fail("whose routes may come is not known");
+    const std::vector<DocumentNode>& kinds = items(allowed->find("kinds"));
+    listener.http_routes = kinds.empty() || std::any_of(kinds.begin(), kinds.end(), [](const DocumentNode& kind) {
+                             return text_at(&kind, {"kind"}) == "HTTPRoute";
+                           });
+    const std::string from = text_at(allowed, {"namespaces", "from"});
+    if (from == "All" || from == "Same" || from.empty()) {
+      listener.from = from.empty() ? "Same" : from;
+      return {};
+    }
+    if (from != "Selector") return fail("whose routes may come is not known");
+    listener.from.clear();
+    const DocumentNode* selector = at(allowed, {"namespaces", "selector"});
+    if (selector == nullptr) return fail("the selector is missing");
+    if (!read_only(into_, *selector, "selector", {{"matchLabels", Kind::map}}))
+      return fail("namespaces are chosen by matchLabels");
+    const DocumentNode* wanted = selector->find("matchLabels");
+    for (const auto& [name, labels] : namespaces_) {
+      const bool has = wanted == nullptr || std::all_of(wanted->children.begin(), wanted->children.end(),
+                                                        [&known = labels](const DocumentNode& label) {
+                                                          const auto found = known.find(label.key);
+                                                          return found != known.end() && found->second == label.text;
+                                                        });
+      if (has) listener.namespaces.insert(name);
+    }
+    return listener.namespaces.empty() ? fail("the file has no Namespace that is chosen: add them") : Result<void>();
   }
 
   // Routes ----------------------------------------------------------------------------------------------------------
 
+  // Where a route holds. Listeners with the same hosts are together.
+  struct Where {
+    std::vector<std::string> hosts;
+    std::vector<const Listener*> listeners;
+  };
+  struct Route {
+    std::string name, space, stamp;
+    std::vector<Where> where;
+  };
+
   void route(const DocumentNode& object) {
+    const DocumentNode* spec = object.find("spec");
+    if (spec == nullptr || !spec->is_map()) return into_.leave(object.line, "kind: HTTPRoute", "it has no spec");
     into_.take();
-    Rule common;
-    common.name = name_of(text_at(&object, {"metadata", "name"}));
-    for (const DocumentNode& host : items(at(&object, {"spec", "hostnames"}))) {
-      common.hosts.push_back(host.text);
-      into_.take();
+    read_only(into_, *spec, "spec", {{"parentRefs", Kind::list}, {"hostnames", Kind::list}, {"rules", Kind::list}});
+    Route route;
+    route.name = text_at(&object, {"metadata", "name"});
+    route.space = namespace_of(object);
+    route.stamp = text_at(&object, {"metadata", "creationTimestamp"});
+    std::vector<std::string> hosts;
+    for (const DocumentNode& host : items(spec->find("hostnames"))) {
+      judge(host, "hostname", host.is_scalar() && !host.text.empty() ? Result<void>() : fail("it is no name"));
+      if (host.is_scalar() && !host.text.empty()) hosts.push_back(host.text);
     }
-    std::set<std::string> sections;
-    for (const DocumentNode& parent : items(at(&object, {"spec", "parentRefs"}))) {
-      if (const std::string section = text_at(&parent, {"sectionName"}); !section.empty()) sections.insert(section);
-      into_.take();
-    }
+    const bool all_hosts_bad = hosts.empty() && !items(spec->find("hostnames")).empty();
+    std::set<const Listener*> attached;
+    for (const DocumentNode& parent : items(spec->find("parentRefs")))
+      judge(parent, "parentRef " + text_at(&parent, {"name"}), attach(parent, route.space, attached));
     for (const Listener& listener : listeners_) {
-      if (!sections.empty() && sections.count(listener.section) == 0) continue;
-      if (common.hosts.empty() && !listener.host.empty()) common.hosts.push_back(listener.host);
-      if (std::find(common.listeners.begin(), common.listeners.end(), listener.name) == common.listeners.end())
-        common.listeners.push_back(listener.name);
-    }
-    size_t number = 0;
-    for (const DocumentNode& rule : items(at(&object, {"spec", "rules"}))) {
-      const std::string name = fmt::format("{}-{}", common.name, ++number);
-      if (common.listeners.empty()) {
-        into_.leave(rule.line, "rule " + name, "none of its listeners is taken");
+      if (attached.count(&listener) == 0 || all_hosts_bad) continue;
+      std::optional<std::vector<std::string>> shared = shared_hosts(hosts, listener);
+      if (!shared) continue;
+      const auto same = std::find_if(route.where.begin(), route.where.end(),
+                                     [&](const Where& where) { return where.hosts == *shared; });
+      if (same != route.where.end()) {
+        same->listeners.push_back(&listener);
       } else {
-        add_rule(rule, name, common);
+        route.where.push_back({*shared, {&listener}});
+      }
+    }
+    const std::vector<DocumentNode>& rules = items(spec->find("rules"));
+    if (rules.empty()) into_.leave(spec->line, "spec", "it has no rules");
+    size_t number = 0;
+    for (const DocumentNode& node : rules) {
+      const std::string name = fmt::format("{}-{}", name_of(route.name), ++number);
+      if (route.where.empty()) {
+        into_.leave(node.line, "rule " + name, "no listener takes the route, or has a hostname of it");
+      } else {
+        rule(node, name, route);
       }
     }
   }
 
-  void add_rule(const DocumentNode& node, const std::string& name, Rule rule) {
-    rule.name = name;
-    bool same = true;  // nothing was left that changes where requests go
-    for (const DocumentNode& filter : items(node.find("filters"))) {
-      const Result<void> outcome = add_filter(filter, rule, same);
-      take_or_leave(filter, "filter " + text_at(&filter, {"type"}), outcome);
+  Result<void> attach(const DocumentNode& parent, const std::string& space, std::set<const Listener*>& attached) {
+    const std::string kind = text_at(&parent, {"kind"}), name = text_at(&parent, {"name"}),
+                      section = text_at(&parent, {"sectionName"});
+    std::string of = text_at(&parent, {"namespace"});
+    if (of.empty()) of = space;
+    read_only(into_, parent, "parentRef",
+              {{"group", Kind::scalar},
+               {"kind", Kind::scalar},
+               {"namespace", Kind::scalar},
+               {"name", Kind::scalar},
+               {"sectionName", Kind::scalar},
+               {"port", Kind::scalar}});
+    if (!kind.empty() && kind != "Gateway") return fail("a route belongs to a Gateway");
+    const DocumentNode* port = parent.find("port");
+    Result<void> outcome = fail("the file has no such Gateway, or none of its listeners is taken");
+    for (const Listener& listener : listeners_) {
+      if (any_gateway_) {
+        if (listener.gateway != name || listener.space != of) continue;
+        if (!section.empty() && section != listener.section) continue;
+        if (port != nullptr && number_of(port->text) != listener.port) continue;
+        const bool welcome =
+            listener.http_routes && (listener.from == "All" || (listener.from == "Same" && listener.space == space) ||
+                                     listener.namespaces.count(space) != 0);
+        if (!welcome) {
+          if (!outcome) outcome = fail("allowedRoutes of the listener keeps it out");
+          continue;
+        }
+      }
+      attached.insert(&listener);
+      outcome = {};
     }
-    if (const DocumentNode* timeouts = node.find("timeouts")) add_timeouts(*timeouts, rule);
-    json backends = json::array();
-    for (const DocumentNode& ref : items(node.find("backendRefs")))
-      take_or_leave(ref, "backendRef " + text_at(&ref, {"name"}), add_backends(ref, backends));
-    if (rule.redirect.is_null() && backends.empty()) same = false;
-    if (rule.redirect.is_null() && same) {
-      rule.pool = into_.free_name("pools", name);
-      into_.object("pools", rule.pool)["backends"] = backends;
-    }
-    bool any = false;
-    const std::vector<DocumentNode>& matches = items(node.find("matches"));
-    for (const DocumentNode& match : matches) {
-      const Result<void> outcome = same ? add_match(&match, rule) : fail("its rule is not taken");
-      any = any || static_cast<bool>(outcome);
-      take_or_leave(match, "match of " + name, outcome);
-    }
-    if (matches.empty()) {
-      const Result<void> outcome = same ? add_match(nullptr, rule) : fail("it leads nowhere");
-      any = static_cast<bool>(outcome);
-      take_or_leave(node, "rule " + name, outcome);
-    }
-    if (!any && !rule.pool.empty()) into_.remove("pools", rule.pool);
-  }
-
-  void add_timeouts(const DocumentNode& timeouts, Rule& rule) {
-    for (const DocumentNode& timeout : timeouts.children) {
-      const std::optional<std::string> duration = duration_of(timeout.text, "s");
-      const bool taken = timeout.key == "request" && duration;
-      if (taken) rule.timeout = *duration;
-      take_or_leave(timeout, "timeouts." + timeout.key,
-                    taken ? Result<void>() : fail("a route has total_timeout; a try's are those of its pool"));
-    }
-  }
-
-  Result<void> add_filter(const DocumentNode& filter, Rule& rule, bool& same) {
-    const std::string type = text_at(&filter, {"type"});
-    if (type == "RequestHeaderModifier") return add_headers(filter.find("requestHeaderModifier"), rule.request_headers);
-    if (type == "ResponseHeaderModifier")
-      return add_headers(filter.find("responseHeaderModifier"), rule.response_headers);
-    if (type == "RequestRedirect") return add_redirect(filter.find("requestRedirect"), rule, same);
-    if (type == "RequestMirror") return fail("requests are not mirrored");
-    same = false;
-    return fail(type == "URLRewrite" ? "paths are not rewritten" : "there is no such filter");
-  }
-
-  static Result<void> add_headers(const DocumentNode* node, json& headers) {
-    Result<void> outcome;
-    const auto lower = [](std::string name) {
-      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-      return name;
-    };
-    for (const DocumentNode& field : items(at(node, {"set"})))
-      headers[lower(text_at(&field, {"name"}))] = text_at(&field, {"value"});
-    for (const DocumentNode& field : items(at(node, {"remove"}))) headers[lower(field.text)] = "";
-    if (!items(at(node, {"add"})).empty()) outcome = fail("fields are set or removed, not added to");
     return outcome;
   }
 
-  static Result<void> add_redirect(const DocumentNode* node, Rule& rule, bool& same) {
-    const std::string scheme = text_at(node, {"scheme"}), host = text_at(node, {"hostname"}),
-                      port = text_at(node, {"port"}), path = text_at(node, {"path", "replaceFullPath"});
-    if (at(node, {"path"}) != nullptr && path.empty()) {
-      same = false;
-      return fail("a prefix of the path is not replaced");
+  // The hosts that a route and a listener have in common. Nothing: none. An empty list: any.
+  std::optional<std::vector<std::string>> shared_hosts(const std::vector<std::string>& hosts,
+                                                       const Listener& listener) {
+    std::vector<std::string> out;
+    for (const std::string& host : hosts.empty() ? std::vector<std::string>{""} : hosts) {
+      const bool narrower = host_covers(listener.host, host);
+      if (!narrower && !host_covers(host, listener.host)) continue;
+      const std::string& both = narrower ? host : listener.host;
+      // A request is for the listener whose name is the closest.
+      const bool closer = std::any_of(listeners_.begin(), listeners_.end(), [&](const Listener& other) {
+        return other.name == listener.name && other.host != listener.host && host_covers(listener.host, other.host) &&
+               !other.host.empty() && host_covers(other.host, both);
+      });
+      if (!closer && std::find(out.begin(), out.end(), both) == out.end()) out.push_back(both);
     }
-    if (scheme.empty() && host.empty() && port.empty()) {
-      rule.redirect = {{"redirect", path}};
-    } else {
-      rule.redirect = {
-          {"redirect", fmt::format("{}://{}{}{}", scheme.empty() ? "http" : scheme, host.empty() ? "{host}" : host,
-                                   port.empty() ? "" : ":" + port, path.empty() ? "{path}" : path)}};
-    }
-    if (const auto status = number_of(text_at(node, {"statusCode"}))) rule.redirect["status"] = *status;
-    return {};
+    if (out.empty()) return std::nullopt;
+    if (out.front().empty()) out.clear();
+    return out;
   }
 
-  // Fields or parameters of a match: names with exact values, and names with regular expressions.
-  struct Conditions {
-    json exact = json::object(), regex = json::object();
-    size_t count() const { return exact.size() + regex.size(); }
-  };
-  static Result<void> add_conditions(const DocumentNode* list, const char* what, Conditions& conditions) {
+  // Rules -----------------------------------------------------------------------------------------------------------
+
+  void rule(const DocumentNode& node, const std::string& name, const Route& route) {
+    read_only(into_, node, "rule",
+              {{"name", Kind::scalar},
+               {"matches", Kind::list},
+               {"filters", Kind::list},
+               {"backendRefs", Kind::list},
+               {"timeouts", Kind::map},
+               {"retry", Kind::map},
+               {"sessionPersistence", Kind::map}});
+    GatewayFilters filters(into_, services_, route.space);
+    json closed;  // null: the rule does what it says
+    const auto close = [&](const DocumentNode& at_node, const std::string& text, const std::string& why) {
+      if (closed.is_null()) closed = closed_answer(kNotValid, at_node.line, text, why);
+    };
+    for (const DocumentNode& filter : items(node.find("filters"))) add_filter(filter, filters, name, close);
+    json answer = json::object();
+    json pool = json::object();
+    add_timeouts(node, answer, pool);
+    add_retry(node, pool);
+    add_persistence(node, pool);
+    if (!filters.redirects()) add_backends(node, name, route, filters, answer, pool, close);
+    if (filters.redirects()) answer.erase("total_timeout");
+    if (!closed.is_null() && answer.contains("pool")) {
+      into_.remove("pools", answer["pool"]);
+      answer = closed;
+    }
+    const std::vector<DocumentNode>& matches = items(node.find("matches"));
+    if (matches.empty()) {
+      into_.take();
+      add_match(nullptr, node, name, route, filters, answer, closed);
+    }
+    for (const DocumentNode& match : matches) add_match(&match, match, name, route, filters, answer, closed);
+  }
+
+  template <class Close>
+  void add_filter(const DocumentNode& filter, GatewayFilters& filters, const std::string& name, const Close& close) {
+    bool must = true;
+    const std::string text = "filter " + text_at(&filter, {"type"});
+    const Result<void> outcome = filters.add(filter, name, must);
+    if (!outcome && must) {
+      close(filter, text, outcome.error().message);
+      return judge(filter, text, fail(outcome.error().message + "; the rule answers 500 instead"));
+    }
+    judge(filter, text, outcome);
+  }
+
+  void add_timeouts(const DocumentNode& node, json& answer, json& pool) {
+    const DocumentNode* timeouts = node.find("timeouts");
+    if (timeouts == nullptr || !timeouts->is_map()) return;
+    read_only(into_, *timeouts, "timeouts", {{"request", Kind::scalar}, {"backendRequest", Kind::scalar}});
+    for (const DocumentNode& timeout : timeouts->children) {
+      const std::optional<uint64_t> time = milliseconds_of(timeout.text);
+      if (timeout.key == "request") {
+        if (time && *time > 0) answer["total_timeout"] = fmt::format("{}ms", *time);
+      } else if (timeout.key == "backendRequest") {
+        if (time && *time > 0) pool["first_byte_timeout"] = fmt::format("{}ms", *time);
+      } else {
+        continue;
+      }
+      judge(timeout, "timeouts." + timeout.key, time ? Result<void>() : fail("it is no duration"));
+    }
+  }
+
+  void add_retry(const DocumentNode& node, json& pool) {
+    const DocumentNode* retry = node.find("retry");
+    if (retry == nullptr || !retry->is_map()) return;
+    read_only(into_, *retry, "retry", {{"attempts", Kind::scalar}});
+    const std::optional<uint64_t> attempts = number_of(text_at(retry, {"attempts"}));
+    if (attempts) pool["retry_attempts"] = std::min<uint64_t>(*attempts, 16);
+    judge(*retry, "retry", attempts ? Result<void>() : fail("a pool has a number of attempts"));
+  }
+
+  void add_persistence(const DocumentNode& node, json& pool) {
+    const DocumentNode* keep = node.find("sessionPersistence");
+    if (keep == nullptr || !keep->is_map()) return;
+    read_only(into_, *keep, "sessionPersistence",
+              {{"sessionName", Kind::scalar},
+               {"type", Kind::scalar},
+               {"absoluteTimeout", Kind::scalar},
+               {"cookieConfig", Kind::map}});
+    const std::string type = text_at(keep, {"type"}), name = text_at(keep, {"sessionName"});
+    json sticky = {{"by", type == "Header" ? "header" : "cookie"}};
+    if (!name.empty()) sticky["name"] = name;
+    if (const auto time = milliseconds_of(text_at(keep, {"absoluteTimeout"})); time && *time >= 1000)
+      sticky["ttl"] = fmt::format("{}s", *time / 1000);
+    pool["sticky"] = sticky;
+    into_.take();
+  }
+
+  template <class Close>
+  void add_backends(const DocumentNode& node, const std::string& name, const Route& route, GatewayFilters& filters,
+                    json& answer, json& pool, const Close& close) {
+    struct Share {
+      uint64_t weight;
+      GatewayBackends backends;
+    };
+    std::vector<Share> shares;
+    uint64_t whole = 0, not_valid = 0, no_endpoint = 0;
+    const std::vector<DocumentNode>& refs = items(node.find("backendRefs"));
+    for (const DocumentNode& ref : refs) {
+      const std::string text = "backendRef " + text_at(&ref, {"name"});
+      read_only(into_, ref, "backendRef",
+                {{"group", Kind::scalar},
+                 {"kind", Kind::scalar},
+                 {"namespace", Kind::scalar},
+                 {"name", Kind::scalar},
+                 {"port", Kind::scalar},
+                 {"weight", Kind::scalar},
+                 {"filters", Kind::list}});
+      const uint64_t weight = std::min<uint64_t>(number_of(text_at(&ref, {"weight"})).value_or(1), 1'000'000);
+      whole += weight;
+      Result<GatewayBackends> found = services_.find(ref, route.space);
+      const std::vector<DocumentNode>& own = items(ref.find("filters"));
+      if (found && !own.empty() && refs.size() > 1) found = fail("filters of one of several backends are not taken");
+      for (const DocumentNode& filter : own) {
+        if (refs.size() == 1) {
+          add_filter(filter, filters, name, close);
+        } else {
+          into_.leave(filter.line, "filter " + text_at(&filter, {"type"}), "a filter is for all backends of a rule");
+        }
+      }
+      // A pool speaks in one way with all.
+      if (found && !shares.empty() && weight > 0 && found->pool != shares.front().backends.pool)
+        found = fail("the backends of a rule want different protocols or TLS");
+      if (!found) {
+        if (weight > 0) not_valid += weight;
+        judge(ref, text, fail(found.error().message + "; its share is answered by 500 instead"));
+        continue;
+      }
+      if (found->places.empty()) {
+        no_endpoint += weight;
+        judge(ref, text, fail("no endpoint of it is ready; its share is answered by 503 instead"));
+        continue;
+      }
+      into_.take();
+      if (weight > 0) shares.push_back({weight, *std::move(found)});
+    }
+    if (shares.empty()) {
+      const bool waits = no_endpoint > 0 && not_valid == 0;
+      answer = closed_answer(waits ? kNoEndpoint : kNotValid, node.line, "rule " + name,
+                             waits ? "no endpoint is ready" : "no backend of it is valid, or has a weight");
+      return;
+    }
+    // The fewer the endpoints of a share, the heavier is each.
+    double heaviest = 0;
+    for (const Share& share : shares)
+      heaviest =
+          std::max(heaviest, static_cast<double>(share.weight) / static_cast<double>(share.backends.places.size()));
+    json backends = json::array();
+    for (const Share& share : shares) {
+      const double each =
+          static_cast<double>(share.weight) / static_cast<double>(share.backends.places.size()) / heaviest;
+      for (json place : share.backends.places) {
+        place["name"] = fmt::format("b{}", backends.size() + 1);
+        place["weight"] = std::max<uint64_t>(1, static_cast<uint64_t>(each * kWholeWeight + 0.5));
+        backends.push_back(std::move(place));
+      }
+    }
+    pool.update(shares.front().backends.pool);
+    pool["backends"] = backends;
+    const std::string pool_name = into_.free_name("pools", name);
+    into_.object("pools", pool_name).update(pool);
+    answer["pool"] = pool_name;
+    if (not_valid + no_endpoint > 0) {
+      const double percent = 100.0 * static_cast<double>(not_valid + no_endpoint) / static_cast<double>(whole);
+      answer["policies"].push_back(into_.policy(
+          "no-backend", {{"fault", {{"abort", not_valid > 0 ? kNotValid : kNoEndpoint}, {"abort_percent", percent}}}}));
+    }
+  }
+
+  // Matches ---------------------------------------------------------------------------------------------------------
+
+  // Fields or parameters of a match.
+  static Result<void> add_conditions(const DocumentNode* list, const std::string& kind, json& match) {
+    std::set<std::string> names;
     for (const DocumentNode& each : items(list)) {
-      const std::string type = text_at(&each, {"type"}), name = text_at(&each, {"name"}),
-                        value = text_at(&each, {"value"});
+      const std::string type = text_at(&each, {"type"}), value = text_at(&each, {"value"});
+      std::string name = text_at(&each, {"name"});
+      if (kind == "headers") {
+        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+      }
       const bool is_regex = type == "RegularExpression";
-      if (!type.empty() && type != "Exact" && !is_regex) return fail(fmt::format("{} match no {}", what, type));
-      if (!http1::is_token(name) || value.empty() || (!is_regex && value == "*"))
-        return fail(fmt::format("a route cannot ask for this name or value of {}", what));
+      if (!type.empty() && type != "Exact" && !is_regex) return fail(fmt::format("{} match no {}", kind, type));
+      if (!http1::is_token(name)) return fail(fmt::format("a route cannot ask for this name of {}", kind));
       if (is_regex) {
         if (Result<void> checked = check_regex(value); !checked) return checked;
       }
-      if (conditions.exact.contains(name) || conditions.regex.contains(name)) continue;  // the first of a name counts
-      (is_regex ? conditions.regex : conditions.exact)[name] = value;
+      if (!names.insert(name).second) continue;         // the first of a name counts
+      const bool word = value.empty() || value == "*";  // they mean something else in a route
+      match[kind + (is_regex || word ? "_regex" : "")][name] = word && !is_regex ? quoted_regex(value) : value;
     }
     return {};
   }
@@ -339,75 +504,153 @@ class GatewayImport {
     return {};
   }
 
-  Result<void> add_match(const DocumentNode* match, const Rule& rule) {
-    Conditions headers, query;
-    if (Result<void> added = add_conditions(at(match, {"headers"}), "headers", headers); !added) return added;
-    if (Result<void> added = add_conditions(at(match, {"queryParams"}), "query parameters", query); !added)
-      return added;
+  // A route that is to be made, and its rank among those of the same path.
+  struct Entry {
+    std::string path, name;
+    std::tuple<size_t, size_t, size_t, size_t> rank;   // higher first: path, method, headers, parameters
+    std::tuple<std::string, std::string, size_t> age;  // lower first: time stamp, name, place in the file
+    std::vector<std::string> listeners, hosts;
+    When when;
+    json answer;
+    uint32_t line = 0;
+  };
+
+  void add_match(const DocumentNode* match, const DocumentNode& place, const std::string& name, const Route& route,
+                 const GatewayFilters& filters, const json& answer, const json& closed) {
+    Entry entry;
+    entry.name = name;
+    entry.line = place.line;
+    json refused = closed;
+    Result<void> outcome;
+    const auto refuse = [&](const std::string& why) {
+      if (outcome) outcome = fail(why + "; it answers 500 instead");
+      if (refused.is_null()) refused = closed_answer(kNotValid, place.line, "match of " + name, why);
+    };
+    if (match != nullptr &&
+        !read_only(
+            into_, *match, "match",
+            {{"path", Kind::map}, {"headers", Kind::list}, {"queryParams", Kind::list}, {"method", Kind::scalar}})) {
+      refuse("what else it asks for is not taken");
+    }
+    json& conditions = entry.when.match;
+    if (Result<void> added = add_conditions(at(match, {"headers"}), "headers", conditions); !added)
+      refuse(added.error().message);
+    if (Result<void> added = add_conditions(at(match, {"queryParams"}), "query", conditions); !added)
+      refuse(added.error().message);
     const std::string type = text_at(match, {"path", "type"}), method = text_at(match, {"method"});
     std::string path = text_at(match, {"path", "value"});
     if (path.empty()) path = "/";
-    std::string path_regex;
+    std::string prefix;
+    size_t by_regex = 0;
     if (type == "RegularExpression") {
-      if (Result<void> checked = check_regex(path); !checked) return checked;
-      path_regex = std::exchange(path, "/*");
-    } else if (path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos) {
-      return fail("the path has characters that a route's path cannot have");
-    } else if (type != "Exact") {
-      path += path.ends_with('/') ? "*" : "/*";
-    }
-    const std::string place = fmt::format("{} {} {}", fmt::join(rule.listeners, ","), fmt::join(rule.hosts, ","), path);
-    const std::string key = fmt::format("{} {} {} {} {} {} {}", place, method, headers.exact.dump(), query.exact.dump(),
-                                        headers.regex.dump(), query.regex.dump(), path_regex);
-    if (!taken_.insert(key).second) return fail("an earlier rule takes these requests");
-    json& route = into_.object("routes", into_.free_name("routes", rule.name));
-    ranked_[place].push_back(
-        {&route, path_regex.empty() ? 0U : 1U, method.empty() ? 0U : 1U, headers.count(), query.count()});
-    route["listeners"] = rule.listeners;
-    if (!rule.hosts.empty()) route["hosts"] = rule.hosts;
-    route["path"] = path;
-    if (!method.empty()) route["methods"] = json::array({method});
-    if (!headers.exact.empty()) route["match"]["headers"] = headers.exact;
-    if (!query.exact.empty()) route["match"]["query"] = query.exact;
-    if (!headers.regex.empty()) route["match"]["headers_regex"] = headers.regex;
-    if (!query.regex.empty()) route["match"]["query_regex"] = query.regex;
-    if (!path_regex.empty()) route["match"]["path_regex"] = path_regex;
-    if (!rule.request_headers.empty() && rule.redirect.is_null()) route["request_headers"] = rule.request_headers;
-    if (!rule.response_headers.empty()) route["response_headers"] = rule.response_headers;
-    if (!rule.timeout.empty()) route["total_timeout"] = rule.timeout;
-    if (rule.redirect.is_null()) {
-      route["pool"] = rule.pool;
+      if (Result<void> checked = check_regex(path); !checked) refuse(checked.error().message);
+      if (outcome) conditions["path_regex"] = path;
+      path = "/*";
+      by_regex = 1;
+    } else if (!type.empty() && type != "Exact" && type != "PathPrefix") {
+      refuse("there is no such match of a path");
+      path = "/*";
     } else {
-      route.update(rule.redirect);
+      // An end slash of a prefix does not count.
+      if (type != "Exact" && path.size() > 1 && path.ends_with('/')) path.pop_back();
+      if (type != "Exact") prefix = path;
+      const bool plain = path.front() == '/' && path.find_first_of("*{}?#%\\ ") == std::string::npos;
+      if (!plain) {
+        conditions["path_regex"] = quoted_regex(path) + (type == "Exact" ? "" : "(?:/.*)?");
+        path = "/*";
+        by_regex = 1;
+      } else if (type != "Exact") {
+        path += path.ends_with('/') ? "*" : "/*";
+      }
     }
-    return {};
+    entry.path = path;
+    if (!method.empty()) entry.when.methods = {method};
+    const auto count = [&](const char* exact, const char* regex) {
+      return (conditions.contains(exact) ? conditions[exact].size() : 0) +
+             (conditions.contains(regex) ? conditions[regex].size() : 0);
+    };
+    entry.rank = {by_regex, method.empty() ? 0 : 1, count("headers", "headers_regex"), count("query", "query_regex")};
+    entry.age = {route.stamp.empty() ? "9999" : route.stamp, route.space + "/" + route.name, entries_.size()};
+    for (const Where& where : route.where) {
+      for (const bool tls : {false, true}) {
+        for (const uint16_t port : ports_of(where, filters, tls)) {
+          entry.listeners.clear();
+          for (const Listener* listener : where.listeners) {
+            if (!filters.depends_on_listener() || (listener->tls == tls && listener->port == port)) {
+              if (std::find(entry.listeners.begin(), entry.listeners.end(), listener->name) == entry.listeners.end())
+                entry.listeners.push_back(listener->name);
+            }
+          }
+          entry.hosts = where.hosts;
+          entry.answer = refused.is_null() ? answer : refused;
+          if (refused.is_null() && !is_closed(answer)) {
+            if (Result<void> applied = filters.apply(entry.answer, prefix, tls, port); !applied) {
+              refuse(applied.error().message);
+              entry.answer = refused;
+            }
+          }
+          entries_.push_back(entry);
+        }
+      }
+    }
+    if (match != nullptr) judge(place, "match of " + name, outcome);
+    if (match == nullptr && !outcome) into_.leave(place.line, "rule " + name, outcome.error().message);
+  }
+
+  // The ports for which a rule needs a route of its own; one of any kind if it needs none.
+  static std::vector<uint16_t> ports_of(const Where& where, const GatewayFilters& filters, bool tls) {
+    if (!filters.depends_on_listener()) return tls ? std::vector<uint16_t>() : std::vector<uint16_t>{80};
+    std::vector<uint16_t> ports;
+    for (const Listener* listener : where.listeners) {
+      if (listener->tls == tls && std::find(ports.begin(), ports.end(), listener->port) == ports.end())
+        ports.push_back(listener->port);
+    }
+    return ports;
   }
 
   // The Gateway API's precedence of matches with one path: a method, then the most headers, then the most parameters,
-  // then the first in the file. A regular expression of the path comes before the path that stands for all.
-  void set_priorities() {
-    for (auto& [place, routes] : ranked_) {
-      const bool any = std::any_of(routes.begin(), routes.end(),
-                                   [](const Ranked& r) { return r.path_regex + r.headers + r.query > 0; });
-      if (!any) continue;
-      std::stable_sort(routes.begin(), routes.end(), [](const Ranked& a, const Ranked& b) {
-        return std::tie(a.path_regex, a.methods, a.headers, a.query) >
-               std::tie(b.path_regex, b.methods, b.headers, b.query);
+  // then the oldest, the first by name, and the first in the file. A regular expression of the path comes before the
+  // path that stands for all.
+  void add_entries() {
+    std::map<std::string, std::vector<const Entry*>> by_path;
+    for (const Entry& entry : entries_) by_path[entry.path].push_back(&entry);
+    std::map<const Entry*, size_t> priorities;
+    for (auto& [path, list] : by_path) {
+      std::stable_sort(list.begin(), list.end(), [](const Entry* a, const Entry* b) {
+        return a->rank != b->rank ? a->rank > b->rank : a->age < b->age;
       });
-      for (size_t i = 0; i + 1 < routes.size(); ++i) (*routes[i].route)["priority"] = routes.size() - 1 - i;
+      std::set<std::string> taken, places;
+      bool contested = false;
+      for (const Entry* entry : list) {
+        contested = contested || !entry->when.match.empty();
+        for (const std::string& listener : entry->listeners) {
+          for (const std::string& host : entry->hosts.empty() ? std::vector<std::string>{""} : entry->hosts)
+            contested = !places.insert(listener + " " + host).second || contested;
+        }
+        const std::string key =
+            fmt::format("{} {} {} {}", fmt::join(entry->listeners, ","), fmt::join(entry->hosts, ","),
+                        fmt::join(entry->when.methods, ","), dump(entry->when.match));
+        if (!taken.insert(key).second) priorities[entry] = SIZE_MAX;
+      }
+      std::erase_if(list, [&](const Entry* entry) { return priorities.count(entry) != 0; });
+      for (size_t i = 0; i < list.size() && contested; ++i) priorities[list[i]] = list.size() - 1 - i;
+    }
+    for (const Entry& entry : entries_) {
+      const auto priority = priorities.find(&entry);
+      if (priority != priorities.end() && priority->second == SIZE_MAX) continue;  // another takes these requests
+      add_routes(into_, {entry.listeners, entry.hosts, entry.path, entry.name}, {{entry.when, entry.answer}},
+                 priority == priorities.end() ? 0 : priority->second);
     }
   }
+  static std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-  struct Ranked {
-    json* route;
-    size_t path_regex, methods, headers, query;
-  };
-  std::map<std::string, std::vector<Ranked>> ranked_;  // by listeners, hosts and path
   Imported& into_;
-  std::map<std::string, std::vector<std::string>> endpoints_;  // of a Service: "ADDRESS PORT"
-  std::map<std::string, std::string> clusters_;
+  GatewayServices services_;
+  std::map<std::string, std::map<std::string, std::string>> namespaces_;  // labels
+  std::map<std::string, std::string> certificates_;                       // names of ours, by namespace/name
   std::vector<Listener> listeners_;
-  std::set<std::string> taken_;  // what requests a route takes
+  std::vector<Entry> entries_;
+  bool any_gateway_ = false;
 };
 
 }  // namespace

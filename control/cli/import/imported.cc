@@ -48,6 +48,41 @@ std::string Imported::free_name(const std::string& section, const std::string& w
   }
 }
 
+std::string Imported::policy(const std::string& wanted, const json& content) {
+  for (const json& known : sections_["policies"]) {
+    json other = known;
+    other.erase("name");
+    if (other == content) return known.at("name");
+  }
+  const std::string name = free_name("policies", wanted);
+  object("policies", name).update(content);
+  return name;
+}
+
+std::string Imported::with_comments(const std::string& yaml) const {
+  std::string out;
+  bool in_routes = false;
+  for (size_t at = 0; at < yaml.size();) {
+    const size_t end = std::min(yaml.find('\n', at), yaml.size() - 1) + 1;
+    const std::string_view line = std::string_view(yaml).substr(at, end - at);
+    at = end;
+    if (line.front() != ' ') in_routes = line.starts_with("routes:");
+    constexpr std::string_view kBegins = "  - ", kName = "name: ";
+    if (in_routes && line.starts_with(kBegins)) {
+      const size_t name = line.find(kName) + kName.size();
+      std::string_view text = line.substr(name, line.find_first_of(",}\n", name) - name);
+      if (text.starts_with('"')) text = text.substr(1, text.size() - 2);
+      if (const auto why = closed_.find(std::string(text)); why != closed_.end()) {
+        out += "  # closed: ";
+        for (const char c : why->second) out += c < 0x20 || c == 0x7f ? ' ' : c;  // ASCII: bytes may be no text
+        out += '\n';
+      }
+    }
+    out += line;
+  }
+  return out;
+}
+
 void Imported::leave(uint32_t line, std::string text, std::string why) {
   if (text.size() > kMaxShownText) text = text.substr(0, kMaxShownText) + "...";
   for (char& c : text) c = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;

@@ -3,6 +3,7 @@
 // taken or left, and whoever leaves it says why. Pure: no files. One thread.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -32,6 +33,16 @@ class Imported {
   std::string free_name(const std::string& section, const std::string& wanted) const;
   const std::list<nlohmann::json>& objects(const std::string& section) { return sections_[section]; }
 
+  // The name of a policy with this content. It is made if there is none.
+  std::string policy(const std::string& wanted, const nlohmann::json& content);
+  // Says why a route refuses what it stands for. The document has it as a comment at the route.
+  void close(const std::string& route, const std::string& why) { closed_[route] = why; }
+  // The document's text with these comments.
+  std::string with_comments(const std::string& yaml) const;
+
+  // Reads a file that the configuration names; nothing if there is none. Unset: none is read.
+  std::function<std::optional<std::string>(const std::string& path)> file;
+
   void take() { ++taken_; }
   void leave(uint32_t line, std::string text, std::string why);
   // Takes it, or leaves it for the error's reason.
@@ -46,6 +57,7 @@ class Imported {
   std::map<std::string, std::list<nlohmann::json>> sections_;
   std::map<std::string, std::map<std::string, nlohmann::json*>> by_name_;  // of each section
   mutable std::map<std::string, size_t> last_number_;                      // of free_name(), by section and name
+  std::map<std::string, std::string> closed_;                              // by the route's name
   std::vector<LeftDirective> left_;
   size_t taken_ = 0;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nginx's configuration as an edge. A server becomes routes with its names, a location becomes a route, an upstream or
-// an address in proxy_pass becomes a pool.
+// an address in proxy_pass becomes a pool. What protects and cannot be said closes the routes below it.
 
 #include <fmt/format.h>
 
@@ -8,9 +8,11 @@
 #include <set>
 
 #include "control/cli/import/imported.h"
+#include "control/cli/import/nginx_listeners.h"
+#include "control/cli/import/nginx_paths.h"
+#include "control/cli/import/nginx_scope.h"
 #include "control/cli/import/nginx_settings.h"
 #include "control/cli/import/nginx_syntax.h"
-#include "core/ip.h"
 
 namespace tidegate::cli {
 namespace {
@@ -18,28 +20,49 @@ namespace {
 using nlohmann::json;
 using Directive = NginxDirective;
 using Directives = std::vector<const Directive*>;
-using Target = NginxTarget;
+
+constexpr uint32_t kClosed = 403, kNotServed = 503;
+
+// What a server says for the connections to it.
+const std::set<std::string> kOfListener = {"client_max_body_size",
+                                           "client_header_timeout",
+                                           "client_body_timeout",
+                                           "keepalive_timeout",
+                                           "ssl_protocols",
+                                           "set_real_ip_from",
+                                           "real_ip_header",
+                                           "large_client_header_buffers",
+                                           "underscores_in_headers",
+                                           "merge_slashes",
+                                           "ssl_client_certificate",
+                                           "ssl_verify_client",
+                                           "ssl_crl"};
 
 class NginxImport {
  public:
-  explicit NginxImport(Imported& into) : into_(into) {}
+  explicit NginxImport(Imported& into) : into_(into), listeners_(into) {}
 
   void run(const std::vector<Directive>& directives) {
     for (const Directive& directive : directives) top(directive);
-    judge_late();
+    settle();
   }
   // The content of an http block.
   void run_bare(const Directive& block) {
     http(block);
-    judge_late();
+    settle();
   }
 
  private:
-  void judge_late() {
+  void settle() {
     for (const Directive* directive : judged_late_) {
       const auto outcome = outcomes_.find(directive);
       into_.judge(directive->line, directive->text(),
                   outcome == outcomes_.end() ? fail("no request goes to a backend below it") : outcome->second);
+    }
+    // nginx believes whoever answers unless it is told to check.
+    for (const std::string& name : insecure_) {
+      json& pool = into_.object("pools", name);
+      if (pool.count("tls_verify") == 0) pool["tls_verify"] = false;
     }
   }
 
@@ -49,6 +72,12 @@ class NginxImport {
   }
   void leave_block(const Directive& directive, const std::string& why) {
     for (const Directive& child : directive.block) leave(child, why);
+  }
+
+  // One taking is enough; the first reason to leave it is told.
+  void note(const Directive& directive, const Result<void>& outcome) {
+    const auto [known, fresh] = outcomes_.emplace(&directive, outcome);
+    if (!fresh && outcome) known->second = outcome;
   }
 
   // Directives that mean the same wherever they stand. Returns whether this was one.
@@ -85,33 +114,49 @@ class NginxImport {
     for (const Directive& child : block.block) {
       if (child.name == "upstream") upstream(child);
     }
-    Directives settings;
-    for (const Directive& child : block.block) collect(child, settings);
+    const NginxScope scope = entered({}, block);
+    Directives servers;
     for (const Directive& child : block.block) {
-      if (child.name == "server") server(child, settings);
+      if (child.name == "server") servers.push_back(&child);
     }
+    listeners_.read(servers, scope.one("ssl_certificate"), scope.one("ssl_certificate_key"));
+    for (const Directive* each : servers) server(*each, scope);
   }
 
-  // Adds what locations inherit. What stands for itself is judged at once.
-  void collect(const Directive& directive, Directives& settings) {
-    const std::string& name = directive.name;
+  // The scope within a block. What stands for itself there is judged at once; blocks and content are the caller's.
+  NginxScope entered(const NginxScope& outer, const Directive& block) {
     static const std::set<std::string> kElsewhere = {
-        "upstream",    "server",   "location",        "listen",
-        "server_name", "return",   "ssl_certificate", "ssl_certificate_key",
-        "proxy_pass",  "grpc_pass"};
-    static const std::set<std::string> kListener = {
-        "client_max_body_size",        "client_header_timeout", "client_body_timeout", "keepalive_timeout",
-        "large_client_header_buffers", "ssl_protocols",         "set_real_ip_from",    "real_ip_header",
-        "underscores_in_headers",      "merge_slashes"};
-    if (kElsewhere.count(name) != 0) return;
-    if (nginx_proxy_settings().count(name) != 0 || name == "add_header" || kListener.count(name) != 0) {
-      settings.push_back(&directive);
-      judged_late_.push_back(&directive);
-    } else if (name == "proxy_cache_path") {
-      into_.judge(directive.line, directive.text(), cache_path(directive));
-    } else if (!common(directive)) {
-      leave(directive, why_nginx_left(name));
+        "upstream", "server",          "location",           "listen", "server_name",
+        "return",   "proxy_pass",      "grpc_pass",          "if",     "limit_except",
+        "internal", "ssl_certificate", "ssl_certificate_key"};
+    NginxScope scope = outer;
+    std::set<std::string> here;
+    for (const Directive& child : block.block) {
+      const std::string& name = child.name;
+      if (name == "ssl_certificate" || name == "ssl_certificate_key") {
+        scope.of[name] = {&child};
+      } else if (kElsewhere.count(name) != 0) {
+        continue;
+      } else if (nginx_guards(child)) {
+        scope.guards.push_back(&child);
+        judged_late_.push_back(&child);
+        leave_block(child, why_nginx_left(name));
+      } else if (nginx_proxy_settings().count(name) != 0 || name == "add_header" || nginx_is_access(name) ||
+                 kOfListener.count(name) != 0) {
+        Directives& list = scope.of[nginx_list_of(name)];
+        if (here.insert(nginx_list_of(name)).second) list.clear();
+        list.push_back(&child);
+        judged_late_.push_back(&child);
+      } else if (name == "proxy_cache_path") {
+        into_.judge(child.line, child.text(), cache_path(child));
+      } else if (name == "include" && block.name != "http" && !nginx_include_is_known(argument_of(child))) {
+        scope.guards.push_back(&child);
+        judged_late_.push_back(&child);
+      } else if (!common(child)) {
+        leave(child, why_nginx_left(name));
+      }
     }
+    return scope;
   }
 
   Result<void> cache_path(const Directive& directive) {
@@ -141,331 +186,461 @@ class NginxImport {
     if (pool.count("backends") == 0) into_.remove("pools", name);
   }
 
+  // Servers ---------------------------------------------------------------------------------------------------------
+
   struct Server {
-    std::vector<std::string> listeners, hosts;
-    bool any_host = false;
-    bool names_left = false;  // and none is taken
+    const NginxListening* at = nullptr;
+    std::map<std::string, const Directive*> named;  // locations, by "@name"
+    std::map<std::string, const Directive*> plain;  // the others, by path
+    std::vector<NginxLocation> locations;
+    json closed;  // null: what its locations say holds
   };
 
-  void server(const Directive& block, const Directives& inherited) {
+  void server(const Directive& block, const NginxScope& outer) {
     Server server;
-    std::string certificate, key;
-    const Directive* certificate_at = nullptr;
-    const Directive* key_at = nullptr;
-    for (const Directive& child : block.block) {
-      if (child.name == "ssl_certificate") certificate = argument_of(child), certificate_at = &child;
-      if (child.name == "ssl_certificate_key") key = argument_of(child), key_at = &child;
-      if (child.name == "server_name") into_.judge(child.line, child.text(), names(child, server));
+    server.at = &listeners_.of(block);
+    NginxScope scope = entered(outer, block);
+    if (server.at->listeners.empty() || (server.at->hosts.empty() && !server.at->any_host)) {
+      const std::string why = "none of its addresses or names is taken";
+      into_.leave(block.line, block.text(), why);
+      for (const Directive& child : block.block) {
+        if (child.name == "location" || child.name == "if" || child.name == "return") leave(child, why);
+      }
+      return;
     }
-    std::string certificate_name;
-    if (!certificate.empty() && !key.empty()) {
-      certificate_name = certificate_of(certificate, key);
-      into_.take();
-      into_.take();
-    } else if (const Directive* alone = certificate_at != nullptr ? certificate_at : key_at) {
-      into_.leave(alone->line, alone->text(), "a certificate needs its key beside it");
-    }
-    bool listens = false;
-    for (const Directive& child : block.block) {
-      if (child.name != "listen") continue;
-      listens = true;
-      into_.judge(child.line, child.text(), listen(child, certificate_name, server));
-    }
-    if (!listens) (void)listen(Directive{"listen", {"80"}, {}, false, block.line}, "", server);
-    if (server.listeners.empty() || server.names_left) return leave_server(block);
     into_.take();
-    Directives settings = inherited;
-    for (const Directive& child : block.block) collect(child, settings);
-    for (const std::string& name : server.listeners) {
-      for (const Directive* setting : settings) listener_setting(*setting, into_.object("listeners", name));
-    }
-    for (const Directive& child : block.block) {
-      if (child.name == "location") location(child, server, settings);
-      if (child.name == "return") answer(child, server, "/*", settings);
-      if (child.name == "proxy_pass" || child.name == "grpc_pass") leave(child, "it belongs into a location");
-    }
-  }
-
-  // What is judged already is not told again.
-  void leave_server(const Directive& block) {
-    static const std::set<std::string> kJudged = {"server_name", "listen", "ssl_certificate", "ssl_certificate_key"};
-    const std::string why = "none of its addresses or names is taken";
-    into_.leave(block.line, block.text(), why);
-    for (const Directive& child : block.block) {
-      if (kJudged.count(child.name) == 0) leave(child, why);
-    }
-  }
-
-  std::string certificate_of(const std::string& certificate, const std::string& key) {
-    for (const json& known : into_.objects("certificates")) {
-      if (known.at("certificate_file") == certificate && known.at("key_file") == key) return known.at("name");
-    }
-    const size_t slash = certificate.rfind('/') + 1;
-    const std::string name = into_.free_name("certificates", certificate.substr(slash, certificate.rfind('.') - slash));
-    json& object = into_.object("certificates", name);
-    object["certificate_file"] = certificate;
-    object["key_file"] = key;
-    return name;
-  }
-
-  Result<void> names(const Directive& directive, Server& server) {
-    Result<void> outcome;
-    for (const std::string& name : directive.arguments) {
-      if (name == "_" || name.empty()) {
-        server.any_host = true;
-      } else if (name.front() == '~' || name.ends_with(".*") || name.find('$') != std::string::npos) {
-        outcome = fail(fmt::format("'{}' is a pattern that hosts cannot say", name));
-      } else if (name.front() == '.') {
-        server.hosts.push_back(name.substr(1));
-        server.hosts.push_back("*" + name);
-      } else {
-        server.hosts.push_back(name);
+    for (const std::string& name : server.at->listeners) {
+      for (const auto& [key, list] : scope.of) {
+        for (const Directive* setting : list) set_nginx_listener(*setting, into_.object("listeners", name), noter());
       }
     }
-    server.names_left = !outcome && server.hosts.empty() && !server.any_host;
-    return outcome;
+    add_trust(scope, server);
+    verify_clients(scope, server);
+    for (const Directive& child : block.block) find_locations(child, server);
+    Cases others = {{{}, {{"status", 404}}}};
+    const Directive* returns = nullptr;
+    for (const Directive& child : block.block) {
+      if (child.name == "return" && returns == nullptr) returns = &child;
+      if (child.name == "proxy_pass" || child.name == "grpc_pass") leave(child, "it belongs into a location");
+    }
+    if (returns != nullptr) {
+      others = {{{}, answer(*returns, server, scope)}};
+      for (const Directive& child : block.block) {
+        if (child.name == "location" || (child.name == "return" && &child != returns))
+          leave(child, "the server returns before");
+      }
+    } else {
+      for (const Directive& child : block.block) {
+        if (child.name == "location") location(child, server, scope, nullptr);
+      }
+      for (const auto& [name, named] : server.named) {
+        if (used_.count(named) == 0) leave(*named, "no location falls back to it");
+      }
+    }
+    const Directives ifs = ifs_of(block);
+    std::vector<std::pair<const Directive*, Result<NginxCondition>>> conditions;
+    for (const Directive* each : ifs) conditions.emplace_back(each, read_if(*each));
+    for (NginxLocation& each : server.locations) each.cases = behind(conditions, std::move(each.cases), server, scope);
+    others = behind(conditions, std::move(others), server, scope);
+    if (!server.closed.is_null()) {
+      server.locations.clear();
+      others = {{{}, server.closed}};
+    }
+    add(server, others, block);
   }
 
-  Result<void> listen(const Directive& directive, const std::string& certificate, Server& server) {
-    const std::string& where = argument_of(directive);
-    const std::vector<std::string>& words = directive.arguments;
-    const bool has = std::find(words.begin(), words.end(), "ssl") != words.end();
-    std::string address = "0.0.0.0", port = where;
-    if (where.starts_with("unix:")) return fail("listeners have addresses");
-    if (const size_t colon = where.rfind(':'); colon != std::string::npos && !where.ends_with(']')) {
-      address = where.substr(0, colon);
-      port = where.substr(colon + 1);
-    } else if (where.find_first_not_of("0123456789") != std::string::npos) {
-      address = where;
-      port = "80";
+  void add(const Server& server, const Cases& others, const Directive& block) {
+    std::map<std::string, Cases> paths = nginx_paths(server.locations, others);
+    if (paths.empty()) {
+      const std::string why = "its locations and conditions would be too many routes";
+      into_.leave(block.line, block.text(), why);
+      paths["/*"] = {{{}, closed_answer(kNotServed, block.line, block.text(), why)}};
     }
-    if (address == "*") address = "0.0.0.0";
-    const std::optional<Endpoint> endpoint = Endpoint::parse(address + ":" + port);
-    if (!endpoint || endpoint->port == 0) return fail(fmt::format("'{}' is no address and port", where));
-    if (has && certificate.empty()) return fail("TLS needs a certificate in the same server");
-    const std::string name = fmt::format("{}-{}", has ? "https" : "http", endpoint->port);
-    if (into_.has("listeners", fmt::format("{}-{}", has ? "http" : "https", endpoint->port)))
-      return fail("another server has this port with, or without, TLS");
-    json& listener = into_.object("listeners", name);
-    const std::string bind = endpoint->to_string();
-    json& binds = listener["bind"];
-    if (std::find(binds.begin(), binds.end(), bind) == binds.end()) binds.push_back(bind);
-    if (has) {
-      json& certificates = listener["tls"]["certificates"];
-      if (std::find(certificates.begin(), certificates.end(), certificate) == certificates.end())
-        certificates.push_back(certificate);
+    for (const bool any : {false, true}) {
+      if (any ? !server.at->any_host : server.at->hosts.empty()) continue;
+      const std::vector<std::string> hosts = any ? std::vector<std::string>() : server.at->hosts;
+      for (const auto& [path, cases] : paths)
+        add_routes(into_, {server.at->listeners, hosts, path, (any ? "any" : hosts.front()) + path}, cases);
     }
-    if (std::find(server.listeners.begin(), server.listeners.end(), name) == server.listeners.end())
-      server.listeners.push_back(name);
+  }
+
+  NginxNote noter() {
+    return [this](const Directive& directive, const Result<void>& outcome) { note(directive, outcome); };
+  }
+
+  // Whose word on the client's address is taken. nginx reads X-Real-IP unless it is told another field.
+  void add_trust(NginxScope& scope, const Server& server) {
+    const Directive* field = scope.one("real_ip_header");
+    const bool known = field != nullptr && argument_of(*field) == "X-Forwarded-For";
+    for (const Directive* from : scope.all("set_real_ip_from")) {
+      if (!known) {
+        note(*from, fail("the client's address is read from X-Forwarded-For alone"));
+        scope.of["real address"] = {from};
+        continue;
+      }
+      for (const std::string& name : server.at->listeners)
+        note(*from, set_nginx_trust(argument_of(*from), into_.object("listeners", name)));
+    }
+    if (field != nullptr)
+      note(*field, known ? Result<void>() : fail("the client's address is read from X-Forwarded-For"));
+  }
+
+  // Certificates of clients are a listener's: all servers of it have to want them.
+  void verify_clients(const NginxScope& scope, Server& server) {
+    const Directive* verify = scope.one("ssl_verify_client");
+    const Directive* authority = scope.one("ssl_client_certificate");
+    const Directive* list = scope.one("ssl_crl");
+    const std::string how = verify == nullptr ? "off" : argument_of(*verify);
+    if (how == "off") {
+      for (const Directive* each : {verify, authority, list}) {
+        if (each != nullptr) note(*each, {});
+      }
+      return;
+    }
+    const bool alone = server.at->alone && server.at->tls && authority != nullptr && how != "optional_no_ca";
+    const Result<void> outcome =
+        alone ? Result<void>() : fail("clients show certificates to a listener: to all of its servers, and by TLS");
+    for (const Directive* each : {verify, authority, list}) {
+      if (each != nullptr) note(*each, outcome);
+    }
+    if (!alone) {
+      server.closed = closed_answer(kClosed, verify->line, verify->text(), outcome.error().message);
+      return;
+    }
+    for (const std::string& name : server.at->listeners) {
+      json& listener = into_.object("listeners", name);
+      if (!listener.contains("tls")) continue;
+      json& clients = listener["tls"]["client_certificates"];
+      clients["ca_file"] = argument_of(*authority);
+      if (list != nullptr) clients["crl_file"] = argument_of(*list);
+      if (how == "optional") clients["optional"] = true;
+    }
+  }
+
+  void find_locations(const Directive& block, Server& server) {
+    if (block.name != "location" || block.arguments.empty()) return;
+    const std::string& path = block.arguments.back();
+    (path.starts_with('@') ? server.named : server.plain).emplace(path, &block);
+    for (const Directive& child : block.block) find_locations(child, server);
+  }
+
+  // Conditions ------------------------------------------------------------------------------------------------------
+
+  static Directives ifs_of(const Directive& block) {
+    Directives ifs;
+    for (const Directive& child : block.block) {
+      if (child.name == "if") ifs.push_back(&child);
+    }
+    return ifs;
+  }
+
+  // Error: it cannot be said. Then everything behind it is closed, unless it decides nothing.
+  Result<NginxCondition> read_if(const Directive& directive) {
+    const auto returns = std::find_if(directive.block.begin(), directive.block.end(),
+                                      [](const Directive& child) { return child.name == "return"; });
+    Result<NginxCondition> condition = returns == directive.block.end()
+                                           ? fail("a route says what to answer, nothing else")
+                                           : nginx_condition(directive);
+    if (condition) {
+      into_.take();
+      for (const Directive& child : directive.block) {
+        if (&child != &*returns) leave(child, "the condition returns");
+      }
+    } else {
+      const std::string why = condition.error().message;
+      leave(directive, nginx_is_harmless(directive) ? why : why + "; its routes answer 403 instead");
+    }
+    return condition;
+  }
+
+  using Conditions = std::vector<std::pair<const Directive*, Result<NginxCondition>>>;
+  // The cases that are left for requests that come past the conditions.
+  Cases behind(const Conditions& conditions, Cases cases, const Server& server, const NginxScope& scope) {
+    for (size_t i = conditions.size(); i-- > 0;) {
+      const auto& [directive, condition] = conditions[i];
+      if (!condition) {
+        if (!nginx_is_harmless(*directive))
+          cases = {{{}, closed_answer(kClosed, directive->line, directive->text(), condition.error().message)}};
+        continue;
+      }
+      const auto returns = std::find_if(directive->block.begin(), directive->block.end(),
+                                        [](const Directive& child) { return child.name == "return"; });
+      const json then = answer(*returns, server, scope);
+      When when = condition->when;
+      if (!condition->scheme.empty()) when.listeners = listeners_of(server, condition->scheme == "https");
+      const bool never = !condition->scheme.empty() && when.listeners.empty();
+      if (never) {
+        if (condition->negative) cases = {{{}, then}};
+      } else if (!condition->negative) {
+        cases = if_has(when, then, std::move(cases));
+      } else if (Result<Cases> other = if_has_not(when, then, cases)) {
+        cases = *std::move(other);
+      } else {
+        cases = {{{}, closed_answer(kClosed, directive->line, directive->text(), other.error().message)}};
+      }
+    }
+    return cases;
+  }
+
+  std::vector<std::string> listeners_of(const Server& server, bool tls) {
+    std::vector<std::string> out;
+    for (const std::string& name : server.at->listeners) {
+      if (into_.object("listeners", name).contains("tls") == tls) out.push_back(name);
+    }
+    return out;
+  }
+
+  // Locations -------------------------------------------------------------------------------------------------------
+
+  void location(const Directive& block, Server& server, const NginxScope& outer, const NginxLocation* around) {
+    const std::string path = block.arguments.empty() ? "" : block.arguments.back();
+    if (path.starts_with('@')) return;
+    NginxLocation here;
+    const Result<void> readable = read_path(block, here);
+    if (around != nullptr && around->kind == NginxLocation::Kind::regex) {
+      server.closed = closed_answer(kClosed, block.line, block.text(), "a location in one of a regular expression");
+      return leave(block, "a location in one of a regular expression is not taken; the server answers 403 instead");
+    }
+    if (!readable) {
+      // Its requests would come to another location, which may let more of them in.
+      server.closed = closed_answer(kClosed, block.line, block.text(), readable.error().message);
+      return leave(block, readable.error().message + "; the server answers 403 instead");
+    }
+    if (around != nullptr) here.within = around->text;
+    const bool twice = std::any_of(server.locations.begin(), server.locations.end(), [&](const NginxLocation& each) {
+      return each.text == here.text && here.kind != NginxLocation::Kind::regex &&
+             (each.kind == NginxLocation::Kind::exact) == (here.kind == NginxLocation::Kind::exact) &&
+             each.kind != NginxLocation::Kind::regex;
+    });
+    if (twice) return leave(block, "another location takes these requests");
+    const NginxScope scope = entered(outer, block);
+    for (const auto& [name, list] : scope.of) {
+      if (kOfListener.count(name) != 0 && list != outer.all(name))
+        for (const Directive* each : list) note(*each, fail("a listener has it, not a route"));
+    }
+    here.cases = content(block, server, scope, here);
+    for (const Directive& child : block.block) {
+      if (child.name == "location") here.has_regexes = here.has_regexes || argument_of(child).starts_with('~');
+    }
+    server.locations.push_back(here);
+    for (const Directive& child : block.block) {
+      if (child.name == "location") location(child, server, scope, &here);
+    }
+  }
+
+  static Result<void> read_path(const Directive& block, NginxLocation& into) {
+    using Kind = NginxLocation::Kind;
+    const std::string modifier = block.arguments.size() > 1 ? argument_of(block) : "";
+    std::string path = block.arguments.empty() ? "" : block.arguments.back();
+    if (modifier.starts_with('~')) {
+      const Result<std::string> regex = whole_regex(path, modifier == "~*");
+      if (!regex) return regex.error();
+      into.kind = Kind::regex;
+      into.text = *regex;
+      return {};
+    }
+    into.kind = modifier == "=" ? Kind::exact : modifier == "^~" ? Kind::first_prefix : Kind::prefix;
+    if (path.empty() || path.front() != '/' || path.find("//") != std::string::npos ||
+        std::any_of(path.begin(), path.end(), [](unsigned char c) {
+          return c <= ' ' || c >= 0x7f ||
+                 std::string_view("*{}?#%\"<>\\^`|").find(static_cast<char>(c)) != std::string_view::npos;
+        })) {
+      return fail("the path has characters that a route's path cannot have");
+    }
+    into.text = path;
     return {};
   }
 
-  // The innermost value of a directive counts, and of all servers the first.
-  void listener_setting(const Directive& directive, json& listener) {
-    const std::string& value = argument_of(directive);
-    const auto size = [&](const char* key, const std::string& text) -> Result<void> {
-      const std::optional<std::string> bytes = size_of(text);
-      return bytes ? set_once(listener, key, *bytes) : fail("it is no size");
-    };
-    Result<void> outcome;
-    if (directive.name == "client_max_body_size") {
-      outcome = value == "0" ? fail("there is always a bound: max_body") : size("max_body", value);
-    } else if (directive.name == "client_header_timeout") {
-      outcome = set_nginx_duration(listener, "header_timeout", value);
-    } else if (directive.name == "keepalive_timeout" || directive.name == "client_body_timeout") {
-      outcome = set_nginx_duration(listener, "idle_timeout", value);
-    } else if (directive.name == "large_client_header_buffers") {
-      outcome = size("max_header", argument_of(directive, 1));
-    } else if (directive.name == "ssl_protocols") {
-      const bool old =
-          std::find(directive.arguments.begin(), directive.arguments.end(), "TLSv1.2") != directive.arguments.end();
-      if (listener.count("tls") != 0) listener["tls"]["min_version"] = old ? "1.2" : "1.3";
-    } else if (directive.name == "set_real_ip_from") {
-      json& proxies = listener["trusted_proxies"];
-      if (!Cidr::parse(value)) {
-        outcome = fail("trusted_proxies are networks");
-      } else if (std::find(proxies.begin(), proxies.end(), value) == proxies.end()) {
-        proxies.push_back(value);
+  const Directive* child_of(const Directive& block, std::initializer_list<std::string_view> names) {
+    for (const Directive& child : block.block) {
+      if (std::find(names.begin(), names.end(), child.name) != names.end()) return &child;
+    }
+    return nullptr;
+  }
+
+  Cases content(const Directive& block, Server& server, const NginxScope& scope, NginxLocation& here) {
+    Conditions conditions;
+    for (const Directive* each : ifs_of(block)) conditions.emplace_back(each, read_if(*each));
+    return behind(conditions, bare_content(block, server, scope, here), server, scope);
+  }
+
+  Cases bare_content(const Directive& block, Server& server, const NginxScope& scope, NginxLocation& here) {
+    const Directive* returns = child_of(block, {"return"});
+    const Directive* passes = child_of(block, {"proxy_pass", "grpc_pass"});
+    const Directive* internal = child_of(block, {"internal"});
+    const Directive* except = child_of(block, {"limit_except"});
+    const auto not_served = [&](const std::string& why) -> Cases {
+      into_.leave(block.line, block.text(), why);
+      for (const Directive* each : {passes, except}) {
+        if (each != nullptr) leave(*each, why);
       }
-      if (proxies.is_null()) listener.erase("trusted_proxies");
-    } else if (directive.name == "real_ip_header") {
-      if (value != "X-Forwarded-For") outcome = fail("the client's address is read from X-Forwarded-For");
-    } else if (directive.name == "underscores_in_headers" || directive.name == "merge_slashes") {
-      outcome = set_once(listener, directive.name, value == "on");
-    } else {
-      return;
-    }
-    note(directive, outcome);
-  }
-
-  // One taking is enough; the first reason to leave it is told.
-  void note(const Directive& directive, const Result<void>& outcome) {
-    const auto [known, fresh] = outcomes_.emplace(&directive, outcome);
-    if (!fresh && outcome) known->second = outcome;
-  }
-
-  void location(const Directive& block, const Server& server, const Directives& inherited) {
-    const Result<std::string> path = path_of(block);
-    if (!path) return leave(block, path.error().message);
-    Directives settings = inherited;
-    const Directive* passes = nullptr;
-    const Directive* returns = nullptr;
-    for (const Directive& child : block.block) {
-      if (child.name == "proxy_pass" || child.name == "grpc_pass") passes = &child;
-      if (child.name == "return") returns = &child;
-    }
-    if (passes == nullptr && returns == nullptr) {
-      const bool files = std::any_of(block.block.begin(), block.block.end(), [](const Directive& child) {
-        return child.name == "root" || child.name == "alias" || child.name == "try_files";
-      });
-      return leave(block, files ? "no files are served" : "it neither passes requests on nor answers them");
-    }
-    for (const Directive& child : block.block) {
-      if (child.name == "location") leave(child, "a location in a location is not taken");
-      collect(child, settings);
+      return {{{}, closed_answer(kNotServed, block.line, block.text(), why)}};
+    };
+    if (internal != nullptr) {
+      into_.take();
+      into_.take();
+      for (const Directive* each : {returns, passes, except}) {
+        if (each == nullptr) continue;
+        judged_late_.push_back(each);
+        leave_block(*each, "no client reaches the location");
+      }
+      return {{{}, {{"status", 404}}}};
     }
     if (returns != nullptr) {
       into_.take();
-      answer(*returns, server, *path, settings);
-      if (passes != nullptr) leave(*passes, "the location returns before");
-      return;
-    }
-    const std::string pool = pool_of(*passes, block);
-    if (pool.empty()) {
-      into_.leave(block.line, block.text(), "its requests have no pool");
-      return;
-    }
-    json* route = new_route(server, *path);
-    if (route == nullptr) {
-      into_.leave(block.line, block.text(), "another location takes these requests");
-      return;
-    }
-    into_.take();
-    (*route)["pool"] = pool;
-    apply(settings, {&into_.object("pools", pool), route, &into_.node});
-  }
-
-  static Result<std::string> path_of(const Directive& block) {
-    const std::string modifier = block.arguments.size() > 1 ? argument_of(block) : "";
-    const std::string path = block.arguments.empty() ? "" : block.arguments.back();
-    if (modifier.starts_with("~"))
-      return fail("nginx asks regular expressions before prefixes: write a route with match.path_regex and a priority");
-    if (path.starts_with("@")) return fail("a location with a name of its own is reached from inside only");
-    if (path.empty() || path.front() != '/' || path.find_first_of("*{}?#%") != std::string::npos)
-      return fail("the path has characters that a route's path cannot have");
-    if (modifier == "=") return path;
-    return path.ends_with('/') ? path + "*" : path + "/*";
-  }
-
-  json* new_route(const Server& server, const std::string& path) {
-    std::string key = path;
-    for (const std::string& listener : server.listeners) key += " " + listener;
-    const std::vector<std::string> hosts = server.any_host ? std::vector<std::string>() : server.hosts;
-    for (const std::string& host : hosts) key += "," + host;
-    if (!routes_.insert(key).second) return nullptr;
-    const std::string base = (hosts.empty() ? "any" : hosts.front()) + path;
-    json& route = into_.object("routes", into_.free_name("routes", base));
-    route["listeners"] = server.listeners;
-    if (!hosts.empty()) route["hosts"] = hosts;
-    route["path"] = path;
-    return &route;
-  }
-
-  // The name of the pool of proxy_pass; empty, and judged, if there is none.
-  std::string pool_of(const Directive& directive, const Directive& location) {
-    std::string url = argument_of(directive);
-    const bool grpc = directive.name == "grpc_pass";
-    const size_t scheme = url.find("://");
-    const std::string protocol = scheme == std::string::npos ? "http" : url.substr(0, scheme);
-    const bool tls = protocol == "https" || protocol == "grpcs";
-    if (scheme != std::string::npos) url = url.substr(scheme + 3);
-    const auto left = [&](const std::string& why) {
-      into_.leave(directive.line, directive.text(), why);
-      return std::string();
-    };
-    if (url.find('$') != std::string::npos) return left("there are no variables");
-    if (url.starts_with("unix:")) return left("backends have addresses");
-    const size_t slash = url.find('/');
-    if (slash != std::string::npos) {
-      // A path in proxy_pass replaces the location's.
-      if (url.substr(slash) != argument_of(location, location.arguments.size() - 1))
-        return left("paths are not rewritten");
-      url = url.substr(0, slash);
-    }
-    std::string name = name_of(url);
-    if (!into_.has("pools", name)) {
-      Result<json> backend = backend_of(url, tls ? 443 : 80, 1);
-      if (!backend) return left(backend.error().message);
-      into_.object("pools", name)["backends"].push_back(*std::move(backend));
-    }
-    json& pool = into_.object("pools", name);
-    if (tls) pool["tls"] = true;
-    // nginx does not check the certificate unless it is told to.
-    if (tls && pool.count("tls_verify") == 0) insecure_.insert(name);
-    if (grpc) pool["protocol"] = "h2";
-    into_.take();
-    return name;
-  }
-
-  void answer(const Directive& directive, const Server& server, const std::string& path, const Directives& settings) {
-    const std::optional<uint64_t> status = number_of(argument_of(directive));
-    const std::string text = argument_of(directive, status ? 1 : 0);
-    const bool redirects = !status || (*status >= 301 && *status <= 308 && *status != 304 && *status != 305);
-    if (status && (*status < 200 || *status > 599)) return leave(directive, "this status cannot be an answer");
-    std::string to = text;
-    if (redirects) {
-      for (const auto& [theirs, ours] :
-           {std::pair("$request_uri", "{path}"), std::pair("$http_host", "{authority}"), std::pair("$host", "{host}"),
-            std::pair("$uri", "{path}"), std::pair("$is_args$args", "")}) {
-        for (size_t at = to.find(theirs); at != std::string::npos; at = to.find(theirs, at + 1))
-          to.replace(at, std::string_view(theirs).size(), ours);
+      for (const Directive* each : {passes, except}) {
+        if (each != nullptr) leave(*each, "the location returns before");
       }
-      if (const size_t at = to.find("$server_name"); at != std::string::npos && server.hosts.size() == 1)
-        to.replace(at, 12, server.hosts.front());
+      return {{{}, answer(*returns, server, scope)}};
     }
-    if (to.find('$') != std::string::npos) return leave(directive, "there are no variables");
-    json* route = new_route(server, path);
-    if (route == nullptr) return leave(directive, "another location takes these requests");
+    if (passes == nullptr && nginx_denies_all(scope)) {
+      into_.take();
+      for (const Directive* each : scope.all("access")) note(*each, {});
+      if (except != nullptr) leave(*except, "the location refuses every request");
+      return {{{}, {{"status", kClosed}}}};
+    }
+    if (passes == nullptr) passes = fallback_of(block, server);
+    if (passes == nullptr) {
+      const bool files = child_of(block, {"root", "alias", "try_files"}) != nullptr;
+      return not_served(files ? "no files are served" : "it neither passes requests on nor answers them");
+    }
+    const Result<json> route = passed(*passes, block, scope);
+    if (!route) return not_served("its requests have no pool: " + route.error().message);
     into_.take();
-    if (redirects) (*route)["redirect"] = to;
-    if (status && (!redirects || *status != 302)) (*route)["status"] = *status;
-    if (!redirects && !text.empty()) (*route)["body"] = text;
-    apply(settings, {nullptr, route, &into_.node});
+    if (used_.insert(passes).second) into_.take();
+    here.passes = true;
+    const auto ask = [&](const std::string& uri) { return question(uri, server); };
+    Cases cases = nginx_guarded(scope, *route, into_, ask, noter());
+    return except == nullptr ? cases : limited(*except, *route, scope, std::move(cases), ask);
   }
 
-  // The innermost directive of a name counts, and those of the same block.
-  void apply(const Directives& settings, Target target) {
-    std::map<std::string, const Directive*> innermost;
-    for (const Directive* setting : settings) innermost[key_of(*setting)] = setting;
-    for (const auto& [name, directive] : innermost) {
-      if (directive->name == "add_header") {
-        note(*directive, set_nginx_header(target, *directive, "response_headers"));
-        continue;
-      }
-      const auto setting = nginx_proxy_settings().find(directive->name);
-      if (setting != nginx_proxy_settings().end() && target.pool != nullptr)
-        note(*directive, setting->second(target, *directive));
+  // `limit_except GET { deny all; }`: what is inside is for other methods.
+  Cases limited(const Directive& except, const json& route, const NginxScope& scope, Cases cases,
+                const std::function<NginxQuestion(const std::string&)>& ask) {
+    When when;
+    when.methods = except.arguments;
+    const NginxScope inside = entered(scope, except);
+    Cases others = nginx_guarded(inside, route, into_, ask, noter());
+    const Result<Cases> some = narrowed(cases, when);
+    if (!some || when.methods.empty()) {
+      leave(except, "two conditions about methods; the route answers 403 instead");
+      return {{{}, closed_answer(kClosed, except.line, except.text(), "two conditions about methods")}};
     }
+    into_.take();
+    others.insert(others.begin(), some->begin(), some->end());
+    return others;
   }
-  static std::string key_of(const Directive& directive) {
-    const bool by_field = directive.name.ends_with("_header") || directive.name == "proxy_cache_valid";
-    return directive.name + (by_field ? " " + argument_of(directive) : "");
+
+  // `try_files $uri @app;`: there are no files, so the last word counts.
+  const Directive* fallback_of(const Directive& block, Server& server) {
+    const Directive* tries = child_of(block, {"try_files"});
+    if (tries == nullptr || tries->arguments.empty()) return nullptr;
+    const auto named = server.named.find(tries->arguments.back());
+    if (named == server.named.end()) return nullptr;
+    const Directive& target = *named->second;
+    const Directive* passes = child_of(target, {"proxy_pass", "grpc_pass"});
+    // What else stands there would count too.
+    if (passes == nullptr || std::any_of(target.block.begin(), target.block.end(), [&](const Directive& child) {
+          return &child != passes && !nginx_holds(child.name);
+        })) {
+      return nullptr;
+    }
+    if (used_.insert(&target).second) {
+      for (size_t i = 0; i < target.block.size(); ++i) into_.take();  // the block, and all in it but proxy_pass
+    }
+    return passes;
+  }
+
+  // The route to the pool of proxy_pass, with what the scope says about it.
+  Result<json> passed(const Directive& directive, const Directive& location, const NginxScope& scope) {
+    const Result<NginxUpstreamUrl> url = nginx_upstream_url(directive);
+    if (!url) return url.error();
+    json route = {{"pool", url->pool}};
+    if (!url->path.empty()) {
+      const std::string path = location.arguments.empty() ? "" : location.arguments.back();
+      const bool plain =
+          location.arguments.size() == 1 || argument_of(location) == "^~" || argument_of(location) == "=";
+      if (!plain || path.ends_with('/') != url->path.ends_with('/') ||
+          url->path.find_first_of("?{}#% ") != std::string::npos)
+        return fail("a path is replaced by whole segments");
+      if (path != url->path) {
+        json change = {{"value", url->path}};
+        if (path != "/") change["prefix"] = path.ends_with('/') ? path.substr(0, path.size() - 1) : path;
+        if (path == "/") change["match"] = "^/";
+        if (argument_of(location) == "=" && location.arguments.size() > 1) change = {{"value", url->path}};
+        route["policies"].push_back(into_.policy("path", {{"transform", {{"path", change}}}}));
+      }
+    }
+    if (!into_.has("pools", url->pool)) {
+      Result<json> backend = backend_of(url->host, url->tls ? 443 : 80, 1);
+      if (!backend) return backend.error();
+      into_.object("pools", url->pool)["backends"].push_back(*std::move(backend));
+    }
+    json& pool = into_.object("pools", url->pool);
+    if (url->tls) pool["tls"] = true;
+    if (url->tls && pool.count("tls_verify") == 0) insecure_.insert(url->pool);
+    if (url->grpc) pool["protocol"] = "h2";
+    apply(scope, &pool, route, url->host);
+    return route;
+  }
+
+  void apply(const NginxScope& scope, json* pool, json& route, const std::string& upstream) {
+    NginxTarget target{pool, &route, &into_.node, &into_};
+    bool host = false;
+    for (const auto& [name, list] : scope.of) {
+      const auto setting = nginx_proxy_settings().find(name);
+      for (const Directive* each : list) {
+        if (name == "add_header") {
+          note(*each, set_nginx_header(target, *each, "response_headers"));
+        } else if (setting != nginx_proxy_settings().end() && pool != nullptr) {
+          note(*each, setting->second(target, *each));
+          host = host || (name.ends_with("_set_header") && nginx_is_host(argument_of(*each)));
+        }
+      }
+    }
+    target.finish();
+    // nginx names the upstream to it unless it is told another host.
+    if (pool != nullptr && !host) route["request_headers"]["host"] = upstream;
+  }
+
+  // What auth_request asks: the backend of its location, and nothing of its own.
+  NginxQuestion question(const std::string& uri, const Server& server) {
+    const auto found = server.plain.find(uri);
+    if (found == server.plain.end()) return {};
+    const Directive* passes = child_of(*found->second, {"proxy_pass"});
+    static const std::set<std::string> kPlain = {"proxy_pass_request_body", "internal", "proxy_pass"};
+    for (const Directive& child : found->second->block) {
+      const bool length = child.name == "proxy_set_header" && argument_of(child) == "Content-Length";
+      if (kPlain.count(child.name) == 0 && !length && !nginx_holds(child.name)) return {};
+    }
+    if (passes == nullptr) return {};
+    const Result<NginxUpstreamUrl> url = nginx_upstream_url(*passes);
+    if (!url || url->tls || url->grpc) return {};
+    // The pool is made as for a location; what else the route has is not asked for.
+    if (!into_.has("pools", url->pool) && !passed(*passes, Directive{"location", {url->path}, {}, true, 0}, {}))
+      return {};
+    for (const Directive& child : found->second->block) note(child, {});
+    return {url->pool, url->path.empty() ? uri : url->path};
+  }
+
+  // What `return` answers. What it cannot say refuses.
+  json answer(const Directive& directive, const Server& server, const NginxScope& scope) {
+    const auto [known, fresh] = answers_.emplace(&directive, json());
+    if (!fresh) return known->second;
+    Result<json> made = nginx_answer(directive, server.at->hosts);
+    into_.judge(directive.line, directive.text(), made ? Result<void>() : made.error());
+    json route = made ? *made : closed_answer(kClosed, directive.line, directive.text(), made.error().message);
+    if (made) apply(scope, nullptr, route, "");
+    return known->second = route;
   }
 
   Imported& into_;
-  std::set<std::string> routes_;    // what requests a route takes
+  NginxListeners listeners_;
   std::set<std::string> insecure_;  // pools
   Directives judged_late_;
   std::map<const Directive*, Result<void>> outcomes_;
-
- public:
-  // nginx believes whoever answers unless it is told to check.
-  void settle() {
-    for (const std::string& name : insecure_) {
-      json& pool = into_.object("pools", name);
-      if (pool.count("tls_verify") == 0) pool["tls_verify"] = false;
-    }
-  }
+  std::map<const Directive*, json> answers_;  // of return
+  std::set<const Directive*> used_;           // named locations, and what passes requests on
 };
 
 }  // namespace
@@ -478,11 +653,11 @@ Result<void> import_nginx(std::string_view text, Imported& into) {
                                 [](const Directive& each) { return each.name == "server" || each.name == "upstream"; });
   NginxImport import(into);
   if (bare) {
-    import.run_bare({"http", {}, *std::move(directives), true, 1});
+    const Directive http{"http", {}, *std::move(directives), true, 1};
+    import.run_bare(http);
   } else {
     import.run(*directives);
   }
-  import.settle();
   return {};
 }
 

@@ -7,6 +7,11 @@
 #include <cctype>
 #include <set>
 
+#include "conf/names.h"
+#include "conf/route_checks.h"
+#include "conf/text.h"
+#include "core/http1.h"
+
 namespace tidegate::cli {
 namespace {
 
@@ -43,6 +48,7 @@ const std::set<std::string>& held() {
       "proxy_busy_buffers_size",
       "proxy_cache_revalidate",
       "proxy_cache_background_update",
+      "proxy_pass_request_body",
   };
   return kHeld;
 }
@@ -68,19 +74,21 @@ const std::map<std::string, std::string>& reasons() {
       {"gzip_proxied", "see the policy compress"},
       {"gzip_min_length", "see the policy compress"},
       {"gzip_comp_level", "see the policy compress"},
-      {"rewrite", "paths are not rewritten"},
-      {"if", "routes do not depend on anything but host, path and method"},
+      {"rewrite", "see the policy transform: path"},
       {"map", "there are no variables"},
       {"set", "there are no variables"},
       {"limit_req", "see the policy limit"},
       {"limit_req_zone", "see the policy limit"},
       {"limit_conn", "the bound is max_connections_per_client of nodes.l7"},
       {"limit_conn_zone", "the bound is max_connections_per_client of nodes.l7"},
-      {"auth_basic", "see the policy authenticate"},
-      {"auth_basic_user_file", "see the policy authenticate"},
-      {"auth_request", "see the policy authenticate"},
-      {"allow", "there are no access lists"},
-      {"deny", "there are no access lists"},
+      {"auth_request_set", "see policies.authenticate.forward.to_backend"},
+      {"auth_delay", "wrong passwords are counted: see l7/README.md"},
+      {"auth_jwt", "see policies.authenticate.jwt"},
+      {"secure_link", "see policies.authenticate.signatures"},
+      {"secure_link_md5", "see policies.authenticate.signatures"},
+      {"secure_link_secret", "see policies.authenticate.signatures"},
+      {"modsecurity", "there is no such filter"},
+      {"valid_referers", "a route can ask for a Referer: match.headers_regex"},
       {"error_page", "an error has a fixed answer"},
       {"proxy_intercept_errors", "an error has a fixed answer"},
       {"ssl_ciphers", "the ciphers are those of OpenSSL's default for the version"},
@@ -90,8 +98,8 @@ const std::map<std::string, std::string>& reasons() {
       {"stub_status", "see /metrics"},
       {"sub_filter", "bodies are not changed"},
       {"proxy_cookie_path", "bodies and cookies are not changed"},
-      {"proxy_cache_bypass", "there are no variables; see cache.ignore_reload"},
-      {"proxy_no_cache", "there are no variables; the backend says no-store"},
+      {"proxy_cache_bypass", "it has a condition; see cache.ignore_reload"},
+      {"proxy_no_cache", "it has a condition; the backend says no-store"},
       {"proxy_cache_methods", "GET and HEAD are cached"},
       {"proxy_cache_min_uses", "the first answer is stored"},
       {"stream", "TCP and UDP are the forwarder's: see services"},
@@ -103,6 +111,52 @@ Result<void> set_cache(Target& target, const Directive& directive) {
   const bool off = argument_of(directive) == "off";
   if (!off) (*target.node)["cache"]["enabled"] = true;
   return set_once((*target.route)["cache"], "enabled", !off);
+}
+
+// A text with variables of nginx as one of policies.transform. Nothing: it has others.
+std::optional<std::string> variables_of(const std::string& text) {
+  static const std::map<std::string, std::string> kVariables = {
+      {"remote_addr", "{client}"},
+      {"scheme", "{scheme}"},
+      {"host", "{host}"},
+      {"http_host", "{authority}"},
+      {"request_method", "{method}"},
+      {"request_id", "{request_id}"},
+      {"server_port", "{port}"},
+      {"remote_user", "{identity}"},
+      {"ssl_protocol", "{tls.version}"},
+      {"uri", "{path}"},
+      {"document_uri", "{path}"},
+      {"args", "{query}"},
+      {"query_string", "{query}"},
+  };
+  std::string out;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (text[at] == '{' || text[at] == '}') out += text[at];
+    if (text[at] != '$') {
+      out += text[at];
+      continue;
+    }
+    const bool braces = at + 1 < text.size() && text[at + 1] == '{';
+    const size_t begin = at + 1 + (braces ? 1 : 0);
+    const size_t end = std::min(
+        text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", begin), text.size());
+    std::string name = text.substr(begin, end - begin);
+    if (const auto known = kVariables.find(name); known != kVariables.end()) {
+      out += known->second;
+    } else if (name.starts_with("http_") && name.size() > 5) {
+      std::replace(name.begin(), name.end(), '_', '-');
+      out += "{header." + name.substr(5) + "}";
+    } else if (name.starts_with("arg_") && name.size() > 4) {
+      out += "{query." + name.substr(4) + "}";
+    } else if (name.starts_with("cookie_") && name.size() > 7) {
+      out += "{cookie." + name.substr(7) + "}";
+    } else {
+      return std::nullopt;
+    }
+    at = end - (braces && end < text.size() && text[end] == '}' ? 0 : 1);
+  }
+  return out;
 }
 
 Setting pool_duration(std::vector<const char*> keys) {
@@ -134,13 +188,28 @@ Result<void> set_nginx_duration(json& object, const char* key, const std::string
   return set_once(object, key, *duration);
 }
 
+void NginxTarget::finish() {
+  json transform = json::object();
+  if (!to_backend.empty()) transform["request_headers"] = to_backend;
+  if (!to_client.empty()) transform["response_headers"] = to_client;
+  if (!transform.empty()) (*route)["policies"].push_back(into->policy("fields", {{"transform", transform}}));
+}
+
+bool nginx_is_host(const std::string& field) { return lower_case(field) == "host"; }
+
+bool nginx_include_is_known(const std::string& path) {
+  static const std::set<std::string> kKnown = {
+      "mime.types",  "proxy_params", "fastcgi_params", "fastcgi.conf", "uwsgi_params",
+      "scgi_params", "koi-utf",      "koi-win",        "win-utf",      "options-ssl-nginx.conf"};
+  return kKnown.count(path.substr(path.rfind('/') + 1)) != 0;
+}
+
 Result<void> set_nginx_header(NginxTarget& target, const Directive& directive, const char* key) {
-  const std::string& name = argument_of(directive, 0);
+  const std::string name = lower_case(argument_of(directive, 0));
   const std::string& value = argument_of(directive, 1);
-  if (name.empty()) return fail("no field is named");
-  std::string lower = name;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (key == std::string_view("request_headers")) {
+  if (!http1::is_token(name)) return fail("no field is named");
+  const bool request = key == std::string_view("request_headers");
+  if (request) {
     // The proxy sets these itself, or sees to them.
     static const std::map<std::string, std::set<std::string>> kOwn = {
         {"host", {"$host", "$http_host"}},
@@ -150,11 +219,26 @@ Result<void> set_nginx_header(NginxTarget& target, const Directive& directive, c
         {"connection", {"", "upgrade", "$connection_upgrade"}},
         {"upgrade", {"$http_upgrade"}},
     };
-    const auto own = kOwn.find(lower);
+    const auto own = kOwn.find(name);
     if (own != kOwn.end() && own->second.count(value) != 0) return {};
+    if (name == "host" && value.find('$') != std::string::npos) return fail("the host is the client's, or a fixed one");
+    if (name == "host") return set_once((*target.route)[key], name, value);
   }
-  if (value.find('$') != std::string::npos) return fail("there are no variables");
-  return set_once((*target.route)[key], lower, value);
+  if (is_framing_field(name)) return fail("the proxy frames each message itself");
+  if (!request && value.empty()) return {};  // nginx does not send it
+  const std::optional<std::string> text = variables_of(value);
+  json& changes = request ? target.to_backend : target.to_client;
+  if (!text) {
+    // Whoever reads the field believes the proxy, not the client.
+    if (request) changes.push_back({{"remove", name}});
+    return fail(request ? "there is no such variable; a client's own field is removed" : "there is no such variable");
+  }
+  if (request && text->empty()) {
+    changes.push_back({{"remove", name}});
+  } else {
+    changes.push_back({{request ? "set" : "add", name}, {"value", *text}});
+  }
+  return {};
 }
 
 // Directives of a location, or above it, about requests that go to a pool.
@@ -166,10 +250,10 @@ const std::map<std::string, Setting>& nginx_proxy_settings() {
       {"proxy_set_header", [](Target& t, const Directive& d) { return set_nginx_header(t, d, "request_headers"); }},
       {"grpc_set_header", [](Target& t, const Directive& d) { return set_nginx_header(t, d, "request_headers"); }},
       {"proxy_hide_header",
-       [](Target& t, const Directive& d) {
-         Directive removed = d;
-         removed.arguments.resize(1);
-         return set_nginx_header(t, removed, "response_headers");
+       [](Target& t, const Directive& d) -> Result<void> {
+         if (!http1::is_token(argument_of(d))) return fail("no field is named");
+         t.to_client.insert(t.to_client.begin(), json({{"remove", lower_case(argument_of(d))}}));
+         return {};
        }},
       {"proxy_cache", set_cache},
       {"proxy_cache_valid",

@@ -30,7 +30,7 @@ Result<void> upstream_server(const NginxDirective& directive, json& pool) {
       if (key == "fail_timeout" && duration_of(value, "s")) pool["eject"] = *duration_of(value, "s");
       if (key == "max_conns" && number && *number > 0) pool["max_connections"] = *number;
       if (key == "down") (*backend)["weight"] = 0;
-      if (key == "backup") outcome = fail("there are no backup backends");
+      if (key == "backup") (*backend)["backup"] = true;
     }
   }
   if (outcome) {
@@ -43,6 +43,23 @@ Result<void> upstream_server(const NginxDirective& directive, json& pool) {
 }
 
 }  // namespace
+
+Result<NginxUpstreamUrl> nginx_upstream_url(const NginxDirective& directive) {
+  NginxUpstreamUrl out;
+  std::string url = argument_of(directive);
+  const size_t scheme = url.find("://");
+  const std::string protocol = scheme == std::string::npos ? "http" : url.substr(0, scheme);
+  out.grpc = directive.name == "grpc_pass";
+  out.tls = protocol == "https" || protocol == "grpcs";
+  if (scheme != std::string::npos) url = url.substr(scheme + 3);
+  if (url.find('$') != std::string::npos) return fail("where requests go does not depend on variables");
+  if (url.starts_with("unix:")) return fail("backends have addresses");
+  const size_t slash = url.find('/');
+  if (slash != std::string::npos) out.path = url.substr(slash);
+  out.host = url.substr(0, slash);
+  out.pool = name_of(out.host);
+  return out;
+}
 
 Result<void> set_nginx_upstream(const NginxDirective& directive, json& pool) {
   const std::string& name = directive.name;
