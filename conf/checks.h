@@ -29,9 +29,9 @@ using Way = std::initializer_list<Step>;
 
 class Checks {
  public:
-  Checks(const DocumentNode& root, Model& model, FaultList& faults);
+  Checks(const DocumentNode& root, const Model& model, FaultList& faults);
 
-  Model& model() { return model_; }
+  const Model& model() const { return model_; }
   bool full() const { return faults_.full(); }
 
   // The value, or null if nothing is written there.
@@ -51,25 +51,29 @@ class Checks {
 
  private:
   const DocumentNode& root_;
-  Model& model_;
+  const Model& model_;
   FaultList& faults_;
   std::set<std::string> faulty_;                           // JSON pointers
   std::vector<std::vector<uint32_t>> routes_of_policies_;  // made when first asked for
 };
 
-void check_nodes(Checks& checks);            // in validate_traffic.cc
-void check_access_logs(Checks& checks);      // in validate_access_log.cc
-void check_traffic(Checks& checks);          // in validate_traffic.cc: vips, services, pools
-void check_acls(Checks& checks);             // in validate_acls.cc: lists of clients, limits of services
-void check_addresses(Checks& checks);        // in validate_addresses.cc: addresses of VIPs, ports, backends
-void check_http(Checks& checks);             // in validate_http.cc: certificates, listeners, routes
-void check_acme(Checks& checks);             // in validate_acme.cc: the authority, ordered certificates
-void check_ocsp(Checks& checks);             // in validate_ocsp.cc: what authorities are asked about certificates
-void check_probes(Checks& checks);           // in validate_probes.cc
-void check_ports(Checks& checks);            // in validate_ports.cc: ports that the daemons of a node bind
-void check_route_conflicts(Checks& checks);  // in validate_routes.cc
-void check_dns(Checks& checks);              // in validate_dns.cc: zones, geo, httpdns
-void check_steers(Checks& checks);           // in validate_steers.cc
+void check_nodes(Checks& checks);        // in validate_traffic.cc
+void check_access_logs(Checks& checks);  // in validate_access_log.cc
+void check_traffic(Checks& checks);      // in validate_traffic.cc: vips, services, pools
+void check_acls(Checks& checks);         // in validate_acls.cc: lists of clients, limits of services
+void check_addresses(Checks& checks);    // in validate_addresses.cc: addresses of VIPs, ports, backends
+void check_acme(Checks& checks);         // in validate_acme.cc: the authority, ordered certificates
+void check_ocsp(Checks& checks);         // in validate_ocsp.cc: what authorities are asked about certificates
+void check_probes(Checks& checks);       // in validate_probes.cc
+void check_ports(Checks& checks);        // in validate_ports.cc: ports that the daemons of a node bind
+void check_dns(Checks& checks);          // in validate_dns.cc: zones, geo, httpdns
+void check_steers(Checks& checks);       // in validate_steers.cc
+
+// `before`: as for validate().
+// Certificates, listeners, routes: in validate_http.cc.
+void check_http(Checks& checks, const Model* before);
+// Pairs of routes that tie: in validate_routes.cc.
+void check_route_conflicts(Checks& checks, const Model* before);
 
 inline const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
 

@@ -68,9 +68,7 @@ Field section_row(std::string_view key, Place place, const SectionAccess& access
     field.list = true;
     field.resize = [place, list = access.list](void* owner, size_t count) { list->resize(place.in(owner), count); };
     field.enter = [place, list = access.list](void* owner, size_t index) { return list->item(place.in(owner), index); };
-    field.clear = [place, access](void* owner, size_t index) {
-      access.clear(access.list->item(place.in(owner), index));
-    };
+    field.clear = [place, access](void* owner, size_t index) { access.clear(place.in(owner), index); };
   } else if (access.emplace != nullptr) {
     field.enter = [place, emplace = access.emplace](void* owner, size_t) { return emplace(place.in(owner)); };
   } else {

@@ -33,6 +33,11 @@ struct ListOf<std::vector<T>> {
   static constexpr bool kIs = true;
 };
 template <class T>
+struct ListOf<Elements<T>> {
+  using Item = T;
+  static constexpr bool kIs = true;
+};
+template <class T>
 struct Optional {
   static constexpr bool kIs = false;
 };
@@ -222,16 +227,25 @@ Field reference(std::string_view key, Member Owner::*member, std::string_view re
 
 // How the struct of a section is reached.
 struct SectionAccess {
-  const ListAccess* list = nullptr;            // null: it is none
-  void (*clear)(void* item) = nullptr;         // of a list: resets an element to its defaults
-  void* (*emplace)(void* optional) = nullptr;  // null: it is always there
+  const ListAccess* list = nullptr;                   // null: it is none
+  void (*clear)(void* list, size_t index) = nullptr;  // of a list: resets an element to its defaults
+  void* (*emplace)(void* optional) = nullptr;         // null: it is always there
 };
+
+template <class List>
+void clear_element(void* list, size_t index) {
+  List& typed = *static_cast<List*>(list);
+  if constexpr (requires { typed.renew(index); }) {
+    typed.renew(index);
+  } else {
+    typed[index] = {};
+  }
+}
 
 template <class Member>
 constexpr SectionAccess section_access() {
   if constexpr (ListOf<Member>::kIs) {
-    using Item = typename ListOf<Member>::Item;
-    return {&kListAccess<Member>, [](void* item) { *static_cast<Item*>(item) = {}; }, nullptr};
+    return {&kListAccess<Member>, clear_element<Member>, nullptr};
   } else if constexpr (Optional<Member>::kIs) {
     return {nullptr, nullptr, [](void* optional) -> void* { return &static_cast<Member*>(optional)->emplace(); }};
   } else {

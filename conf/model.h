@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "conf/elements.h"
 #include "conf/policy_model.h"
 #include "conf/pool_model.h"
 #include "core/ip.h"
@@ -502,21 +503,22 @@ struct HttpDnsAccount {
   uint64_t burst = 10'000;
 };
 
+// Lists that may have thousands of elements share them with the Models of other versions.
 struct Model {
   std::vector<Site> sites;
   std::vector<Node> nodes;
-  std::vector<Vip> vips;
-  std::vector<Acl> acls;
-  std::vector<Service> services;
-  std::vector<Pool> pools;
-  std::vector<Probe> probes;
-  std::vector<Certificate> certificates;
+  Elements<Vip> vips;
+  Elements<Acl> acls;
+  Elements<Service> services;
+  Elements<Pool> pools;
+  Elements<Probe> probes;
+  Elements<Certificate> certificates;
   Acme acme;
   std::vector<Listener> listeners;
-  std::vector<Route> routes;
-  std::vector<Policy> policies;
-  std::vector<Zone> zones;
-  std::vector<Steer> steers;
+  Elements<Route> routes;
+  Elements<Policy> policies;
+  Elements<Zone> zones;
+  Elements<Steer> steers;
   Geo geo;
   std::vector<HttpDnsAccount> httpdns_accounts;
   std::vector<uint32_t> httpdns_service;  // VIPs at which clients reach HTTPDNS

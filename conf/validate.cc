@@ -27,7 +27,7 @@ const DocumentNode* child_of(const DocumentNode& node, const Step& step) {
 
 }  // namespace
 
-Checks::Checks(const DocumentNode& root, Model& model, FaultList& faults)
+Checks::Checks(const DocumentNode& root, const Model& model, FaultList& faults)
     : root_(root), model_(model), faults_(faults) {
   for (const Fault& fault : faults.faults()) faulty_.insert(fault.pointer);
   faulty_.insert(faults.marked().begin(), faults.marked().end());
@@ -88,20 +88,20 @@ std::string Checks::line_of(Way way) const {
   return node == nullptr || node->line == 0 ? std::string() : fmt::format(", line {}", node->line);
 }
 
-void validate(const DocumentNode& root, Model& model, FaultList& faults) {
+void validate(const DocumentNode& root, const Model& model, FaultList& faults, const Model* before) {
   Checks checks(root, model, faults);
   check_nodes(checks);
   check_access_logs(checks);
   check_traffic(checks);
   check_acls(checks);
   check_addresses(checks);
-  check_http(checks);
+  check_http(checks, before);
   check_acme(checks);
   check_ocsp(checks);
   check_policies(checks);
   check_ports(checks);
   check_probes(checks);
-  check_route_conflicts(checks);
+  check_route_conflicts(checks, before);
   check_dns(checks);
 }
 

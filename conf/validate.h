@@ -8,7 +8,8 @@
 
 namespace tidegate {
 
-// Adds every fault. The loader made `model` from `root`, element for element.
-void validate(const DocumentNode& root, Model& model, FaultList& faults);
+// Adds every fault. The loader made `model` from `root`, element for element. `before`: a model without faults from
+// which `model` was copied; what both share is not compared again. Null: there is none.
+void validate(const DocumentNode& root, const Model& model, FaultList& faults, const Model* before = nullptr);
 
 }  // namespace tidegate

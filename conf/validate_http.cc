@@ -337,6 +337,27 @@ void check_route_labels(Checks& checks, size_t r) {
                  {}});
 }
 
+// Finds the routes that were judged already: neither they have changed nor what their checks look at besides.
+class JudgedRoutes {
+ public:
+  JudgedRoutes(const Model& model, const Model* before) : model_(model), before_(before) {
+    const auto same = [](const Listener& a, const Listener& b) { return a.merge_slashes == b.merge_slashes; };
+    if (before != nullptr && !std::equal(model.listeners.begin(), model.listeners.end(), before->listeners.begin(),
+                                         before->listeners.end(), same)) {
+      before_ = nullptr;
+    }
+  }
+  bool contains(size_t r) const {
+    if (before_ == nullptr || !model_.routes.shares(r, before_->routes)) return false;
+    const uint32_t pool = model_.routes[r].pool();
+    return pool == kNone || model_.pools.shares(pool, before_->pools);
+  }
+
+ private:
+  const Model& model_;
+  const Model* before_;
+};
+
 }  // namespace
 
 bool is_framing_field(std::string_view lower_name) {
@@ -346,13 +367,14 @@ bool is_framing_field(std::string_view lower_name) {
   return std::find(std::begin(kNames), std::end(kNames), lower_name) != std::end(kNames);
 }
 
-void check_http(Checks& checks) {
+void check_http(Checks& checks, const Model* before) {
   check_certificates(checks);
   check_client_certificates(checks);
   check_backend_tls(checks);
   check_listeners_collide(checks);
+  const JudgedRoutes judged(checks.model(), before);
   for (size_t r = 0; r < checks.model().routes.size() && !checks.full(); ++r) {
-    if (!checks.sound({"routes", r})) continue;
+    if (judged.contains(r) || !checks.sound({"routes", r})) continue;
     check_route_slashes(checks, r);
     check_route_answer(checks, r);
     check_route_labels(checks, r);

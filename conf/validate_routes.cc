@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finds routes that tie: some request would match both, and neither is more specific. Two patterns can tie only if
 // their hosts are the same and their paths have the same shape (conf/route_pattern.h). So routes are compared within
-// buckets.
+// buckets. If only few have changed since there was no conflict, each of them is compared with all others, without
+// buckets; whatever looks like a conflict then is looked for as a whole, so that its text is always the same.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -96,7 +97,7 @@ class Patterns {
 // Of the routes that have any, made when they are first needed.
 class PatternsOfRoutes {
  public:
-  bool exclude(const std::vector<Route>& routes, size_t a, size_t b) {
+  bool exclude(const Elements<Route>& routes, size_t a, size_t b) {
     const Patterns* const left = of(routes, a);
     const Patterns* const right = of(routes, b);
     if (left != nullptr && right != nullptr && left->exclude(*right)) return true;
@@ -104,7 +105,7 @@ class PatternsOfRoutes {
   }
 
  private:
-  const Patterns* of(const std::vector<Route>& routes, size_t route) {
+  const Patterns* of(const Elements<Route>& routes, size_t route) {
     if (!routes[route].match.has_regex()) return nullptr;
     std::unique_ptr<Patterns>& entry = known_[route];
     if (entry == nullptr) entry = std::make_unique<Patterns>(routes[route].match);
@@ -158,9 +159,61 @@ bool comparable(const Checks& checks, size_t r) {
          checks.sound({"routes", r, "listeners"});
 }
 
+bool share_a_host(const Route& a, const Route& b) {
+  if (a.hosts.empty() || b.hosts.empty()) return a.hosts.empty() && b.hosts.empty();
+  return intersect(a.hosts, b.hosts);
+}
+
+// Whether both patterns have one shape. Most pairs are told apart without parsing them: texts without a parameter are
+// their own shape, and before the first parameter so are the others.
+bool same_shape(std::string_view a, std::string_view b) {
+  const size_t parameter = a.find('{');
+  if (parameter != b.find('{') || a.substr(0, parameter) != b.substr(0, parameter)) return false;
+  if (parameter == std::string_view::npos) return true;
+  const auto left = PathPattern::parse(a), right = PathPattern::parse(b);
+  return left && right && left->shape() == right->shape();
+}
+
+// The routes that are other ones than in `before`; nothing if they cannot be told, or are many.
+std::optional<std::vector<size_t>> few_changed(const Elements<Route>& before, const Elements<Route>& now) {
+  constexpr size_t kFew = 16;  // each is compared with all others
+  if (before.size() != now.size()) return std::nullopt;
+  std::vector<size_t> changed;
+  for (size_t r = 0; r < now.size(); ++r) {
+    if (now.shares(r, before)) continue;
+    if (changed.size() == kFew) return std::nullopt;
+    changed.push_back(r);
+  }
+  return changed;
+}
+
+// Whether a route has no conflict with any other.
+bool stands_alone(const Checks& checks, size_t r, PatternsOfRoutes& patterns) {
+  const Elements<Route>& routes = checks.model().routes;
+  const Route& route = routes[r];
+  if (!comparable(checks, r)) return false;
+  size_t with_regex = 0;
+  for (size_t other = 0; other < routes.size(); ++other) {
+    if (other == r || !share_a_host(routes[other], route) || !same_shape(routes[other].path, route.path)) continue;
+    if (routes[other].match.has_regex()) ++with_regex;
+    if (route.match.has_regex() && with_regex >= kMaxRegexRoutes) return false;  // maybe: of several hosts
+    if (tie(routes[other], route) && !patterns.exclude(routes, other, r)) return false;
+  }
+  return true;
+}
+
+// Whether there is none, because `before` had none and the routes that changed since bring none.
+bool still_without_conflicts(const Checks& checks, const Model& before) {
+  const auto changed = few_changed(before.routes, checks.model().routes);
+  PatternsOfRoutes patterns;
+  return changed &&
+         std::all_of(changed->begin(), changed->end(), [&](size_t r) { return stands_alone(checks, r, patterns); });
+}
+
 }  // namespace
 
-void check_route_conflicts(Checks& checks) {
+void check_route_conflicts(Checks& checks, const Model* before) {
+  if (before != nullptr && still_without_conflicts(checks, *before)) return;
   struct Bucket {
     std::vector<size_t> routes;
     size_t with_regex = 0;
@@ -168,7 +221,7 @@ void check_route_conflicts(Checks& checks) {
   std::unordered_map<std::string, Bucket> buckets;  // by host and shape
   buckets.reserve(checks.model().routes.size());
   PatternsOfRoutes patterns;
-  const std::vector<Route>& routes = checks.model().routes;
+  const Elements<Route>& routes = checks.model().routes;
   const std::vector<std::string> any_host = {""};
   std::string key;
   for (size_t r = 0; r < routes.size() && !checks.full(); ++r) {

@@ -129,7 +129,7 @@ void check_shared_flows(Checks& checks, size_t n) {
 
 void check_vips_overlap(Checks& checks) {
   std::map<IpAddress, std::pair<size_t, size_t>> holders;
-  const std::vector<Vip>& vips = checks.model().vips;
+  const Elements<Vip>& vips = checks.model().vips;
   for (size_t v = 0; v < vips.size(); ++v) {
     for (size_t a = 0; a < vips[v].addresses.size(); ++a) {
       if (!checks.sound({"vips", v, "addresses", a})) continue;
@@ -151,7 +151,7 @@ const char* protocol_name(Protocol protocol) { return protocol == Protocol::tcp 
 // Two ranges must not share a port. A single port may lie within a range: it goes first.
 void check_ranges_collide(Checks& checks) {
   std::map<std::tuple<uint32_t, Protocol>, std::map<uint16_t, size_t>> ranges;  // by first port
-  const std::vector<Service>& services = checks.model().services;
+  const Elements<Service>& services = checks.model().services;
   for (size_t s = 0; s < services.size() && !checks.full(); ++s) {
     const Service& service = services[s];
     if (!checks.sound({"services", s}) || service.vip == kNone || service.last_port == 0) continue;
@@ -222,7 +222,7 @@ void check_tunnels(Checks& checks) {
 
 void check_services_collide(Checks& checks) {
   std::map<std::tuple<uint32_t, uint16_t, Protocol>, size_t> taken;
-  const std::vector<Service>& services = checks.model().services;
+  const Elements<Service>& services = checks.model().services;
   for (size_t s = 0; s < services.size(); ++s) {
     const Service& service = services[s];
     const bool known = checks.sound({"services", s, "vip"}) && checks.sound({"services", s, "port"}) &&

@@ -260,7 +260,7 @@ void warn_of_ports_of_authorities(Checks& warnings) {
 }
 
 template <class Named>
-void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, const std::vector<Named>& elements,
+void warn_of_unused(Checks& warnings, std::string_view list, const char* noun, const Elements<Named>& elements,
                     const std::set<uint32_t>& used) {
   for (size_t i = 0; i < elements.size() && !warnings.full(); ++i) {
     if (used.count(static_cast<uint32_t>(i)) != 0) continue;

@@ -50,7 +50,7 @@ std::optional<WorkingCopy::Tried> WorkingCopy::try_element(const std::string& ki
   Loader(no_files, faults, names_).load_element(*list, element->root(), *model, tried.index);
   tried.object = {kind, name, canonical_json(*list->section, element->root()).dump()};
   document_->swap_element(kind, tried.index, *element);
-  validate(document_->root(), *model, faults);
+  validate(document_->root(), *model, faults, model_.get());
   document_->swap_element(kind, tried.index, *element);
   if (tried.faults.empty()) tried.model = std::move(model);
   tried.element = std::move(element);
@@ -65,7 +65,7 @@ WorkingCopy::Tried WorkingCopy::try_zone_file(uint32_t zone, std::shared_ptr<con
   file.bytes = std::move(bytes);
   tried.object = {kFileKind, file.name, *file.bytes};
   FaultList faults(tried.faults, document_->file_name());
-  validate(document_->root(), *model, faults);
+  validate(document_->root(), *model, faults, model_.get());
   if (tried.faults.empty()) tried.model = std::move(model);
   return tried;
 }

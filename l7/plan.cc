@@ -34,8 +34,8 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
 
 // The numbers of these names. Those of the plan before are taken where the name at that place is the same: a change of
 // one among many elements must not cost a look-up of each.
-template <class Element>
-std::vector<uint32_t> numbers_of_names(const std::vector<Element>& elements, const std::vector<Element>* before,
+template <class List>
+std::vector<uint32_t> numbers_of_names(const List& elements, const List* before,
                                        const std::vector<uint32_t>& numbers_before, NameIds& names) {
   std::vector<uint32_t> numbers;
   numbers.reserve(elements.size());
@@ -72,8 +72,9 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   plan->names = inputs.names;
   const Model& model = plan->model();
   const bool same_model = previous != nullptr && previous->snapshot->configured == inputs.snapshot->configured;
-  plan->router =
-      same_model ? previous->router : std::make_shared<const Router>(inputs.snapshot->configured, inputs.router_key);
+  plan->router = same_model ? previous->router
+                            : std::make_shared<const Router>(inputs.snapshot->configured, inputs.router_key,
+                                                             previous == nullptr ? nullptr : previous->router.get());
   const uint32_t site = plan->this_node().site;
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {

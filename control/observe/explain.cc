@@ -107,11 +107,12 @@ class Walk : public std::enable_shared_from_this<Walk> {
 
   void choose_vip(const std::vector<IpAddress>& addresses) {
     for (const IpAddress& address : addresses) {
-      for (const Vip& vip : model_->vips) {
+      for (uint32_t v = 0; v < model_->vips.size(); ++v) {
+        const Vip& vip = model_->vips[v];
         if (std::find(vip.addresses.begin(), vip.addresses.end(), address) == vip.addresses.end()) continue;
         json& last = steps_.back();
         if (!last.contains("skipped")) last["vip"] = vip.name;
-        return ask_l4(vip, address);
+        return ask_l4(v, address);
       }
     }
     skip("l4", addresses.empty() ? "there is no address to send packets to"
@@ -133,9 +134,9 @@ class Walk : public std::enable_shared_from_this<Walk> {
     return {};
   }
 
-  void ask_l4(const Vip& vip, const IpAddress& address) {
+  void ask_l4(uint32_t index, const IpAddress& address) {
+    const Vip& vip = model_->vips[index];
     site_ = vip.site;
-    const auto index = static_cast<uint32_t>(&vip - model_->vips.data());
     service_ = nullptr;
     for (const Service& service : model_->services) {
       if (service.vip == index && service.port == question_.port && service.protocol == Protocol::tcp)

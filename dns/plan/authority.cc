@@ -37,7 +37,7 @@ class Planner {
     if (previous_ != nullptr) {
       for (const ServedZone& zone : previous_->zones) known.emplace(zone.name, &zone);
     }
-    const std::vector<tidegate::Zone>& configured = authority_->model->zones;
+    const Elements<tidegate::Zone>& configured = authority_->model->zones;
     authority_->zones.reserve(configured.size());
     for (size_t z = 0; z < configured.size() && faults_.size() <= kMaxFaults; ++z) {
       ServedZone served;

@@ -125,7 +125,8 @@ struct Exchange {
   ClientFacts facts;
   RouteParameters parameters;
   const Route* route = nullptr;
-  uint32_t route_number = 0;  // of NameIds
+  uint32_t route_index = kNone;  // of Model::routes
+  uint32_t route_number = 0;     // of NameIds
   const BackendPool* pool = nullptr;
   PolicyUse policies;
   const policy::DeadlineTerms* deadline = nullptr;    // of the pinned plan: the field that tells backends what is left

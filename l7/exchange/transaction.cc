@@ -173,6 +173,7 @@ Step Transaction::route() {
   const RouteMatch match = preflight ? match_preflight(path) : match_route(exchange_.request.method, path);
   if (match.route != kNone) {
     exchange_.route = &plan.model().routes[match.route];
+    exchange_.route_index = match.route;
     exchange_.route_number = plan.route_names[match.route];
     begin_head_deadline();
     if (exchange_.route->grpc_web) begin_grpc_web();
@@ -216,9 +217,8 @@ Step Transaction::take_route() {
   if (exchange_.request.body == BodyKind::known && exchange_.request.content_length > facts.max_body_bytes) {
     return fail(Failure::body_too_large);
   }
-  exchange_.pool = exchange_.split_pool != kNone
-                       ? &plan.pools[exchange_.split_pool]
-                       : &plan.pool_of(static_cast<uint32_t>(exchange_.route - plan.model().routes.data()));
+  exchange_.pool =
+      exchange_.split_pool != kNone ? &plan.pools[exchange_.split_pool] : &plan.pool_of(exchange_.route_index);
   if (!exchange_.request.upgrade.empty()) {
     const Failure failure = take_upgrade();
     if (failure == Failure::bad_request) return refuse_handshake();

@@ -21,18 +21,19 @@ struct Router::Builder {
     std::vector<uint32_t> ends, rests;
   };
 
-  explicit Builder(Router& made) : router(made) {
-    for (uint32_t route = 0; route < router.model_->routes.size(); ++route) add(route);
+  Builder(const Model& of_model, const HashKey& key) : model(of_model), tries(std::make_shared<Tries>(key)) {
+    tries->parameter_names.resize(model.routes.size());
+    for (uint32_t route = 0; route < model.routes.size(); ++route) add(route);
     lay_flat();
     add_patterns();
   }
 
   void add(uint32_t route_index) {
-    const Route& route = router.model_->routes[route_index];
+    const Route& route = model.routes[route_index];
     const Result<PathPattern> pattern = PathPattern::parse(route.path);
     if (!pattern) return;  // a validated Model holds none
     for (const PathSegment& segment : pattern->segments) {
-      if (segment.kind == PathSegment::Kind::parameter) router.parameter_names_[route_index].push_back(segment.text);
+      if (segment.kind == PathSegment::Kind::parameter) tries->parameter_names[route_index].push_back(segment.text);
     }
     std::vector<std::string> hosts;
     for (const std::string& text : route.hosts) {
@@ -43,9 +44,9 @@ struct Router::Builder {
   }
 
   void add_patterns() {
-    const std::vector<Route>& all = router.model_->routes;
+    const Elements<Route>& all = model.routes;
     if (std::none_of(all.begin(), all.end(), [](const Route& route) { return route.match.has_regex(); })) return;
-    for (const Route& route : all) router.patterns_.push_back(RoutePatterns::of(route.match));
+    for (const Route& route : all) tries->patterns.push_back(RoutePatterns::of(route.match));
   }
 
   void add_to(uint32_t node, const PathPattern& pattern, uint32_t route) {
@@ -62,69 +63,95 @@ struct Router::Builder {
   }
 
   uint32_t new_node() {
-    router.nodes_.emplace_back();
+    tries->nodes.emplace_back();
     routes.emplace_back();
     return static_cast<uint32_t>(routes.size() - 1);
   }
 
   uint32_t trie_of(const std::string& host_pattern) {
-    const uint32_t known = router.find_host(host_pattern);
+    const uint32_t known = tries->hosts.find(0, host_pattern);
     if (known != kNoNode) return known;
-    if (host_pattern.starts_with("*.")) router.any_wildcard_ = true;
+    if (host_pattern.starts_with("*.")) tries->any_wildcard = true;
     const uint32_t root = new_node();
-    router.hosts_.add(0, host_pattern, root);
+    tries->hosts.add(0, host_pattern, root);
     return root;
   }
 
   uint32_t literal_child_of(uint32_t node, const std::string& literal) {
-    const uint32_t known = router.literals_.find(node, literal);
+    const uint32_t known = tries->literals.find(node, literal);
     if (known != kNoNode) return known;
     const uint32_t child = new_node();
-    router.literals_.add(node, literal, child);
+    tries->literals.add(node, literal, child);
     return child;
   }
 
   uint32_t parameter_child_of(uint32_t node) {
-    if (router.nodes_[node].parameter_child == kNoNode) {
+    if (tries->nodes[node].parameter_child == kNoNode) {
       const uint32_t child = new_node();
-      router.nodes_[node].parameter_child = child;
+      tries->nodes[node].parameter_child = child;
     }
-    return router.nodes_[node].parameter_child;
+    return tries->nodes[node].parameter_child;
   }
 
   void lay_flat() {
     for (size_t node = 0; node < routes.size(); ++node) {
-      router.nodes_[node].first_end = append(routes[node].ends);
-      router.nodes_[node].first_rest = append(routes[node].rests);
-      router.nodes_[node].last = static_cast<uint32_t>(router.ends_.size());
+      tries->nodes[node].first_end = append(routes[node].ends);
+      tries->nodes[node].first_rest = append(routes[node].rests);
+      tries->nodes[node].last = static_cast<uint32_t>(tries->ends.size());
     }
   }
 
   // Where several routes end at one place they differ in priority, conditions, listeners or methods: the more
   // restricted is asked first.
   uint32_t append(std::vector<uint32_t>& added) {
-    const std::vector<Route>& all = router.model_->routes;
+    const Elements<Route>& all = model.routes;
     std::stable_sort(added.begin(), added.end(), [&](uint32_t a, uint32_t b) {
       const Route &left = all[a], &right = all[b];
       if (const auto order = compare_rank(left, right); order != 0) return order > 0;
       if (left.methods.empty() != right.methods.empty()) return !left.methods.empty();
       return !left.listeners.empty() && right.listeners.empty();
     });
-    const auto first = static_cast<uint32_t>(router.ends_.size());
+    const auto first = static_cast<uint32_t>(tries->ends.size());
     for (const uint32_t route : added)
-      router.ends_.push_back(
+      tries->ends.push_back(
           {route, !all[route].methods.empty() || !all[route].listeners.empty() || !all[route].match.empty()});
     return first;
   }
 
-  Router& router;
+  const Model& model;
+  std::shared_ptr<Tries> tries;
   std::vector<Routes> routes;  // by node
 };
 
-Router::Router(std::shared_ptr<const Model> model, const HashKey& key)
-    : model_(std::move(model)), literals_(key), hosts_(key), parameter_names_(model_->routes.size()) {
-  Builder(*this);
+namespace {
+
+bool same_conditions(const RouteConditions& a, const RouteConditions& b) {
+  return a.headers == b.headers && a.query == b.query && a.cookies == b.cookies && a.clients == b.clients &&
+         a.path_regex == b.path_regex && a.headers_regex == b.headers_regex && a.query_regex == b.query_regex;
 }
+
+// Whether each route takes the same requests in both. What becomes of them may be another thing.
+bool same_patterns(const Elements<Route>& a, const Elements<Route>& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a.shares(i, b)) continue;
+    const Route &left = a[i], &right = b[i];
+    if (left.path != right.path || left.hosts != right.hosts || left.methods != right.methods ||
+        left.listeners != right.listeners || left.priority != right.priority ||
+        !same_conditions(left.match, right.match)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Router::Router(std::shared_ptr<const Model> model, const HashKey& key, const Router* previous)
+    : model_(std::move(model)),
+      tries_(previous != nullptr && same_patterns(model_->routes, previous->model_->routes)
+                 ? previous->tries_
+                 : Builder(*model_, key).tries) {}
 
 RouteMatch Router::match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                          RouteParameters& parameters, const ConditionJudge* judge) const {
@@ -135,7 +162,7 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
     return root != kNoNode && search(state, root, 1);
   };
   bool found = !host.empty() && search_host(host);
-  if (!found && any_wildcard_ && host.size() < 256) {
+  if (!found && tries_->any_wildcard && host.size() < 256) {
     char pattern[257] = "*";
     // From the longest suffix to the shortest; a wildcard stands for one or more labels, none of them empty.
     for (size_t dot = host.find('.', 1); !found && dot != std::string_view::npos; dot = host.find('.', dot + 1)) {
@@ -151,20 +178,20 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
   }
   state.result.method_refused = false;
   if (parameters.count > 0) {
-    const std::vector<std::string>& names = parameter_names_[state.result.route];
+    const std::vector<std::string>& names = tries_->parameter_names[state.result.route];
     for (size_t i = 0; i < parameters.count; ++i) parameters.items[i].first = names[i];
   }
   return state.result;
 }
 
 bool Router::search(Search& state, uint32_t node_index, size_t at) const {
-  const Node& node = nodes_[node_index];
+  const Node& node = tries_->nodes[node_index];
   if (at > state.path.size()) {  // "/prefix/*" matches "/prefix" too
     return accept(state, node.first_end, node.first_rest) || accept(state, node.first_rest, node.last);
   }
   const size_t end = std::min(state.path.find('/', at), state.path.size());
   const std::string_view segment = state.path.substr(at, end - at);
-  const uint32_t literal = literals_.find(node_index, segment);
+  const uint32_t literal = tries_->literals.find(node_index, segment);
   if (literal != kNoNode && search(state, literal, end + 1)) return true;
   if (node.parameter_child != kNoNode && !segment.empty()) {
     RouteParameters& taken = state.parameters;
@@ -187,13 +214,13 @@ bool takes(const List& list, const Item& item) {
 
 bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
   const auto meets = [&](uint32_t route) {
-    const RoutePatterns* const patterns = patterns_.empty() ? nullptr : patterns_[route].get();
+    const RoutePatterns* const patterns = tries_->patterns.empty() ? nullptr : tries_->patterns[route].get();
     if (patterns != nullptr && !patterns->takes_path(state.path)) return false;
     return state.judge != nullptr && state.judge->meets(model_->routes[route].match, patterns);
   };
   uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
   for (; first < last; ++first) {
-    const End& end = ends_[first];
+    const End& end = tries_->ends[first];
     if (end.restricted) {
       const Route& route = model_->routes[end.route];
       if (by_get != kNone && compare_rank(route, model_->routes[by_get]) != 0) break;

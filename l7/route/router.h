@@ -61,20 +61,23 @@ class ConditionJudge {
 
 class Router {
  public:
-  Router(std::shared_ptr<const Model> model, const HashKey& key);
+  // `previous`: of the same key, or null. If all routes have the patterns that they have there, nothing is compiled.
+  Router(std::shared_ptr<const Model> model, const HashKey& key, const Router* previous = nullptr);
 
   // `host`: lower case, without port and final dot. `path`: normalised, without query. `judge`: null: a request that
   // meets no conditions. Allocates nothing.
   RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                    RouteParameters& parameters, const ConditionJudge* judge = nullptr) const;
   const Model& model() const { return *model_; }
+  // Whether both were compiled as one.
+  bool shares_tries(const Router& other) const { return tries_ == other.tries_; }
 
  private:
   static constexpr uint32_t kNoNode = TextTable::kAbsent;
-  // A place in a trie of segments. Literal children are in literals_, by this node and the segment.
+  // A place in a trie of segments. Literal children are in Tries::literals, by this node and the segment.
   struct Node {
     uint32_t parameter_child = kNoNode;
-    uint32_t first_end = 0;   // in ends_: from here on, the routes whose pattern ends at this node
+    uint32_t first_end = 0;   // in Tries::ends: from here on, the routes whose pattern ends at this node
     uint32_t first_rest = 0;  // from here on, those whose pattern ends at this node with "*"
     uint32_t last = 0;        // one behind the last of them
   };
@@ -92,20 +95,27 @@ class Router {
   };
   struct Builder;
 
-  uint32_t find_host(std::string_view pattern) const { return hosts_.find(0, pattern); }
+  uint32_t find_host(std::string_view pattern) const { return tries_->hosts.find(0, pattern); }
   // `at`: where the next segment begins in the path; behind the path's end if there is no further segment.
   bool search(Search& search, uint32_t node, size_t at) const;
   bool accept(Search& search, uint32_t first, uint32_t last) const;
 
+  // Everything that follows from the patterns of the routes. The Routers of several versions can share it.
+  struct Tries {
+    explicit Tries(const HashKey& key) : literals(key), hosts(key) {}
+
+    std::vector<Node> nodes;
+    std::vector<End> ends;
+    TextTable literals;
+    TextTable hosts;  // root of each host's trie: "www.example.com", "*.example.com", "" for any host
+    std::vector<std::vector<std::string>> parameter_names;  // by route, in order
+    // By route: its regular expressions, null where it has none. Empty: no route has any.
+    std::vector<std::shared_ptr<const RoutePatterns>> patterns;
+    bool any_wildcard = false;
+  };
+
   std::shared_ptr<const Model> model_;
-  std::vector<Node> nodes_;
-  std::vector<End> ends_;
-  TextTable literals_;
-  TextTable hosts_;  // root of each host's trie: "www.example.com", "*.example.com", "" for any host
-  std::vector<std::vector<std::string>> parameter_names_;  // by route, in order
-  // By route: its regular expressions, null where it has none. Empty: no route has any.
-  std::vector<std::shared_ptr<const RoutePatterns>> patterns_;
-  bool any_wildcard_ = false;
+  std::shared_ptr<const Tries> tries_;
 };
 
 }  // namespace tidegate::l7

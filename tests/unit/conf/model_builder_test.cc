@@ -99,6 +99,17 @@ TEST_F(ModelBuilderTest, TheModelBeforeStaysAsItWas) {
   EXPECT_EQ(told(*before), said);
 }
 
+TEST_F(ModelBuilderTest, AModelSharesWhatDidNotChangeWithTheOneBefore) {
+  commit();
+  const auto before = *builder_.build(*store_, *store_->manifest(version_));
+  elements_["routes"]["old"] = "path: /old, status: 404";
+  commit();
+  const auto model = *builder_.build(*store_, *store_->manifest(version_));
+  EXPECT_TRUE(model->routes.shares(0, before->routes));
+  EXPECT_FALSE(model->routes.shares(1, before->routes));
+  for (size_t p = 0; p < 2; ++p) EXPECT_TRUE(model->pools.shares(p, before->pools)) << p;
+}
+
 TEST_F(ModelBuilderTest, AChangeOfElementsThatTheReleaseDoesNotKnowIsRefusedAndTheNextOneIsBuilt) {
   commit();
   expect_twins_agree();

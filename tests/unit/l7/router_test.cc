@@ -293,6 +293,41 @@ TEST(Router, AgreesWithANaiveTwin) {
   }
 }
 
+// One of the routes is changed: its tries are compiled again only if some request may find another route now.
+TEST(Router, CompilesAgainOnlyWhatRequestsAreMatchedBy) {
+  auto before = std::make_shared<Model>();
+  before->routes = {route("a", {}, "/a"), route("b", {"b.test"}, "/b/{id}")};
+  const Router old(before, {5, 6});
+  const auto changed = [&](auto change) {
+    auto model = std::make_shared<Model>(*before);
+    change(model->routes[1]);
+    return model;
+  };
+  const auto other_answer = changed([](Route& r) { r.what = RouteAnswer{404, "none"}; });
+  const Router same(other_answer, {5, 6}, &old);
+  EXPECT_TRUE(same.shares_tries(old));
+  EXPECT_EQ(&same.model(), other_answer.get());
+  EXPECT_EQ(matched(same.model(), same, "b.test", "/b/7"), "b id=7");
+
+  EXPECT_TRUE(Router(changed([](Route&) {}), {5, 6}, &same).shares_tries(old)) << "equal is enough";
+  const auto compiled_again = [&](auto change) { return !Router(changed(change), {5, 6}, &old).shares_tries(old); };
+  EXPECT_TRUE(compiled_again([](Route& r) { r.path = "/c"; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.hosts = {}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.methods = {"GET"}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.listeners = {0}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.priority = 1; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.headers = {{"x", "1"}}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.query = {{"x", "1"}}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.cookies = {{"x", "1"}}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.clients = {*Cidr::parse("10.0.0.0/8")}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.path_regex = "/b/[0-9]+"; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.headers_regex = {{"x", "1+"}}; }));
+  EXPECT_TRUE(compiled_again([](Route& r) { r.match.query_regex = {{"x", "1+"}}; }));
+  auto more = std::make_shared<Model>(*before);
+  more->routes.push_back(route("c", {}, "/c"));
+  EXPECT_FALSE(Router(more, {5, 6}, &old).shares_tries(old));
+}
+
 // --- what a request has
 
 TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {

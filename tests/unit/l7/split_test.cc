@@ -203,7 +203,7 @@ TEST_F(CachedSplitTest, AStaleAnswerIsRefreshedByItsOwnVariant) {
 
 // What was stored before the route had a split belongs to no variant.
 TEST_F(CachedSplitTest, WhatWasStoredWithoutASplitIsNobodysVariant) {
-  const std::vector<Policy> policies = std::exchange(edge_.model.policies, {});
+  const Elements<Policy> policies = std::exchange(edge_.model.policies, {});
   edge_.start();
   EXPECT_EQ(body_for("canary"), "stable");
   edge_.model.policies = policies;

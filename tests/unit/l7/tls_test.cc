@@ -105,7 +105,7 @@ class Tls : public ::testing::Test {
   }
   static constexpr std::string_view kHttp1{"\x08http/1.1", 9};
   static constexpr std::string_view kBoth{"\x02h2\x08http/1.1", 12};
-  std::vector<Certificate> certificates_{certificate_for("a.test"), certificate_for("b.test")};
+  Elements<Certificate> certificates_{certificate_for("a.test"), certificate_for("b.test")};
   Origin origin_{Origin::says("secret")};
 };
 
