@@ -74,6 +74,23 @@ void append_options(const CLI::App& of, std::vector<std::string>& out) {
   }
 }
 
+// The words that are allowed here, as `--help` shows them: "{bash,zsh}". Empty: others are, too.
+std::vector<std::string> members_of(const CLI::Option& option) {
+  const std::string told = option.get_type_name();
+  const size_t begin = told.find('{'), end = told.find('}', begin);
+  if (begin == std::string::npos || end == std::string::npos) return {};
+  return CLI::detail::split(told.substr(begin + 1, end - begin - 1), ',');
+}
+
+// The operand with that number, counted from 0. The last one may take several words.
+const CLI::Option* operand_at(const CLI::App& command, size_t number) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (!option->get_positional()) continue;
+    if (number-- == 0 || option->get_expected_max() > 1) return option;
+  }
+  return nullptr;
+}
+
 // The configuration in force, or a list of it; null if nobody answers.
 json fetch(Cli& cli, const std::string& section) {
   ApiRequest request;
@@ -105,10 +122,21 @@ std::vector<std::string> backend_names(const json& pools) {
   return names;
 }
 
+// NODE/PLANE, as nodes say which planes they have.
+std::vector<std::string> plane_names(const json& nodes) {
+  std::vector<std::string> names;
+  for (const json& node : nodes.is_array() ? nodes : json::array()) {
+    for (const char* plane : {"l4", "l7", "dns"}) {
+      if (node.contains(plane)) names.push_back(string_member(node, "name") + "/" + plane);
+    }
+  }
+  return names;
+}
+
 std::vector<std::string> drainable(Cli& cli, const std::vector<std::string>& operands) {
-  if (operands.empty()) return {"backend", "pool", "site", "vip", "target"};
   if (operands.size() > 1 || operands[0] == "target") return {};
   if (operands[0] == "backend") return backend_names(fetch(cli, "pools"));
+  if (operands[0] == "plane") return plane_names(fetch(cli, "nodes"));
   return names_in(fetch(cli, operands[0] + "s"));
 }
 
@@ -121,13 +149,23 @@ std::vector<std::string> gettable(Cli& cli, const std::vector<std::string>& oper
   return sections;
 }
 
+std::vector<std::string> without(std::vector<std::string> words, const std::vector<std::string>& said) {
+  std::erase_if(words,
+                [&](const std::string& word) { return std::find(said.begin(), said.end(), word) != said.end(); });
+  return words;
+}
+
 std::vector<std::string> operands_of(const CLI::App& app, Cli& cli, const Line& line) {
   const std::string command = line.command->get_name();
+  const CLI::Option* operand = operand_at(*line.command, line.operands.size());
+  if (std::vector<std::string> members = operand != nullptr ? members_of(*operand) : std::vector<std::string>();
+      !members.empty()) {
+    return without(std::move(members), line.operands);
+  }
   if (command == "drain" || command == "undrain") return drainable(cli, line.operands);
   if (command == "get") return gettable(cli, line.operands);
   if (command == "records" && line.operands.empty()) return {"list", "set", "delete", "import", "export"};
   if (command == "records" && line.operands.size() == 1) return names_in(fetch(cli, "zones"));
-  if (command == "completion" && line.operands.empty()) return {"bash", "zsh"};
   std::vector<std::string> names;
   if (command == "help" && line.operands.empty()) {
     for (const CLI::App* known : app.get_subcommands({})) names.push_back(known->get_name());
@@ -142,7 +180,8 @@ std::vector<std::string> complete(const CLI::App& app, Cli& cli, const std::vect
   const Line line = read(app, words);
   std::vector<std::string> found;
   if (line.option != nullptr) {
-    if (line.option->check_lname("output")) found = {"human", "json"};
+    found = members_of(*line.option);
+    if (line.option->check_lname("api")) found = {cli.api, "https://", "http://"};  // else the shell offers files
   } else if (begun.starts_with("-")) {
     append_options(app, found);
     if (line.command != nullptr) append_options(*line.command, found);

@@ -14,7 +14,7 @@ namespace tidegate::cli {
 namespace {
 
 constexpr size_t kMaxBackends = 1'000;
-constexpr uint16_t kHttp = 80, kHttps = 443, kDns = 53;
+constexpr uint16_t kHttp = 80;
 
 bool is_any(const IpAddress& address) { return address == IpAddress{address.family, {}}; }
 
@@ -103,7 +103,7 @@ Result<std::vector<Endpoint>> parse_backends(std::string_view text) {
     if (!backend || backend->port == 0) {
       return fail(fmt::format("{} is not ADDRESS:PORT, like 192.0.2.7:8080 or [2001:db8::7]:8080", in_quotes(word)));
     }
-    if (is_any(backend->address)) return fail(in_quotes(word) + " is no address of a server");
+    if (!is_of_a_host(backend->address)) return fail(in_quotes(word) + " is no address of a server");
     if (std::find(backends.begin(), backends.end(), *backend) != backends.end())
       return fail(in_quotes(word) + " is there twice");
     backends.push_back(*backend);
@@ -113,9 +113,20 @@ Result<std::vector<Endpoint>> parse_backends(std::string_view text) {
   return backends;
 }
 
+bool is_of_a_host(const IpAddress& address) {
+  if (is_any(address)) return false;
+  return address.is_v4() ? address.bytes[0] < 224 : address.bytes[0] != 0xff;
+}
+
 Result<Endpoint> parse_listen(std::string_view text) {
-  if (const std::optional<Endpoint> whole = Endpoint::parse(text); whole && whole->port != 0) return *whole;
-  if (const std::optional<IpAddress> address = IpAddress::parse(text)) return Endpoint{*address, 0};
+  std::optional<Endpoint> listen = Endpoint::parse(text);
+  if (!listen || listen->port == 0) {
+    const std::optional<IpAddress> address = IpAddress::parse(text);
+    listen = address ? std::optional(Endpoint{*address, 0}) : std::nullopt;
+  }
+  if (listen && !is_any(listen->address) && !is_of_a_host(listen->address))
+    return fail(in_quotes(text) + " is no address of a host");
+  if (listen) return *listen;
   return fail(
       fmt::format("{} is not ADDRESS or ADDRESS:PORT, like 192.0.2.1, 0.0.0.0:8080 or [::]:80", in_quotes(text)));
 }

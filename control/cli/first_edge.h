@@ -12,6 +12,8 @@
 
 namespace tidegate::cli {
 
+inline constexpr uint16_t kHttps = 443, kDns = 53;
+
 struct FirstEdge {
   std::vector<Endpoint> backends;    // never empty in a whole configuration
   std::vector<std::string> hosts;    // empty: any
@@ -27,7 +29,9 @@ struct FirstEdge {
 
 // "192.0.2.7:8080, [2001:db8::7]:8080": at least one, at most kMaxBackends. Error: what is wrong with which.
 Result<std::vector<Endpoint>> parse_backends(std::string_view text);
-// "192.0.2.1:80", or without a port (0 then: the caller's default).
+// Whether a host can have it as its own: no multicast, no reserved or unspecified address.
+bool is_of_a_host(const IpAddress& address);
+// "192.0.2.1:80", or without a port (0 then: the caller's default). Every address is one to listen at.
 Result<Endpoint> parse_listen(std::string_view text);
 std::vector<std::string> parse_words(std::string_view text);  // separated by commas or blanks
 

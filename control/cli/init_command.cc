@@ -70,6 +70,8 @@ Result<void> take_zone(FirstEdge& edge, const std::string& answer) {
   if (zone.ends_with('.')) zone.pop_back();
   const bool plain = zone.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string::npos;
   if (!plain || (!zone.empty() && zone.front() == '.')) return fail(in_quotes(answer) + " is not the name of a zone");
+  if (!zone.empty() && edge.listens_at().port == kDns)
+    return fail("DNS needs port 53, and --listen has it for HTTP already");
   edge.zone = zone;
   return {};
 }
@@ -135,6 +137,8 @@ std::vector<Question> questions(const std::string& document) {
        [](FirstEdge& edge, const std::string& answer) -> Result<void> {
          const Result<Endpoint> listen = parse_listen(answer);
          if (!listen) return listen.error();
+         if (listen->port == kHttps && edge.certificate.empty())
+           return fail("port 443 is for HTTPS, which needs --certificate and --key");
          edge.listen = *listen;
          return {};
        }},
@@ -147,6 +151,7 @@ std::vector<Question> questions(const std::string& document) {
        [](FirstEdge& edge, const std::string& answer) -> Result<void> {
          edge.address = IpAddress::parse(answer);
          if (!edge.address) return fail(in_quotes(answer) + " is not an IP address");
+         if (!is_of_a_host(*edge.address)) return fail(in_quotes(answer) + " is no address of a host");
          return {};
        }},
   };

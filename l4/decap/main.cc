@@ -13,6 +13,7 @@
 #include "core/http_server.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/service_manager.h"
 #include "l4/decap/receiver.h"
 
 namespace tidegate::l4 {
@@ -92,8 +93,10 @@ Result<void> run(const Options& options) {
     if (path == "/metrics") return exchange->respond(HttpResponse::text(200, metrics().prometheus_text()));
     exchange->respond(HttpResponse::problem(404, "Not Found", "the paths are /healthz and /metrics"));
   });
+  ServiceManager manager(loop);
   if (Result<void> listening = admin.listen_unix(options.run_dir + "/decap.sock"); !listening) return listening;
   log_info("device {}: ipip by raw sockets, gue at UDP port {}", options.device, options.gue_port);
+  manager.ready({});
   loop.run();
   return {};
 }

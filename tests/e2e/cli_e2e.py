@@ -334,7 +334,12 @@ def test_shells_complete_commands_options_and_names_from_the_live_control(lab):
     assert candidates(lab, "und") == ["undrain"]
     assert candidates(lab, "--output", "") == ["human", "json"]
     assert "--wait" in candidates(lab, "drain", "backend", "x", "--") and "--api" in candidates(lab, "drain", "--a")
-    assert candidates(lab, "drain", "") == ["backend", "pool", "site", "target", "vip"]
+    assert candidates(lab, "drain", "") == ["backend", "plane", "pool", "site", "target", "vip"]
+    assert {"edge/dns", "proxy1/l7", "l4/l4"} <= set(candidates(lab, "drain", "plane", ""))
+    assert candidates(lab, "upgrade", "") == ["control", "dns", "l4", "l7"] and candidates(lab, "upgrade", "l7", "d") == ["dns"]
+    assert candidates(lab, "upgrade", "l7", "l") == ["l4"]
+    assert candidates(lab, "l4", "") == ["capture", "events", "flows", "neighbours", "services", "top"]
+    assert {"http://", "https://"} <= set(candidates(lab, "--api", "")) and candidates(lab, "--api", "https:") == ["https://"]
     assert candidates(lab, "records", "") == ["delete", "export", "import", "list", "set"]
     assert candidates(lab, "records", "list", "") == ["example.test"]
     pools = candidates(lab, "drain", "pool", "")

@@ -153,6 +153,26 @@ def test_a_second_run_in_one_folder_is_refused_and_the_first_one_goes_on(lab):
         machine.wait_ready("dns", again)
 
 
+def test_the_decapsulator_runs_with_what_its_unit_gives_it_and_feeds_its_watchdog(lab):
+    """No user of its own that stays, two capabilities."""
+    unit = (SYSTEMD / "tidegate-decap.service").read_text()
+    capabilities = ",".join(["-all", *(f"+{name[4:].lower()}" for name in re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1].split())])
+    with box.raised("up", 66) as machine:
+        manager = Manager(machine.home / "notify")
+        try:
+            machine.run_dir.chmod(0o777)
+            machine.home.chmod(0o755)
+            manager.path.chmod(0o777)
+            limits = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", capabilities, "--inh-caps", capabilities, "--ambient-caps", capabilities, "--no-new-privs")
+            daemon = machine.start("decap", "env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=1000000", *limits, BUILD / "l4" / "tidegate-decap", "--run", machine.run_dir, "--from", "10.10.0.0/24")
+            wait_until("it runs", lambda: machine.ask("decap", "/healthz").status == 200, 30, daemon)
+            manager.wait_for(daemon.pid, "READY=1")
+            manager.wait_for(daemon.pid, "WATCHDOG=1")
+            assert daemon.stop() == 0, daemon.tail()
+        finally:
+            manager.socket.close()
+
+
 class Unit:
     """back-off as systemd calls it. The pauses are told, and nobody waits."""
 
@@ -205,5 +225,5 @@ def test_every_unit_backs_off_and_ends_for_good_when_another_start_would_not_hel
     assert len(units) == 5
     for path in units:
         text, name = path.read_text(), path.stem.removeprefix("tidegate-")
-        for line in (f"ExecStartPre=-/usr/lib/tidegate/back-off before-start {name}", f"ExecStopPost=-/usr/lib/tidegate/back-off after-end {name}", "Restart=on-failure", "StartLimitIntervalSec=0", "RestartPreventExitStatus=1 2", "OOMPolicy=continue"):
+        for line in (f"ExecStartPre=-/usr/lib/tidegate/back-off before-start {name}", f"ExecStopPost=-/usr/lib/tidegate/back-off after-end {name}", "Restart=on-failure", "StartLimitIntervalSec=0", "RestartPreventExitStatus=1 2", "OOMPolicy=continue", "Type=notify", "NotifyAccess=main", "WatchdogSec=30"):
             assert re.search(f"^{re.escape(line)}$", text, re.MULTILINE), (path, line)
