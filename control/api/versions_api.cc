@@ -38,11 +38,14 @@ class VersionsApi {
   }
 
   void get(const ApiCall& call) {
-    std::optional<Manifest> manifest = find(call, call.path.at("version"));
-    if (!manifest) return;
-    const size_t elements = manifest->entries.size();
-    long_calls_.answer_list(call, elements, [manifest = std::make_shared<Manifest>(*std::move(manifest))] {
-      return HttpResponse::json(200, dump(to_json(*manifest, true)) + "\n");
+    const std::string& text = call.path.at("version");
+    const std::optional<uint64_t> number = parse_number(text);
+    if (!number) {
+      return call.respond(problem(400, "bad_version", fmt::format("'{}' is not the number of a version", text)));
+    }
+    long_calls_.answer(call, [this, number = *number] {
+      const Found found = find(number);
+      return found.missing ? *found.missing : HttpResponse::json(200, dump(to_json(found.manifest, true)) + "\n");
     });
   }
 
@@ -50,13 +53,11 @@ class VersionsApi {
     const uint64_t head = host_state_.manifest().version;
     const uint64_t to = number_parameter(call, "to", head);
     const uint64_t from = number_parameter(call, "from", to == 0 ? 0 : to - 1);
-    std::optional<Manifest> before = find(call, std::to_string(from));
-    if (!before) return;
-    std::optional<Manifest> after = find(call, std::to_string(to));
-    if (!after) return;
-    const auto both = std::make_shared<std::pair<Manifest, Manifest>>(*std::move(before), *std::move(after));
-    long_calls_.answer(call, [this, from, to, both] {
-      const std::vector<ObjectChange> changes = compare(both->first.entries, both->second.entries);
+    long_calls_.answer(call, [this, from, to] {
+      const Found before = find(from), after = find(to);
+      if (before.missing) return *before.missing;
+      if (after.missing) return *after.missing;
+      const std::vector<ObjectChange> changes = compare(before.manifest.entries, after.manifest.entries);
       return HttpResponse::json(
           200, dump({{"from", from}, {"to", to}, {"changes", describe_changes(host_state_.store(), changes)}}) + "\n");
     });
@@ -69,12 +70,12 @@ class VersionsApi {
     if (to == 0) return call.respond(problem(400, "bad_body", "\"to\" is the number of a version"));
     std::optional<std::string> comment = note_member(call, *body, "comment");
     if (!comment) return;
-    const std::optional<Manifest> manifest = find(call, std::to_string(to));
-    if (!manifest) return;
     Change change;
     change.of_base = change.needs_precondition = false;
-    change.examine = [this, manifest = *manifest](const Manifest&, const Plans* known) -> Examined {
-      Result<Candidate> candidate = candidate_of(host_state_, manifest, known);
+    change.examine = [this, to](const Manifest&, const Plans* known) -> Examined {
+      Found found = find(to);
+      if (found.missing) return {std::move(found.missing), {}};
+      Result<Candidate> candidate = candidate_of(host_state_, found.manifest, known);
       if (!candidate) return {store_failure(candidate.error()), {}};
       return {{}, *std::move(candidate)};
     };
@@ -96,18 +97,16 @@ class VersionsApi {
   }
 
  private:
-  // Returns the manifest, or sends 400 or 404. Version 0 is the empty one before the first.
-  std::optional<Manifest> find(const ApiCall& call, const std::string& number_text) {
-    const std::optional<uint64_t> number = parse_number(number_text);
-    if (!number) {
-      call.respond(problem(400, "bad_version", fmt::format("'{}' is not the number of a version", number_text)));
-      return std::nullopt;
-    }
-    if (*number == 0) return Manifest{};
-    Result<Manifest> manifest = host_state_.store().manifest(*number);
-    if (manifest) return std::move(*manifest);
-    call.respond(problem(404, "no_such_version", fmt::format("there is no version {}", *number)));
-    return std::nullopt;
+  struct Found {
+    Manifest manifest;
+    std::optional<HttpResponse> missing;  // 404 instead
+  };
+  // Version 0 is the empty one before the first. Any thread; of a large version it takes tens of milliseconds.
+  Found find(uint64_t number) const {
+    if (number == 0) return {};
+    Result<Manifest> manifest = host_state_.store().manifest(number);
+    if (manifest) return {std::move(*manifest), {}};
+    return {{}, problem(404, "no_such_version", fmt::format("there is no version {}", number))};
   }
 
   HostState& host_state_;
