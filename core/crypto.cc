@@ -45,6 +45,16 @@ std::string base64_with(std::string_view bytes, const char* alphabet, bool pad) 
 constexpr char kBase64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr char kBase64Url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+// By character; 0xff: it is no digit.
+constexpr std::array<uint8_t, 256> kBase64UrlDigits = [] {
+  std::array<uint8_t, 256> digits{};
+  for (uint8_t& digit : digits) digit = 0xff;
+  for (size_t i = 0; kBase64Url[i] != '\0'; ++i) {
+    digits[static_cast<uint8_t>(kBase64Url[i])] = static_cast<uint8_t>(i);
+  }
+  return digits;
+}();
+
 }  // namespace
 
 namespace {
@@ -205,22 +215,27 @@ std::string base64url_encode(std::string_view bytes) { return base64_with(bytes,
 std::string base64_encode(std::string_view bytes) { return base64_with(bytes, kBase64, true); }
 
 std::optional<std::string> base64url_decode(std::string_view text) {
-  std::string out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    const char* at = c == '\0' ? nullptr : std::strchr(kBase64Url, c);
-    if (at == nullptr) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(at - kBase64Url);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out.push_back(static_cast<char>(bits >> count));
-    }
+  const size_t rest = text.size() % 4;
+  if (rest == 1) return std::nullopt;  // a canonical encoding has no leftover character
+  std::string out(text.size() / 4 * 3 + (rest == 0 ? 0 : rest - 1), '\0');
+  char* end = out.data();
+  const auto digit = [](char c) -> uint32_t { return kBase64UrlDigits[static_cast<uint8_t>(c)]; };
+  uint32_t seen = 0;  // all digits together: what is none has a bit above the six
+  for (; text.size() >= 4; text.remove_prefix(4)) {
+    const uint32_t a = digit(text[0]), b = digit(text[1]), c = digit(text[2]), d = digit(text[3]);
+    seen |= a | b | c | d;
+    *end++ = static_cast<char>(a << 2 | b >> 4);
+    *end++ = static_cast<char>(b << 4 | c >> 2);
+    *end++ = static_cast<char>(c << 6 | d);
   }
-  // A canonical encoding has no leftover character and no set leftover bits.
-  if (count == 6 || (bits & ((1u << count) - 1)) != 0) return std::nullopt;
-  return out;
+  if (rest != 0) {
+    const uint32_t a = digit(text[0]), b = digit(text[1]), c = rest == 3 ? digit(text[2]) : 0;
+    seen |= a | b | c;
+    if ((rest == 3 ? c & 3 : b & 15) != 0) return std::nullopt;  // and no set leftover bits
+    *end++ = static_cast<char>(a << 2 | b >> 4);
+    if (rest == 3) *end++ = static_cast<char>(b << 4 | c >> 2);
+  }
+  return seen > 63 ? std::nullopt : std::optional(std::move(out));
 }
 
 bool equal_constant_time(std::string_view a, std::string_view b) {

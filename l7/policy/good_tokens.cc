@@ -2,18 +2,19 @@
 #include "l7/policy/good_tokens.h"
 
 #include "core/crypto.h"
+#include "core/hash128.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7::policy {
 
-GoodTokens::GoodTokens() : high_key_(random_hash_key()), low_key_(random_hash_key()), lines_(kGoodTokens / kWays) {
+GoodTokens::GoodTokens() : key_(random_hash_key()), lines_(kGoodTokens / kWays) {
   static_assert((kGoodTokens & (kGoodTokens - 1)) == 0, "a place is chosen by the lowest bits");
 }
 
 // Zero is the mark of an empty place.
 GoodTokens::Mark GoodTokens::mark_of(uint64_t basis, std::string_view token) const {
-  const uint64_t high[] = {basis, siphash13(high_key_, token)}, low[] = {basis, siphash13(low_key_, token)};
-  return {siphash13_words(high_key_, high) | 1, siphash13_words(low_key_, low)};
+  const Hash128 hash = siphash13_128({key_.k0 ^ basis, key_.k1}, token);
+  return {hash.high | 1, hash.low};
 }
 
 bool GoodTokens::has(uint64_t basis, std::string_view token) const {

@@ -42,7 +42,7 @@ class GoodTokens final : public Runtime {
   };
   Mark mark_of(uint64_t basis, std::string_view token) const;
 
-  const HashKey high_key_, low_key_;
+  const HashKey key_;
   std::vector<Line> lines_;  // their number is a power of two
 };
 

@@ -13,9 +13,10 @@ namespace {
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
 void skip_space(std::string_view& text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  text.remove_prefix(first == std::string_view::npos ? text.size() : first);
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
 }
 
 bool take(std::string_view& text, char c) {
@@ -27,13 +28,11 @@ bool take(std::string_view& text, char c) {
 // Each takes its value from the beginning of `text`.
 bool take_string(std::string_view& text) {
   if (!take(text, '"')) return false;
-  while (!text.empty()) {
-    const char c = text.front();
-    text.remove_prefix(1);
-    if (c == '"') return true;
-    if (static_cast<unsigned char>(c) < 0x20) return false;
-    if (c != '\\') continue;
-    if (text.empty()) return false;
+  for (;;) {
+    const auto ends = [](char c) { return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20; };
+    text.remove_prefix(static_cast<size_t>(std::find_if(text.begin(), text.end(), ends) - text.begin()));
+    if (take(text, '"')) return true;
+    if (!take(text, '\\') || text.empty()) return false;
     const char escaped = text.front();
     text.remove_prefix(1);
     if (escaped == 'u') {
@@ -43,7 +42,6 @@ bool take_string(std::string_view& text) {
       return false;
     }
   }
-  return false;
 }
 
 bool take_digits(std::string_view& text) {
@@ -204,6 +202,35 @@ bool JsonWalk::next() {
   skip_space(rest_);
   take(rest_, ',');
   skip_space(rest_);
+  return true;
+}
+
+JsonMembers::JsonMembers(std::string_view text) : rest_(text) {
+  skip_space(rest_);
+  state_ = take(rest_, '{') ? State::first : State::malformed;
+  skip_space(rest_);
+}
+
+bool JsonMembers::next() {
+  if (state_ == State::malformed || state_ == State::whole) return false;
+  if (take(rest_, '}')) {
+    skip_space(rest_);
+    state_ = rest_.empty() ? State::whole : State::malformed;
+    return false;
+  }
+  const bool goes_on = state_ == State::first || take(rest_, ',');
+  state_ = State::malformed;
+  if (!goes_on) return false;
+  skip_space(rest_);
+  const std::string_view begin = rest_;
+  if (!take_string(rest_)) return false;
+  name_ = begin.substr(1, begin.size() - rest_.size() - 2);
+  skip_space(rest_);
+  if (!take(rest_, ':')) return false;
+  skip_space(rest_);
+  if (!take_value(rest_, 1, value_)) return false;
+  skip_space(rest_);
+  state_ = State::further;
   return true;
 }
 

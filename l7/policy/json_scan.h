@@ -36,6 +36,24 @@ class JsonWalk {
   JsonView value_;
 };
 
+// The members of the object that is all of `text`, in one pass: each is given before the rest is checked. So what was
+// given counts only if it is_whole() after the last one.
+class JsonMembers {
+ public:
+  explicit JsonMembers(std::string_view text);
+  bool next();
+  std::string_view name() const { return name_; }  // as it is written, without quotes
+  const JsonView& value() const { return value_; }
+  bool is_whole() const { return state_ == State::whole; }
+
+ private:
+  enum class State : uint8_t { first, further, whole, malformed };
+  std::string_view rest_;
+  State state_;
+  std::string_view name_;
+  JsonView value_;
+};
+
 // A string's content, decoded into the arena if it has escapes. Nothing: it is no string, or has half of a surrogate
 // pair.
 std::optional<std::string_view> json_text(const JsonView& value, Arena& arena);

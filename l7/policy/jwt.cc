@@ -95,10 +95,9 @@ struct JsonMember {
 
 // False: it is no object, or one of the names stands twice.
 bool read_members(std::string_view json, std::initializer_list<JsonMember*> members, Arena& arena) {
-  const std::optional<JsonView> object = scan_json(json);
-  if (!object || object->kind != JsonView::Kind::object) return false;
-  for (JsonWalk walk(*object); walk.next();) {
-    std::string_view name = walk.name();
+  JsonMembers given(json);
+  while (given.next()) {
+    std::string_view name = given.name();
     if (name.find('\\') != std::string_view::npos) {
       const char* const quoted = name.data() - 1;
       const std::optional<std::string_view> decoded =
@@ -109,10 +108,10 @@ bool read_members(std::string_view json, std::initializer_list<JsonMember*> memb
     for (JsonMember* const member : members) {
       if (member->name != name) continue;
       if (member->value) return false;
-      member->value = walk.value();
+      member->value = given.value();
     }
   }
-  return true;
+  return given.is_whole();
 }
 
 // What the arena keeps of a decoded part.

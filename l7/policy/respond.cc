@@ -68,7 +68,9 @@ class CorsRule final : public Rule {
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
     FieldList& fields = exchange.response.fields;
     const Field* const origin = exchange.request.fields.find(kOrigin);
-    if (note.verdict != Verdict::answered) {  // a preflight's answer has only our own
+    const auto is_cors = [](const Field& field) { return field.name.starts_with("access-control-"); };
+    const bool has_own = note.verdict == Verdict::answered;  // a preflight's answer has none of a backend
+    if (!has_own && std::any_of(fields.begin(), fields.end(), is_cors)) {
       for (const std::string_view name : kOfBackend) fields.remove_named(name);
     }
     if (!any_origin_ || note.verdict != Verdict::none) {

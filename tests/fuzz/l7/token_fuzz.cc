@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <vector>
 
 #include "core/crypto.h"
 #include "l7/policy/json_scan.h"
@@ -33,15 +34,20 @@ void compare_readers(std::string_view text) {
       text.find("\\u") == std::string_view::npos) {
     if (ours.has_value() != nlohmann::json::accept(text)) std::abort();
   }
+  policy::JsonMembers one_pass(text);
+  std::vector<std::string_view> names;
+  while (one_pass.next()) names.push_back(one_pass.name());
+  if (one_pass.is_whole() != (ours && ours->kind == policy::JsonView::Kind::object)) std::abort();
   if (!ours) return;
   Arena arena;
   size_t members = 0;
   for (policy::JsonWalk walk(*ours); walk.next();) {
+    if (one_pass.is_whole() && names.at(members) != walk.name()) std::abort();
     ++members;
     policy::json_text(walk.value(), arena);
     policy::json_seconds(walk.value());
   }
-  if (members > text.size()) std::abort();
+  if (members > text.size() || (one_pass.is_whole() && members != names.size())) std::abort();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <random>
 
 #include "core/sha256_stream.h"
@@ -98,6 +99,13 @@ TEST(Base64, UrlFormDecodesWhatItEncodedAndNothingElse) {
   EXPECT_FALSE(base64url_decode("Zh"));    // leftover bits are set
   EXPECT_FALSE(base64url_decode("+/8"));   // the other alphabet
   EXPECT_FALSE(base64url_decode(std::string_view("Zm\0v", 4)));
+  EXPECT_FALSE(base64url_decode("Zm9"));  // leftover bits of three characters
+  for (int c = 0; c < 256; ++c) {
+    const bool known = std::isalnum(c) != 0 || c == '-' || c == '_';
+    const std::string digit(1, static_cast<char>(c));
+    EXPECT_EQ(base64url_decode("Zm9" + digit).has_value(), known) << c;
+    EXPECT_EQ(base64url_decode(digit + "A").has_value(), known) << c;
+  }
 }
 
 TEST(EqualConstantTime, ComparesContentAndLength) {

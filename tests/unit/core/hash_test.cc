@@ -3,15 +3,19 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "core/hash128.h"
+
 namespace tidegate::hash_test {
 
 // SipHash-c-d straight from the paper (§2.1-2.4), byte by byte. It shares no code with the code under test.
-uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int c, int d) {
+// `wide`: 128 bits, as its authors' own code adds them.
+std::array<uint64_t, 2> naive_words(uint64_t k0, uint64_t k1, const std::string& message, int c, int d, bool wide) {
   uint64_t v[4] = {k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573};
   const auto rotate = [](uint64_t& x, int by) { x = (x << by) | (x >> (64 - by)); };
   const auto rounds = [&](int n) {
@@ -26,6 +30,7 @@ uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int
       rotate(v[2], 32);
     }
   };
+  if (wide) v[1] ^= 0xee;
   std::string padded = message;
   while (padded.size() % 8 != 7) padded.push_back('\0');
   padded.push_back(static_cast<char>(message.size() & 0xff));
@@ -36,9 +41,17 @@ uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int
     rounds(c);
     v[0] ^= word;
   }
-  v[2] ^= 0xff;
+  v[2] ^= wide ? 0xee : 0xff;
   rounds(d);
-  return v[0] ^ v[1] ^ v[2] ^ v[3];
+  const uint64_t low = v[0] ^ v[1] ^ v[2] ^ v[3];
+  if (!wide) return {low, 0};
+  v[1] ^= 0xdd;
+  rounds(d);
+  return {low, v[0] ^ v[1] ^ v[2] ^ v[3]};
+}
+
+uint64_t naive_siphash(uint64_t k0, uint64_t k1, const std::string& message, int c, int d) {
+  return naive_words(k0, k1, message, c, d, false)[0];
 }
 
 // The key 00 01 .. 0f of the paper's Appendix A.
@@ -48,6 +61,23 @@ TEST(SipHash, TheReferenceOfTheseTestsGivesThePapersAnswerForSipHash24) {
   std::string message;
   for (char c = 0; c < 15; ++c) message.push_back(c);
   EXPECT_EQ(naive_siphash(kPaperKey.k0, kPaperKey.k1, message, 2, 4), 0xa129ca6149be45e5);
+}
+
+TEST(SipHash, TheReferenceGivesTheAuthorsAnswerForTheLongFormOfSipHash24) {  // vectors_sip128[0] of their code
+  const std::array<uint64_t, 2> expected{0xe6a825ba047f81a3, 0x930255c71472f66d};
+  EXPECT_EQ(naive_words(kPaperKey.k0, kPaperKey.k1, "", 2, 4, true), expected);
+}
+
+TEST(SipHash, TheLongFormEqualsTheNaiveReferenceAtEveryLength) {
+  std::mt19937_64 random(2);
+  std::string message;
+  for (size_t length = 0; length < 300; ++length) {
+    const HashKey key{random(), random()};
+    const Hash128 hash = siphash13_128(key, message);
+    const std::array<uint64_t, 2> words{hash.low, hash.high};
+    EXPECT_EQ(words, naive_words(key.k0, key.k1, message, 1, 3, true)) << length;
+    message.push_back(static_cast<char>(random()));
+  }
 }
 
 TEST(SipHash, EqualsTheNaiveReferenceAtEveryLength) {

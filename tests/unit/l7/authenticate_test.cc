@@ -65,7 +65,14 @@ TEST(JsonScan, TakesWhatNlohmannTakesAndRefusesTheRest) {
                                "[,1]",
                                "{,}"};
   for (const std::string_view text : texts) {
-    EXPECT_EQ(policy::scan_json(text).has_value(), !nlohmann::json::parse(text, nullptr, false).is_discarded()) << text;
+    const nlohmann::json other = nlohmann::json::parse(text, nullptr, false);
+    EXPECT_EQ(policy::scan_json(text).has_value(), !other.is_discarded()) << text;
+    policy::JsonMembers members(text);
+    size_t count = 0;
+    while (members.next()) ++count;
+    EXPECT_EQ(members.is_whole(), other.is_object()) << text;
+    if (members.is_whole()) EXPECT_EQ(count, other.size()) << text;
+    EXPECT_FALSE(members.next()) << text;
   }
   EXPECT_FALSE(policy::scan_json(std::string(17, '[') + std::string(17, ']'))) << "too deep";
   EXPECT_TRUE(policy::scan_json(std::string(16, '[') + std::string(16, ']')));
