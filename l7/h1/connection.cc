@@ -11,6 +11,8 @@
 namespace tidegate::l7 {
 namespace {
 
+constexpr size_t kGatheredChunkBytes = size_t{16} << 10;
+
 // The first line, without its line end. At most one byte more than the log writes, so that the log can tell that a line
 // was cut.
 std::string_view request_line_of(std::string_view bytes) {
@@ -384,7 +386,13 @@ void H1Connection::send_piece(std::string_view piece) {
   }
   char header[24];
   transport_.queue({header, http1::encode_chunk_header(piece.size(), header)});
-  transport_.send(piece);
+  // What follows a chunk, its end or that of the body, leaves in the same call of send(2) if the chunk waits for it.
+  // The copy of a chunk of this size costs less than another call.
+  if (piece.size() <= kGatheredChunkBytes) {
+    transport_.queue(piece);
+  } else {
+    transport_.send(piece);
+  }
   transport_.queue("\r\n");
 }
 
