@@ -54,7 +54,7 @@ void number_names(Plan& plan, const Plan* previous, NameIds& names) {
                                       before == nullptr ? kNothing : previous->route_names, names);
   plan.listener_names = numbers_of_names(model.listeners, before == nullptr ? nullptr : &before->listeners,
                                          before == nullptr ? kNothing : previous->listener_names, names);
-  plan.policies.number_chains(names);
+  plan.policies.number_names(names);
 }
 
 Error certificate_failed(const Plan& plan, uint32_t index, const Error& why) {

@@ -137,6 +137,7 @@ struct Exchange {
   const policy::JsonChange* response_json = nullptr;  // and to the answer's
   uint32_t split_pool = kNone;                        // instead of the route's, as a policy has decided
   std::string_view variant;                           // of that policy, for the log
+  uint32_t variant_number = 0;                        // the same, of NameIds; 0: none
   std::string_view branch;                            // "POLICY/VARIANT": tells the cache whose answers these are
   const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked
   std::shared_ptr<policy::MirrorPair> mirror;         // that this request shares with its copy

@@ -147,6 +147,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   to.pool = exchange_.pool;
   to.split_pool = exchange_.split_pool;  // these are texts of the pinned plan
   to.variant = exchange_.variant;
+  to.variant_number = exchange_.variant_number;
   to.branch = exchange_.branch;
   to.forwarding = exchange_.forwarding;
   to.parameters.count = exchange_.parameters.count;

@@ -58,7 +58,7 @@ void record_cache(const Exchange& exchange, RecordSlot& record) {
 
 void record_backend(const Exchange& exchange, RecordSlot& record) {
   const Attempts& attempts = exchange.attempts;
-  record.tries = attempts.count;
+  record.tries = static_cast<uint16_t>(std::min<uint32_t>(attempts.count, UINT16_MAX));
   if (exchange.pool == nullptr) {
     record.pool = 0;
     return;
@@ -113,6 +113,7 @@ void Transaction::remember(uint64_t now_ns) {
   record.live_state = snapshot.live_state->sequence;
   record_addresses(exchange_, record);
   record_policies(exchange_, record);
+  record.variant = exchange_.variant_number;
   record_cache(exchange_, record);
   record_backend(exchange_, record);
   ring.publish();

@@ -136,6 +136,7 @@ json tell_record(const RequestRecord& record, const NameIds& names, const Reques
   told["listener"] = name_or_null(names, record.listener);
   told["route"] = name_or_null(names, record.route);
   told["policies"] = tell_policies(record, names);
+  told["variant"] = name_or_null(names, record.variant);
   told["cache"] = tell_cache(record);
   told["pool"] = name_or_null(names, record.pool);
   told["backend"] = record.tries == 0 ? json() : name_or_null(names, record.backend);

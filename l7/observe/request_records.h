@@ -53,10 +53,10 @@ struct RequestRecordOf {
   std::array<Of<uint64_t>, 2> peer, destination, client;
   Of<const char*> cache_detail;              // static text, or null
   Of<uint32_t> peer_rest, destination_rest;  // family 0: there is no destination
-  Of<uint32_t> listener, route, policies, pool, backend, tries;
+  Of<uint32_t> listener, route, policies, variant, pool, backend;
   std::array<Of<uint32_t>, kRecordedTries> failed_backends;
   Of<uint32_t> members;
-  Of<uint16_t> status, forward_status;
+  Of<uint16_t> tries, status, forward_status;
   Of<uint8_t> client_rest, failed_tries;
   std::array<Of<Failure>, kRecordedTries> failures;
   Of<Failure> failure;
@@ -69,7 +69,7 @@ struct RequestRecordOf {
   auto fields() {
     return std::tie(key_low, started_ns, ended_ns, queued_ns, first_byte_ns, version, live_state, verdicts, peer[0],
                     peer[1], destination[0], destination[1], client[0], client[1], cache_detail, peer_rest,
-                    destination_rest, listener, route, policies, pool, backend, tries, failed_backends[0],
+                    destination_rest, listener, route, policies, variant, pool, backend, tries, failed_backends[0],
                     failed_backends[1], failed_backends[2], members, status, forward_status, client_rest, failed_tries,
                     failures[0], failures[1], failures[2], failure, cache_outcome, cache_forward, pool_policy,
                     chosen_by, client_named, cache_asked, hit, stored, collapsed, background, client_gone);

@@ -138,7 +138,8 @@ const Chain* Policies::find(uint32_t listener, uint32_t route) const {
   return chain.rules.empty() ? nullptr : &chain;
 }
 
-void Policies::number_chains(NameIds& names) {
+void Policies::number_names(NameIds& names) {
+  for (const std::unique_ptr<Rule>& rule : rules_) rule->number_names(names);
   for (Chain& chain : chains_) {
     std::string text;
     for (const Rule* rule : chain.rules)

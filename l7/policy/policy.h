@@ -209,6 +209,8 @@ class Rule {
   // Whether it has the answer to preflights, so that they take the route of the request that they ask for.
   virtual bool answers_preflights() const { return false; }
   virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
+  // Gives what records of requests name of it a number; before the Plan is published.
+  virtual void number_names(NameIds& names) { static_cast<void>(names); }
 
   void count(Verdict verdict) const { counts_->add(verdict); }
   const VerdictCounts& counts() const { return *counts_; }
@@ -254,8 +256,8 @@ class Policies {
   bool answers_preflights() const { return answers_preflights_; }
   // What is to be fetched for them.
   const std::vector<std::shared_ptr<KeySource>>& key_sources() const { return key_sources_; }
-  // Gives each chain its number; before the Plan is published.
-  void number_chains(NameIds& names);
+  // Gives each chain, and what rules name, a number; before the Plan is published.
+  void number_names(NameIds& names);
   // Prometheus text: the verdicts of every rule, and what their kinds add.
   void append_metrics(std::string& out) const;
 

@@ -22,6 +22,7 @@
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
+#include "l7/name_ids.h"
 #include "l7/policy/claims.h"
 #include "l7/policy/kinds.h"
 #include "l7/policy/request_key.h"
@@ -40,6 +41,7 @@ struct CompiledVariant {
   std::optional<SplitCondition> when;
   std::string branch;
   std::shared_ptr<VariantCount> count;
+  uint32_t number = 0;  // of its name, in NameIds
 };
 
 bool has_value(const std::vector<std::string>& wanted, std::string_view value) {
@@ -70,6 +72,7 @@ class SplitRule final : public Rule {
     chosen->count->requests.add();
     exchange.split_pool = chosen->config.pool;
     exchange.variant = chosen->config.name;
+    exchange.variant_number = chosen->number;
     exchange.branch = chosen->branch;
     return {};
   }
@@ -90,6 +93,10 @@ class SplitRule final : public Rule {
       out.push_back({"tidegate_l7_split_requests_total", "counter", "Requests that a split has given to a variant",
                      each.count->requests.value(), "variant", each.config.name.c_str()});
     }
+  }
+
+  void number_names(NameIds& names) override {
+    for (CompiledVariant& each : variants_) each.number = names.id(each.config.name);
   }
 
   // Null: it depends on chance, or on who the client is, which only a request shows.

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "conf/policy/limit.h"
+#include "conf/policy/split.h"
 #include "l7/proxy.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
@@ -104,6 +105,29 @@ TEST_F(PastRequests, APolicyThatRefusesIsToldByName) {
   EXPECT_EQ(refused["policies"][0]["verdict"], "refused");
   EXPECT_EQ(refused["status"], 429);
   EXPECT_EQ(refused["failure"], "rate_limited");
+}
+
+TEST_F(PastRequests, TheVariantThatASplitGaveIsToldWhateverChangedSince) {
+  Origin stable(Origin::says("stable")), canary(Origin::says("canary"));
+  const uint32_t first = edge.add_pool("stable", {stable.endpoint()});
+  const uint32_t second = edge.add_pool("canary", {canary.endpoint()});
+  auto part = std::make_shared<SplitPolicy>();
+  part->variants = {{"next", second, 0, "header:X-Canary", {}}, {"current", first, 1, "", {}}};
+  edge.model.policies.push_back({"weighted", false, {{"split", part}}});
+  edge.add_route("/*", first).policies = {0};
+  edge.add_fixed("/fixed", 204);
+  edge.start();
+  const Answer next = ask(edge.endpoint(), get("/", "a.test", "X-Canary: 1\r\n"));
+  const Answer current = ask(edge.endpoint(), get("/"));
+  ASSERT_EQ(next.body + current.body, "canarystable");
+  EXPECT_EQ(record_of(ask(edge.endpoint(), get("/fixed")))["variant"], nullptr);
+  auto renamed = std::make_shared<SplitPolicy>(*part);
+  renamed->variants[0].name = "later";
+  edge.model.policies[0].parts["split"] = renamed;
+  ASSERT_TRUE(edge.publish());
+  EXPECT_EQ(record_of(next)["variant"], "next");
+  EXPECT_EQ(record_of(next)["pool"], "canary");
+  EXPECT_EQ(record_of(current)["variant"], "current");
 }
 
 TEST_F(PastRequests, TheCachesVerdictIsTold) {
