@@ -67,38 +67,84 @@ void route_by_regex(benchmark::State& state) {
 }
 BENCHMARK(route_by_regex)->Arg(1)->Arg(256);
 
-// The decision of a limit by client, with so many clients in turn, all of them known: the key, its place in the table,
-// the bucket.
-void limit_decision(benchmark::State& state) {
-  const auto keys = static_cast<size_t>(state.range(0));
-  const policy::RequestKey key({"client"}, 32, 64, kKey);
-  policy::LimitTable table(keys);
-  const policy::RequestBucket bucket{1'000'000'000, 100};  // slow: every key stays in use
-  const RequestHead request;
-  const policy::Subject subject{request, "192.0.2.1", "r"};
-  IpAddress address = *IpAddress::parse("10.0.0.0");
-  Arena arena;
-  uint64_t now_ns = 1'000'000'000;
-  const size_t step = 7'919 % keys;
-  size_t next = 0;
-  const auto decide = [&] {
-    for (size_t i = 0; i < 3; ++i) address.bytes[i + 1] = static_cast<uint8_t>(next >> 8 * i);
-    next += step;
-    if (next >= keys) next -= keys;
-    now_ns += 100;
-    std::atomic<uint64_t>& slot = table.find_or_add(
-        key.of(subject, address, arena), now_ns, [](uint64_t word) { return policy::RequestBucket::free_at_ns(word); });
+// A limit by client, with so many clients in turn, all of them known.
+class LimitLoad {
+ public:
+  explicit LimitLoad(size_t keys) : keys_(keys), step_(7'919 % keys), table_(keys) {}
+  void next() {
+    for (size_t i = 0; i < 3; ++i) address_.bytes[i + 1] = static_cast<uint8_t>(next_ >> 8 * i);
+    next_ += step_;
+    if (next_ >= keys_) next_ -= keys_;
+    now_ns_ += 100;
+  }
+  void foresee() { table_.foresee(key_.of_client(address_)); }
+  // The key, its place in the table, the bucket.
+  void decide() {
+    std::atomic<uint64_t>& slot = table_.find_or_add(key_.of(subject_, address_, arena_), now_ns_, [](uint64_t word) {
+      return policy::RequestBucket::free_at_ns(word);
+    });
     uint64_t before = slot.load(std::memory_order_relaxed);
     for (;;) {
-      const policy::Allowance allowance = bucket.take(before, now_ns);
+      const policy::Allowance allowance = bucket_.take(before, now_ns_);
       benchmark::DoNotOptimize(allowance);
       if (!allowance.allowed || slot.compare_exchange_weak(before, allowance.state)) break;
     }
-  };
-  for (size_t i = 0; i < keys; ++i) decide();  // all are there: the table's pages too
-  for (auto _ : state) decide();
+  }
+
+ private:
+  const size_t keys_, step_;
+  const policy::RequestKey key_{{"client"}, 32, 64, kKey};
+  policy::LimitTable table_;
+  const policy::RequestBucket bucket_{1'000'000'000, 100};  // slow: every key stays in use
+  const RequestHead request_;
+  const policy::Subject subject_{request_, "192.0.2.1", "r"};
+  IpAddress address_ = *IpAddress::parse("10.0.0.0");
+  Arena arena_;
+  uint64_t now_ns_ = 1'000'000'000;
+  size_t next_ = 0;
+};
+
+void limit_decision(benchmark::State& state) {
+  const auto keys = static_cast<size_t>(state.range(0));
+  LimitLoad load(keys);
+  for (size_t i = 0; i < keys; ++i) load.next(), load.decide();  // all are there: the table's pages too
+  for (auto _ : state) {
+    load.next();
+    load.decide();
+  }
 }
 BENCHMARK(limit_decision)->Arg(1'000)->Arg(1'000'000);
+
+// What a limit by client adds to a request when it holds on every route: its memory is fetched while the route is
+// looked up, as Transaction::route does. Without it (the second argument is 0) the rest alone is measured; the
+// difference is what the limit costs.
+void limit_beside_route(benchmark::State& state) {
+  const auto keys = static_cast<size_t>(state.range(0));
+  const bool limits = state.range(1) != 0;
+  constexpr size_t kRoutes = 1'000;
+  auto model = std::make_shared<Model>();
+  std::vector<std::string> hosts;
+  for (size_t i = 0; i < kRoutes; ++i) {
+    Route& route = model->routes.emplace_back();
+    route.name = "r" + std::to_string(i);
+    route.hosts = {hosts.emplace_back("h" + std::to_string(i) + ".example.test")};
+    route.path = "/api/v1/items";
+  }
+  const Router router(model, kKey);
+  LimitLoad load(keys);
+  for (size_t i = 0; i < keys; ++i) load.next(), load.decide();
+  RouteParameters parameters;
+  size_t host = 0;
+  for (auto _ : state) {
+    load.next();
+    if (limits) load.foresee();
+    const RouteMatch match = router.match(0, "GET", hosts[host], "/api/v1/items", parameters);
+    if (match.route != host) state.SkipWithError("another route");
+    host = (host + 79) % kRoutes;
+    if (limits) load.decide();
+  }
+}
+BENCHMARK(limit_beside_route)->Args({1'000'000, 0})->Args({1'000'000, 1})->Args({1'000, 0})->Args({1'000, 1});
 
 // One pool, with so many backends.
 std::shared_ptr<const Snapshot> snapshot_of_pool(PoolPolicy policy, int64_t backends, const PoolBreaker& breaker) {

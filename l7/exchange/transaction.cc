@@ -160,6 +160,8 @@ Step Transaction::route() {
       listener_known ? client_address(exchange_.request, facts, plan.model().listeners[facts.listener].trusted_proxies,
                                       arena_, &exchange_.named_client)
                      : facts.peer_text;
+  plan.policies.foresee(facts.listener,
+                        exchange_.named_client == IpAddress{} ? facts.peer.address : exchange_.named_client);
 
   if (facts.certificate_fault != ClientCertificateFault::none) {
     failure_detail_ = name(facts.certificate_fault);

@@ -104,6 +104,10 @@ class LimitRule final : public Rule {
     return {};
   }
 
+  // A key that is in no cache of the processor costs more than the rest of the decision.
+  bool foresees() const override { return key_.by_client_alone() && quota_ == nullptr; }
+  void foresee(const IpAddress& client) const override { table_->foresee(key_.of_client(client)); }
+
   void on_answer(Exchange& exchange, Arena& arena, const Note& note) const override {
     if (note.verdict == Verdict::none || note.verdict == Verdict::exempt) return;
     FieldList& fields = exchange.response.fields;

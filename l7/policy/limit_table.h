@@ -61,13 +61,17 @@ class LimitTable final : public Runtime {
       return choice.slot->state;
     }
   }
+  // Has the memory fetched that find() and find_or_add() read. The first place is likely to be written.
+  void foresee(uint64_t key) const {
+    const std::array<size_t, 2> both = places(key | (key == 0 ? 1 : 0));
+    __builtin_prefetch(&set_[both[0]], 1);
+    __builtin_prefetch(&set_[both[1]]);
+  }
   // Null: it is not there.
   std::atomic<uint64_t>* find(uint64_t key) const {
     key |= key == 0 ? 1 : 0;
     const std::array<size_t, 2> both = places(key);
-    // So that the two do not miss the cache one after the other. The first one is likely to be written.
-    __builtin_prefetch(&set_[both[0]], 1);
-    __builtin_prefetch(&set_[both[1]]);
+    foresee(key);  // so that the two do not miss the cache one after the other
     for (const size_t place : both) {
       if (Slot* const slot = slot_of(set_[place], key)) return &slot->state;
     }

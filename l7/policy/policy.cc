@@ -102,6 +102,7 @@ void Policies::build_chains(const Model& model) {
     if (model.policies[p].everywhere) everywhere.push_back(p);
   }
   for (const Set& of_listener : of_listeners.sets()) {
+    find_foreseeing(everywhere, of_listener);
     for (const Set& of_route : of_routes.sets()) {
       Set all = everywhere;
       // A policy that is named twice is applied once.
@@ -128,12 +129,24 @@ void Policies::build_chains(const Model& model) {
       answers_preflights_ = answers_preflights_ || chain.answers_preflights;
     }
   }
+  if (std::all_of(foreseeing_.begin(), foreseeing_.end(), [](const auto& rules) { return rules.empty(); })) {
+    foreseeing_.clear();
+  }
+}
+
+// Those of policies that hold on every route of the listener.
+void Policies::find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener) {
+  std::vector<const Rule*>& found = foreseeing_.emplace_back();
+  for (const std::vector<uint32_t>* each : {&everywhere, &of_listener}) {
+    for (const uint32_t p : *each) {
+      if (p == kDenies) continue;
+      std::copy_if(rules_of_policy_[p].begin(), rules_of_policy_[p].end(), std::back_inserter(found),
+                   [](const Rule* rule) { return rule->foresees(); });
+    }
+  }
 }
 
 const Chain* Policies::find(uint32_t listener, uint32_t route) const {
-  const auto set_of = [](const std::vector<uint32_t>& sets, uint32_t index) {
-    return index < sets.size() - 1 ? sets[index] : sets.back();
-  };
   const Chain& chain = chains_[set_of(set_of_listener_, listener) * route_sets_ + set_of(set_of_route_, route)];
   return chain.rules.empty() ? nullptr : &chain;
 }

@@ -29,6 +29,7 @@
 
 #include "conf/model.h"
 #include "core/hash.h"
+#include "core/ip.h"
 #include "core/metrics.h"
 #include "l7/exchange/failure.h"
 
@@ -202,6 +203,10 @@ class Rule {
     static_cast<void>(exchange), static_cast<void>(note), static_cast<void>(now_ns);
   }
   virtual bool watches_end() const { return false; }
+  // A request of this client will be asked about soon, if the rule `foresees`: has the memory fetched that the decision
+  // reads. Called before on_request, maybe in vain; it changes nothing.
+  virtual void foresee(const IpAddress& client) const { static_cast<void>(client); }
+  virtual bool foresees() const { return false; }
   // Adds what it is set to, and what it would say now, without counting the request.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
   // Whether a request that it passes is allowed thereby, where a listener denies by default.
@@ -252,6 +257,12 @@ class Policies {
   const Chain* chain(uint32_t listener, uint32_t route) const {
     return chains_.empty() ? nullptr : find(listener, route);
   }
+  // A request has come, and its route will be looked up now. What the rules need that hold on every route of the
+  // listener is fetched from memory meanwhile.
+  void foresee(uint32_t listener, const IpAddress& client) const {
+    if (foreseeing_.empty()) return;
+    for (const Rule* rule : foreseeing_[set_of(set_of_listener_, listener)]) rule->foresee(client);
+  }
   // Whether any chain does.
   bool answers_preflights() const { return answers_preflights_; }
   // What is to be fetched for them.
@@ -262,9 +273,14 @@ class Policies {
   void append_metrics(std::string& out) const;
 
  private:
+  // `sets`: those of listeners or of routes.
+  static uint32_t set_of(const std::vector<uint32_t>& sets, uint32_t index) {
+    return index < sets.size() - 1 ? sets[index] : sets.back();
+  }
   const Chain* find(uint32_t listener, uint32_t route) const;
   void compile(const Model& model, const HashKey& key, Registry& registry);
   void build_chains(const Model& model);
+  void find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener);
 
   std::vector<std::unique_ptr<Rule>> rules_;
   const Rule* default_deny_ = nullptr;  // one of them; null: no listener denies by default
@@ -273,6 +289,7 @@ class Policies {
   std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone
   size_t route_sets_ = 0;
   bool answers_preflights_ = false;
+  std::vector<std::vector<const Rule*>> foreseeing_;  // by set of the listener; empty: no rule does
   std::vector<Chain> chains_;  // by set of the listener, then of the route; empty: no policy is bound anywhere
 };
 

@@ -23,10 +23,12 @@ class RequestKey {
 
   // `address`: that of subject.client. The arena is used during the call.
   uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
+  // Whether the client's address is all that counts. Then this is of() for every request of that client.
+  bool by_client_alone() const { return by_client_alone_; }
+  uint64_t of_client(const IpAddress& address) const;
 
  private:
   std::string_view client_bytes(const IpAddress& address, char* out) const;
-  uint64_t of_client(const IpAddress& address) const;
 
   std::vector<LimitBy> by_;
   bool by_client_alone_ = false;

@@ -151,6 +151,15 @@ TEST(LimitTableTest, AMillionKeysInUseEachHaveTheirOwnState) {
   EXPECT_LE(table.bytes(), kKeys * 40);
 }
 
+TEST(LimitTableTest, ToForeseeAKeyChangesNothing) {
+  LimitTable table(1'024);
+  for (uint64_t key = 0; key < 1'000; ++key) table.foresee(key);
+  for (uint64_t key = 0; key < 1'000; ++key) EXPECT_EQ(table.find(key), nullptr);
+  state_of(table, 7).store(kNow);
+  table.foresee(7);
+  EXPECT_EQ(state_of(table, 7).load(), kNow);
+}
+
 TEST(LimitTableTest, WhatIsFreeAgainIsReplacedAndAFullTableForgetsWhatIsFreeFirst) {
   LimitTable table(1'024);
   const size_t bytes = table.bytes();
