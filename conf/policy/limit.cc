@@ -51,12 +51,15 @@ const Section& limit_section() {
                  "time, weighted between two windows; at most 2000000."),
           integer("burst", &LimitPolicy::burst, {0, 1'000'000'000},
                   "Of the token bucket: how many may come at once after a pause. 0: as many as `requests`."),
-          text("by", &LimitPolicy::by,
-               "What requests are counted by, all of these together: `client` (its address), `route`, `host`, `pool` "
-               "(of the route), `identity` (who `authenticate` says that it is), `header:NAME`, `cookie:NAME`, "
-               "`claim:NAME` (of its token; one text, number or truth value). A request without that identity, header, "
-               "cookie or claim is counted by its client. What a client says of itself it can change: a limit by "
-               "header or cookie needs one by `client` beside it. Without the key, by `client`."),
+          text(
+              "by", &LimitPolicy::by,
+              "What requests are counted by, all of these together: `client` (its address), `country` (of its address, "
+              "by the databases of `geo`), `route`, `host`, `pool` "
+              "(of the route), `identity` (who `authenticate` says that it is), `header:NAME`, `cookie:NAME`, "
+              "`claim:NAME` (of its token; one text, number or truth value). A request without that identity, header, "
+              "cookie or claim, or of an unknown country, is counted by its client. What a client says of itself it "
+              "can change: a limit by "
+              "header or cookie needs one by `client` beside it. Without the key, by `client`."),
           integer("client_prefix_v4", &LimitPolicy::prefix_v4, {0, 32},
                   "Clients in a network of this length count as one."),
           integer("client_prefix_v6", &LimitPolicy::prefix_v6, {0, 128},
@@ -131,10 +134,14 @@ void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vecto
         {"policies", p, kind, key},
         {"out_of_range", fmt::format("{} has {} words", key, by.size()), fmt::format("at most {}", kLimitByMost), {}});
   }
-  constexpr std::string_view kWords[] = {"client",   "route",       "host",        "pool",
+  constexpr std::string_view kWords[] = {"client",   "country",     "route",       "host",      "pool",
                                          "identity", "header:NAME", "cookie:NAME", "claim:NAME"};
   for (size_t i = 0; i < by.size(); ++i) {
     const std::string& word = by[i];
+    if (word == "country" && checks.model().geo.mmdb.empty()) {
+      checks.refuse({"policies", p, kind, key, i},
+                    {"missing_key", "nothing tells where clients are", "'geo' with 'mmdb'", {}});
+    }
     if (parse_limit_by(word)) continue;
     const size_t colon = word.find(':');
     std::vector<std::string_view> candidates;
@@ -151,6 +158,7 @@ void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vecto
 std::optional<LimitBy> parse_limit_by(std::string_view word) {
   using What = LimitBy::What;
   if (word == "client") return LimitBy{What::client, {}};
+  if (word == "country") return LimitBy{What::country, {}};
   if (word == "route") return LimitBy{What::route, {}};
   if (word == "identity") return LimitBy{What::identity, {}};
   if (word == "host") return LimitBy{What::host, {}};

@@ -43,7 +43,7 @@ struct LimitPolicy final : PolicyPart {
 
 // One word of `by`.
 struct LimitBy {
-  enum class What : uint8_t { client, route, host, pool, identity, header, cookie, claim };
+  enum class What : uint8_t { client, country, route, host, pool, identity, header, cookie, claim };
   What what = What::client;
   std::string name;  // of the header (lower case), of the cookie, or of the claim
 };

@@ -3,8 +3,9 @@
 // API key, Basic, token and TLS certificate that it shows; the name and roles stand in PolicyUse::identity. On the
 // answer: WWW-Authenticate where it refused. Everything is decided here and at once; only `forward` asks somebody
 // (l7/policy/forward.cc). A policy that holds twice (two policies with this part in one chain) must be satisfied twice;
-// the last name counts. Runtime: the passwords that were right, and the tokens whose signatures were good, lately. It
-// survives versions.
+// the last name counts. A request without a client (a revalidation, a mirror's copy) shows nobody: the one that it
+// repeats has passed, and `check` refuses changes of it on routes with a cache. Runtime: the passwords that were right,
+// and the tokens whose signatures were good, lately. It survives versions.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The authorise policy (conf/policy/authorise.h): the rules networks, places and roles, so that counters and logs
 // tell which of them refused. Networks and places are asked before authenticate, because they cost less.
+// A request without a client (a revalidation, a mirror's copy) is not judged: the one that it repeats has passed.
 // Runtime: the databases of places, which are read again when they have changed.
 #include <fmt/format.h>
 
@@ -56,8 +57,7 @@ class PlacesRule final : public Rule {
   PlacesRule(const AuthorisePlaces& rules, Compiling& out)
       : Rule(Stage::networks, out.policy, "places", out.registry),
         rules_(rules),
-        files_(out.registry.get<PlaceFiles>(
-            fmt::format("places/{}/{}", out.model->geo.mmdb, fmt::join(out.model->geo.other_mmdbs, "/")))),
+        files_(place_files(out.model->geo, out.registry)),
         places_(files_->read(out.model->geo)),
         trouble_(files_->trouble()) {}
 

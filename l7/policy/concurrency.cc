@@ -87,7 +87,7 @@ class ConcurrencyRule final : public Rule {
                concurrency.adaptive.tolerance},
         retry_after_(std::to_string(concurrency.retry_after_s)),
         hash_key_(out.key),
-        key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out.key),
+        key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out),
         all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kConcurrencyKind))) {
     if (concurrency.wait_ms != 0) {
       queue_ = out.registry.get<PlaceQueue>(fmt::format("{}/{}/queue", out.policy, kConcurrencyKind));

@@ -4,6 +4,7 @@
 //
 //   on_request → remembered (Grants), or ask() → waits → settle() → admit() | refuse() | failed()
 //
+// A request without a client (a revalidation, a mirror's copy) asks nobody: the one that it repeats has passed.
 // A yes is kept as a "grant": lines of text, the name, the roles, and "Avalue" for each field that the backend gets,
 // where A counts the names of `to_backend`. The values of fields have no line breaks.
 // Runtime: the counts, and what is remembered. The latter is made anew when the question, or what is taken of its

@@ -3,6 +3,7 @@
 // On the request: one look into the table. On the answer: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-
 // headers), and Retry-After where it refused.
 // With `shared` a Redis server keeps the quota (SharedQuota), and this proxy spends leases of it.
+// A request without a client (a revalidation, a mirror's copy) is not counted: the one that it repeats was.
 // Runtime: a LimitTable by policy, algorithm and number of keys. It survives other changes: a new quota goes on with
 // the counts that are there.
 #include <fmt/format.h>
@@ -64,8 +65,7 @@ class LimitRule final : public Rule {
   LimitRule(const LimitPolicy& limit, Compiling& out)
       : Rule(stage_of(limit), out.policy, kLimitKind, out.registry),
         limit_(limit),
-        key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6,
-             out.key),
+        key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6, out),
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
         window_{limit.per_ms * kNsPerMs, limit.requests},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/policy/places.h"
 
+#include <fmt/format.h>
+
 #include "core/log.h"
 
 namespace tidegate::l7::policy {
@@ -26,14 +28,19 @@ std::shared_ptr<const Places> PlaceFiles::read(const Geo& geo) {
     Result<std::shared_ptr<const Mmdb>> database = Mmdb::open(path);
     if (!database) {
       trouble_ = database.error().message;
-      log_error("authorise: {}; {}", trouble_,
-                places_ ? "what was read before stays in force" : "clients whose place decides are refused");
+      log_error("policies: {}; {}", trouble_,
+                places_ ? "what was read before stays in force"
+                        : "clients whose place decides are refused, and nobody's country is known");
       return places_;
     }
     databases.push_back(*std::move(database));
   }
   places_ = std::make_shared<const Places>(std::move(databases));
   return places_;
+}
+
+std::shared_ptr<PlaceFiles> place_files(const Geo& geo, Registry& registry) {
+  return registry.get<PlaceFiles>(fmt::format("places/{}/{}", geo.mmdb, fmt::join(geo.other_mmdbs, "/")));
 }
 
 }  // namespace tidegate::l7::policy

@@ -43,4 +43,7 @@ class PlaceFiles final : public Runtime {
   std::shared_ptr<const Places> places_;
 };
 
+// Those of the document's `geo`.
+std::shared_ptr<PlaceFiles> place_files(const Geo& geo, Registry& registry);
+
 }  // namespace tidegate::l7::policy

@@ -46,6 +46,14 @@ RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, ui
   by_client_alone_ = by_.size() == 1 && by_[0].what == LimitBy::What::client;
 }
 
+RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const Compiling& out)
+    : RequestKey(by, prefix_v4, prefix_v6, out.key) {
+  const auto is_country = [](const LimitBy& each) { return each.what == LimitBy::What::country; };
+  if (out.model == nullptr || std::none_of(by_.begin(), by_.end(), is_country)) return;
+  place_files_ = place_files(out.model->geo, out.registry);
+  places_ = place_files_->read(out.model->geo);
+}
+
 // Each part is written with its length, so that no two lists of parts have the same bytes.
 uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const {
   if (by_client_alone_ && address) return of_client(*address);
@@ -53,9 +61,12 @@ uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& 
   const size_t count = std::min(by_.size(), kLimitByMost);
   char client[sizeof(IpAddress::bytes) + 1];
   const std::string_view client_part = address ? client_bytes(*address, client) : subject.client;
+  const std::string country = places_ != nullptr && address ? places_->of(*address).country : std::string();
   size_t bytes = 0;
   for (size_t i = 0; i < count; ++i) {
-    parts[i] = by_[i].what == LimitBy::What::client ? client_part : value_of(by_[i], subject, arena);
+    parts[i] = by_[i].what == LimitBy::What::client    ? client_part
+               : by_[i].what == LimitBy::What::country ? std::string_view(country)
+                                                       : value_of(by_[i], subject, arena);
     if (parts[i].empty() && !always_known(by_[i].what)) parts[i] = client_part;
     bytes += sizeof(uint32_t) + parts[i].size();
   }
@@ -101,6 +112,8 @@ std::string_view value_of(const LimitBy& by, const Subject& subject, Arena& aren
   switch (by.what) {
     case LimitBy::What::client:
       return subject.client;
+    case LimitBy::What::country:  // only a RequestKey has the databases
+      return {};
     case LimitBy::What::route:
       return subject.route;
     case LimitBy::What::host:

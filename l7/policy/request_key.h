@@ -12,6 +12,7 @@
 #include "conf/policy/limit.h"
 #include "core/hash.h"
 #include "core/ip.h"
+#include "l7/policy/places.h"
 #include "l7/policy/policy.h"
 
 namespace tidegate::l7::policy {
@@ -20,6 +21,8 @@ class RequestKey {
  public:
   // `by`: words that parse_limit_by takes.
   RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key);
+  // Of a policy that is compiled: it can have `country`.
+  RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const Compiling& out);
 
   // `address`: that of subject.client. The arena is used during the call.
   uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
@@ -31,6 +34,8 @@ class RequestKey {
   std::string_view client_bytes(const IpAddress& address, char* out) const;
 
   std::vector<LimitBy> by_;
+  std::shared_ptr<PlaceFiles> place_files_;  // kept for the next plan; null: no country counts
+  std::shared_ptr<const Places> places_;     // null: none could be read either
   bool by_client_alone_ = false;
   const uint32_t mask_v4_;  // in network byte order
   const uint8_t prefix_v6_;

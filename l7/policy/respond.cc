@@ -7,6 +7,7 @@
 //   security     on the answer: fields that are not there yet
 //   error_pages  on the answer: a page in place of the proxy's own sentence
 // Runtime: none but the counters of verdicts.
+// A request without a client (a revalidation, a mirror's copy) has no answer, so none of them meets it.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -54,7 +54,7 @@ class SplitRule final : public Rule {
       : Rule(Stage::split, out.policy, kSplitKind, out.registry),
         hash_key_(out.key),
         sticky_words_(split.sticky),
-        sticky_(split.sticky, 32, 64, out.key) {
+        sticky_(split.sticky, 32, 64, out) {
     for (const SplitVariant& variant : split.variants) {
       const std::string key = fmt::format("{}/{}/{}", out.policy, kSplitKind, variant.name);
       variants_.push_back({variant, parse_split_condition(variant.when), fmt::format("{}/{}", out.policy, variant.name),

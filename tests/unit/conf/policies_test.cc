@@ -437,6 +437,12 @@ TEST(LimitKeys, RefuseWhatCannotBeCounted) {
               ElementsAre("out_of_range"));
 }
 
+TEST(LimitKeys, RefuseACountryThatNoDatabaseTells) {
+  const Loaded loaded = with_limit("requests: 5, by: [route, country]");
+  ASSERT_THAT(loaded.codes(), ElementsAre("missing_key"));
+  EXPECT_EQ(loaded.faults[0].pointer, "/policies/0/limit/by/1");
+}
+
 TEST(LimitKeys, RefuseQuotasBeyondTheirAlgorithm) {
   EXPECT_THAT(with_limit("requests: 1000000").codes(), IsEmpty());
   EXPECT_THAT(with_limit("requests: 1000001").codes(), ElementsAre("out_of_range"));

@@ -17,6 +17,7 @@
 #include "core/http_server.h"
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
+#include "tests/unit/dns/mmdb_writer.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
 
@@ -307,6 +308,25 @@ TEST_F(LimitTest, ARequestOverTheQuotaIsToldWhenToComeAgain) {
   EXPECT_EQ(explained("/x")[0]["remaining"], 0);
   EXPECT_EQ(explained("/x", "192.0.2.1")[0]["verdict"], "passed") << "another client has a quota of its own";
   EXPECT_TRUE(explained("/free").empty());
+}
+
+TEST_F(LimitTest, CountsByCountryAndByTheClientWhereNobodyKnowsIt) {
+  dns::test::MmdbWriter writer;
+  writer.add("192.0.2.0/24", std::nullopt, {.country = "DE"});
+  writer.add("198.51.100.0/24", std::nullopt, {.country = "US"});
+  const dns::test::TemporaryFile file(writer.bytes());
+  edge_.model.geo.mmdb = file.path();
+  edge_.model.listeners[0].trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  start_on_route(limit([](LimitPolicy& part) { part.by = {"country"}; }));
+  const auto from = [](const std::string& client) {
+    return get("/x", "a.test", "X-Forwarded-For: " + client + "\r\n");
+  };
+  EXPECT_EQ(status(from("192.0.2.1")), 204);
+  EXPECT_EQ(status(from("192.0.2.200")), 429) << "another client of the same country";
+  EXPECT_EQ(status(from("198.51.100.1")), 204);
+  EXPECT_EQ(status(from("203.0.113.1")), 204);
+  EXPECT_EQ(status(from("203.0.113.2")), 204) << "unknown: each for itself";
+  EXPECT_EQ(status(from("203.0.113.1")), 429);
 }
 
 TEST_F(LimitTest, CountsByAllWordsTogetherAndByTheClientWhereOneIsAbsent) {
