@@ -143,14 +143,14 @@ size_t byte_of(std::string_view line, uint32_t column) {
   return at;
 }
 
-std::string place_of(const Fault& fault) {
+std::string place_text(const Fault& fault) {
   std::string place = fault.file.empty() ? "configuration" : fault.file;
   if (fault.line > 0) return fmt::format("{}:{}:{}:", place, fault.line, fault.column);
   return fault.pointer.empty() ? place + ":" : fmt::format("{}: {}:", place, fault.pointer);
 }
 
 void render(const Fault& fault, const std::vector<std::string_view>& lines, const Style& style, std::string& out) {
-  out += fmt::format("{}{}{} {}", style.place, place_of(fault), style.off, fault.detail);
+  out += fmt::format("{}{}{} {}", style.place, place_text(fault), style.off, fault.detail);
   if (!fault.expected.empty()) out += "; expected " + fault.expected;
   out += '\n';
   if (fault.line > 0 && (fault.line_text || fault.line <= lines.size())) {
@@ -188,7 +188,7 @@ uint32_t shown_column(std::string_view line, uint32_t byte_column) {
 std::string summary_of(const std::vector<Fault>& faults) {
   const Fault& first = faults.front();
   const bool placed = first.line > 0 || !first.pointer.empty();
-  std::string out = placed ? place_of(first) + " " + first.detail : first.detail;
+  std::string out = placed ? place_text(first) + " " + first.detail : first.detail;
   if (faults.size() > 1) out += fmt::format(" (and {} more fault{})", faults.size() - 1, faults.size() == 2 ? "" : "s");
   return out;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache/disk/disk_cursor.h"
 
+#include "cache/limits.h"
 #include "core/assert.h"
 
 namespace tidegate::cache {
@@ -30,7 +31,7 @@ BodyStep DiskCursor::chunk(uint32_t index, const std::shared_ptr<LoopCall>& call
 
 void DiskCursor::read(const lmdb::Txn* txn, const Store& store, uint32_t first) {
   std::vector<Slice> chunks;
-  for (uint32_t i = 0; txn != nullptr && i < kReadAhead; ++i) {
+  for (uint32_t i = 0; txn != nullptr && i < kDiskReadAheadChunks; ++i) {
     auto chunk = store.read_chunk(*txn, {key_, generation_, first + i});
     if (!chunk) break;  // the end of the body; a failure if it is the first
     const bool last = chunk->bytes.size() < kChunkBytes;

@@ -15,8 +15,6 @@ namespace tidegate::cache {
 
 class DiskCursor : public std::enable_shared_from_this<DiskCursor> {
  public:
-  static constexpr uint32_t kReadAhead = 4;  // chunks in one read: 256 KB
-
   DiskCursor(ReaderPool& readers, const DiskBody& body)
       : readers_(readers), key_(body.key), generation_(body.generation) {}
 

@@ -15,7 +15,7 @@ namespace tidegate::cache {
 // pass through and every fetch reads less ahead. Any thread.
 class FillBudget {
  public:
-  explicit FillBudget(uint64_t ram_bytes) : limit_(std::max(kMinFillBytes, ram_bytes)) {}
+  explicit FillBudget(uint64_t ram_bytes) : limit_(std::max(kFillFloorBytes, ram_bytes)) {}
   void add(uint64_t bytes) { held_.fetch_add(bytes, std::memory_order_relaxed); }
   void remove(uint64_t bytes) {
     const uint64_t before = held_.fetch_sub(bytes, std::memory_order_relaxed);

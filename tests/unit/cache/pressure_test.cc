@@ -128,8 +128,8 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
   for (Slow& slow : fetches) {  // as much as the cache accepts, and nobody reads
     for (uint64_t sent = 0; sent < kBytes && slow.leader.fill.append(piece) == FillStep::more;) sent += piece.size();
   }
-  EXPECT_LE(cache->totals().fill_bytes, kMinFillBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));
-  EXPECT_GE(cache->totals().fill_bytes, kMinFillBytes);
+  EXPECT_LE(cache->totals().fill_bytes, kFillFloorBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));
+  EXPECT_GE(cache->totals().fill_bytes, kFillFloorBytes);
 
   Lookup one_more = find(get("/more"));
   auto waiter = ask(get("/more"));

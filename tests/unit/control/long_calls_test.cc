@@ -150,14 +150,14 @@ TEST_F(VersionsBesideTheLoop, AWriteThatBreaksOffIsAFailureAndTheNextOneIsMade) 
 }
 
 // Some thousand routes: enough work to block the loop noticeably if it ran there.
-std::string large_yaml(int routes = 4'000) {
+std::string large_yaml(int routes = 1'000) {
   std::string more;
   for (int i = 0; i < routes; ++i)
     more += "  - {name: r" + std::to_string(i) + ", path: /" + std::to_string(i) + ", status: 404}\n";
   return edge_yaml("100", more);
 }
 
-class LongCallsTest : public ::testing::Test {
+class CallsBesideTheLoop : public ::testing::Test {
  protected:
   void SetUp() override {
     host.start();
@@ -193,7 +193,7 @@ class LongCallsTest : public ::testing::Test {
   Host host{loop};
 };
 
-TEST_F(LongCallsTest, TheApiAnswersWhileALargeDocumentIsExamined) {
+TEST_F(CallsBesideTheLoop, TheApiAnswersWhileALargeDocumentIsExamined) {
   const auto dry_run = send("PUT", "/v1/config?dry_run=true", large_yaml());
   size_t served = 0;
   while (!dry_run->answer) {
@@ -210,7 +210,7 @@ TEST_F(LongCallsTest, TheApiAnswersWhileALargeDocumentIsExamined) {
   EXPECT_GE(served, 5u);
 }
 
-TEST_F(LongCallsTest, ChangesMadeAtOnceAllCount) {
+TEST_F(CallsBesideTheLoop, ChangesMadeAtOnceAllCount) {
   const auto large = send("PUT", "/v1/config", large_yaml());
   const auto patch = send("PATCH", "/v1/config", R"({"geo": {"default_site": "eu"}})", "application/merge-patch+json");
   const auto object = send("PUT", "/v1/config/routes/late", "{path: /late, status: 410}");
@@ -219,12 +219,12 @@ TEST_F(LongCallsTest, ChangesMadeAtOnceAllCount) {
     EXPECT_EQ((*sent)->answer->status, 200) << (*sent)->answer->body;
   }
   const nlohmann::json document = body_of(host.call("GET", "/v1/config", "", {{"Accept", "application/json"}}));
-  EXPECT_EQ(document["routes"].size(), 4'002u);
+  EXPECT_EQ(document["routes"].size(), 1'002u);
   EXPECT_EQ(document["geo"]["default_site"], "eu");
   EXPECT_EQ(host.control->host_state().head().version, 4u);
 }
 
-TEST_F(LongCallsTest, AStaleTagIsFoundOutThoughItWasFreshWhenTheCallCame) {
+TEST_F(CallsBesideTheLoop, AStaleTagIsFoundOutThoughItWasFreshWhenTheCallCame) {
   const std::string tag = header(host.call("GET", "/v1/config"), "etag");
   const Counter& calls = metrics().counter("tidegate_control_api_calls_total", "");
   const uint64_t before = calls.value();
@@ -236,7 +236,7 @@ TEST_F(LongCallsTest, AStaleTagIsFoundOutThoughItWasFreshWhenTheCallCame) {
   EXPECT_EQ(late.status, 412) << late.body;
 }
 
-TEST_F(LongCallsTest, AsManyWaitAsMayAndTheNextIsToldWhenToComeBack) {
+TEST_F(CallsBesideTheLoop, AsManyWaitAsMayAndTheNextIsToldWhenToComeBack) {
   std::vector<std::unique_ptr<Sent>> sent;
   sent.push_back(send("PUT", "/v1/config?dry_run=true", large_yaml()));
   for (size_t i = 0; i < kMaxLongCalls + 2; ++i) {
@@ -255,7 +255,7 @@ TEST_F(LongCallsTest, AsManyWaitAsMayAndTheNextIsToldWhenToComeBack) {
   EXPECT_EQ(host.put_config(edge_yaml("7")).status, 200) << "afterwards there is room again";
 }
 
-TEST_F(LongCallsTest, AControlThatEndsMeanwhileEndsInPeace) {
+TEST_F(CallsBesideTheLoop, AControlThatEndsMeanwhileEndsInPeace) {
   const auto large = send("PUT", "/v1/config", large_yaml());
   ASSERT_TRUE(pump(loop, [&] { return host.call("GET", "/healthz").status == 200; }));
   host.stop();

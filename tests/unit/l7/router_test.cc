@@ -259,14 +259,14 @@ std::optional<uint32_t> naive_match(const Model& model, const std::string& host,
   return best;
 }
 
-TEST(Router, AgreesWithANaiveTwin) {
+void compare_with_naive_twin(int rounds) {
   std::mt19937 random(7);
   const auto pick = [&](auto& from) { return from[random() % from.size()]; };
   std::vector<std::string> hosts{"a.test", "b.test", "*.test", "*.a.test", "*.b.a.test", "w.a.test", ""};
   std::vector<std::string> segments{"a", "b", "{p}", "{q}", "c"};
   std::vector<std::string> asked_hosts{"a.test", "w.a.test", "x.b.a.test", "q.test", "other"};
   std::vector<std::string> asked_segments{"a", "b", "c", "d", ""};
-  for (int round = 0; round < 200; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     auto model = std::make_shared<Model>();
     std::map<std::string, bool> shapes;
     for (int i = 0; i < 30; ++i) {
@@ -292,6 +292,9 @@ TEST(Router, AgreesWithANaiveTwin) {
     }
   }
 }
+
+TEST(Router, AgreesWithANaiveTwin) { compare_with_naive_twin(20); }
+TEST(LongRouter, AgreesWithANaiveTwin) { compare_with_naive_twin(1'000); }
 
 // One of the routes is changed: its tries are compiled again only if some request may find another route now.
 TEST(Router, CompilesAgainOnlyWhatRequestsAreMatchedBy) {
