@@ -360,6 +360,9 @@ Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapsho
   if (hooks.hold) {
     if (const Vote vote = hooks.hold(snapshot, node); !vote.yes()) return fail(vote.why);
   }
+  if (hooks.upgrade.get_ready) {
+    if (Result<void> done = hooks.upgrade.get_ready(snapshot, node); !done) return done;
+  }
   Result<UniqueFd> lock = predecessor->warm(fmt::format("version {}", snapshot->version));
   if (!lock) return lock.error();
   warmed = true;

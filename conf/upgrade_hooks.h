@@ -4,14 +4,19 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/fd.h"
 #include "core/hand_over.h"
 #include "core/ip.h"
+#include "core/result.h"
 
 namespace tidegate {
+
+struct Node;
+struct Snapshot;
 
 // A descriptor that is handed over; borrowed.
 struct LentSocket {
@@ -36,6 +41,9 @@ struct UpgradeHooks {
 
   // --- in the process that follows, before its first version
 
+  // What can be made ready for this version while the process before still serves. An Error ends this process. May be
+  // empty.
+  std::function<Result<void>(const std::shared_ptr<const Snapshot>& snapshot, const Node& node)> get_ready;
   std::function<void(const HandOverItem& item, UniqueFd socket)> inherit;
   std::function<void(UniqueFd lock)> inherit_lock;  // may be empty
   // The format of what the plane keeps on the disk; another one means that it starts empty. May be empty.

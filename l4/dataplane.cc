@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l4/dataplane.h"
 
-#include <rte_eal.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <unistd.h>
@@ -12,7 +11,6 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "l4/eal.h"
 
 namespace tidegate::l4 {
 namespace {
@@ -29,19 +27,19 @@ int run_worker(void* worker) {
 
 Result<std::unique_ptr<Dataplane>> Dataplane::start(const L4Node& node, const FlowHasher& hasher,
                                                     std::shared_ptr<const ForwardingTables> tables,
-                                                    const KeptState* kept) {
-  if (Result<void> started = start_eal(eal_arguments(node, read_host_resources())); !started) return started.error();
+                                                    const KeptState* kept, BufferStock& stock) {
   std::unique_ptr<Dataplane> dataplane(new Dataplane(node.workers));
-  if (Result<void> opened = dataplane->open(node, hasher, kept); !opened) return opened.error();
+  if (Result<void> opened = dataplane->open(node, hasher, kept, stock); !opened) return opened.error();
+  stock.clear();
   dataplane->publisher_.publish(std::move(tables));
   dataplane->launch();
   return dataplane;
 }
 
-Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept) {
+Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept, BufferStock& stock) {
   const bool tap = node.punt == "tap";
   for (const L4Port& config : node.ports) {
-    Result<Port> port = Port::open(config, static_cast<uint16_t>(ports_.size()), node.workers);
+    Result<Port> port = Port::open(config, static_cast<uint16_t>(ports_.size()), node.workers, stock);
     if (!port) return port.error();
     ports_.push_back(std::move(*port));
     if (!tap) continue;
@@ -97,7 +95,6 @@ Dataplane::~Dataplane() {
   }
   workers_.clear();
   ports_.clear();
-  rte_eal_cleanup();
 }
 
 bool Dataplane::check_ports() {

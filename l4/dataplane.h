@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dataplane: the running forwarder: EAL, ports, punt devices and workers. It is made once, when the first tables exist,
-// because the configuration says what to open. Only the control thread may call it.
+// Dataplane: the running forwarder: ports, punt devices and workers. It is made when the first tables exist, because
+// the configuration says what to open, and once more if the ports had been left to another process. Only the control
+// thread may call it.
 #pragma once
 
 #include <memory>
@@ -21,11 +22,11 @@ namespace tidegate::l4 {
 
 class Dataplane {
  public:
-  // Starts everything and lets packets through. After an Error nothing is left open. A process can try only once,
-  // because EAL starts once per process. `kept` outlives it; null: flows end with the process.
+  // Opens everything and lets packets through. After an Error nothing is left open. EAL runs. `stock` is empty
+  // afterwards. `kept` outlives it; null: flows end with the process.
   static Result<std::unique_ptr<Dataplane>> start(const L4Node& node, const FlowHasher& hasher,
-                                                  std::shared_ptr<const ForwardingTables> tables,
-                                                  const KeptState* kept);
+                                                  std::shared_ptr<const ForwardingTables> tables, const KeptState* kept,
+                                                  BufferStock& stock);
   ~Dataplane();  // stops the workers, closes the ports
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
@@ -47,7 +48,7 @@ class Dataplane {
 
  private:
   explicit Dataplane(uint32_t workers) : publisher_(workers) {}
-  Result<void> open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept);
+  Result<void> open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept, BufferStock& stock);
   void launch();
   bool leave_ports();
 

@@ -46,7 +46,7 @@ extern "C" void* dlopen(const char* file, int mode) noexcept {
 
 namespace tidegate::l4 {
 
-Result<void> start_eal(const std::vector<std::string>& arguments) {
+Result<std::unique_ptr<Eal>> Eal::start(const std::vector<std::string>& arguments) {
   std::string command_line;
   for (const std::string& argument : arguments) command_line += argument + " ";
   log_info("EAL: {}", command_line);
@@ -65,7 +65,9 @@ Result<void> start_eal(const std::vector<std::string>& arguments) {
   if (status < 0) {
     return fail(fmt::format("EAL did not start: {}", rte_strerror(rte_errno)));
   }
-  return {};
+  return std::unique_ptr<Eal>(new Eal);
 }
+
+Eal::~Eal() { rte_eal_cleanup(); }
 
 }  // namespace tidegate::l4

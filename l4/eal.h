@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,8 @@ struct HostResources {
 HostResources read_host_resources();
 
 bool is_pci_address(const std::string& device);
+// Whether DPDK drives the NIC itself. Such a port belongs to one process from the start of EAL to its end.
+bool is_pci_port(const L4Port& port);
 
 // The main thread is lcore 0; workers are lcores 1 to `workers`. If there are more CPUs than workers, each worker gets
 // its own CPU, counted from the last one. On a smaller host the kernel places the workers. Hugepages are used if enough
@@ -29,7 +32,17 @@ std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& 
 // without it. `library` is a path: "/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_mlx5.so.23.0".
 bool is_driver_of_hardware(std::string_view library);
 
-// Can be called once per process.
-Result<void> start_eal(const std::vector<std::string>& arguments);
+// EAL as long as it runs. It starts once per process: also after an Error, and after the end of an Eal, no other can be
+// started.
+class Eal {
+ public:
+  static Result<std::unique_ptr<Eal>> start(const std::vector<std::string>& arguments);
+  ~Eal();
+  Eal(const Eal&) = delete;
+  Eal& operator=(const Eal&) = delete;
+
+ private:
+  Eal() = default;
+};
 
 }  // namespace tidegate::l4

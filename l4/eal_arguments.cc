@@ -78,6 +78,10 @@ bool is_driver_of_hardware(std::string_view library) {
   return std::find(std::begin(kOurs), std::end(kOurs), name) == std::end(kOurs);
 }
 
+bool is_pci_port(const L4Port& port) {
+  return port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
+}
+
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host) {
   std::vector<std::string> arguments = {"tidegate-l4", "--lcores", lcores(node.workers, host.cpus)};
   const uint64_t wanted_bytes = uint64_t{node.memory_mb} << 20;
@@ -89,7 +93,7 @@ std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& 
   arguments.insert(arguments.end(), {"-m", fmt::format("{}", node.memory_mb), "--no-telemetry"});
   bool any_pci = false;
   for (const L4Port& port : node.ports) {
-    const bool pci = port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
+    const bool pci = is_pci_port(port);
     if (pci) arguments.insert(arguments.end(), {"-a", port.device});
     any_pci = any_pci || pci;
   }

@@ -42,9 +42,8 @@ Result<void> check_devices(const L4Node& running, const L4Node& wanted) {
                                   [&](const L4Port& other) { return other.device == port.device; });
     if (open || port.driver == "pcap") continue;
     std::error_code ignored;
-    const bool pci = port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
-    const bool there = pci ? std::filesystem::exists("/sys/bus/pci/devices/" + port.device, ignored)
-                           : ::if_nametoindex(port.device.c_str()) != 0;
+    const bool there = is_pci_port(port) ? std::filesystem::exists("/sys/bus/pci/devices/" + port.device, ignored)
+                                         : ::if_nametoindex(port.device.c_str()) != 0;
     if (!there) return fail(fmt::format("l4.ports: this host has no device {}", port.device));
   }
   return {};

@@ -18,6 +18,7 @@ struct KeptIds {
   std::vector<std::pair<BackendKey, BackendId>> backends;
   std::map<std::string, TunnelConfig> pools;  // every pool that has flows, also those that no service uses any more
   uint64_t longest_timeout_ms = 0;            // how long a flow may hold an id
+  bool operator==(const KeptIds&) const = default;
 };
 
 }  // namespace tidegate::l4

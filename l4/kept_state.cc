@@ -108,6 +108,11 @@ Result<std::unique_ptr<KeptState>> KeptState::open(const std::string& directory,
   return kept;
 }
 
+Result<void> KeptState::begin_anew(const KeptShape& shape, uint64_t now_ns, std::string why) {
+  why_new_ = std::move(why);
+  return make(shape, now_ns);
+}
+
 KeptState::~KeptState() {
   if (memory_ != nullptr) ::munmap(memory_, mapped_bytes_);
 }

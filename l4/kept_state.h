@@ -56,6 +56,8 @@ class KeptState {
   bool inherited() const { return why_new_.empty(); }
   const std::string& why_new() const { return why_new_; }  // why the tables began empty; empty: they did not
   const std::string& path() const { return path_; }
+  // Makes the file anew although it could be inherited. Before memory_of().
+  Result<void> begin_anew(const KeptShape& shape, uint64_t now_ns, std::string why);
   const KeptIds& ids() const { return ids_; }  // of the process before; empty unless inherited()
   KeptMemory memory_of(uint32_t worker, uint64_t now_ns) const;
 

@@ -16,6 +16,7 @@
 #include "core/metrics.h"
 #include "l4/country_reader.h"
 #include "l4/dataplane.h"
+#include "l4/eal.h"
 #include "l4/explain.h"
 #include "l4/fixed_keys.h"
 #include "l4/link_facts.h"
@@ -38,6 +39,8 @@ std::optional<uint16_t> port_number(const std::string& text) {
   return value;
 }
 
+// Another start may help: a supervisor tries it (RestartPreventExitStatus= of the unit).
+constexpr int kLostPortsStatus = 3;
 constexpr uint64_t kLookMs = 500;  // how often ports and neighbours are checked; kernel events come in addition
 
 class Forwarder final : private IoHandler {
@@ -100,11 +103,21 @@ class Forwarder final : private IoHandler {
       stop();
       done();
     };
+    hooks.upgrade.sockets = [] { return std::vector<LentSocket>(); };
+    hooks.upgrade.let_go = [this](const std::function<void(UniqueFd)>& done) {
+      let_go();
+      done({});
+    };
+    hooks.upgrade.take_back = [this] { take_back(); };
+    hooks.upgrade.leave = [](const std::function<void()>& done) { done(); };
+    hooks.upgrade.get_ready = [this](const std::shared_ptr<const Snapshot>&, const Node& node) {
+      return get_ready(node.l4);
+    };
     if (link_events_.fd() >= 0) plane_.loop().add(link_events_.fd(), EPOLLIN, this);
     const int status = plane_.run(std::move(hooks));
     if (link_events_.fd() >= 0) plane_.loop().remove(link_events_.fd());
     stop();
-    return status;
+    return lost_ports_ ? kLostPortsStatus : status;
   }
 
  private:
@@ -116,7 +129,7 @@ class Forwarder final : private IoHandler {
       needs_restart_ = differences_fixed_at_start(running_, wanted.l4);
       for (const std::string& key : needs_restart_) log_warn("{} has changed: it takes effect at the next start", key);
     }
-    if (!dataplane_) open_kept(node.l4);
+    if (!dataplane_ && !has_let_go_) open_kept(node.l4);
     const uint64_t began_ns = monotonic_ns();
     Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot->model);
     if (!countries) return countries.error();
@@ -129,17 +142,20 @@ class Forwarder final : private IoHandler {
     node_in_force_ = wanted.l4;
     if (dataplane_) {
       publish(*std::move(tables));
+    } else if (has_let_go_) {
+      builder_.adopt(**tables, monotonic_ns());
     } else if (Result<void> started = start(node, *std::move(tables)); !started) {
       return started;
     }
-    sharing_.configure(share_settings(*snapshot_->model, node_));
+    if (!has_let_go_) sharing_.configure(share_settings(*snapshot_->model, node_));
     log_debug("tables built and published in {} us", (monotonic_ns() - began_ns) / 1'000);
     return {};
   }
 
   // Tables may use only ports that are open.
   Node with_open_ports(Node node) const {
-    if (dataplane_ && !differences_fixed_at_start(running_, node.l4).empty()) node.l4.ports = running_.ports;
+    if ((dataplane_ || has_let_go_) && !differences_fixed_at_start(running_, node.l4).empty())
+      node.l4.ports = running_.ports;
     return node;
   }
 
@@ -181,19 +197,29 @@ class Forwarder final : private IoHandler {
   // Once, before the first tables: the ids that the process before gave out are given to the same backends again.
   void open_kept(const L4Node& node) {
     if (std::exchange(looked_for_kept_, true)) return;
+    if (!reopen_kept(shape_of(node))) return;
+    if (!kept_->inherited()) return log_info("no flows of a process before: {}", kept_->why_new());
+    builder_.restore(kept_->ids(), monotonic_ns());
+  }
+
+  KeptShape shape_of(const L4Node& node) const {
     KeptShape shape;
     shape.workers = node.workers;
     shape.flows = node.flows;
     shape.secret_check = derive_hash_key(plane_.secret(), "kept flows").k0;
     for (const L4Port& port : node.ports) shape.devices.push_back(port.device);
+    return shape;
+  }
+
+  bool reopen_kept(const KeptShape& shape) {
     Result<std::unique_ptr<KeptState>> kept = KeptState::open(plane_.options().run_dir, shape, monotonic_ns());
-    if (!kept) {
-      why_not_kept_ = kept.error().message;
-      return log_info("flows end with this process: {}", why_not_kept_);
+    if (kept) {
+      kept_ = std::move(*kept);
+      return true;
     }
-    kept_ = std::move(*kept);
-    if (!kept_->inherited()) return log_info("no flows of a process before: {}", kept_->why_new());
-    builder_.restore(kept_->ids(), monotonic_ns());
+    why_not_kept_ = kept.error().message;
+    log_info("flows end with this process: {}", why_not_kept_);
+    return false;
   }
 
   // Call before a worker can use what the last build gave out.
@@ -312,11 +338,10 @@ class Forwarder final : private IoHandler {
   Result<void> start(const Node& node, std::shared_ptr<const ForwardingTables> tables) {
     running_ = node.l4;
     keep_ids(true);
-    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables, kept_.get());
-    if (!started) {
-      failed_to_start_ = true;  // EAL starts once per process
-      return started.error();
-    }
+    Result<void> runs = start_eal(node.l4);
+    if (!runs) return end(runs.error());
+    Result<std::unique_ptr<Dataplane>> started = Dataplane::start(node.l4, hasher_, tables, kept_.get(), stock_);
+    if (!started) return end(started.error());
     builder_.adopt(*tables, monotonic_ns());
     dataplane_ = std::move(*started);
     sharing_.learn_names(builder_.kept_ids());
@@ -325,6 +350,65 @@ class Forwarder final : private IoHandler {
     say_inherited();
     look_timer_.arm_after_ms(kLookMs);
     return {};
+  }
+
+  // EAL starts once per process.
+  Error end(const Error& why) {
+    failed_to_start_ = true;
+    return why;
+  }
+
+  Result<void> start_eal(const L4Node& node) {
+    if (eal_) return {};
+    Result<std::unique_ptr<Eal>> started = Eal::start(eal_arguments(node, read_host_resources()));
+    if (!started) return started.error();
+    eal_ = *std::move(started);
+    return {};
+  }
+
+  // The process before this one forwards meanwhile: all that takes long and needs none of its ports.
+  Result<void> get_ready(const L4Node& node) {
+    if (std::any_of(node.ports.begin(), node.ports.end(), is_pci_port)) {
+      return fail("two processes cannot have a NIC that DPDK drives: restart the forwarder");
+    }
+    if (Result<void> started = start_eal(node); !started) return started;
+    for (const L4Port& port : node.ports) {
+      if (Result<void> made = Port::stock_up(port, node.workers, stock_); !made) return made;
+    }
+    return {};
+  }
+
+  // From now on no packet is forwarded, until the process that follows has opened the ports or take_back() does.
+  void let_go() {
+    has_let_go_ = true;
+    stop();
+    sharing_.configure(std::nullopt);
+    if (kept_) kept_->tell_alive(monotonic_ns());
+    kept_.reset();
+  }
+
+  void take_back() {
+    if (!has_let_go_) return;
+    const uint64_t now_ns = monotonic_ns();
+    Node node = with_open_ports(node_);
+    node.l4.workers = running_.workers;
+    node.l4.flows = running_.flows;
+    node.l4.punt = running_.punt;
+    node.l4.memory_mb = running_.memory_mb;
+    has_let_go_ = false;
+    if (const KeptShape shape = shape_of(running_); reopen_kept(shape) && kept_->ids() != builder_.kept_ids()) {
+      // The other process gave out ids that mean nothing here.
+      if (Result<void> made = kept_->begin_anew(shape, now_ns, "another process used the tables meanwhile"); !made) {
+        why_not_kept_ = made.error().message;
+        kept_.reset();
+      }
+    }
+    Result<std::shared_ptr<const ForwardingTables>> tables = builder_.build(snapshot_, node, now_ns, {}, countries_);
+    const Result<void> started = tables ? start(node, *std::move(tables)) : Result<void>(end(tables.error()));
+    if (started) return sharing_.configure(share_settings(*snapshot_->model, node_));
+    log_error("the ports that were left cannot be opened again: {}", started.error().message);
+    lost_ports_ = true;
+    plane_.loop().stop();
   }
 
   uint64_t sum(OwnedCounter WorkerCounters::*counter) const {
@@ -416,6 +500,8 @@ class Forwarder final : private IoHandler {
   ForwardingBuilder builder_;
   FlowSharing sharing_;
   Watch watch_;
+  std::unique_ptr<Eal> eal_;         // outlives the ports and their buffers
+  BufferStock stock_;                // for the first start of the dataplane
   std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process
   std::string why_not_kept_;
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;
@@ -432,6 +518,8 @@ class Forwarder final : private IoHandler {
   std::set<std::string> cut_off_;                 // backends that were cut off at the last log line
   std::vector<std::string> needs_restart_;        // keys whose present values are not in force
   bool failed_to_start_ = false;
+  bool has_let_go_ = false;  // another process is about to have the ports
+  bool lost_ports_ = false;  // it did not come to serve, and they could not be opened again
 };
 
 }  // namespace

@@ -106,6 +106,10 @@ std::string pcap_arguments(const std::string& device) {
   return out;
 }
 
+rte_mempool* make_buffers(const std::string& name, unsigned count, uint32_t bytes, int node) {
+  return rte_pktmbuf_pool_create(name.c_str(), count, kBufferCache, 0, static_cast<uint16_t>(bytes), node);
+}
+
 // A capture that is received repeatedly (infinite_rx) occupies packet buffers while the device is open.
 unsigned frames_kept(const std::string& device) {
   if (device.find("infinite_rx=1") == std::string::npos) return 0;
@@ -121,6 +125,27 @@ unsigned frames_kept(const std::string& device) {
 }
 
 }  // namespace
+
+Result<void> BufferStock::add(unsigned count, uint32_t bytes) {
+  rte_mempool* buffers = make_buffers(fmt::format("stock{}", made_++), count, bytes, SOCKET_ID_ANY);
+  if (buffers == nullptr) return fail(fmt::format("packet buffers: {}; raise l4.memory", error_text(0)));
+  pools_.push_back({count, bytes, buffers});
+  return {};
+}
+
+rte_mempool* BufferStock::take(unsigned count, uint32_t bytes) {
+  const auto fits = [&](const Pool& pool) { return pool.count == count && pool.bytes == bytes; };
+  const auto pool = std::find_if(pools_.begin(), pools_.end(), fits);
+  if (pool == pools_.end()) return nullptr;
+  rte_mempool* const buffers = pool->buffers;
+  pools_.erase(pool);
+  return buffers;
+}
+
+void BufferStock::clear() {
+  for (const Pool& pool : pools_) rte_mempool_free(pool.buffers);
+  pools_.clear();
+}
 
 Port::Port(Port&& other) noexcept
     : device_(std::move(other.device_)),
@@ -213,8 +238,34 @@ bool Port::has_carrier() const {
   });
 }
 
-Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) {
+namespace {
+
+std::vector<std::string> drivers_of(const L4Port& config) {
+  if (config.driver != "auto") return {config.driver};
+  if (is_pci_address(config.device)) return {"pci"};
+  return {"af_xdp", "af_packet"};
+}
+
+}  // namespace
+
+Result<void> Port::stock_up(const L4Port& config, uint32_t workers, BufferStock& stock) {
   Port port;
+  port.device_ = config.device;
+  port.configured_mtu_ = config.mtu;
+  for (const std::string& driver : drivers_of(config)) {
+    if (!port.fit_buffers(driver)) continue;  // open() says why
+    const unsigned kept = driver == "pcap" ? frames_kept(config.device) : 0;
+    for (uint32_t worker = 0; worker < workers; ++worker) {
+      if (Result<void> added = stock.add(port.buffers_per_queue_ + kept, port.buffer_bytes_); !added) return added;
+    }
+    break;
+  }
+  return {};
+}
+
+Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers, BufferStock& stock) {
+  Port port;
+  port.stock_ = &stock;
   port.device_ = config.device;
   port.index_ = index;
   port.configured_mtu_ = config.mtu;
@@ -222,16 +273,13 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers) 
   port.identity_.tags = {config.vlan, config.outer_vlan};
   port.queues_.resize(workers);
 
-  std::vector<std::string> drivers = {config.driver};
-  if (config.driver == "auto") {
-    drivers = is_pci_address(config.device) ? std::vector<std::string>{"pci"}
-                                            : std::vector<std::string>{"af_xdp", "af_packet"};
-  }
+  const std::vector<std::string> drivers = drivers_of(config);
   std::string why;
   for (const std::string& driver : drivers) {
     const Result<void> opened = port.try_driver(driver, workers);
     if (opened) {
       port.driver_ = driver;
+      port.stock_ = nullptr;
       log_info("port {}: driver {}, MAC {}", port.device_, driver, port.identity_.mac.to_string());
       return port;
     }
@@ -373,9 +421,9 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
   rte_eth_dev_adjust_nb_rx_tx_desc(device, &rx_descriptors, &tx_descriptors);
   const int node = rte_eth_dev_socket_id(device);
   for (uint16_t queue = 0; queue < queues; ++queue) {
-    const std::string pool_name = fmt::format("rx{}_{}", device, queue);
-    rte_mempool* pool = rte_pktmbuf_pool_create(pool_name.c_str(), buffers_per_queue_ + frames_kept, kBufferCache, 0,
-                                                static_cast<uint16_t>(buffer_bytes_), node);
+    const unsigned count = buffers_per_queue_ + frames_kept;
+    rte_mempool* pool = stock_ == nullptr ? nullptr : stock_->take(count, buffer_bytes_);
+    if (pool == nullptr) pool = make_buffers(fmt::format("rx{}_{}", device, queue), count, buffer_bytes_, node);
     if (pool == nullptr) return fail(fmt::format("packet buffers: {}; raise l4.memory", error_text(0)));
     buffers_.push_back(pool);
     int status = rte_eth_rx_queue_setup(device, queue, rx_descriptors, static_cast<unsigned>(node), nullptr, pool);

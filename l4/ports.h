@@ -40,9 +40,37 @@ struct PortCounts {
   void add(const PortCounts& other);
 };
 
+// Packet buffers that are made before the ports that use them can be opened. To make them takes longer than all the
+// rest of an open().
+class BufferStock {
+ public:
+  BufferStock() = default;
+  ~BufferStock() { clear(); }
+  BufferStock(const BufferStock&) = delete;
+  BufferStock& operator=(const BufferStock&) = delete;
+
+  // An Error: there is too little memory.
+  Result<void> add(unsigned count, uint32_t bytes);
+  // Null: there are none of this count and size. The caller frees them.
+  rte_mempool* take(unsigned count, uint32_t bytes);
+  void clear();
+
+ private:
+  struct Pool {
+    unsigned count;
+    uint32_t bytes;
+    rte_mempool* buffers;
+  };
+  std::vector<Pool> pools_;
+  unsigned made_ = 0;
+};
+
 class Port {
  public:
-  static Result<Port> open(const L4Port& config, uint16_t index, uint32_t workers);
+  // Uses buffers of `stock` if they fit.
+  static Result<Port> open(const L4Port& config, uint16_t index, uint32_t workers, BufferStock& stock);
+  // Makes the buffers that open() will probably need: for the first driver that it tries.
+  static Result<void> stock_up(const L4Port& config, uint32_t workers, BufferStock& stock);
   ~Port();
   Port(Port&& other) noexcept;
   Port& operator=(Port&&) = delete;
@@ -83,6 +111,7 @@ class Port {
   uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // size of a packet buffer; size of a slot in af_packet's ring
   unsigned buffers_per_queue_ = 0;
   uint16_t index_ = 0, configured_mtu_ = 0;
+  BufferStock* stock_ = nullptr;    // during open()
   std::vector<PortQueue> queues_;   // by worker
   std::vector<uint16_t> started_;   // DPDK ports to stop
   std::vector<std::string> vdevs_;  // virtual devices to remove

@@ -31,14 +31,9 @@ struct UpgradeArguments {
   bool wait = false;
 };
 
-// What has to be done for the daemons that hand nothing over.
-const char* advice(const std::string& daemon) {
-  if (daemon == "l4") {
-    return "hands nothing over. Restart it (systemctl restart tidegate-l4): frames that come meanwhile are lost, and "
-           "connections keep their backends";
-  }
-  return "hands nothing over. Restart it last (systemctl restart tidegate-control): the planes serve on without it";
-}
+// What has to be done for the daemon that hands nothing over.
+constexpr const char* kAdviceOnControl =
+    "hands nothing over. Restart it last (systemctl restart tidegate-control): the planes serve on without it";
 
 HttpTarget target_of(const UpgradeArguments& arguments, const std::string& daemon) {
   HttpTarget target;
@@ -185,14 +180,14 @@ void run(Cli& cli, const UpgradeArguments& arguments) {
     return;
   }
   for (const std::string& daemon : daemons) {
-    if (daemon == "dns" || daemon == "l7") {
+    if (daemon != "control") {
       upgrade(cli, arguments, daemon);
       // What is wrong with one program is probably wrong with the next.
       if (cli.exit_status != kDone) return;
     } else if (all) {
-      fmt::print("{}: {}\n", daemon, advice(daemon));
+      fmt::print("{}: {}\n", daemon, kAdviceOnControl);
     } else {
-      print_failure(cli, daemon, advice(daemon));
+      print_failure(cli, daemon, kAdviceOnControl);
     }
   }
 }

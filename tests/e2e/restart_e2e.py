@@ -3,17 +3,24 @@
 backends, whatever the hash table of the new one says."""
 
 import contextlib
+import itertools
 import json
+import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 from lab import BUILD
 from marks import long
-from netns import open_socket, wait_until
+from netns import in_namespace, open_socket, wait_until
 from segment import VIP4, VIP6, family_of, raised, tcp_servers
 from topology import PREFIX
+from upgrade_e2e import DIES, is_gone
 
 CONNECTIONS = 12  # for each family
 
@@ -96,6 +103,101 @@ def test_connections_keep_their_backends_when_their_forwarder_is_killed_or_stopp
             assert memory["kept"] and memory["inherited"] == len(clients) and memory["why"] == "", memory
         with connect(link, VIP4) as fresh:
             assert who(fresh) == "web1", "new connections go by the new weights"
+
+
+def upgrade(link, forwarder, *arguments):
+    command = in_namespace(link.namespace("l4"), BUILD / "control/tidegate", "upgrade", "l4", "--run", forwarder.run_dir, *arguments)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+
+
+def end(pid):
+    os.kill(pid, signal.SIGTERM)
+    wait_until("the last process is gone", lambda: is_gone(pid), 20)
+
+
+class Questions:
+    """Datagrams through the forwarder, one a millisecond, and when their answers came."""
+
+    def __init__(self, flow):
+        self.flow, self.came, self.stopped = flow, [], threading.Event()
+        flow.settimeout(0.2)
+        self.threads = [threading.Thread(target=each, daemon=True) for each in (self.ask, self.hear)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        self.wait_for_more()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(10)
+
+    def ask(self):
+        while not self.stopped.wait(0.001):
+            with contextlib.suppress(OSError):
+                self.flow.send(b"who")
+
+    def hear(self):
+        while not self.stopped.is_set():
+            with contextlib.suppress(OSError):
+                self.flow.recv(100)
+                self.came.append(time.monotonic())
+
+    def wait_for_more(self):
+        seen = len(self.came)
+        wait_until("answers come", lambda: len(self.came) > seen + 20, 30)
+
+    def longest_gap(self):
+        return max(later - earlier for earlier, later in itertools.pairwise(self.came))
+
+
+def test_an_upgrade_interrupts_for_less_time_than_a_start_takes(_):
+    """The new process makes everything ready before the old one closes its ports."""
+    echoing = lambda weights: document(weights).replace("services: [", "services: [{name: u, vip: vip, port: 7000, protocol: udp, pool: web}, ")
+    with edge("upgrade") as link, run_on_tmpfs("upgrade") as run, contextlib.ExitStack() as stack:
+        forwarder = link.start_forwarder(echoing((1, 1)), run=run)
+        link.wait_ready(forwarder)
+        stack.callback(lambda: end(link.ask(forwarder, "/status").json()["pid"]))
+        wait_until("backends are known", lambda: link.metric(forwarder, "tidegate_l4_neighbours_resolved") == 4, 20, forwarder)
+        clients = [stack.enter_context(connect(link, vip)) for vip in (VIP4, VIP6) for _ in range(CONNECTIONS)]
+        hosts = [who(client) for client in clients]
+        stack.enter_context(link.echoes("web1", "web2"))
+        gaps = []
+        for weights in ((1, 1000), (1000, 1)):
+            with link.flow() as flow, Questions(flow) as questions:
+                (run / "edge.yaml").write_text(echoing(weights))
+                done = upgrade(link, forwarder)
+                assert done.returncode == 0 and "the old process has let go" in done.stdout, (done, forwarder.tail())
+                questions.wait_for_more()
+                gaps.append(questions.longest_gap())
+            assert [who(client) for client in clients] == hosts, forwarder.tail()
+            assert link.metric(forwarder, "tidegate_l4_flows_not_inherited_total") == 0
+        status = link.ask(forwarder, "/status").json()
+        assert status["generation"] == 3 and status["flow_memory"]["inherited"] >= len(clients), status
+        started = [int(ms) for ms in re.findall(r"ready: .* (\d+) ms after the start", (run / "log").read_text())]
+        assert min(gaps) * 1000 < max(started) / 2, (gaps, started)
+
+
+def test_a_new_process_that_dies_when_the_ports_are_closed_leaves_the_old_one_forwarding(_):
+    with edge("dies") as link, run_on_tmpfs("dies") as run, contextlib.ExitStack() as stack:
+        forwarder = link.start_forwarder(document((1, 1)), run=run)
+        link.wait_ready(forwarder)
+        wait_until("backends are known", lambda: link.metric(forwarder, "tidegate_l4_neighbours_resolved") == 4, 20, forwarder)
+        clients = [stack.enter_context(connect(link, vip)) for vip in (VIP4, VIP6) for _ in range(CONNECTIONS)]
+        hosts = [who(client) for client in clients]
+        program = run / "dies"
+        program.write_text(DIES.format(plane="l4"))
+        program.chmod(0o755)
+        for _ in range(2):
+            done = upgrade(link, forwarder, "--program", program)
+            assert done.returncode == 1 and "has let go" in done.stdout and "exit status 7" in done.stderr, (done, forwarder.tail())
+            assert [who(client) for client in clients] == hosts, forwarder.tail()
+            assert link.metric(forwarder, "tidegate_l4_flows_inherited_total") == len(clients)
+        assert link.ask(forwarder, "/healthz").body == b"ok\n"
+        with connect(link, VIP6) as fresh:
+            assert who(fresh) in ("web1", "web2")
 
 
 def shown(link, forwarder, *arguments):
