@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cassert>
 #include <stdexcept>
+#include <utility>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -88,11 +89,19 @@ void Dataplane::launch() {
   assert(next == workers_.size());  // eal_arguments() asked for one lcore per worker
 }
 
+void Dataplane::stop_workers() {
+  if (!std::exchange(launched_, false)) return;
+  for (const auto& worker : workers_) worker->stop();
+  rte_eal_mp_wait_lcore();
+}
+
+void Dataplane::leave(BufferStock& spent) {
+  stop_workers();
+  for (Port& port : ports_) port.leave(spent);
+}
+
 Dataplane::~Dataplane() {
-  if (launched_) {
-    for (const auto& worker : workers_) worker->stop();
-    rte_eal_mp_wait_lcore();
-  }
+  stop_workers();
   workers_.clear();
   ports_.clear();
 }

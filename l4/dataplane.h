@@ -28,6 +28,8 @@ class Dataplane {
                                                   std::shared_ptr<const ForwardingTables> tables, const KeptState* kept,
                                                   BufferStock& stock);
   ~Dataplane();  // stops the workers, closes the ports
+  // The same as soon as possible, for another process that waits for the ports. Only the destructor may follow.
+  void leave(BufferStock& spent);
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
   const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
@@ -50,6 +52,7 @@ class Dataplane {
   explicit Dataplane(uint32_t workers) : publisher_(workers) {}
   Result<void> open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept, BufferStock& stock);
   void launch();
+  void stop_workers();
   bool leave_ports();
 
   std::vector<Port> ports_;

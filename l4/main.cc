@@ -240,11 +240,15 @@ class Forwarder final : private IoHandler {
   }
 
   void stop() {
+    stop_using_workers();
+    dataplane_.reset();
+  }
+
+  void stop_using_workers() {
     look_timer_.cancel();
     sharing_.use(nullptr);
     desk_.reset();
     watch_.stop();
-    dataplane_.reset();
   }
 
   void on_io(uint32_t) override {
@@ -381,10 +385,13 @@ class Forwarder final : private IoHandler {
   // From now on no packet is forwarded, until the process that follows has opened the ports or take_back() does.
   void let_go() {
     has_let_go_ = true;
-    stop();
+    stop_using_workers();
+    if (dataplane_) dataplane_->leave(stock_);
+    dataplane_.reset();
     sharing_.configure(std::nullopt);
     if (kept_) kept_->tell_alive(monotonic_ns());
     kept_.reset();
+    ids_left_ = builder_.kept_ids();
   }
 
   void take_back() {
@@ -396,7 +403,8 @@ class Forwarder final : private IoHandler {
     node.l4.punt = running_.punt;
     node.l4.memory_mb = running_.memory_mb;
     has_let_go_ = false;
-    if (const KeptShape shape = shape_of(running_); reopen_kept(shape) && kept_->ids() != builder_.kept_ids()) {
+    stock_.clear();
+    if (const KeptShape shape = shape_of(running_); reopen_kept(shape) && kept_->ids() != ids_left_) {
       // The other process gave out ids that mean nothing here.
       if (Result<void> made = kept_->begin_anew(shape, now_ns, "another process used the tables meanwhile"); !made) {
         why_not_kept_ = made.error().message;
@@ -501,10 +509,11 @@ class Forwarder final : private IoHandler {
   FlowSharing sharing_;
   Watch watch_;
   std::unique_ptr<Eal> eal_;         // outlives the ports and their buffers
-  BufferStock stock_;                // for the first start of the dataplane
+  BufferStock stock_;                // for the first start of the dataplane; later those of ports that were left
   std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process
   std::string why_not_kept_;
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;
+  KeptIds ids_left_;  // in the tables when the ports were left
   std::unique_ptr<Dataplane> dataplane_;
   std::unique_ptr<ProbeDesk> desk_;  // of the dataplane
   L4Node running_;

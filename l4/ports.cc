@@ -169,7 +169,7 @@ Port::~Port() { close(); }
 // Stopping an AF_XDP device removes its XDP program from the interface. But its driver leaves two things open: a BPF
 // map, and the sockets, which stay bound to their queues so that nobody could open those again. They are closed here.
 // Only this thread opens such descriptors.
-void Port::close() {
+void Port::close(BufferStock* spent) {
   std::vector<std::pair<int, ino_t>> sockets;
   for (const PortQueue& queue : queues_) {
     for (const int fd : queue.wake_fds) sockets.emplace_back(fd, inode_of(fd));
@@ -188,7 +188,7 @@ void Port::close() {
   }
   bpf_fds_.clear();
   for (PortQueue& queue : queues_) queue = PortQueue{};
-  for (rte_mempool* pool : buffers_) rte_mempool_free(pool);
+  for (rte_mempool* pool : buffers_) spent == nullptr ? rte_mempool_free(pool) : spent->free_later(pool);
   started_.clear();
   vdevs_.clear();
   buffers_.clear();
@@ -198,6 +198,8 @@ void Port::shut() {
   past_.add(counts_now());
   close();
 }
+
+void Port::leave(BufferStock& spent) { close(&spent); }
 
 Result<void> Port::open_again() {
   Result<void> opened = try_driver(driver_, static_cast<uint32_t>(queues_.size()));

@@ -53,6 +53,8 @@ class BufferStock {
   Result<void> add(unsigned count, uint32_t bytes);
   // Null: there are none of this count and size. The caller frees them.
   rte_mempool* take(unsigned count, uint32_t bytes);
+  // Frees them with the others, and never gives them out: to free them takes longer than to close a port.
+  void free_later(rte_mempool* buffers) { pools_.push_back({0, 0, buffers}); }
   void clear();
 
  private:
@@ -87,6 +89,8 @@ class Port {
   PortCounts counts() const;  // control thread
   // Between shut() and open_again() no worker may use the port or hold one of its buffers. The MAC address may change.
   void shut();
+  // Closes it for another process, which waits for it. The buffers go to `spent`.
+  void leave(BufferStock& spent);
   Result<void> open_again();
 
   const PortQueue& queue(uint32_t worker) const { return queues_[worker]; }
@@ -100,7 +104,7 @@ class Port {
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                          uint16_t queues, unsigned frames_kept = 0);
   Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
-  void close();
+  void close(BufferStock* spent = nullptr);
 
   PortCounts counts_now() const;
 
