@@ -169,11 +169,13 @@ FieldKind classify_field(std::string_view n) {
     case 12:
       return n == "x-request-id" ? FieldKind::x_request_id : FieldKind::other;
     case 13:
-      return n == "x-rewrite-url" ? FieldKind::forwarding : FieldKind::other;
+      if (n == "x-rewrite-url") return FieldKind::forwarding;
+      break;
     case 14:
       if (n == "content-length") return FieldKind::content_length;
       if (n == "http2-settings") return FieldKind::hop_by_hop;
-      return n == "x-original-url" ? FieldKind::forwarding : FieldKind::other;
+      if (n == "x-original-url") return FieldKind::forwarding;
+      break;
     case 15:
       if (n == "x-forwarded-for") return FieldKind::x_forwarded_for;
       break;

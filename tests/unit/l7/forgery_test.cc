@@ -166,6 +166,24 @@ TEST(Forgery, FieldsThatAnApplicationReadsAsOnesThatTheProxySetsAreDropped) {
   EXPECT_EQ(edge.metric("tidegate_l7_fields_dropped_total"), 10u);
 }
 
+TEST(Forgery, EveryFieldThatSaysWhereARequestCameFromIsDropped) {
+  std::string seen;
+  Origin origin([&](const std::string& head, Wire& wire) {
+    seen = head;
+    return wire.send(Origin::ok("x"));
+  });
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.start();
+  const std::string forged[] = {"x-forwarded-by",   "x-forwarded-ip", "x-forwarded-a", "x-forwarded-port",
+                                "x-forwarded-user", "x-real-ip",      "forwarded",     "x-original-url"};
+  std::string fields = "x-forwarder: kept\r\n";
+  for (const std::string& name : forged) fields += name + ": 6\r\n";
+  EXPECT_EQ(ask(edge.endpoint(), get("/", "a.test", fields)).status, 200);
+  for (const std::string& name : forged) EXPECT_EQ(seen.find("\r\n" + name + ": "), std::string::npos) << seen;
+  EXPECT_NE(seen.find("\r\nx-forwarder: kept\r\n"), std::string::npos) << seen;
+}
+
 TEST(Forgery, ADenyRouteIsNotPassedByAnotherSpellingOfItsPath) {
   Origin origin([](const std::string& head, Wire& wire) {
     return wire.send(Origin::ok(head.substr(4, head.find(" HTTP") - 4)));
