@@ -89,7 +89,7 @@ class Http1Answers:
 
     def __init__(self):
         self.rest, self.statuses, self.goaway = b"", collections.Counter(), ""
-        self.numbered, self.in_order = 0, None  # None: no answer had a number so far
+        self.numbered, self.in_order = 0, None  # None: no answer has had a number so far
 
     def take(self, data):
         data, end = self.rest + data, 0
@@ -99,7 +99,7 @@ class Http1Answers:
             if number := self.NUMBER.search(head[0]):
                 self.in_order = self.in_order is not False and int(number[1]) == self.numbered % PIPELINED
                 self.numbered += 1
-        # Nothing of a body is kept except what may be the beginning of a head.
+        # Only bytes of a body that may be the beginning of a head are kept.
         begun = data.find(b"HTTP/1.1 ", end)
         self.rest = data[begun:] if begun >= 0 else data[max(end, len(data) - 8) :]
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 URL = f"http://127.0.0.1:{PLAIN}/x"
 BYSTANDERS, RATE_EACH = 4, 50
 MOST_CONNECTIONS = {"idle_connections": 200}
-# What our own proxy must hold, on a machine where nothing else runs. Its worst row was 13 ms and 29 MB.
+# What our own proxy must achieve, on a machine where nothing else runs. Its worst row was 13 ms and 29 MB.
 MOST_P99_MS, MOST_KEPT_MB = 50, 64
 
 

@@ -2,8 +2,8 @@
 """What growth costs: our CPU time per operation at a larger size divided by that at a smaller size, from rows that
 ran anyway."""
 
-# (what grows, factor, plane, its larger row and contender, its smaller row and contender). Words of its work select a
-# row.
+# (what grows, factor, plane, larger row and contender, smaller row and contender). Words in the larger row's work
+# select it.
 PAIRS = [
     ("flows", 10, "l4", ("TCP over IPv4, 800,000 flows, 100 b", "tidegate-l4"), ("TCP over IPv4, 80,000 flows, 100 b", "tidegate-l4")),
     ("backends", 100, "l4", ("flows, 10,000 backends", "tidegate-l4"), ("TCP over IPv4, 800,000 flows, 100 b", "tidegate-l4")),

@@ -20,7 +20,7 @@ MOST = 800_000 if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 6
 # Nanoseconds above testpmd's io mode.
 LEVEL_NS = {"l2dsr": 45, "ipip": 60, "gue": 65, "vxlan": 70}
 FLOOD_LEVEL_NS = 60
-GUARD_LEVEL_NS = 15  # more, with lists and bounds
+GUARD_LEVEL_NS = 15  # in addition, with lists and limits
 
 
 def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=None, forwarding="l2dsr", guarded=False):

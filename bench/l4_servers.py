@@ -77,7 +77,7 @@ def denied_networks():
     return lines
 
 
-# Lists and bounds that hold no client of the captures, and are asked for each packet.
+# Lists and limits that match no client of the captures, but are checked for each packet.
 GUARDS = ", deny: [bad4, bad6], limits: {packets: 100000000, source_packets: 100000000, flows: 100000000, source_flows: 100000000}"
 
 

@@ -37,7 +37,8 @@ def rows():
     yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, with a breaker and a balancer", protected_contenders())
     yield Row("l7", "HTTP/1.1 plain, proxied, 20 kB of JSON, gzip", gzip_contenders(), unit="compressed")
     yield Row("l7", "HTTP/1.1 plain, proxied, 1 kB, JWT ES256, limit and CORS", policed_contenders())
-    # What one instance shall do: 100,000 requests/s on 100,000 connections, P99 below 50 ms, below 1 GB, below 80 % CPU.
+    # What one instance should achieve: 100,000 requests/s on 100,000 connections, P99 below 50 ms, below 1 GB, below 80
+    # % CPU.
     yield Row(
         "l7",
         f"a gateway instance: HTTP/1.1 plain, proxied, 1 kB, {IDLE_CONNECTIONS:,} connections, at 80 % of its own peak",
@@ -63,7 +64,7 @@ def rows():
 
 def grpc_contenders():
     call = "http://127.0.0.1:{}/bench.Echo/Call".format
-    separate = grpc_unary(call(H2C))  # nginx and HAProxy need a port of its own for HTTP/2 without TLS
+    separate = grpc_unary(call(H2C))  # nginx and HAProxy need a separate port for HTTP/2 without TLS
     return [
         Contender("tidegate-l7", "this commit", tidegate(0, start_origin=grpc_origin, pool="protocol: h2"), grpc_unary(call(PLAIN)), ours=True),
         Contender("nginx grpc_pass", Package("nginx"), nginx(0, start_origin=grpc_origin, grpc=True), separate),

@@ -95,7 +95,7 @@ class Program:
         )  # fmt: skip
         if ready:
             self.await_ready(ready, ready_timeout_s)
-        self.ready_after_s = time.monotonic() - began  # what was written for it before is not its time
+        self.ready_after_s = time.monotonic() - began  # earlier output does not count for its time
 
     def await_ready(self, ready, timeout_s):
         deadline = time.monotonic() + timeout_s
@@ -224,7 +224,7 @@ class Row:
     work: str
     contenders: list
     unit: str = "request"
-    level_ns: float | None = None  # what ours should take above the floor at most; None: nothing is set
+    level_ns: float | None = None  # the most that ours should take above the floor; None: no target
 
 
 def run_once(contender, seconds):

@@ -49,7 +49,7 @@ enum class BodyStep : uint8_t {
 // Bound: it holds the piece that it gave last, and 256 KB of read-ahead when it reads from disk.
 class BodyReader {
  public:
-  BodyReader() = default;  // an empty body: next() says `end`
+  BodyReader() = default;  // an empty body: next() returns `end`
   // Inline, because every hit moves a reader several times. Moving an empty one does nothing else.
   BodyReader(BodyReader&& other) noexcept
       : object_(std::move(other.object_)),
@@ -73,7 +73,7 @@ class BodyReader {
   // Call it before the first next() that may wait. The function is kept for the reader's life.
   void on_ready(std::function<void()> fn);
   BodyStep next(Slice& slice);
-  // True when everything was handed out. False while the length is not known yet.
+  // True if everything was given out. False while the length is not known yet.
   bool ended() const { return remaining_ == 0; }
 
  private:
@@ -95,7 +95,7 @@ class BodyReader {
   EventLoop* loop_ = nullptr;
   uint64_t position_ = 0;   // offset of the next byte in the whole body
   uint64_t remaining_ = 0;  // bytes of the range that are not given yet
-  uint64_t reader_ = 0;     // the flight's id of this reader
+  uint64_t reader_ = 0;     // identifies this reader in the flight
 };
 
 }  // namespace tidegate::cache

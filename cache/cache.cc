@@ -46,8 +46,8 @@ EventLoop* Pending::Waiter::loop() {
 
 void Pending::Waiter::deliver(Lookup found) {
   TIDEGATE_ASSERT(found.outcome != Outcome::wait, "a waiter is given a result");
-  // On the heap, because the loop's mailbox copies what it holds. When nobody takes the result, its destructor passes
-  // the Fill on.
+  // On the heap, because the loop's mailbox copies what it holds. If nobody takes the result, its destructor passes the
+  // Fill on.
   const auto shared = std::make_shared<Lookup>(std::move(found));
   const MutexLock lock(mutex);
   if (alive_loop == nullptr) return;
@@ -132,7 +132,7 @@ std::optional<Answer> Fill::stale_answer(uint64_t now_ms) { return flight_->stal
 FillDecision Fill::on_head(const ResponseView& response, uint64_t now_ms) {
   TIDEGATE_ASSERT(flight_ != nullptr, "the Fill is not used up");
   FillDecision decision = flight_->on_head(response, now_ms);
-  if (decision.kind != FillDecision::Kind::store) flight_ = nullptr;  // used up
+  if (decision.kind != FillDecision::Kind::store) flight_ = nullptr;  // the Fill is used up
   return decision;
 }
 

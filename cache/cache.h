@@ -59,12 +59,12 @@ struct Options {
   uint64_t disk_bytes = uint64_t{1} << 30;
   uint64_t ram_bytes = uint64_t{64} << 20;
   uint64_t max_object_bytes = uint64_t{256} << 20;
-  uint64_t writer_queue_bytes = uint64_t{64}
-                                << 20;        // a longer queue for the writer means that responses are not stored
-  uint64_t commit_bytes = uint64_t{8} << 20;  // a transaction commits at this size
-  uint64_t commit_interval_ms = 150;          // or at this age
+  uint64_t writer_queue_bytes = uint64_t{64} << 20;  // if more waits for the writer, responses are not stored
+  uint64_t commit_bytes = uint64_t{8} << 20;         // a transaction commits at this size
+  uint64_t commit_interval_ms = 150;                 // or when it is this old
   unsigned reader_threads = 2;
-  // Where nothing goes to disk, the readers of one fetch wait this long for the slowest reader, then go on without it.
+  // Where nothing goes to disk, the readers of one fetch wait this long for the slowest reader, and then go on without
+  // it.
   uint64_t laggard_ms = 5'000;
 };
 Options make_options(const CacheNode& node, const std::string& state_dir);
@@ -74,9 +74,10 @@ struct Answer {
   std::shared_ptr<const StoredHead> head;
   uint16_t status = 0;  // the stored status; or 206, 304, 412, 416 by the request's conditions and Range
   uint64_t age_s = 0;   // the Age field (RFC 9111 §5.1)
-  std::optional<uint64_t> content_length;  // of what `body` gives; absent: not known yet, send chunked or DATA frames
-  ByteRange range;                         // the part of the body, when status is 206
-  BodyReader body;                         // empty for HEAD, 304, 412 and 416
+  // length of what `body` gives; not set: not known yet, so send chunked or DATA frames
+  std::optional<uint64_t> content_length;
+  ByteRange range;  // the part of the body, when status is 206
+  BodyReader body;  // empty for HEAD, 304, 412 and 416
 };
 
 // Calls fn(name, value) for each field of the answer: the stored fields that this status may carry, content-length,
@@ -127,16 +128,17 @@ class Fill {
   // Call it once, with the final (not 1xx) head. Decides whether the response is stored and tells every waiter.
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
-  // `fn` is called when the leader may read on, and when the last one who waits or reads has left. Ask wanted() then.
+  // `fn` is called when the leader may read on, and when the last client that waits or reads has left. Call wanted()
+  // then.
   void on_resume(std::function<void()> fn);
-  // False: nobody waits or reads, and the rest is not worth fetching. Drop the Fill. Before the head the leader's own
-  // client does not count: ask when it has left.
+  // Returns false if nobody waits or reads, and the rest is not worth fetching. Then drop the Fill. Before the head,
+  // the leader's own client does not count, so ask when it has left.
   bool wanted() const;
   // The body is complete by its framing. Publishes the object.
   void finish();
   // `reason` is for the log and Cache-Status. Readers of a body that has begun get BodyStep::error.
   void fail(FillFailure failure, const char* reason);
-  // The stale response that stale-if-error allows when no backend can be reached. Ask before fail(backend_failed).
+  // The stale response that stale-if-error allows when no backend can be reached. Call it before fail(backend_failed).
   std::optional<Answer> stale_answer(uint64_t now_ms);
 
  private:
@@ -173,9 +175,9 @@ const char* name(Outcome outcome);
 struct Lookup {
   Outcome outcome = Outcome::bypass;
   CacheStatus status;  // complete for hit and stale; for others the caller adds forward_status and stored
-  Answer answer;       // hit, stale, attach
-  Fill fill;           // fetch; and stale, when the caller must revalidate
-  Pending pending;     // wait
+  Answer answer;       // for hit, stale and attach
+  Fill fill;           // for fetch, and for stale if the caller must revalidate
+  Pending pending;     // for wait
 };
 using OnFound = std::function<void(Lookup)>;
 
@@ -195,10 +197,9 @@ struct Explanation {
 class Cache {
  public:
   // Returns while the index is still read from disk: an object that is not read yet is a miss. An environment that
-  // cannot be used is set aside, and a new one is made. Where none can be had (another process uses the directory, for
-  // example) the cache works from memory alone and says so: log, Totals, tidegate_cache_disk_working. Errors:
-  // impossible options.
-  // `lock`: from let_go() in another process; empty: none.
+  // cannot be used is set aside, and a new one is made. If none can be made (another process uses the directory, for
+  // example), the cache works from memory alone and says so in the log, in Totals and in tidegate_cache_disk_working.
+  // Errors: impossible options. `lock`: from let_go() in another process; empty: none.
   static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics, UniqueFd lock = {});
   ~Cache();  // call it after the last worker's last transaction; commits what is queued
 
@@ -207,23 +208,23 @@ class Cache {
   Lookup lookup(const RequestView& request, const RouteCache& policy, uint64_t now_ms, EventLoop& loop,
                 OnFound on_found);
 
-  // What store_coded() has kept of this response. `head` is that of an answer; a response that was fetched anew has
-  // another one, so an older body is never found. The reader never waits.
+  // The body that store_coded() kept for this response. `head` is the head of an answer. A response that was fetched
+  // again has a new head, so an older body is never found. The reader never waits.
   std::optional<CodedBody> find_coded(const StoredHead& head, Coding coding, EventLoop& loop);
-  // Keeps `body`, the whole body of the response in `coding`, in the memory tier. It is evicted like other objects, and
-  // leaves with the response: replaced, purged or evicted. Nothing is kept if the response has left already, or if the
-  // body is longer than kCodedBytes.
+  // Keeps `body`, the whole body of the response in `coding`, in the memory tier. It is evicted like other objects. It
+  // is also removed when the response is replaced, purged or evicted. Nothing is kept if the response is gone already,
+  // or if the body is longer than kCodedBytes.
   void store_coded(const StoredHead& head, Coding coding, std::string body);
 
-  // Call it after a backend answered an unsafe request (RFC 9111 §4.4). Invalidates the target, and what Location and
-  // Content-Location name on the same host.
+  // Call it after a backend answered an unsafe request (RFC 9111 §4.4). Invalidates the target and, on the same host,
+  // the URLs in Location and Content-Location.
   void invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response);
 
   // In force for lookups when it returns; durable with the writer's next commit. A sequence that was applied before is
   // ignored. A purge of a URL names "scheme://host/path?query" and removes every variant. `keys` are further keys of
-  // the same URL: what the query options of its routes and its other spellings make of it.
+  // the same URL, which the query options of its routes and its other spellings give.
   void purge(const Purge& purge, const std::vector<std::string>& keys = {});
-  // The last durable sequence: where a plane's follower resumes (PlaneHooks::prepare).
+  // The last durable sequence. A plane's follower resumes there (PlaneHooks::prepare).
   PurgePosition last_applied_purge() const;
 
   // What lookup() would do now. Changes nothing.
@@ -232,20 +233,20 @@ class Cache {
   struct Totals {
     uint64_t objects = 0, ram_bytes = 0, disk_bytes = 0, writer_queue_bytes = 0;
     bool loading = false;
-    // Why there is no disk tier though one is wanted, or why it is frozen. Empty: all is well.
+    // Why a configured disk tier does not work or is frozen. Empty if it works.
     std::string disk_trouble;
-    uint64_t fill_bytes = 0;  // of bodies that are arriving
+    uint64_t fill_bytes = 0;  // memory of bodies that are arriving
   };
   Totals totals() const;
   // Returns when everything queued so far is committed. For tests and an orderly end.
   void flush();
-  // Another process takes the disk tier over. What is queued is committed; then nothing is written any more, no
-  // response goes to the disk, and bodies are read from what is there now (for kHandedOverSnapshotMs). Then `done` is
-  // called, on another thread, with the lock for the other process; empty: there is no disk tier. It may be repeated.
+  // Another process takes over the disk tier. Queued work is committed. After that nothing is written, no response goes
+  // to the disk, and bodies are read from a snapshot of this moment (for kHandedOverSnapshotMs). Then `done` is called,
+  // on another thread, with the lock for the other process; empty: there is no disk tier. It may be called again.
   void let_go(std::function<void(UniqueFd lock)> done);
-  // The other process has ended and never served: this one writes again. What was purged meanwhile is written first;
-  // bodies that came meanwhile are not on the disk. If the other process replaced the file, the disk tier stays as it
-  // is: nothing is written, and Totals::disk_trouble says so.
+  // The other process has ended without serving, and this one writes again. Purges that came meanwhile are written
+  // first. Bodies that came meanwhile are not on the disk. If the other process replaced the file, nothing is written,
+  // and Totals::disk_trouble says so.
   void take_back();
   // Names the format of the disk tier. A process that finds another one starts with an empty tier.
   static std::string disk_format();

@@ -21,17 +21,17 @@ struct Counters {
   Counter& stored_memory;
   Counter& stored_disk;
   Counter& stored_bytes;
-  Counter& coded_hits;  // of bodies that compress has stored
+  Counter& coded_hits;  // bodies from `compress` that were stored
   Counter& coded_stored;
-  Counter& coded_left;  // too long, or the response had left
+  Counter& coded_left;  // not stored: too long, or the response was gone
   Counter& evicted_memory;
   Counter& evicted_disk;
-  Counter& evicted_variants;  // one key had too many
+  Counter& evicted_variants;  // evicted because one key had too many variants
   Counter& purged;
   Counter& promoted;    // waiters that became the leader
   Counter& abandoned;   // fetches that failed after their head
   Counter& corrupt;     // records or chunks that did not verify; they are erased
-  Counter& laggards;    // readers that the others did not wait for any longer
+  Counter& laggards;    // slow readers for which the others did not wait any longer
   Counter& queue_full;  // responses not stored on disk, because the writer was behind
   Counter& commits;
   Counter& commit_failures;  // MDB_MAP_FULL, ENOSPC, EIO

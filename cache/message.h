@@ -21,7 +21,7 @@ struct RequestView {
   std::string_view path;    // origin form, as received, never decoded: '/' differs from '%2F'
   std::string_view query;   // what follows '?'
   Fields fields;
-  // What else chose where the answer comes from: the variant of a split, as a text without line ends. Answers of
+  // What else decided where the answer comes from: the variant of a split, as a text without line ends. Answers of
   // different branches are variants of one key. Empty: nothing.
   std::string_view branch;
 };
@@ -32,7 +32,7 @@ struct ResponseView {
   Fields fields;
   uint64_t request_ms = 0;                 // when the request was sent
   uint64_t response_ms = 0;                // when the head arrived
-  std::optional<uint64_t> content_length;  // when the framing says it
+  std::optional<uint64_t> content_length;  // not set if the framing does not say it
   std::string_view reason;                 // the phrase of HTTP/1; empty: the registered one
 };
 

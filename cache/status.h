@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a request was answered and why. The log, the metrics and Cache-Status (RFC 9211) share this value.
+// How a request was answered and why. The log, the metrics and Cache-Status (RFC 9211) use this value.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +11,13 @@ namespace tidegate::cache {
 
 // Why a request goes to a backend, in the words of RFC 9211 §2.2.
 enum class Forward : uint8_t {
-  none,       // it does not: answered from the cache
+  none,       // it does not go to a backend: answered from the cache
   bypass,     // the route does not cache, or the key proved uncacheable
   method,     // neither GET nor HEAD
   uri_miss,   // nothing stored under the key
-  vary_miss,  // something is stored, but for other request fields
+  vary_miss,  // the stored response is for other request fields
   miss,       // another transaction fetches, and its answer is not known yet
-  request,    // the request's own directives (no-cache, max-age=0) want the origin
+  request,    // the request's own directives (no-cache, max-age=0) ask for the origin
   stale,      // stored, but not fresh any more
   count_,
 };
@@ -28,7 +28,7 @@ struct CacheStatus {
   bool hit = false;
   bool stored = false;           // the answer is being stored
   bool collapsed = false;        // waited for another transaction's fetch
-  uint16_t forward_status = 0;   // the backend's, when one was asked
+  uint16_t forward_status = 0;   // the backend's status, if one was asked
   std::optional<int64_t> ttl_s;  // remaining freshness of the answer; negative when stale
   const char* detail = nullptr;  // a token: why it was not stored or not looked up, or "stale-while-revalidate"
 };

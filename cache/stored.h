@@ -27,8 +27,8 @@ struct Freshness {
 // Immutable once made. `fields` and the views point into `field_text`.
 struct StoredHead {
   uint16_t status = 0;
-  // End-to-end fields, each as "name: value\r\n", with names in lower case. Hop-by-hop fields are left out, and those
-  // that each answer makes itself: Content-Length, Content-Range, Age, Transfer-Encoding.
+  // End-to-end fields, each as "name: value\r\n", with names in lower case. Left out are hop-by-hop fields, and fields
+  // that are made for each answer: Content-Length, Content-Range, Age, Transfer-Encoding.
   std::string field_text;
   std::vector<http1::Field> fields;
   // The same names in the same order, as the backend spelt them, without separators. Empty: all are in lower case.
@@ -38,13 +38,13 @@ struct StoredHead {
   uint64_t body_bytes = 0;         // UINT64_MAX: arriving, and the length is not known
   std::string_view etag;           // with quotes and W/; empty: none
   std::string_view last_modified;  // as received; empty: none
-  uint64_t date_ms = 0;            // of Date, or when it was received
+  uint64_t date_ms = 0;            // from Date, or the time when it was received
   uint64_t last_modified_ms = 0;   // 0: none or unreadable
   std::string key;                 // the full key, compared on each hit
   std::string vary;                // the names in Vary: lower case, sorted, joined by ','; empty: none
   std::string vary_values;         // the storing request's normalised values (vary_values)
   std::vector<uint64_t> tags;      // keyed hashes of Surrogate-Key / Cache-Tag words
-  uint64_t generation = 0;         // every fetch takes the next number; purges compare it
+  uint64_t generation = 0;         // every fetch gets the next number; purges compare it
 
   size_t text_bytes() const { return field_text.size() + spelt_names.size() + reason.size(); }
 };

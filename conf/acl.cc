@@ -56,7 +56,7 @@ std::shared_ptr<const AclFile> parse_acl_file(std::string_view text) {
   return file;
 }
 
-// The files that were asked for last, as many as one version may have.
+// The most recently requested files, as many as one version may have.
 class AclFiles {
  public:
   std::shared_ptr<const AclFile> find(const std::string& hash) {
@@ -79,7 +79,7 @@ class AclFiles {
 
  private:
   std::mutex mutex_;
-  std::list<std::pair<std::string, std::shared_ptr<const AclFile>>> files_;  // the last one that was asked for first
+  std::list<std::pair<std::string, std::shared_ptr<const AclFile>>> files_;  // the most recently requested one first
   size_t networks_ = 0;                                                      // in all of them
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The networks of an Acl: those that its document names, and those of its file.
+// The networks of an Acl: those in its document and those in its file.
 #pragma once
 
 #include <memory>
@@ -22,8 +22,8 @@ struct AclFile {
   std::optional<AclFileFault> fault;  // the first one
 };
 
-// The networks of a file that has bytes: one a line, blanks around it, nothing else but comments from '#' on, and at
-// most kMaxAclNetworks. Files that were read last are remembered by their hash, because every version and every
+// The networks of a file that has bytes, at most kMaxAclNetworks. A line has one network, blanks around it, and perhaps
+// a comment that begins with '#'. Recently read files are remembered by their hash, because every version and every
 // candidate has all of them again. Never null. Any thread.
 std::shared_ptr<const AclFile> read_acl_file(const Blob& file);
 

@@ -12,7 +12,7 @@
 namespace tidegate {
 namespace {
 
-constexpr uint64_t kTogetherMs = 20;  // answers that come within this time make one change
+constexpr uint64_t kTogetherMs = 20;  // answers that come within this time count as one change
 constexpr uint64_t kFirstRetryMs = 1'000, kLastRetryMs = 60'000;
 constexpr const char* kLookupsHelp = "Lookups of names of backends, by result";
 constexpr std::string_view kHostPrefix = "host ", kSrvPrefix = "srv ";
@@ -73,7 +73,7 @@ void BackendNames::follow(const Model& model, const std::vector<uint32_t>& pools
   }
   if (!lookup_) {
     lookup_ = std::make_unique<NameLookup>(loop_, resolvers_);
-    for (auto& [key, lookup] : lookups_) lookup.asked = lookup.due_ns = 0;  // those under way are asked again
+    for (auto& [key, lookup] : lookups_) lookup.asked = lookup.due_ns = 0;  // a question in progress is asked again
   }
   want_all();
   run_due();
@@ -133,7 +133,7 @@ void BackendNames::run_due() {
 void BackendNames::answered(const Key& key, uint64_t number, NameLookup::Answer&& answer) {
   using Kind = NameLookup::Answer::Kind;
   const auto at = lookups_.find(key);
-  if (at == lookups_.end() || at->second.asked != number) return;  // nobody wants it any more
+  if (at == lookups_.end() || at->second.asked != number) return;  // nobody wants the name any more
   Lookup& lookup = at->second;
   lookup.asked = 0;
   lookup.known = true;
@@ -152,7 +152,7 @@ void BackendNames::answered(const Key& key, uint64_t number, NameLookup::Answer&
     lookup.last.kind = answer.kind;
     if (answer.kind == Kind::found) {
       lookup.last = std::move(answer);
-      if (key.second == Type::srv) want_all();  // its targets
+      if (key.second == Type::srv) want_all();  // also the targets of its SRV records
     }
   }
   if (!changed_.armed()) changed_.arm_after_ms(kTogetherMs);
@@ -168,7 +168,7 @@ void BackendNames::add_addresses(const std::string& name, NamedEndpoint endpoint
   const Lookup* const v6 = of(Type::aaaa);
   if (v4 == nullptr || v6 == nullptr) return;
   using Kind = NameLookup::Answer::Kind;
-  // A name that has one family only is no trouble. If it has neither any more, both keep what they had.
+  // A name that has only one family is not an error. If it has neither any more, both keep what they had.
   const bool none_now = v4->last.kind != Kind::found && v6->last.kind != Kind::found;
   for (const Lookup* const each : {v4, v6}) {
     if (each->last.kind != Kind::found && !none_now) continue;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendNames: looks up the names of backends (`host`: A and AAAA; `srv`: SRV, then A and AAAA of its targets) and
-// looks them up again when their TTL ends, within the bounds of the pool. Discovered endpoints are no version: control
-// puts them into the live state, and the proxy those that control does not look up into its Plan.
+// looks them up again when their TTL ends, within the bounds of the pool. Found endpoints do not make a new version.
+// Control puts them into the live state. The proxy looks up the other names, and puts what it finds into its Plan.
 //
-// A lookup that fails, or finds nothing any more, keeps what was found last: addresses that no longer answer are for
-// probes, ejection and breakers to judge, and an empty pool serves nobody.
+// A lookup that fails, or finds nothing any more, keeps what was found last, because an empty pool serves nobody.
+// Probes, ejection and breakers find the addresses that no longer answer.
 //
 // Threads: the loop's.
 #pragma once
@@ -25,9 +25,9 @@
 
 namespace tidegate {
 
-// Empty for a backend without a name, and for a server that was found by one: it keeps `host`.
+// Empty for a backend without a name, and for a server that was found by a name. Such a server still has `host`.
 std::string name_key(const Backend& backend);
-// What its name leads to; null: it has none, or it is not known yet.
+// What its name leads to. Null if it has no name, or if nothing is known of it yet.
 const FoundName* find_name(const NameBook* book, const Backend& backend);
 
 class BackendNames {
@@ -38,10 +38,10 @@ class BackendNames {
 
   // Looks up the names of these pools of the model from now on, and no others.
   void follow(const Model& model, const std::vector<uint32_t>& pools, const std::vector<Endpoint>& resolvers);
-  // Of every pool.
+  // The same for every pool.
   void follow(const Model& model, const std::vector<Endpoint>& resolvers);
   std::shared_ptr<const NameBook> book() const { return book_; }
-  // Whether each look-up of this key of the book has had an answer since the name is followed, also a failed one.
+  // Whether each lookup of this key of the book has had an answer, perhaps a failure, since the name is followed.
   bool is_answered(const std::string& key) const;
 
  private:

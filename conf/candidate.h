@@ -23,15 +23,15 @@ namespace tidegate {
 struct CandidateChange {
   std::string kind, name;
   std::string hash;                          // empty: the object is gone
-  std::shared_ptr<const std::string> bytes;  // null: the state has the object, or it is a private key that is withheld
+  std::shared_ptr<const std::string> bytes;  // null: the state has the object, or it is a withheld private key
   bool withheld = false;
 };
 
 struct CandidateVersion {
   uint64_t id = 0;          // grows from one candidate of a control to the next, also over restarts; never 0
-  uint64_t base = 0;        // the version that the changes start from; 0: from nothing
-  std::string base_digest;  // of its manifest; empty for version 0
-  std::string digest;       // of the candidate's own manifest
+  uint64_t base = 0;        // the version that the changes start from; 0: none
+  std::string base_digest;  // digest of the base's manifest; empty for version 0
+  std::string digest;       // digest of the candidate's own manifest
   std::vector<CandidateChange> changes;  // ordered by kind and name
 };
 
@@ -44,9 +44,9 @@ struct Vote {
   };
   Choice choice = Choice::yes;
   std::string why;
-  // Keys that the candidate changes and that take effect only when the plane starts again: "l7.workers".
+  // Keys that the candidate changes and that take effect only at the next start of the plane: "l7.workers".
   std::vector<std::string> needs_restart;
-  // Of a host's vote: its planes that could not be asked.
+  // In a host's vote: its planes that could not be asked.
   std::vector<std::string> missing;
 
   bool yes() const { return choice == Choice::yes; }
@@ -62,14 +62,14 @@ Result<CandidateVersion> decode_candidate(std::string_view text);
 std::string encode_vote(const Vote& vote);
 Result<Vote> decode_vote(std::string_view text);
 
-// What leads from `base` to a version with these entries, which are in order. `object` gives the bytes of an entry that
-// the base does not have; they may be null if it does have them.
+// The changes that lead from `base` to a version with these entries, which are in order. `object` gives the bytes of an
+// entry that the base does not have. It may return null for the others.
 CandidateVersion candidate_between(
     uint64_t id, const Manifest& base, const std::vector<ManifestEntry>& entries,
     const std::function<std::shared_ptr<const std::string>(const ManifestEntry&)>& object);
 
-// The candidate's manifest, with the version number that it gets if nothing comes in between. An Error if the base is
-// another one, or if the result is not what the digest says.
+// The candidate's manifest, with the version number that it gets if no other version is committed first. An Error if
+// `base` is not the candidate's base, or if the result does not have the candidate's digest.
 Result<Manifest> manifest_of(const CandidateVersion& candidate, const Manifest& base);
 
 // The objects of versions and of one candidate.
@@ -83,7 +83,7 @@ class ObjectSource {
 
  private:
   const StateStore& store_;
-  std::map<std::string_view, const CandidateChange*> brought_;  // by hash
+  std::map<std::string_view, const CandidateChange*> brought_;  // the candidate's objects, by hash
 };
 
 }  // namespace tidegate

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-// For keys that are not in the table: guesses the type as YAML's core schema would.
+// For keys that are not in the table: guesses the type like YAML's core schema.
 Json raw_json(const DocumentNode& node) {
   Json json;
   switch (node.kind) {
@@ -76,7 +76,7 @@ class YamlWriter {
   struct Entry {
     const std::string* key;
     const Json* value;
-    const Section* section;  // of the value, if the table knows it
+    const Section* section;  // section of the value, if the table knows it
     size_t rank;             // position in the table; unknown keys are last
   };
 

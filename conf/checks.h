@@ -40,9 +40,10 @@ class Checks {
   // True if no fault was found there or below before the cross checks began. Then the model holds what the author
   // meant.
   bool sound(Way way) const;
-  // Reports the fault at the value. If the value is not written, reports it at the innermost value on the way that is.
+  // Reports the fault at the value. If the value is not written, reports it at the innermost written value on the way
+  // to it.
   void refuse(Way way, Complaint complaint);
-  // At the byte `offset` of the text that is written there.
+  // Reports the fault at the byte `offset` of the text that is written there.
   void refuse_within(Way way, size_t offset, Complaint complaint);
   // The indices of the routes that name the policy themselves, in order.
   const std::vector<uint32_t>& routes_that_name(size_t policy);
@@ -54,7 +55,7 @@ class Checks {
   const Model& model_;
   FaultList& faults_;
   std::set<std::string> faulty_;                           // JSON pointers
-  std::vector<std::vector<uint32_t>> routes_of_policies_;  // made when first asked for
+  std::vector<std::vector<uint32_t>> routes_of_policies_;  // made at the first use
 };
 
 void check_nodes(Checks& checks);        // in validate_traffic.cc
@@ -78,7 +79,7 @@ void check_route_conflicts(Checks& checks, const Model* before);
 inline const char* family_name(const IpAddress& address) { return address.is_v4() ? "IPv4" : "IPv6"; }
 
 // Clients in such a network are located by the IPv4 address that their IPv6 address contains, so the network itself
-// would have no effect. Nothing if it is another one.
+// would have no effect. Returns nothing for any other network.
 std::optional<Complaint> complaint_of_carried_ipv4(const Cidr& network);
 
 }  // namespace tidegate

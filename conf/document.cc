@@ -56,7 +56,7 @@ std::optional<std::string> read_whole(const std::filesystem::path& path, std::st
   std::string content(failed ? 0 : static_cast<size_t>(bytes), '\0');
   stream.read(content.data(), static_cast<std::streamsize>(content.size()));
   content.resize(static_cast<size_t>(stream.gcount()));
-  // It may grow meanwhile, and a file of the kernel says that it has no bytes.
+  // The file may grow meanwhile, and a file of the kernel reports a size of 0.
   std::array<char, 4'096> more;
   while (stream.is_open() && !stream.bad()) {
     stream.clear();
@@ -101,7 +101,7 @@ struct Document::Impl {
   std::string text;  // without `sources`
   DocumentNode root;
   bool expanded = false;
-  std::optional<Sources> sources;  // without: the document is one file
+  std::optional<Sources> sources;  // not set: the document is one file
 };
 
 Document::Document() : impl_(std::make_unique<Impl>()) {}

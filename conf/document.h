@@ -47,18 +47,18 @@ class Document {
   // still be checked.
   static std::unique_ptr<Document> parse(const std::string& file_name, std::string text, std::vector<Fault>& faults);
   static std::unique_ptr<Document> from_json(const std::string& file_name, const nlohmann::json& json);
-  // A tree that was made from several files, or from a file and the environment if `expanded` (expansion.h).
+  // From a tree that was made from several files, or from a file and the environment if `expanded` (expansion.h).
   static std::unique_ptr<Document> of_tree(DocumentNode root, Sources sources, bool expanded);
   ~Document();
 
   const std::string& file_name() const;
-  const std::string& text() const;  // empty if it came from JSON; of several files all texts
-  bool expanded() const;            // the text does not have everything: see expansion.h
-  // Faults at this document's lines get their place in the file where the line is. All functions below and
+  const std::string& text() const;  // empty if it came from JSON; the texts of all files if there are several
+  bool expanded() const;            // true if text() does not contain everything (expansion.h)
+  // Gives faults at this document's lines their place in the file that has the line. All functions below and
   // find_warnings() do so.
   void place_in_sources(std::vector<Fault>& faults) const;
   const DocumentNode& root() const;
-  // Exchanges the element of a top-level list with the content of `element`.
+  // Exchanges an element of a top-level list for the content of `element`.
   void swap_element(std::string_view list, size_t index, Document& element);
   nlohmann::json to_json() const;  // contains only what was written, with canonical scalars
   std::string to_yaml() const;     // canonical, without comments, in stable order

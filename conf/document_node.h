@@ -12,7 +12,7 @@
 
 namespace tidegate {
 
-// Most words that are compared with another one of the same length differ in their first byte.
+// Most different words of the same length differ in their first byte.
 inline bool same_word(std::string_view a, std::string_view b) {
   return a.size() == b.size() && (a.empty() || (a.front() == b.front() && a == b));
 }
@@ -21,7 +21,7 @@ struct DocumentNode {
   enum class Kind : uint8_t { null, scalar, list, map };
 
   Kind kind = Kind::null;
-  bool quoted = false;                    // of a scalar: it is text, whatever it looks like
+  bool quoted = false;                    // a scalar in quotes: it is text, whatever it looks like
   uint32_t line = 0, column = 0;          // of the value; 1-based, columns in bytes; 0 when it came from JSON
   uint32_t key_line = 0, key_column = 0;  // of the key, in a map
   std::string key;                        // in a map

@@ -39,8 +39,8 @@ class Inserter {
  public:
   explicit Inserter(const Surroundings& surroundings) : surroundings_(surroundings) {}
 
-  // Returns what is wrong, or nothing. Of a value that is one insertion and nothing else, the quotes are forgotten: in
-  // a flow list or map it could not be written without them.
+  // Returns what is wrong, or nothing. A value that is only one insertion counts as unquoted, because in a flow list or
+  // map it could not be written without quotes.
   std::optional<Complaint> insert_into(DocumentNode& node) {
     const std::string_view text = node.text;
     if (text.find(kOpens) == std::string_view::npos) return {};
@@ -147,7 +147,7 @@ class Expander {
       complete_ = false;
       return {};
     }
-    // A value may have "${" by an escape only.
+    // An escape may produce "${" in a value.
     if (text.find(kOpens) != std::string::npos || text.find('\\') != std::string::npos) insert(*root, Pointer{}, list);
     const std::optional<DocumentNode> asked = take_include(*root);
     if (before != 0) shift(*root, before);

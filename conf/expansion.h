@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a document on a disk may leave to other files and to the environment. It is put in when the file is read, so a
-// version has all of it and means the same on every host.
-//    include: [parts/app.yaml]   the sections of another document, below this document's folder
-//    ${NAME}  ${NAME:-default}   a variable of the environment
-//    ${file:PATH}                the content of a file, without the newline at its end
-//    $${                         the two characters ${
+// What a document on disk may take from other files and from the environment. It is inserted when the file is read. So
+// a version contains all of it and means the same on every host.
+//   include: [parts/app.yaml]   the sections of another document, below this document's folder
+//   ${NAME}  ${NAME:-default}   a variable of the environment
+//   ${file:PATH}                the content of a file, without the newline at its end
+//   $${                         the two characters ${
 #pragma once
 
 #include <functional>
@@ -28,13 +28,14 @@ Surroundings surroundings_of(const std::string& document_path);
 
 struct ExpandedDocument {
   std::unique_ptr<Document> document;  // null after a syntax fault in the document itself
-  bool complete = false;               // nothing is missing: load_model() would find no faults that follow from others
+  // nothing is missing, so load_model() finds no faults that only follow from others
+  bool complete = false;
 };
 // Any input bytes are safe. Faults have their place in the file that has them.
 ExpandedDocument expand_document(const std::string& file_name, const std::string& text,
                                  const Surroundings& surroundings, std::vector<Fault>& faults);
 
-// The inverse for a text of values that must stay as they are: "${" becomes "$${".
+// The inverse, for values that must stay as they are: "${" becomes "$${".
 std::string escape_expansions(std::string_view text);
 
 }  // namespace tidegate

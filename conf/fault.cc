@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kTabStop = 8;
 constexpr size_t kWindow = 100;  // how many columns of a line are shown
-constexpr size_t kLead = 40;     // how many of them come before the place, if the line is too long
+constexpr size_t kLead = 40;     // how many of these are before the fault's place, if the line is too long
 
 struct Style {
   std::string_view place, caret, hint, off;

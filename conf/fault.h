@@ -19,19 +19,19 @@ struct Fault {
   std::string detail;             // what is wrong: "weight is 70000"
   std::string expected;           // "0 to 65535"
   std::string hint;               // "did you mean 'weight'?"
-  // The line, if it is in a file that the document names. Not set: the line is one of the document's.
+  // The text of the line, if it is in another file that the document names. Not set: the line is in the document.
   std::optional<std::string> line_text = std::nullopt;
 };
 
 // After this many faults one last fault "too_many" says so, and further ones are dropped. Nobody reads more, and memory
 // stays bounded.
 constexpr size_t kMaxFaults = 1'000;
-constexpr size_t kMaxShownLineBytes = 1'000;  // of Fault::line_text
+constexpr size_t kMaxShownLineBytes = 1'000;  // maximum length of Fault::line_text
 
-// Adds a fault within that bound. False: no more are kept.
+// Adds a fault within that bound. Returns false if no more faults are kept.
 bool add_fault(std::vector<Fault>& faults, Fault fault);
 
-// The column that people see, counted in characters, of a byte's column in a line of UTF-8. Both begin at 1.
+// The column that people see (characters) for a byte's column in a line of UTF-8. Both begin at 1.
 uint32_t shown_column(std::string_view line, uint32_t byte_column);
 
 // The faults in one line, for a log or a status: "zones/a.zone:3:9: not an IPv4 address (and 2 more faults)". `faults`

@@ -36,8 +36,8 @@ class FaultList {
   FaultList(std::vector<Fault>& faults, std::string file) : faults_(faults), file_(std::move(file)) {}
 
   void at_value(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
-  // At the byte `offset` of a scalar's text. If the document spells the text in another way there (escapes, a fold), at
-  // its beginning.
+  // Reports a fault at the byte `offset` of a scalar's text. If the document writes the text differently there
+  // (escapes, a folded line), reports it at the beginning of the scalar.
   void within_value(const DocumentNode& node, const std::string& pointer, size_t offset, Complaint complaint);
   void at_key(const DocumentNode& node, const Pointer& pointer, Complaint complaint);
   void at(uint32_t line, uint32_t column, std::string pointer, Complaint complaint);

@@ -46,8 +46,8 @@ struct Optional<std::optional<T>> {
   static constexpr bool kIs = true;
 };
 
-// How values of one type are written and read, with the type erased. Each key of hundreds has a row, and only a few
-// types of members are there: so a row is made by code that is compiled once.
+// How values of one type are written and read, with the type erased. Hundreds of keys have a row, but their members
+// have only a few types. So the code for a type is compiled once.
 struct ValueAccess {
   void (*assign)(void* slot, ScalarValue&& value, uint64_t scale);
   std::optional<ScalarValue> (*default_of)(const void* slot, uint64_t scale);
@@ -94,9 +94,9 @@ constexpr ListAccess kListAccess{
     [](void* list, size_t index) -> void* { return &(*static_cast<List*>(list))[index]; },
 };
 
-// Where a member is in its struct, and what it is by default.
+// Where a member is in its struct, and what its default is.
 struct Place {
-  size_t offset;  // bytes
+  size_t offset;  // offset in bytes
   const void* by_default;
 
   void* in(void* owner) const { return static_cast<std::byte*>(owner) + offset; }
@@ -156,14 +156,14 @@ Field integer(std::string_view key, Member Owner::*member, Range range, std::str
   return bounded(key, FieldType::integer, member, range, sentence);
 }
 
-// `unit`: how many ms one unit of the member has.
+// `unit`: the ms in one unit of the member.
 template <class Owner, class Member>
 Field duration(std::string_view key, Member Owner::*member, Range range, std::string_view sentence,
                uint64_t unit = kMs) {
   return bounded(key, FieldType::duration, member, range, sentence, unit);
 }
 
-// `unit`: how many bytes one unit of the member has.
+// `unit`: the bytes in one unit of the member.
 template <class Owner, class Member>
 Field size(std::string_view key, Member Owner::*member, Range range, std::string_view sentence, uint64_t unit = 1) {
   return bounded(key, FieldType::size, member, range, sentence, unit);
@@ -187,7 +187,7 @@ struct Word {
   std::string_view word;
   ScalarValue value;
 };
-// `by_default`: the index of the word that the member has by default; nothing: it has none of them.
+// `by_default`: the index of the word for the member's default; nothing if no word stands for it.
 Field choice_row(std::string_view key, Place place, const ValueAccess& access, std::vector<Word> words,
                  std::optional<size_t> by_default, std::string_view sentence);
 
@@ -263,7 +263,7 @@ Field nested(std::string_view key, Member Owner::*member, const Section& section
 
 Field required(Field field);
 
-// Of a key whose values are for those alone who may write the configuration.
+// Marks a key whose values may be seen only with the right to write the configuration.
 Field secret(Field field);
 
 // A required key that must be different for each element of its list.

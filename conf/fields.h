@@ -65,7 +65,7 @@ struct Field {
   std::string_view refers_to;  // top-level key
   const Section* section = nullptr;
   std::optional<ScalarValue> default_value;
-  bool secret = false;           // its values are for those alone who may write the configuration
+  bool secret = false;           // only those may see its values who may write the configuration
   bool on_when_present = false;  // the key `enabled` of a section: true if the section is written
 
   // Access to the member of the key, with its type erased. `owner` is the struct that the section describes. Lists are
@@ -91,7 +91,7 @@ const Section& root_section();
 // Whether a key of this name is secret in any section.
 bool is_secret_key(std::string_view key);
 
-// The sections of the top-level keys, and the files that have their tables:
+// The sections of the top-level keys, each with the file that has its table:
 const Section& site_section();  // fields.cc
 const Section& node_section();  // fields_node.cc
 const Section& vip_section();   // fields_traffic.cc

@@ -8,7 +8,7 @@ using namespace fields;
 
 namespace {
 
-// A key that makes the target one of its type.
+// A key that gives the target one of the types.
 template <class Alternative>
 Field makes(Field field) {
   field.store = [](void* owner, size_t, ScalarValue&& value) {

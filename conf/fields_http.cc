@@ -218,8 +218,8 @@ const Section& listener_section() {
 
 namespace {
 
-// Makes the route one of this type, and returns what it holds of it. Keys come in any order: the status of a redirect
-// may be read before its location. If keys of several types are given, check_route_answer() refuses the route.
+// Gives the route this type, and returns its part for it. Keys come in any order: the status of a redirect may be read
+// before its location. If keys of several types are given, check_route_answer() refuses the route.
 template <class Type>
 Type* decide(Route& route) {
   if (std::holds_alternative<Type>(route.what)) return &std::get<Type>(route.what);
@@ -233,7 +233,7 @@ Type* decide(Route& route) {
   return &std::get<Type>(route.what);
 }
 
-// A key of what becomes of a route's requests.
+// A key that says what happens to a route's requests.
 template <class Type>
 Field decides_route(Field field) {
   field.store = [store = std::move(field.store)](void* owner, size_t index, ScalarValue&& value) {

@@ -19,11 +19,11 @@ namespace tidegate {
 
 struct FollowerHooks {
   // A new Snapshot: publish it, then return. The time of the return is reported as the time of application. An Error
-  // refuses the Snapshot: the old Model stays in force, and still gets new live state, until another version is
-  // accepted. The refused version is offered again after one second, then at growing intervals.
+  // refuses the Snapshot. Then the old Model stays in force until another version is accepted, and still gets new live
+  // state. The refused version is offered again after one second, then at growing intervals.
   std::function<Result<void>(std::shared_ptr<const Snapshot>)> on_snapshot;
-  // Purges in order, each exactly once while a Snapshot is in force, and none before `prepare`. One Purge of kind `all`
-  // replaces what is missing if the log does not reach back far enough, is another log, or cannot be read. May be
+  // Purges in order, each exactly once while a Snapshot is in force, and none before `prepare`. If the log does not
+  // reach back far enough, is another log, or cannot be read, one Purge of kind `all` replaces the missing ones. May be
   // empty.
   std::function<void(const Purge&)> on_purge;
   // Called before on_snapshot until the first Snapshot is in force. It opens what purges act on, and returns the last
@@ -31,20 +31,22 @@ struct FollowerHooks {
   // on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May be empty if there is nothing
   // to purge. of_file does not call it, because a file has no purges.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&)> prepare;
-  // The faults of a file's content that only the plane can find, with their place or with the pointer alone. The file
-  // is refused with all of them. A version of a state was judged before it was committed. May be empty.
+  // Returns the faults in a file's content that only the plane can find, with their place or with the pointer alone.
+  // Any fault refuses the file. It is not called for versions of a state, because they were judged before the commit.
+  // May be empty.
   std::function<std::vector<Fault>(const std::shared_ptr<const Model>&)> judge;
-  // A candidate is to be prepared: takes hold of all that the Snapshot needs and this process does not have yet (ports,
-  // certificates, databases), without any effect on what is served. A vote other than yes holds nothing. The next
-  // on_snapshot of the same Model uses what is held. May be empty: then it votes yes.
+  // Prepares a candidate: acquires all that the Snapshot needs and this process does not have yet (ports, certificates,
+  // databases), without any effect on what is served. If the vote is not yes, nothing is held. The next on_snapshot of
+  // the same Model uses what is held. May be empty: then the vote is yes.
   std::function<Vote(const std::shared_ptr<const Snapshot>&)> hold;
-  // Lets go of what is still held. It may be called when nothing is. May be empty.
+  // Releases what is still held. It may be called when nothing is held. May be empty.
   std::function<void()> release;
-  // The name of the plane. With it of_state() remembers the last version that was served (conf/served_version.h). If
-  // the first version that it finds is refused, that one is put in force, and the newest is offered again as always.
-  // Empty: nothing is remembered.
+  // The name of the plane. If it is set, of_state() remembers the last served version (conf/served_version.h). If the
+  // plane refuses the first version that the follower finds, the remembered one is put in force, and the newest is
+  // offered again as always. If it is empty, nothing is remembered.
   std::string plane;
-  // Whether the plane uses certificates' private keys. Without, its Models have none, and it opens no file that has.
+  // Whether the plane uses the private keys of certificates. If not, its Models have none, and it opens no file that
+  // contains one.
   bool private_keys = false;
 };
 
@@ -66,12 +68,13 @@ class Follower {
   // "version 8: why it is not in force", or why the state cannot be read. Empty if the newest version is in force and
   // the state can be read.
   virtual const std::string& refused() const = 0;
-  // The newest version that was found; another one than applied().version while that is refused.
+  // The newest version that was found. It differs from applied().version while that version is refused.
   virtual uint64_t newest() const { return applied().version; }
-  // Prepares a candidate, and holds it until release(), a newer candidate, its own version, or Holding::kHeldNs.
+  // Prepares a candidate, and holds it until release(), a newer candidate, the version that it becomes, or
+  // Holding::kHeldNs.
   virtual Vote hold(const CandidateVersion&) { return Vote::behind("it serves a file and follows no state"); }
   virtual void release(uint64_t /*candidate*/) {}
-  virtual uint64_t held() const { return 0; }  // the id of the candidate that is held; 0: none
+  virtual uint64_t held() const { return 0; }  // the id of the held candidate; 0: none
   // Checks again at once. Faults of a file are returned as an Error; refusals of a state appear in refused().
   virtual Result<void> reload() = 0;
 };

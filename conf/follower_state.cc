@@ -184,14 +184,14 @@ void StateFollower::look() {
         make_snapshot(current_->version, current_->version_digest, current_->configured, live_state_, current_.get()));
     if (!taken) log_error("live state {} refused: {}", live_state_->sequence, taken.error().message);
   }
-  // A fault of the store may pass; a version that was refused stays refused until it is taken.
+  // A fault of the store may pass. A refused version stays refused until it is accepted.
   if (readable && tried_.version == applied_.version) refused_.clear();
   // Before the first version there may be nothing that a purge could act on. catch_up() delivers the purges then.
   if (current_ && (head->purge != applied_.purge || another_log_)) follow_purges(head->purge);
 }
 
-// Content that the plane has already is kept. What cannot be read stays away: the plane then serves a certificate that
-// it makes itself, which is better than to refuse the live state.
+// Content that the plane already has is kept. Content that cannot be read is left out: then the plane serves a
+// certificate that it makes itself, which is better than to refuse the live state.
 void StateFollower::read_certificates(LiveState& live_state) const {
   for (auto& [name, issued] : live_state.certificates) {
     if (!issued.is_issued()) continue;
@@ -292,8 +292,8 @@ void StateFollower::follow_version(uint64_t version) {
   if (first) unmark_trying(state_dir_, hooks_.plane);
 }
 
-// After a start, if the newest version is refused: puts the version in force that this plane served before. Returns
-// false if there is none that can be served.
+// After a start, if the newest version is refused: puts the version in force that this plane served last. Returns false
+// if there is no such version that can be served.
 bool StateFollower::serve_the_last(uint64_t refused_version) {
   const std::optional<ServedVersion> last = read_served(state_dir_, hooks_.plane);
   if (!last || last->version == refused_version) return false;
@@ -322,8 +322,8 @@ void StateFollower::remember() {
   }
 }
 
-// The reason for a refusal may pass: an address appears, a disk has space again. So the plane is asked again after one
-// second, two, four and so on.
+// The reason for a refusal may go away: an address appears, or a disk has space again. So the plane is asked again
+// after one second, two, four and so on.
 bool StateFollower::is_time_to_retry() const {
   return tried_.version != 0 && tried_.version != applied_.version && loop_.now_ns() >= retry_at_ns_;
 }
@@ -342,7 +342,7 @@ Result<void> StateFollower::put_in_force(uint64_t version) {
   std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, record->digest, model, live_state_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
   Result<void> offered = offer(std::move(snapshot));
-  // In force or refused: nothing that was held for it is needed any more.
+  // In force or refused: what was held for it is not needed any more.
   if (holding_.on_version(record->digest)) let_go(nullptr);
   return offered;
 }
@@ -360,7 +360,7 @@ Vote StateFollower::hold(const CandidateVersion& candidate) {
   return vote;
 }
 
-// The base is most often what the last Model was built of: then nothing is read.
+// In most cases the base is the manifest from which the last Model was built. Then nothing is read.
 Result<Manifest> StateFollower::manifest_after(const CandidateVersion& candidate) const {
   if (candidate.base == 0) return manifest_of(candidate, {});
   const Manifest& last = models_.manifest();
@@ -396,7 +396,7 @@ void StateFollower::let_go(const char* why) {
   if (why != nullptr) log_info("the candidate that was prepared is let go: {}", why);
 }
 
-// Delivers the purges from the time when the plane was away, before the first Snapshot is in force.
+// Delivers the purges that came while the plane was away, before the first Snapshot is in force.
 Result<void> StateFollower::catch_up(const std::shared_ptr<const Snapshot>& snapshot) {
   if (current_) return {};
   const Result<StateHead> head = store_->head();

@@ -184,7 +184,7 @@ double share_error(const Members& members, const Slots& table) {
   return worst;
 }
 
-// The fraction of slots that changed their member, less those that a member had to give or to get.
+// The fraction of slots that changed their member, minus those that a member had to give or to get.
 double extra_moves(const Slots& before, const Slots& after) {
   std::map<uint16_t, uint32_t> had = count(before), has = count(after);
   uint64_t needed = 0, moved = 0;
@@ -264,7 +264,7 @@ std::vector<HashReport> compare_hashes(const std::vector<MaglevMember>& members,
   const auto mean = static_cast<uint32_t>(std::max<uint64_t>(sum_of_weights(weighted) / weighted.size(), 1));
   uint32_t unused = 0;
   for (const MaglevMember& member : weighted) unused = std::max(unused, member.index + 1u);
-  // The member in the middle is the one that changes: a scheme may favour the last.
+  // The member in the middle is the one that changes, because a scheme may favour the last one.
   const size_t middle = weighted.size() / 2;
   const std::string added_name = std::string(weighted[middle].name) + "-added";
   Members added = weighted, removed = weighted, halved = weighted;

@@ -23,7 +23,7 @@ enum class HashScheme : uint8_t {
   bounded,     // Mirrokni et al. 2018: a ring on which no member gets more than kBound of its share
   rendezvous,  // Thaler and Ravishankar 1998: the highest score wins; weights after Schindelhauer and Schomaker 2005
   maglev,      // Eisenbud et al. 2016
-  minimal,     // the table before, with as few moves as exact shares allow; it depends on what was before
+  minimal,     // the previous table, with as few moves as exact shares allow; it depends on what was before
 };
 constexpr std::array kHashSchemes = {HashScheme::modulo,  HashScheme::jump,       HashScheme::ring,
                                      HashScheme::bounded, HashScheme::rendezvous, HashScheme::maglev,
@@ -33,8 +33,8 @@ std::string_view name(HashScheme scheme);
 constexpr uint32_t kRingPoints = 160;
 constexpr double kBound = 1.05;
 
-// `slots` is a prime for maglev. `before` is read only by `minimal`: a table of as many slots, or empty. Member indexes
-// must differ. Cost: slots * members for rendezvous, otherwise about slots.
+// `slots` is a prime for maglev. Only `minimal` reads `before`: a table with the same number of slots, or empty. Member
+// indexes must differ. Cost: slots * members for rendezvous, otherwise about slots.
 std::vector<uint16_t> build_slots(HashScheme scheme, const std::vector<MaglevMember>& members, uint32_t slots,
                                   const HashKey& key, const std::vector<uint16_t>& before = {});
 
@@ -47,10 +47,10 @@ uint32_t jump_bucket(uint64_t hash, uint32_t buckets);
 // What a change of members costs and how fair the table is. All fractions are of the slots.
 struct HashReport {
   HashScheme scheme = HashScheme::modulo;
-  double share_error = 0;   // of the member that is furthest from its share, relative to that share
-  double add_moves = 0;     // one more member of mean weight: slots that moved, less those that it must get
-  double remove_moves = 0;  // one member less: slots that moved, less those that it had
-  double weight_moves = 0;  // one weight halved: slots that moved, less those that it must give up
+  double share_error = 0;   // the largest relative error of a member's share
+  double add_moves = 0;     // one more member of mean weight: the slots that moved, minus those that it must get
+  double remove_moves = 0;  // one member less: the slots that moved, minus those that it had
+  double weight_moves = 0;  // the weight of one member halved: the slots that moved, minus those that it must give up
   uint64_t build_ns = 0;
   size_t bytes = 0;
 };

@@ -2,8 +2,8 @@
 // Holding: which candidate a plane holds, and until when. It is the plane's half of the two phases as a state machine:
 // no sockets, no clock of its own. The caller does what a Step says.
 //
-// A plane holds at most one candidate. It lets it go when control says so, when it prepares a newer one, when the
-// candidate came in force, or after kHeldNs without word from control.
+// A plane holds at most one candidate. It releases the candidate when control says so, when it prepares a newer one,
+// when the candidate came in force, or after kHeldNs without a message from control.
 #pragma once
 
 #include <cstdint>
@@ -25,14 +25,14 @@ class Holding {
       refuse,   // answer with no, for `why`
     };
     Kind kind = Kind::prepare;
-    bool release = false;  // let go of what is held, first
+    bool release = false;  // first release what is held
     std::string why = {};
   };
 
   Step on_prepare(uint64_t id) {
     if (id == last_id_ && !released_) return {Step::Kind::repeat};
     if (id == last_id_) return {Step::Kind::refuse, false, "the candidate was released already"};
-    // An old message that arrives late must not displace what a newer candidate needs.
+    // A late old message must not displace what a newer candidate needs.
     if (holds() && id < last_id_) return {Step::Kind::refuse, false, "a newer candidate is held"};
     return {Step::Kind::prepare, holds()};
   }
@@ -43,10 +43,10 @@ class Holding {
     vote_ = std::move(vote);
     until_ns_ = now_ns + kHeldNs;
   }
-  // Control gave the candidate up. Returns true if what is held is to be let go. A repeated or late call changes
+  // Control gave the candidate up. Returns true if the held things must be released. A repeated or late call changes
   // nothing.
   bool on_release(uint64_t id) { return id == last_id_ && let_go(); }
-  // A version came in force. If it is another one, the candidate may still be the next.
+  // A version came in force. If it is not the held candidate, that one may still come next, and stays held.
   bool on_version(const std::string& digest) { return holds(digest) && let_go(); }
   bool on_time(uint64_t now_ns) { return now_ns >= until_ns_ && let_go(); }
 
@@ -63,8 +63,8 @@ class Holding {
   }
 
   uint64_t last_id_ = 0;   // of the last candidate that was prepared, held or not
-  bool released_ = false;  // it was let go
-  std::string digest_;     // of the candidate held; empty: none
+  bool released_ = false;  // the candidate was released
+  std::string digest_;     // of the held candidate; empty: none
   Vote vote_;
   uint64_t until_ns_ = 0;
 };

@@ -20,7 +20,7 @@ namespace tidegate {
 enum class OverrideState : uint8_t {
   drained,
   down,
-  up,  // of a plane only: it is in service whatever control finds
+  up,  // only of a plane: it is in service, whatever control finds
 };     // no record: control decides
 
 struct Override {
@@ -34,7 +34,7 @@ struct HealthVerdict {
   bool up = false;
   std::string reason;     // "connect: refused", "status 503, expected 200"
   uint64_t since_ns = 0;  // realtime of the change
-  bool drains = false;    // of a plane that is not up: it takes no new work, and what runs there can go on
+  bool drains = false;    // of a plane that is not up: it gets no new work, but its running work continues
   bool operator==(const HealthVerdict&) const = default;
 };
 
@@ -47,7 +47,7 @@ struct SiteLoad {
 };
 
 // A certificate that control ordered from an authority, and how the last try to get one went. The certificate and its
-// key are objects of the state, as the files of a version are, but no version names them: a rollback leaves them.
+// key are objects of the state, like the files of a version. No version names them, so a rollback does not change them.
 struct IssuedCertificate {
   std::vector<std::string> names;             // for which it was issued
   std::string certificate_hash, key_hash;     // SHA-256 in hex of the PEM chain and key; empty: none was issued yet
@@ -55,32 +55,32 @@ struct IssuedCertificate {
   uint32_t failures = 0;                      // tries in a row that failed
   int64_t next_try_s = 0;                     // epoch; 0: as soon as it is due
   std::string error;                          // of the last try; empty if it succeeded
-  // When the authority wants the certificate renewed (RFC 9773), epoch; an end of 0: it has not said so. And when it is
-  // to be asked next.
+  // When the authority wants the certificate renewed (RFC 9773), epoch; an end of 0: it has not said. Then: when to ask
+  // it next.
   int64_t window_start_s = 0, window_end_s = 0, ask_window_at_s = 0;
-  // The content, in a plane that uses private keys; null elsewhere, and if it cannot be read. Not part of the record.
+  // The content, in a plane that uses private keys. Null elsewhere, or if it cannot be read. Not part of the record.
   std::shared_ptr<const std::string> certificate, key;
 
   bool is_issued() const { return !certificate_hash.empty(); }
 };
 
-// What the authority of a certificate said about it last (OCSP, RFC 6960), as control judged it.
+// What the authority of a certificate last said about it (OCSP, RFC 6960), as control judged the answer.
 enum class RevocationStatus : uint8_t {
   not_known,  // no usable answer came yet, or the authority does not know the certificate
   good,
   revoked,
 };
 
-// The record of a certificate whose stapling is on. The answer is an object of the state, as an issued certificate is.
+// The record of a certificate with stapling. The answer is an object of the state, like an issued certificate.
 struct StapleRecord {
   std::string certificate_hash;  // SHA-256 in hex of the PEM chain that it is about
   RevocationStatus status = RevocationStatus::not_known;
-  std::string answer_hash;                       // SHA-256 in hex; of a good answer only; empty: none is shown
+  std::string answer_hash;                       // SHA-256 in hex of a good answer; empty: none is shown
   int64_t this_update_s = 0, next_update_s = 0;  // epoch: the answer holds between them
   uint32_t failures = 0;                         // tries in a row without a good answer
   int64_t next_try_s = 0;                        // epoch: when the authority is asked again
   std::string error;                             // of the last try; empty if it succeeded
-  // The answer in DER, in a plane that shows it; null elsewhere. Not part of the record.
+  // The answer in DER, in a plane that shows it. Null elsewhere. Not part of the record.
   std::shared_ptr<const std::string> answer;
 };
 
@@ -92,17 +92,18 @@ using AcmeProofs = std::map<std::string, std::string>;
 // A server that the name of a backend leads to.
 struct NamedEndpoint {
   Endpoint endpoint;      // port 0: the backend's
-  uint16_t priority = 0;  // of SRV: the others serve if those of the smallest are not enough
+  uint16_t priority = 0;  // of SRV: servers with a higher number are used if those with the smallest are not enough
   uint16_t weight = 1;    // of SRV; at least 1
-  // Realtime at which the name stopped leading to it. It keeps what runs there for a while. 0: the name leads to it.
+  // Realtime at which the name stopped leading to the server. The server stays for a while for the work that runs
+  // there. 0: the name leads to it.
   uint64_t left_ns = 0;
   auto operator<=>(const NamedEndpoint&) const = default;
 };
 
-// What a name is known to lead to.
+// What a name leads to, as far as is known.
 struct FoundName {
   std::vector<NamedEndpoint> endpoints;  // sorted
-  std::string trouble;                   // why the last look-up found nothing new; empty: it did
+  std::string trouble;                   // why the last lookup found nothing new; empty: it succeeded
   bool operator==(const FoundName&) const = default;
 };
 
@@ -112,8 +113,8 @@ using NameBook = std::map<std::string, FoundName>;
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
 // dot, and "plane/<node>/<plane>". Keys of health: "backend/<pool>/<backend>" and "plane/<node>/<plane>"; a plane
-// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has none. A server that was found by
-// a name is called "<backend>/<address>:<port>" in the keys of its verdict and of an override of it alone.
+// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has no record. In the keys of its
+// verdict and of its own override, a server that was found by a name is called "<backend>/<address>:<port>".
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
@@ -126,11 +127,11 @@ struct LiveState {
   std::map<std::string, std::string> accounts;  // hash of the account's key, by the URL of the authority's directory
 };
 
-// What control changes of the last four at once. A record without value is erased.
+// What control changes in one commit of certificates, staples, accounts and proofs. A record without a value is erased.
 struct CertificateChanges {
   std::vector<std::pair<std::string, std::optional<IssuedCertificate>>> certificates;
   std::vector<std::pair<std::string, std::optional<StapleRecord>>> staples;
-  std::optional<AcmeProofs> proofs;  // all of them
+  std::optional<AcmeProofs> proofs;  // replaces all proofs
   std::vector<std::pair<std::string, std::string>> accounts;
   std::vector<std::string> objects;  // bytes of new certificates, keys and answers
 };

@@ -20,15 +20,16 @@ namespace tidegate {
 struct LogTarget {
   enum class Kind : uint8_t { none, file, standard_output, syslog_socket, syslog_udp };
   Kind kind = Kind::none;
-  std::string path;    // of a file or a socket
+  std::string path;    // of a file or a unix socket
   Endpoint collector;  // of syslog over UDP
 
   bool is_syslog() const { return kind == Kind::syslog_socket || kind == Kind::syslog_udp; }
-  // Nothing: what follows "syslog:" is neither an absolute path of at most 107 bytes nor an address with a port.
+  // Returns nothing if the text after "syslog:" is neither an absolute path of at most 107 bytes nor an address with a
+  // port.
   static std::optional<LogTarget> parse(std::string_view text);
 };
 
-// The words of facilities (RFC 5424 §6.2.1), at the place of their numbers.
+// The words for facilities (RFC 5424 §6.2.1). The index is the facility's number.
 const std::vector<std::string_view>& syslog_facility_words();
 
 }  // namespace tidegate

@@ -3,8 +3,8 @@
 //
 //   {client} [{time_common}] "{request}" {status} {response_bytes} "{header.referer}"
 //
-// The variables stand in log_variables.def. Besides, there are {header.NAME} and {response_header.NAME} for any field,
-// and {cookie.NAME}.
+// log_variables.def lists the variables. {header.NAME} and {response_header.NAME} stand for any field, and
+// {cookie.NAME} for any cookie.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,9 @@ enum class LogVariable : uint8_t {
   cookie,           // `text`: its name
   literal,          // `text` itself
 };
-// Of the table: "client".
+// The name in the table: "client".
 std::string_view name(LogVariable variable);
-// The sentence of the table.
+// The sentence in the table.
 std::string_view sentence_of(LogVariable variable);
 constexpr size_t kPlainLogVariables = static_cast<size_t>(LogVariable::header);
 
@@ -38,16 +38,16 @@ struct LogPart {
 struct LogTemplate {
   std::vector<LogPart> parts;  // at most kLogTemplateParts; empty: the line is JSON
 
-  // What is wrong with the text; `detail` is empty if nothing is. `offset`: of the place, in bytes.
+  // What is wrong with the text. `detail` is empty if nothing is. `offset` is the place, in bytes.
   struct Trouble {
     size_t offset = 0;
     std::string detail, expected, hint;
   };
-  // In case of trouble, the parts are of no use.
+  // After a Trouble, the parts have no meaning.
   static Trouble parse(std::string_view text, LogTemplate& out);
 };
 
-// The table for REFERENCE.
+// The table for the key reference.
 std::string log_variable_reference();
 
 }  // namespace tidegate

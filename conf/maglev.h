@@ -23,13 +23,12 @@ constexpr uint16_t kMaglevEmpty = UINT16_MAX;
 // Returns the slots, filled with member indexes; all are kMaglevEmpty if no member has weight. `slots` must be prime.
 // The same members, weights and key give the same table on every host, whatever the order of the list.
 //
-// Shares: A member with weight gets at least one slot if there are enough slots. Apart from that each gets its ideal
-// share, slots * weight / sum of weights, rounded down or up (largest remainder), however large the sum of weights is.
-// If there are fewer slots than members, the heaviest members get one each.
+// Shares: A member with weight gets at least one slot if there are enough slots. Otherwise each gets its ideal share,
+// slots * weight / sum of weights, rounded down or up (largest remainder). This holds for any sum of weights. If there
+// are fewer slots than members, the heaviest members get one each.
 //
 // Cost: two hashes and two divisions per member, then a few probes of a byte map per slot: 65,537 slots in about 1.5
-// ms.
-// `slot_of_turn`: if it is given, it becomes the slots in the order in which they were given away.
+// ms. `slot_of_turn`, if given, receives the slots in the order in which they were given away.
 std::vector<uint16_t> build_maglev(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key,
                                    std::vector<uint32_t>* slot_of_turn = nullptr);
 

@@ -118,7 +118,7 @@ std::vector<uint16_t> ChangingMaglev::build(const std::vector<MaglevMember>& mem
   return table;
 }
 
-// What is cheap. prepare() does the rest when the first change comes.
+// Stores only what is cheap. prepare() does the rest when the first change comes.
 void ChangingMaglev::remember(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key,
                               uint32_t weight) {
   slots_ = slots;
@@ -139,7 +139,7 @@ void ChangingMaglev::remember(const std::vector<MaglevMember>& members, uint32_t
 }
 
 bool ChangingMaglev::find_change(const std::vector<MaglevMember>& members, Change& change) const {
-  size_t at = 0;  // in listed_
+  size_t at = 0;  // position in listed_
   change.listed.reserve(members.size());
   for (const MaglevMember& member : members) {
     if (member.weight == 0) continue;
@@ -158,7 +158,7 @@ bool ChangingMaglev::find_change(const std::vector<MaglevMember>& members, Chang
   }
   for (; at < listed_.size(); ++at) change.leave.push_back(listed_[at]);
   if (change.leave.size() + change.come.size() > kMostChanges) return false;
-  // Who comes must be new: not one that only moved in the list, nor a name that is there twice.
+  // A new member must really be new: it did not only move in the list, and its name is there only once.
   for (const MaglevMember* member : change.come) {
     const auto has_its_name = [&](Id id) { return members_[id].name == member->name; };
     if (std::any_of(listed_.begin(), listed_.end(), has_its_name)) return false;
@@ -185,7 +185,7 @@ bool ChangingMaglev::goes_before(Id a, Id b) const {
   return members_[a].name < members_[b].name;
 }
 
-// From the turns of a whole build to what a change needs. False if a name is there twice.
+// Derives what a change needs from the turns of a whole build. Returns false if a name is there twice.
 bool ChangingMaglev::prepare() {
   if (slot_of_turn_.empty()) return true;
   const auto count = static_cast<uint32_t>(members_.size());
@@ -267,18 +267,18 @@ void ChangingMaglev::fill_vacancy(uint32_t slot, uint32_t k) {
   vacant_.push_back(slot);
 }
 
-// The earliest turn that passed over the slot. It is not before the `from_k`-th turns: the slot belonged to one of
-// them.
+// The earliest turn that passed over the slot. It is not before the `from_k`-th turns, because the slot belonged to one
+// of those.
 bool ChangingMaglev::find_taker(uint32_t slot, uint32_t from_k, Turn& taker, uint32_t& at) {
   passed_.resize(coarse_.size() + 1);
   const PassedQuestion ask{coarse_first_.data(), coarse_.data(), coarse_last_.data(), coarse_.size(), slot, margin_};
   const size_t count = kFindPassed(ask, passed_.data());
-  uint32_t before_k = UINT32_MAX - 1, before_rank = 0;  // of the earliest so far
+  uint32_t before_k = UINT32_MAX - 1, before_rank = 0;  // rank and turn of the earliest so far
   for (size_t i = 0; i < count; ++i) {
     const uint32_t id = passed_[i];
     const Walk& walk = walks_[id];
-    // Of its turns only those before the earliest so far count, and of these the first that is beyond the slot. Members
-    // that are not in the table have none.
+    // Only its turns before the earliest one so far count. Of these, the first that is beyond the slot counts. Members
+    // that are not in the table have no turns.
     const uint32_t turns = std::min(walk.quota, before_k + (walk.rank < before_rank ? 1 : 0));
     const uint32_t* begin = &position_[size_t{id} * most_turns_];
     const uint32_t here = position_of(walk, slot);
@@ -399,7 +399,7 @@ void ChangingMaglev::walk(Turn turn, uint32_t from, uint32_t& slot, uint32_t& at
   }
 }
 
-// The same, by a look at each slot that is free or belongs to a later turn.
+// The same, by looking at each slot that is free or belongs to a later turn.
 void ChangingMaglev::find_near_the_end(Turn turn, uint32_t from, uint32_t& slot, uint32_t& at) const {
   const Walk& member = walks_[turn.id];
   at = UINT32_MAX;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // ChangingMaglev: the table of one pool while members come and go one by one. It gives the same tables as
-// build_maglev(), bit for bit, and most of them at a fraction of the price.
+// build_maglev(), bit for bit, and most of them in a fraction of the time.
 //
 // Why that is possible: build_maglev() gives slots away turn by turn, and at its turn a member takes the first free
-// slot of its permutation. So every slot goes to the earliest turn that wants it, and no turn would rather have a slot
-// that a later turn got. There is only one such table (it is the one stable matching, because all slots rank turns
-// alike). So it can also be reached from the table before, in any order of steps:
+// slot of its permutation. So every slot goes to the earliest turn that wants it, and no turn prefers a slot that a
+// later turn got. There is only one such table (it is the one stable matching, because all slots rank turns alike). So
+// it can also be reached from the table before, in any order of steps:
 //   - A member that leaves frees its slots. Of the turns that passed over a free slot, the earliest takes it, and frees
-//     its own. The chain ends where nobody wants the slot. The additional last turns of the other members take what is
+//     its own. The chain ends at a slot that no turn wants. The additional last turns of the other members take what is
 //     left.
 //   - A member that comes takes its slots from later turns. Each of these goes on along its permutation, and takes the
 //     next slot that is free or belongs to a turn later than itself. The last turns of the others end before that.
-// This needs an order of turns that stays the same among the others. It does if all weights are equal. Otherwise, and
-// if more than kMostChanges members differ, or if there are few of them, the table is built as a whole.
+// This needs an order of turns that stays the same among the others. It does if all weights are equal. The table is
+// built as a whole if the weights differ, if more than kMostChanges members differ, or if there are few members.
 //
 // Cost with 1,000 members and 65,537 slots: see bench/micro/conf_bench.cc. Memory: about 14 bytes for each slot. One
 // thread at a time.
@@ -28,7 +28,7 @@ namespace tidegate {
 
 class ChangingMaglev {
  public:
-  // The table of these members. `slots` is prime.
+  // Builds the table of these members. `slots` is prime.
   std::vector<uint16_t> build(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key);
   // Tables that were derived from the one before, since the start.
   uint64_t derived() const { return derived_; }
@@ -37,7 +37,7 @@ class ChangingMaglev {
   static constexpr size_t kFewestMembers = 256;  // with fewer, a whole build is as fast
 
  private:
-  using Id = uint16_t;  // of a member, while it is in the table
+  using Id = uint16_t;  // identifies a member while it is in the table
   static constexpr uint32_t kVacant = UINT32_MAX;
   static constexpr Id kNewMember = UINT16_MAX;
 
@@ -46,7 +46,7 @@ class ChangingMaglev {
     uint64_t rank_hash = 0;
     uint16_t index = 0;
   };
-  // What the search asks of a member.
+  // What the search needs of a member.
   struct Walk {
     uint64_t per_distance = 0;  // the inverse of skip modulo the slots, divided by the slots, in units of 2^-64
     uint32_t first_slot = 0, skip = 0;
@@ -60,7 +60,7 @@ class ChangingMaglev {
   struct Change {
     std::vector<Id> leave;
     std::vector<const MaglevMember*> come;
-    std::vector<Id> listed;  // the list after the change; kNewMember for each that comes
+    std::vector<Id> listed;  // the list after the change; kNewMember stands for each new member
   };
 
   bool find_change(const std::vector<MaglevMember>& members, Change& change) const;
@@ -108,7 +108,7 @@ class ChangingMaglev {
   std::vector<uint32_t> coarse_, coarse_first_, coarse_last_;
   std::vector<uint32_t> vacant_, passed_;
   std::vector<uint16_t> table_;
-  Id newest_ = 0;  // of the last that came
+  Id newest_ = 0;  // of the newest member
   uint64_t derived_ = 0;
 };
 

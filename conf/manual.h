@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Manual pages (man(7)), made from the tables that --help and the key reference are made from.
+// Manual pages (man(7)). They are made from the same tables as --help and the key reference.
 #pragma once
 
 #include <string>

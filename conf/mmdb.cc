@@ -62,7 +62,7 @@ Result<UniqueFd> copy_to_memory(const std::string& path) {
   for (off_t at = 0; at < about.st_size;) {
     const ssize_t copied = ::sendfile(memory.get(), file.get(), &at, static_cast<size_t>(about.st_size - at));
     if (copied < 0 && errno != EINTR) return failed();
-    if (copied == 0) break;  // it became shorter meanwhile: what is missing is found when it is opened
+    if (copied == 0) break;  // it became shorter meanwhile: opening it finds what is missing
   }
   return memory;
 }
@@ -90,8 +90,8 @@ std::string mmdb_stamp(const Geo& geo) {
   return stamp;
 }
 
-// libmaxminddb maps what it opens, and a mapped file that is overwritten in place ends the process by SIGBUS: it is
-// given a copy that nobody else can touch.
+// libmaxminddb maps the file. If somebody overwrites a mapped file in place, the process ends by SIGBUS. So it gets a
+// copy that nobody else can change.
 Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {
   const Result<UniqueFd> memory = copy_to_memory(path);
   if (!memory) return memory.error();
@@ -114,7 +114,7 @@ Mmdb::Cursor Mmdb::root(IpAddress::Family family) const {
   }
   if (db_.metadata.ip_version == 4) return {Cursor::Kind::node, 0};
   const uint32_t node = db_.ipv4_start_node.node_value;
-  // A value past the nodes means that all of IPv4 is nowhere or at one place: a database without IPv4.
+  // A value past the nodes means that all of IPv4 has no record or the same record: the database has no IPv4.
   return node < db_.metadata.node_count ? Cursor{Cursor::Kind::node, node} : Cursor{};
 }
 

@@ -16,9 +16,9 @@
 
 namespace tidegate {
 
-// The databases of `geo` in their order: each is asked for what the ones before do not say.
+// The databases of `geo`, in order. Each one is asked for what the earlier ones do not say.
 std::vector<std::string> mmdb_paths(const Geo& geo);
-// Another text if one of these files is another file, has changed, or came or went.
+// A text that changes if one of these files is replaced, changes, comes or goes.
 std::string mmdb_stamp(const Geo& geo);
 
 class Mmdb {
@@ -28,7 +28,7 @@ class Mmdb {
   Mmdb(const Mmdb&) = delete;
   Mmdb& operator=(const Mmdb&) = delete;
 
-  // A place in the search tree; its two children are the address's next bit.
+  // A place in the search tree. Its two children stand for the address's next bit.
   struct Cursor {
     enum class Kind : uint8_t { node, data, nothing } kind = Kind::nothing;
     uint32_t value = 0;  // node number, or offset of the data
@@ -37,19 +37,20 @@ class Mmdb {
   Cursor root(IpAddress::Family family) const;
   uint32_t node_count() const { return db_.metadata.node_count; }
   const char* type() const { return db_.metadata.database_type; }
-  // One bit further in the family's tree. The tree of IPv6 holds IPv4's, and leads to it under other prefixes too
-  // (6to4, Teredo): there a walk of IPv6 finds nothing. Who locates a client decides what such an address means.
+  // One bit further in the family's tree. The tree of IPv6 contains the tree of IPv4, and also leads to it under other
+  // prefixes (6to4, Teredo). A walk of IPv6 finds nothing there. The caller that locates a client decides what such an
+  // address means.
   Result<Cursor> child(IpAddress::Family family, uint32_t node, bool right) const;
   // Latitude and longitude of a record; nothing when it has none.
   std::optional<Location> location(uint32_t data_offset) const;
-  // What a record says besides; empty or 0 where it says nothing.
+  // The other facts of a record; empty or 0 if it has none.
   struct Facts {
     std::string continent, country;  // "EU", "DE"
     std::string region;              // "DE-BE" (ISO 3166-2)
     uint32_t asn = 0;
   };
   Facts facts(uint32_t data_offset) const;
-  // Of one address, by the same steps as the walk; nothing if there is no record.
+  // The record of one address, found by the same steps as the walk. Nothing if there is none.
   std::optional<uint32_t> record_of(const IpAddress& address) const;
   std::optional<Location> lookup(const IpAddress& address) const;
 

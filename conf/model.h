@@ -40,8 +40,9 @@ struct Location {
 struct Site {
   std::string name;
   Location location;
-  double bias = 0;           // per cent by which distances to it count less (positive) or more (negative) in `nearest`
-  uint32_t shed_above = 80;  // per cent of load from which on steers of the policy `shed` send some of its clients on
+  double bias = 0;  // in per cent: for `nearest`, distances to it count less (positive) or more (negative)
+  // in per cent of load: above it, steers of the policy `shed` send some of its clients to other sites
+  uint32_t shed_above = 80;
 };
 
 // A port of the forwarder.
@@ -52,9 +53,9 @@ struct L4Port {
   // The forwarder's own addresses with prefix length: the source of ARP and ND.
   std::vector<std::pair<IpAddress, uint8_t>> addresses;
   std::vector<IpAddress> gateways;  // at most one per family
-  uint16_t vlan = 0;                // of every frame on its link; 0: frames without a tag
+  uint16_t vlan = 0;                // tag of every frame on its link; 0: frames have no tag
   uint16_t outer_vlan = 0;          // with vlan: the tag before it (QinQ); 0: none
-  uint16_t mtu = 0;  // of a port that is no kernel interface; 0: 1,500. A kernel interface tells its own.
+  uint16_t mtu = 0;  // of a port that is not a kernel interface (a kernel interface has its own); 0: 1,500
 };
 
 struct L4Node {
@@ -66,10 +67,10 @@ struct L4Node {
   uint32_t memory_mb = 128;          // EAL memory without hugepages
   uint32_t maglev_slots = 65'537;    // a prime number
   std::vector<Cidr> tunnel_sources;  // outer sources, varied by flow; at most one per family
-  // The UDP address at which this host tells the other forwarders of its site about its flows, and hears of theirs.
+  // The UDP address at which this host exchanges flows with the other forwarders of its site.
   std::optional<Endpoint> share_flows;
-  uint64_t share_flows_rate = 50'000;  // most flows a second that it tells each of them
-  uint64_t flow_events = 0;            // one of so many new flows is told as an event; 0: none
+  uint64_t share_flows_rate = 50'000;  // most flows per second that it sends to each of them
+  uint64_t flow_events = 0;            // one of this many new flows is reported as an event; 0: none
 };
 
 struct L7Node {
@@ -135,14 +136,14 @@ struct Acl {
   std::vector<std::string> countries;  // ISO 3166-1: "US"; their networks come from the databases of `geo`
 };
 
-// What clients may send to a service: tokens a second, and how many of them may be saved up. A rate of 0: no bound. A
-// burst of 0: as many as come in a second.
+// How much clients may send to a service: tokens per second, and how many tokens can be saved up. A rate of 0 means no
+// limit. A burst of 0 means as many tokens as one second brings.
 struct ServiceLimits {
   uint64_t packets = 0, packets_burst = 0;                // of all clients together
   uint64_t flows = 0, flows_burst = 0;                    // new ones
-  uint64_t source_packets = 0, source_packets_burst = 0;  // of the clients of one network
+  uint64_t source_packets = 0, source_packets_burst = 0;  // of all clients in one network
   uint64_t source_flows = 0, source_flows_burst = 0;
-  uint8_t source_prefix_v4 = 32, source_prefix_v6 = 64;  // such a network
+  uint8_t source_prefix_v4 = 32, source_prefix_v6 = 64;  // prefix lengths of such a network
 };
 
 struct Service {
@@ -163,7 +164,7 @@ struct Service {
   uint64_t udp_idle_timeout_ms = 30'000;
   std::vector<uint32_t> allow, deny;  // lists of clients (Model::acls); a client in both is denied
   ServiceLimits limits;
-  bool reset_unknown = false;  // TCP packets of flows that are not known are answered by RST
+  bool reset_unknown = false;  // TCP packets of unknown flows are answered by RST
 };
 
 enum class ProbeType : uint8_t { tcp, http, https, grpc, udp, dns, tls, command };
@@ -171,8 +172,9 @@ enum class ProbeType : uint8_t { tcp, http, https, grpc, udp, dns, tls, command 
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::tcp;
-  uint16_t port = 0;     // 0: the backend's port; with via_vip the port of each service
-  bool via_vip = false;  // the site's forwarder asks the backend for the VIP of each service, by the backend's MAC
+  uint16_t port = 0;  // 0: the backend's port; with via_vip the port of each service
+  // the site's forwarder sends the probe to the VIP of each service, with the backend's MAC address
+  bool via_vip = false;
   std::string path = "/";
   std::string host;          // Host field and server name; empty: the backend's address
   bool tls_verify = true;    // https; grpc with tls
@@ -180,14 +182,14 @@ struct Probe {
   bool tls = false;          // grpc
   std::string grpc_service;  // grpc: what is asked for; empty: the server as a whole
   uint16_t expect_status = 200;
-  std::string send;                   // tcp and udp: sent after the connection is there
+  std::string send;                   // tcp and udp: sent when the connection is open
   std::string expect;                 // tcp and udp: what the answer must contain
   std::string dns_name = ".";         // dns: what is asked
   std::string dns_type = "SOA";       // dns
   std::string dns_rcode = "NOERROR";  // dns: the code that the answer must have
-  uint32_t tls_days = 14;             // tls: for how long the certificate must be good
+  uint32_t tls_days = 14;             // tls: how many days the certificate must still be valid
   std::vector<std::string> command;   // command: a program by its path, and its arguments
-  uint64_t hold_ms = 0;               // how long a verdict stays at least; 0: no longer than rise and fall say
+  uint64_t hold_ms = 0;               // how long a verdict stays at least; 0: rise and fall alone decide
   uint64_t interval_ms = 1'000;
   uint64_t timeout_ms = 1'000;
   uint32_t rise = 2;  // consecutive successes until it is up
@@ -203,12 +205,12 @@ struct Backend {
   std::string socket;                // the path of a unix socket on the proxy's host
   uint16_t port = 0;                 // for L7; an L4 service keeps its own port under l2dsr
   uint32_t weight = 100;             // 0: no new work, as if draining
-  uint16_t mtu = 0;                  // of the path that a tunnel to it takes; 0: as the forwarder's link
-  uint32_t node = kNone;             // the node that this backend is, for explain
+  uint16_t mtu = 0;                  // of the path of a tunnel to it; 0: like the forwarder's link
+  uint32_t node = kNone;             // the node that this backend is; used by explain
   uint32_t site = kNone;             // where it is, for prefer_site
   bool backup = false;               // used by the proxy when the others are not enough
-  std::vector<std::string> labels;   // by which routes choose a subset
-  // The backend of the document whose name led to this server. Empty: the document has this backend itself.
+  std::vector<std::string> labels;   // routes choose a subset by them
+  // The backend of the document whose name led to this server. Empty: the backend is in the document itself.
   std::string found_by;
 };
 
@@ -221,7 +223,8 @@ enum class PoolPolicy : uint8_t {
   ring_hash
 };
 enum class BackendProtocol : uint8_t { h1, h2, automatic };
-enum class AllDown : uint8_t { open, closed };  // if no backend is usable: use every one that is not drained, or refuse
+// if no backend is usable: use every backend without an override, or refuse
+enum class AllDown : uint8_t { open, closed };
 
 struct Pool {
   std::string name;
@@ -239,33 +242,36 @@ struct Pool {
   std::string tls_server_name;                     // empty: the backend's address
   uint64_t connect_timeout_ms = 5'000;             // from a try's start to a usable connection, TLS included
   uint64_t first_byte_timeout_ms = 60'000;         // from the request's last byte to the response's head, one try
-  uint64_t idle_timeout_ms = 300'000;              // between two moves of a body, either way
+  uint64_t idle_timeout_ms = 300'000;              // between two pieces of a body, in either direction
   uint64_t tunnel_timeout_ms = 3'600'000;          // silence of a WebSocket
   uint64_t keepalive_timeout_ms = 30'000;          // an unused connection
-  uint32_t keepalive_connections = 256;            // unused ones kept, a worker
-  uint32_t max_connections = 4'096;                // to one backend, a worker
-  uint32_t queue_size = 1'024;         // requests of a worker that wait while all backends have so many; 0: none
+  uint32_t keepalive_connections = 256;            // unused connections that a worker keeps
+  uint32_t max_connections = 4'096;                // to one backend, per worker
+  // how many requests of a worker may wait while all backends are at max_connections; 0: none
+  uint32_t queue_size = 1'024;
   uint64_t queue_timeout_ms = 30'000;  // how long one of them waits
   double retry_budget = 0.2;           // retries as a fraction of requests
   uint32_t retry_attempts = 2;         // for one request, besides the first try
   uint32_t eject_after = 5;            // consecutive failures until passive ejection; 0: never
   uint64_t eject_ms = 10'000;
-  double eject_max_share = 1.0;  // of the pool's backends that may be ejected at one time; always one
+  double eject_max_share = 1.0;  // share of the pool's backends that may be ejected at once; one always may
   bool count_5xx = false;        // answers of 5xx count as failures, for ejection and breaker
-  uint64_t slow_start_ms = 0;    // over which a backend that comes into service gets its share; 0: at once
-  double panic_threshold = 0.0;  // below this share of weight in service, health does not count; 0: never
+  uint64_t slow_start_ms = 0;    // in this time a backend that comes into service reaches its full share; 0: at once
+  double panic_threshold = 0.0;  // if less than this share of the weight is in service, health does not count; 0: never
   bool prefer_site = false;      // backends of the proxy's own site first
-  double spare_capacity = 1.4;   // by which healthy backends can take more than their share before others must help
+  double spare_capacity = 1.4;   // healthy backends can take this multiple of their share before others must help
   PoolBreaker breaker;
   PoolSticky sticky;
   uint64_t lookup_min_ms = 1'000;  // bounds of a looked-up name's TTL
   uint64_t lookup_max_ms = 300'000;
   ProxyProtocol proxy_protocol = ProxyProtocol::none;  // written to the backends
   uint32_t tls_certificate = kNone;                    // shown to the backends
-  std::vector<IpAddress> local_addresses;              // from which connections are made; at most one per family
-  uint64_t buffer_request_bytes = 0;   // of a request's body, kept until it is whole or so many are there; 0: none
-  uint64_t buffer_response_bytes = 0;  // of a response's body, taken from the backend ahead of the client
-  std::vector<std::string> upgrades;   // protocols besides websocket to which a connection may be upgraded
+  std::vector<IpAddress> local_addresses;              // source addresses of connections; at most one per family
+  // bytes of a request's body that are collected before it is sent, or the whole body; 0: none
+  uint64_t buffer_request_bytes = 0;
+  // bytes of a response's body that may be read from the backend before the client takes them
+  uint64_t buffer_response_bytes = 0;
+  std::vector<std::string> upgrades;  // protocols besides websocket to which a connection may be upgraded
 };
 
 enum class AcmeChallenge : uint8_t { http01, tls_alpn01, dns01 };
@@ -276,7 +282,7 @@ struct CertificateOrder {
   AcmeChallenge challenge = AcmeChallenge::http01;
 };
 
-// Whether the proxy shows with a certificate what its authority says about it (OCSP stapling).
+// Whether the proxy staples the authority's OCSP answer to a certificate.
 struct CertificateOcsp {
   bool enabled = false;
   std::string responder;  // its URL; empty: the one that the certificate names
@@ -294,10 +300,11 @@ struct Certificate {
 
 // The authority from which control gets certificates.
 struct Acme {
-  std::string directory;             // its URL; empty: none is ordered
+  std::string directory;             // its URL; empty: no certificate is ordered
   std::vector<std::string> contact;  // "mailto:ops@example.com"
   bool terms_agreed = false;
-  Blob ca;                          // PEM roots that the authority's own certificate must have; none: the system's
+  // PEM roots that must have signed the authority's own certificate; none: the system's
+  Blob ca;
   std::string eab_key_id, eab_key;  // RFC 8555 §7.3.4; the key is base64url
 };
 
@@ -305,7 +312,7 @@ struct Acme {
 struct ListenerClients {
   bool enabled = false;
   Blob ca;                // PEM: each certificate in it is trusted
-  Blob crl;               // PEM: what they have revoked; none: nothing is looked up
+  Blob crl;               // PEM: revocation lists of these authorities; none: revocation is not checked
   bool optional = false;  // a client without a certificate may come
 };
 
@@ -340,12 +347,12 @@ struct Listener {
   bool default_deny = false;  // a request that no authorise policy allows is refused
 };
 
-// What a request must have besides its host, path and method. All of it.
+// What a request must have in addition to host, path and method. All conditions must hold.
 struct RouteConditions {
   using Pairs = std::vector<std::pair<std::string, std::string>>;  // the value "*": any
   Pairs headers, query, cookies;
-  std::vector<Cidr> clients;  // one of them has the client's address
-  // Regular expressions (RE2) that take the whole path, and the whole value of a field or a parameter.
+  std::vector<Cidr> clients;  // the client's address is in one of them
+  // Regular expressions (RE2). Each must match the whole path, or the whole value of a field or a parameter.
   std::string path_regex;  // empty: any path that the route's pattern takes
   Pairs headers_regex, query_regex;
   bool has_regex() const { return !path_regex.empty() || !headers_regex.empty() || !query_regex.empty(); }
@@ -365,7 +372,7 @@ struct RouteCache {
   bool purge_both_schemes = false;  // true: a purge of an http URL also purges the https URL, and the reverse
 };
 
-// What becomes of the requests of a route.
+// What happens to the requests of a route.
 struct RouteToPool {
   uint32_t pool = kNone;
   bool operator==(const RouteToPool&) const = default;
@@ -387,22 +394,22 @@ struct Route {
   std::vector<std::string> hosts;    // "www.example.com", "*.example.com"; empty: any
   std::string path = "/*";           // "/exact", "/a/{id}/b", "/prefix/*"
   std::vector<std::string> methods;  // empty: any
-  RouteConditions match;             // besides
-  uint32_t priority = 0;             // of routes that take a request alike, the highest has it
+  RouteConditions match;             // further conditions
+  uint32_t priority = 0;             // among routes that match a request equally well, the highest wins
   std::variant<std::monostate, RouteToPool, RouteRedirect, RouteAnswer> what;
-  std::vector<std::string> labels;  // of the pool's backends; those that have all of them
-  bool labels_required = true;      // false: without such a backend in service, any
+  std::vector<std::string> labels;  // the route uses only backends of the pool that have all of them
+  bool labels_required = true;      // false: if no such backend is in service, any backend
   bool grpc_web = false;            // gRPC-Web is translated to gRPC
-  uint64_t total_timeout_ms = 0;    // from the request's head to the response's head, all tries; 0: none
+  uint64_t total_timeout_ms = 0;    // from the request's head to the response's head, all tries together; 0: no limit
   // Set on requests to the backend; an empty value removes the field.
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
   RouteCache cache;
-  std::vector<uint32_t> policies;  // besides those of the listener
+  std::vector<uint32_t> policies;  // in addition to those of the listener
 
-  // kNone if its requests do not go to a pool.
+  // kNone if the route has no pool.
   uint32_t pool() const { return std::holds_alternative<RouteToPool>(what) ? std::get<RouteToPool>(what).pool : kNone; }
-  // Null if it is of another type.
+  // Null if the route is of another type.
   const RouteRedirect* redirect() const { return std::get_if<RouteRedirect>(&what); }
   const RouteAnswer* answer() const { return std::get_if<RouteAnswer>(&what); }
 };
@@ -428,11 +435,12 @@ struct TargetSteer {
   bool operator==(const TargetSteer&) const = default;
 };
 struct TargetAlias {
-  std::string name;  // a name of others, lower case, with the final dot; answers with the addresses that it has
+  std::string name;  // a name outside of our zones, lower case, with the final dot; answers with its addresses
   bool operator==(const TargetAlias&) const = default;
 };
 
-// Which clients a target of a `map` is for. If all lists are empty, it is for those whom no other target names.
+// The clients that a target of a `map` is for. If all lists are empty, it is for the clients that no other target
+// names.
 struct TargetClients {
   std::vector<Cidr> networks;
   std::vector<uint32_t> asns;
@@ -447,10 +455,10 @@ struct TargetClients {
 struct SteerTarget {
   std::variant<std::monostate, TargetVip, TargetPool, TargetSteer, TargetAlias> what;
   uint32_t weight = 100;
-  uint32_t site = kNone;  // of a steer or an alias: where `nearest` takes it to be
+  uint32_t site = kNone;  // of a steer or an alias: where `nearest` assumes it to be
   TargetClients clients;
 
-  // kNone if it is of another type.
+  // kNone if the target is of another type.
   uint32_t vip() const { return std::holds_alternative<TargetVip>(what) ? std::get<TargetVip>(what).vip : kNone; }
   uint32_t pool() const { return std::holds_alternative<TargetPool>(what) ? std::get<TargetPool>(what).pool : kNone; }
   uint32_t steer() const {
@@ -466,14 +474,14 @@ struct Steer {
   uint32_t max_answers = 4;
   AllDown all_down = AllDown::open;
   bool https_record = false;      // answers HTTPS (RFC 9460) from the listeners that serve the name
-  uint8_t client_prefix_v4 = 24;  // of `sticky` and `shed`: the network that keeps its target
+  uint8_t client_prefix_v4 = 24;  // of `sticky` and `shed`: clients in the same network get the same target
   uint8_t client_prefix_v6 = 56;
 };
 
 struct Model;
 
-// "vip:eu", "pool:app", "steer:www.example.test", "alias:cdn.example.net": the target's name among those of its steer.
-// Empty if the target is of no type.
+// "vip:eu", "pool:app", "steer:www.example.test", "alias:cdn.example.net": the name that identifies the target within
+// its steer. Empty if the target is of no type.
 std::string target_label(const Model& model, const SteerTarget& target);
 
 // Where the clients of a network are: a site, or a location from which the nearest site is computed.
@@ -484,9 +492,9 @@ struct GeoNetwork {
 };
 
 struct Geo {
-  // Path on the host, a City-like database; not an object of the version, because licences forbid copying it.
+  // Path on the host of a City-like database. It is not an object of the version, because licences forbid copying it.
   std::string mmdb;
-  std::vector<std::string> other_mmdbs;  // used for what the ones before do not say
+  std::vector<std::string> other_mmdbs;  // used for what the earlier ones do not say
   std::vector<GeoNetwork> networks;      // the longest prefix wins, and has precedence over the mmdb
   uint32_t default_site = kNone;
 };
@@ -498,8 +506,8 @@ struct HttpDnsAccount {
   std::vector<std::string> other_secrets;  // accepted in addition to `secret`
   std::string aes_key;                     // hexadecimal; empty: no encrypted requests
   std::string des_key;                     // eight characters; empty: no requests sealed by DES
-  std::vector<std::string> tokens;         // each opens /d by itself
-  uint64_t rate = 0;                       // host names a second, on each name server; 0: no bound
+  std::vector<std::string> tokens;         // each alone gives access to /d
+  uint64_t rate = 0;                       // host names per second on each name server; 0: no limit
   uint64_t burst = 10'000;
 };
 
@@ -522,7 +530,7 @@ struct Model {
   Geo geo;
   std::vector<HttpDnsAccount> httpdns_accounts;
   std::vector<uint32_t> httpdns_service;  // VIPs at which clients reach HTTPDNS
-  uint64_t httpdns_client_rate = 1'000;   // host names a second of one client address; 0: no bound
+  uint64_t httpdns_client_rate = 1'000;   // host names per second of one client address; 0: no limit
   uint64_t httpdns_client_burst = 10'000;
 
   // Index of the node, or kNone.

@@ -53,7 +53,7 @@ bool ModelBuilder::add_zones_of_file(const Manifest& manifest, const std::string
     if (entry == manifest.entries.end() || entry->kind != wanted.kind || entry->name != name) return false;
     changed.push_back({root_section().find("zones"), &*entry, index});
   }
-  // A file of a zone is read by nobody else: it is no certificate and no key.
+  // Nothing else reads the file of a zone: it is no certificate and no key.
   return changed.size() != before;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ModelBuilder: builds the Model of one version after another, at the cost of what changed between them.
+// ModelBuilder: builds the Model of one version after another, at a cost that depends on what changed between them.
 //
 // The first version is read, decoded and validated completely. So is a version in which elements were added, removed or
 // moved, or in which a file or a single section changed. If only list elements or zone files changed, which is the
@@ -30,7 +30,7 @@ class ModelBuilder {
   Result<std::shared_ptr<const Model>> build(const StateStore& store, Manifest manifest) {
     return build(ObjectSource(store), std::move(manifest));
   }
-  // Of the last call. Its version is the number that was given then.
+  // The manifest of the last call. Its version is the number that the caller gave.
   const Manifest& manifest() const { return manifest_; }
 
  private:
@@ -39,7 +39,7 @@ class ModelBuilder {
     const ManifestEntry* entry;
     uint32_t index;  // in the list
   };
-  // Adds the zones whose file is `path`. False if something else may name it too.
+  // Adds the zones whose file is `path`. Returns false if something else may name the file too.
   bool add_zones_of_file(const Manifest& manifest, const std::string& path, std::vector<Changed>& changed) const;
   // The elements to decode again. Returns nothing if more than single elements and zone files changed.
   std::optional<std::vector<Changed>> changed_elements(const Manifest& manifest) const;

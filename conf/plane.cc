@@ -52,7 +52,7 @@ std::string host_name() {
   return name.data();
 }
 
-// The node of the Model that this process is: the one that was named, or the one with the host's name, or the only one.
+// The node of the Model that this process is: the one that was named, the one with the host's name, or the only one.
 Result<const Node*> find_node(const Model& model, const std::string& told) {
   const std::string wanted = told.empty() ? host_name() : told;
   if (const uint32_t index = model.node_index(wanted); index != kNone) return &model.nodes[index];
@@ -79,8 +79,9 @@ size_t count_unprobed(const Snapshot& snapshot) {
   return unprobed;
 }
 
-// Whether the system refuses for good: to try again would not help before a person has changed something. Other reasons
-// pass by themselves (an address appears, a disk has space again). Errors are sentences, which end with the system's.
+// Whether the system's refusal is permanent: a new try does not help until a person has changed something. Other
+// reasons may go away (an address appears, a disk has space again). Errors are sentences that end with the system's
+// text.
 bool is_permanent(std::string_view refused) {
   constexpr std::array kForGood = {EADDRINUSE, EACCES, EPERM};
   return std::any_of(kForGood.begin(), kForGood.end(),
@@ -105,14 +106,14 @@ struct Plane::Impl final : IoHandler {
   ServiceManager manager{loop};
   Upgrade upgrade{loop, manager, name};
   SocketStore store{manager};
-  bool stores = false;  // the manager listens to this process
+  bool stores = false;  // the manager gets messages from this process
   std::string secret;
-  Result<void> start_error;  // found in the constructor, returned by run()
+  Result<void> start_error;  // an error in the constructor, returned by run()
 
   PlaneHooks hooks;
   UniqueFd signals;
   std::unique_ptr<Predecessor> predecessor;  // until this process serves
-  bool warmed = false;                       // the predecessor has let go
+  bool warmed = false;                       // the predecessor has released what only one process can have
   UniqueFd metrics_socket;                   // of the predecessor
   std::unique_ptr<HttpServer> admin_server, metrics_server;
   std::unique_ptr<Follower> follower;
@@ -222,7 +223,7 @@ int Plane::Impl::run() {
   return 0;
 }
 
-// A version that came before may be in force by now, or none was tried.
+// An earlier version may be in force by now, or no version was tried.
 Result<void> Plane::Impl::may_still_start() const {
   if (ready) return {};
   if ((hooks.cannot_start && hooks.cannot_start()) || is_permanent(start_refusal)) return fail(start_refusal);
@@ -284,7 +285,7 @@ Result<void> Plane::Impl::follow() {
   if (hooks.judge) {
     follower_hooks.judge = [this](const std::shared_ptr<const Model>& model) -> std::vector<Fault> {
       const Result<const Node*> node = find_node(*model, options.node);
-      return node ? hooks.judge(model, **node) : std::vector<Fault>();  // without its node, apply() says so
+      return node ? hooks.judge(model, **node) : std::vector<Fault>();  // if its node is missing, apply() reports it
     };
   }
   if (hooks.hold) {
@@ -353,7 +354,7 @@ Result<void> Plane::Impl::take_over() {
   return {};
 }
 
-// Prepares the first version as a candidate is prepared. Only then the process before this one lets go of what two
+// Prepares the first version as a candidate is prepared. Only then does the process before this one release what two
 // processes cannot have.
 Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
   if (!predecessor || warmed) return {};
@@ -373,12 +374,13 @@ Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapsho
 // The sockets are served. From now on the process before this one accepts nothing.
 Result<void> Plane::Impl::serve_on() {
   if (!ready) return fail(follower->refused().empty() ? "there is no version to serve" : follower->refused());
-  if (hooks.release) hooks.release();  // what was taken over or prepared, and is not needed
+  if (hooks.release) hooks.release();  // what was taken over or prepared and is not needed
   if (Result<void> bound = listen(); !bound) return bound;
   Result<UniqueFd> channel = predecessor->serving();
   if (!channel) return channel.error();
   predecessor.reset();
-  // Once the process before this one speaks, it has said to the manager who follows. Before, the manager hears only it.
+  // When the process before this one speaks, it has told the manager who follows. Until then the manager accepts
+  // messages only from it.
   upgrade.draining.add(*std::move(channel), [this] {
     stores = !draining;
     keep_sockets();
@@ -386,7 +388,7 @@ Result<void> Plane::Impl::serve_on() {
   return {};
 }
 
-// After a crash of the process before this one.
+// Used after a crash of the process before this one.
 void Plane::Impl::take_kept_sockets() {
   stores = true;
   for (auto& [item, socket] : store.take()) {
@@ -431,7 +433,7 @@ void Plane::Impl::reload() {
 }
 
 void Plane::Impl::on_stop_signal() {
-  // Before anything is closed: what comes now is refused, and goes elsewhere, instead of waiting for nobody.
+  // Before anything is closed. Then a new connection is refused and can go elsewhere, instead of waiting for nobody.
   if (std::exchange(stores, false)) store.forget_all();
   manager.stopping();
   upgrade.stop();
@@ -523,7 +525,8 @@ nlohmann::json Plane::Impl::alive() const {
     json["why"] = std::move(why);
     return json;
   };
-  // The question waited at this process's socket while the other one took the path: it is the other one's to answer.
+  // The question waited at this process's socket while the other process took the path. The other process must answer
+  // it.
   if (upgrade.followed()) return say("followed", "another process serves in its place");
   if (draining) return say("draining", "it is ending");
   if (!ready) return say("down", "no version applied yet" + (refused.empty() ? "" : ": " + refused));
@@ -570,13 +573,13 @@ HttpResponse Plane::Impl::explain(const HttpRequest& request) const {
   return HttpResponse::json(200, pretty_text(*answer));
 }
 
-// GET says which candidate is held, POST has one prepared and answers with the vote, DELETE releases one.
+// GET says which candidate is held. POST prepares one and answers with the vote. DELETE releases one.
 HttpResponse Plane::Impl::candidate(const HttpRequest& request) {
   const bool by_id = request.method == "DELETE";
   const std::vector<QueryParameter> id_only = {QueryParameter::number("id", "of the candidate")};
   if (auto refusal = refused_query(request, by_id ? id_only : std::vector<QueryParameter>{}))
     return *std::move(refusal);
-  // The question waited at this process's socket while the other one took the path: control asks again.
+  // The question waited at this process's socket while the other process took the path. So control asks again.
   if (upgrade.followed()) return HttpResponse::json(200, pretty_text({{"plane", name}, {"state", "followed"}}));
   if (!follower || draining) return HttpResponse::problem(503, "Service Unavailable", "the plane starts or ends");
   if (request.method == "POST") {

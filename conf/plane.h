@@ -27,7 +27,7 @@ struct PlaneOptions {
   std::string node;                             // --node NAME; default: the host's name, or the document's only node
   std::string secret_file;                      // --secret FILE; without it: a random secret, which the log mentions
   std::optional<Endpoint> metrics_listen;       // --metrics ADDRESS:PORT: serves /metrics and /healthz over TCP too
-  bool overlap = false;                         // --overlap: a process that ends soon still has this one's ports
+  bool overlap = false;                         // --overlap: a process that ends soon still has the ports of this one
   bool verbose = false;                         // --verbose
 };
 
@@ -50,13 +50,13 @@ struct PlaneHooks {
   std::function<Vote(const std::shared_ptr<const Snapshot>&, const Node&)> hold;
   std::function<void()> release;
   std::function<std::string()> digest;              // digest of the derived tables in force
-  std::function<void(nlohmann::json&)> add_status;  // may be empty: adds the plane's own members to /status
+  std::function<void(nlohmann::json&)> add_status;  // Adds the plane's own members to /status. May be empty.
   // What does not work although the plane may serve: more lines for /healthz, each with its '\n'. May be empty.
   std::function<std::string()> warnings;
   bool private_keys = false;  // see FollowerHooks::private_keys
-  // False: the plane has a version in force but cannot serve anybody; then /healthz is 503. May be empty.
+  // Returns false if the plane has a version in force but cannot serve anybody. Then /healthz is 503. May be empty.
   std::function<bool()> works;
-  // True: this process can never begin to serve. It ends with 1. May be empty.
+  // Returns true if this process can never begin to serve. Then it ends with 1. May be empty.
   std::function<bool()> cannot_start;
   // GET /explain?...: the plane's own part. It must use the functions and the state that the plane works with. An Error
   // (a parameter is missing or malformed) is answered with 400.

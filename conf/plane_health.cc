@@ -106,7 +106,7 @@ std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, con
     return std::nullopt;
   };
   if (backend.port != 0) return plane_at(backend.port);
-  // A backend of the forwarder: it is reached at the ports of the services that use its pool.
+  // The backend of a forwarder is reached at the ports of the services that use its pool.
   for (const Service& service : model.services) {
     if (service.pool != pool) continue;
     if (const std::optional<PlaneKind> plane = plane_at(service.port)) return plane;

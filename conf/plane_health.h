@@ -16,14 +16,14 @@ bool runs(const Node& node, PlaneKind kind);
 // The state of each node's planes, parallel to Model::nodes. Empty if no record says anything about a plane.
 std::vector<NodeStatus> plane_states(const Model& model, const LiveState& live_state);
 
-// Which nodes have the forwarders of a VIP: those of its site, or all if it has none. Made once for many VIPs. The
-// model must outlive it.
+// Which nodes have the forwarders of a VIP: the nodes of its site, or all nodes if it has no site. Made once for many
+// VIPs. The model must outlive it.
 class Forwarders {
  public:
   explicit Forwarders(const Model& model);
 
   const Model& model() const { return model_; }
-  // By their indexes, ascending.
+  // The nodes' indexes, ascending.
   const std::vector<uint32_t>& of(uint32_t vip) const;
 
  private:
@@ -32,14 +32,14 @@ class Forwarders {
   std::vector<std::vector<uint32_t>> of_sites_;
 };
 
-// Which plane of its node a backend is, by the ports at which the pool is reached. None if the port belongs to neither
-// the proxy nor the name server of the node.
+// Which plane of its node a backend is. The ports at which the pool is reached tell it. None if the port belongs to
+// neither the proxy nor the name server of the node.
 std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, const Backend& backend);
 
 // "no forwarder of the vip is up: l4 of node a: its process is gone". Empty if one is up, or if the VIP has none.
 // `forwarders`: of the snapshot's model.
 std::string forwarder_trouble(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip);
-// True if all forwarders of the VIP, at least one, are under an override that takes them out of service.
+// True if the VIP has forwarders and an override takes each of them out of service.
 bool forwarders_are_out(const Snapshot& snapshot, const Forwarders& forwarders, uint32_t vip);
 
 }  // namespace tidegate

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policies in the Model: a policy is a named bundle of parts. Each kind of part (conf/policy/kinds.def) has a struct of
-// its own in conf/policy, which only those include who need it.
+// Policies in the Model: a policy is a named bundle of parts. Each kind of part (conf/policy/kinds.def) has its own
+// struct in conf/policy, and only sources that need it include it.
 #pragma once
 
 #include <map>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sections of a pool: how its backends are protected, and what the proxy keeps of clients and bodies for them.
-// Part of the Model (conf/model.h); defaults are in the member initialisers.
+// Sections of a pool: how its backends are protected, and what the proxy stores for its clients and bodies. Part of the
+// Model (conf/model.h); defaults are in the member initialisers.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,12 @@ enum class BreakerScope : uint8_t { backend, pool };
 struct PoolBreaker {
   bool enabled = false;
   BreakerScope scope = BreakerScope::backend;
-  uint64_t window_ms = 10'000;        // over which rates are counted
-  uint32_t minimum_requests = 20;     // in the window, before a rate says anything
-  double error_rate = 0.5;            // of the window's requests; 0: errors are not counted by rate
-  uint64_t slow_ms = 0;               // an answer whose head takes longer is slow; 0: none is
+  uint64_t window_ms = 10'000;        // rates are counted over this window
+  uint32_t minimum_requests = 20;     // requests in the window before a rate counts
+  double error_rate = 0.5;            // share of the window's requests; 0: the error rate does not count
+  uint64_t slow_ms = 0;               // an answer whose head takes longer is slow; 0: no answer is slow
   double slow_rate = 0.5;             // of the window's requests
-  uint32_t consecutive_failures = 0;  // 0: they are not counted
+  uint32_t consecutive_failures = 0;  // 0: consecutive failures are not counted
   uint64_t open_ms = 10'000;
   uint32_t trials = 3;
 };

@@ -18,7 +18,7 @@ namespace tidegate {
 namespace {
 
 constexpr int kSocketsMs = 10'000;  // the old process has them ready
-// For the disk's queue of an old process. It has a deadline of its own, and ends this process then.
+// The old process may have to wait for its disk. It has its own deadline, and ends this process then.
 constexpr int kGoMs = 3'600'000;
 
 bool is_channel(int fd) {
@@ -42,7 +42,7 @@ Result<std::unique_ptr<Predecessor>> Predecessor::from_environment() {
   }
   UniqueFd socket(static_cast<int>(*fd));
   ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
-  // The newest format that both speak. If there is none, a refusal can still be said.
+  // The newest format that both speak. If there is none, at least a refusal can be sent.
   const auto spoken = static_cast<uint16_t>(std::min<uint64_t>(*format, kHandOverFormats.newest));
   if (!kHandOverFormats.includes(spoken)) {
     const std::string why = fmt::format("the hand-over's format is {}; this program ({}) speaks {} to {}", *format,

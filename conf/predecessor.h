@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Predecessor: the process that this one follows, as this one sees it until it serves. It waits, because there is
-// nothing else to do meanwhile. Afterwards DrainingProcesses hears how far the old one has come. Main thread.
+// Predecessor: the process that this one follows, as this process sees it until it serves itself. The calls block,
+// because there is nothing else to do meanwhile. Afterwards DrainingProcesses receives the old process's progress. Main
+// thread.
 #pragma once
 
 #include <functional>
@@ -18,8 +19,8 @@ namespace tidegate {
 
 class Predecessor {
  public:
-  // Of the process that started this one, as $TIDEGATE_HAND_OVER says; null: nobody did. Takes the variable out of the
-  // environment. Errors: the variable is malformed, or names a format that this program does not speak.
+  // The process that started this one, as $TIDEGATE_HAND_OVER says; null if there is none. Takes the variable out of
+  // the environment. Errors: the variable is malformed, or names a format that this program does not speak.
   static Result<std::unique_ptr<Predecessor>> from_environment();
   explicit Predecessor(HandOverChannel channel) : channel_(std::move(channel)) {}
 
@@ -27,11 +28,12 @@ class Predecessor {
   Result<std::vector<std::pair<HandOverItem, UniqueFd>>> take_sockets(const std::string& plane,
                                                                       const std::string& data_format);
   uint64_t generation() const { return generation_; }  // of the old process; after take_sockets()
-  // Says that this process could serve, and waits until the old one has let go. Returns the lock, if there is one.
+  // Says that this process could serve, and waits until the old one has released what only one process can have.
+  // Returns the lock, if there is one.
   Result<UniqueFd> warm(const std::string& what);
-  // The old process goes on.
+  // Refuses to follow: the old process continues.
   void refuse(const std::string& why);
-  // The old process stops accepting. The channel's end stays open.
+  // Says that this process serves: the old one stops accepting. The channel stays open.
   Result<UniqueFd> serving();
 
  private:
@@ -49,7 +51,7 @@ class DrainingProcesses {
   size_t size() const;
   uint64_t connections() const;
   nlohmann::json status() const;
-  // For the next process, which hears them from then on.
+  // The channels for the next process, which receives the progress from then on.
   std::vector<LentSocket> lend() const;
   void forget_all();
 

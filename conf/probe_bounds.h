@@ -7,6 +7,6 @@
 namespace tidegate {
 
 constexpr size_t kMaxVipProbeTargets = 32;   // addresses and ports of one pool
-constexpr size_t kVipProbeReplyBytes = 512;  // of a datagram, that are compared
+constexpr size_t kVipProbeReplyBytes = 512;  // bytes of a datagram that are compared
 
 }  // namespace tidegate

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A version that is in force until somebody confirms it, kept in <state>/provisional beside the state. Control writes
-// the file. Planes read it: once the host went back, they serve the version before.
+// A version that goes back to the one before unless somebody confirms it in time. It is kept in <state>/provisional
+// beside the state. Control writes the file. Planes read it: after the host went back, they serve the version before.
 //
 // Threads: any; the file is replaced as a whole.
 #pragma once
@@ -22,9 +22,9 @@ struct ProvisionalVersion {
   bool operator==(const ProvisionalVersion&) const = default;
 };
 
-// Nothing if there is none, or the file cannot be read as one.
+// Returns nothing if there is none, or if the file cannot be read.
 std::optional<ProvisionalVersion> read_provisional(const std::string& state_dir);
-// On the disk when it returns.
+// The file is on the disk when this returns.
 Result<void> write_provisional(const std::string& state_dir, const ProvisionalVersion& provisional);
 Result<void> remove_provisional(const std::string& state_dir);
 

@@ -38,7 +38,7 @@ std::string sample_host(const Route& route) {
   return host->kind == HostPattern::Kind::exact ? host->name : std::string(kSampleSegment) + "." + host->name;
 }
 
-// As the proxy expands a redirect, for a request without a query. {authority} is left, because it holds a port.
+// As the proxy expands a redirect, for a request without a query. {authority} is not replaced, because it has a port.
 std::string expand_sample(std::string_view location, const PathPattern& pattern, const std::string& host,
                           const std::string& path) {
   std::string out;
@@ -66,7 +66,7 @@ std::string expand_sample(std::string_view location, const PathPattern& pattern,
   return out;
 }
 
-// "host:port", "[2001:db8::1]". False: it is malformed.
+// "host:port", "[2001:db8::1]". Returns false if it is malformed.
 bool read_redirect_authority(std::string_view text, const std::string& own_host, RedirectTarget& out) {
   if (text == "{authority}") {
     out.host = own_host;
@@ -88,7 +88,7 @@ bool read_redirect_authority(std::string_view text, const std::string& own_host,
   return !out.host.empty();
 }
 
-// Nothing: the location is no absolute URL and no absolute path.
+// Returns nothing if the location is neither an absolute URL nor an absolute path.
 std::optional<RedirectTarget> read_redirect_target(std::string_view url, bool tls, const std::string& own_host) {
   RedirectTarget target{tls, own_host, std::nullopt, {}};
   const size_t scheme_end = url.find("://");
@@ -112,7 +112,7 @@ std::optional<RedirectTarget> read_redirect_target(std::string_view url, bool tl
   return target;
 }
 
-// The most specific pattern of a route that takes this host. False: none does.
+// The most specific pattern of a route that matches this host. Returns false if none does.
 bool takes_host(const Route& route, const std::string& host, std::optional<HostPattern>& best) {
   best.reset();
   bool takes = route.hosts.empty();

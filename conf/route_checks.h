@@ -9,11 +9,12 @@
 
 namespace tidegate {
 
-// `match` of a route: names, patterns, and what a cache would forget. In validate_conditions.cc.
+// Checks `match` of a route: names, patterns, and what a cache would ignore. In validate_conditions.cc.
 void check_route_conditions(Checks& checks, size_t r);
 
-// Fields that say where a message ends, or that hold between two neighbours alone (RFC 9110 §7.6.1): the proxy writes
-// them itself, and a second reading of them is a smuggled request. `lower_name`: in lower case. In validate_http.cc.
+// Fields that say where a message ends, or that hold only between two neighbours (RFC 9110 §7.6.1). The proxy writes
+// them itself, because a second reading of them allows request smuggling. `lower_name`: in lower case. In
+// validate_http.cc.
 bool is_framing_field(std::string_view lower_name);
 
 }  // namespace tidegate

@@ -74,7 +74,7 @@ struct PathPattern {
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b);
 
 struct Route;
-// Greater wins: of two routes with the same host and path. By priority, then by the number of conditions.
+// Greater wins, of two routes with the same host and path: first by priority, then by the number of conditions.
 std::strong_ordering compare_rank(const Route& a, const Route& b);
 
 }  // namespace tidegate

@@ -18,11 +18,11 @@ struct Decoded {
   Complaint complaint;  // set if there is no value
 };
 
-// Decodes one value of the field (one item, if the field is a list). Files and references stay text: their path and
-// name.
+// Decodes one value of the field (one item, if the field is a list). Files stay paths, and references stay names.
 Decoded decode_scalar(const Field& field, const DocumentNode& node);
 
-// "200ms" for 200, "1m" for 60000: the largest unit that gives a whole number. The same for bytes.
+// "200ms" for 200, "1m" for 60000: the largest unit that gives a whole number. The next function does the same for
+// bytes.
 std::string duration_text(uint64_t ms);
 std::string size_text(uint64_t bytes);
 

@@ -62,7 +62,8 @@ void give_to_group_of(const std::string& directory) {
   if (::stat(directory.c_str(), &owner) != 0) return;
   for (const auto& [file, mode] : {std::pair("/lock.mdb", kStateLockMode), std::pair("/data.mdb", kDataMode)}) {
     const std::string path = directory + file;
-    // Before the mode: who may not give it away leaves it to its owner's group, which the directory keeps out.
+    // Set before the mode. A user who may not give it away leaves it to the owner's group, and the directory keeps that
+    // group out.
     if (::chown(path.c_str(), static_cast<uid_t>(-1), owner.st_gid) == 0) ::chmod(path.c_str(), mode);
   }
 }
@@ -77,7 +78,7 @@ bool is_secret_jwk_set(std::string_view bytes) {
   const size_t first = bytes.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos || bytes[first] != '{') return false;
   if (bytes.find("\"kty\"") == std::string_view::npos)
-    return false;  // every key has it; the objects of a version do not
+    return false;  // every secret JWK set has it; the objects of a version do not
   const nlohmann::json json = nlohmann::json::parse(bytes, nullptr, false);
   const auto keys = json.is_object() ? json.find("keys") : json.end();
   if (keys == json.end() || !keys->is_array()) return false;
@@ -127,7 +128,7 @@ Result<std::unique_ptr<SecretStore>> SecretStore::open_for_writing(const std::st
 
 Result<std::unique_ptr<SecretStore>> SecretStore::open_for_reading(const std::string& state_dir) {
   const std::string path = directory(state_dir);
-  // The files, not the directory: LMDB opens both for writing, the lock to register its readers.
+  // Checks the files, not the directory. LMDB opens both for writing: it registers readers in the lock file.
   for (const auto& [file, mode] : {std::pair("/data.mdb", R_OK), std::pair("/lock.mdb", R_OK | W_OK)}) {
     if (::access((path + file).c_str(), mode) == 0) continue;
     return fail(

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SecretStore: the private keys of a host's state, in an LMDB environment of their own (<state>/secrets). The modes of
-// its directory and files say who may read keys; whoever may read the rest of the state is not thereby among them.
+// its directory and files say who may read keys. The right to read the rest of the state does not include it.
 //
-// Access: the directory belongs to the user of tidegate-control. Where a group is named, it may read (02750);
-// otherwise the owner alone may (0700). Files inside take the directory's group.
+// Access: the directory belongs to the user of tidegate-control. If a group is named, it may read (02750). Otherwise
+// only the owner may (0700). Files inside take the directory's group.
 //
 // Threads: as core/lmdb.h. The one writer is the writer of the state.
 #pragma once
@@ -26,21 +26,21 @@ class SecretStore {
  public:
   static std::string directory(const std::string& state_dir) { return state_dir + "/secrets"; }
 
-  // Creates what is missing. `group`: may read besides the owner; empty: the directory stays as it is. An Error where
-  // there is no such group, or where the process may not give the directory to it.
+  // Creates what is missing. `group` may read in addition to the owner; if it is empty, the directory stays as it is.
+  // Returns an Error if there is no such group, or if the process may not give the directory to it.
   static Result<std::unique_ptr<SecretStore>> open_for_writing(const std::string& state_dir, const std::string& group);
-  // An Error where this process may not read keys; it names the directory and the option that would let it.
+  // Returns an Error if this process may not read keys. It names the directory and the option that allows reading.
   static Result<std::unique_ptr<SecretStore>> open_for_reading(const std::string& state_dir);
 
-  // By the SHA-256 (32 bytes) of what is wanted.
+  // Returns the secret with this SHA-256 (32 bytes).
   Result<std::string> get(std::string_view raw_hash) const;
   Result<std::vector<std::string>> hashes() const;
 
-  // Hash and bytes of each. On the disk when this returns.
+  // Adds secrets, given as hash and bytes. They are on the disk when this returns.
   Result<void> add(const std::vector<std::pair<std::string, std::string>>& secrets);
   Result<void> erase(const std::vector<std::string>& raw_hashes);
 
-  // Everything, compacted, in `directory`/data.mdb, which is not there yet.
+  // Writes everything, compacted, to `directory`/data.mdb, which must not exist yet.
   Result<void> copy_to(const std::string& directory) const;
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ServedVersion: the last version that a plane served, kept in <state>/served/<plane>. A plane that cannot serve the
-// version in force after its start serves that one, and the state keeps it as long as a plane names it.
+// ServedVersion: the last version that a plane served, kept in <state>/served/<plane>. If a plane cannot serve the
+// version in force after its start, it serves this one instead. The state keeps the version as long as a plane names
+// it.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,12 @@ struct ServedVersion {
   bool operator==(const ServedVersion&) const = default;
 };
 
-// Nothing if the plane has served none yet, or the file cannot be read as one.
+// Returns nothing if the plane has served no version yet, or if the file cannot be read.
 std::optional<ServedVersion> read_served(const std::string& state_dir, const std::string& plane);
-// Whole or not at all, and on the disk when it returns.
+// Replaces the file as a whole. It is on the disk when this returns.
 Result<void> write_served(const std::string& state_dir, const std::string& plane, const ServedVersion& served);
-// A mark from before a plane's first version is in force until it is. If the process ends meanwhile, the next one finds
-// the version that it tried; 0: there is no mark. A mark that cannot be written is none.
+// A mark that exists while a plane tries its first version. If the process ends meanwhile, the next process finds the
+// version that was tried; 0: there is no mark. A mark that cannot be written is left out.
 uint64_t read_trying(const std::string& state_dir, const std::string& plane);
 void mark_trying(const std::string& state_dir, const std::string& plane, uint64_t version);
 void unmark_trying(const std::string& state_dir, const std::string& plane);

@@ -54,7 +54,7 @@ PoolRecords gather(const Snapshot& snapshot, const Pool& pool, bool looked_up) {
   return out;
 }
 
-// What is said about the plane that this backend is.
+// Applies what records say about the plane that this backend is.
 void apply_plane(BackendStatus& status, const Snapshot& snapshot, uint32_t pool, const Backend& backend) {
   if (snapshot.nodes.empty() || backend.node == kNone) return;
   const std::optional<PlaneKind> kind = plane_of_backend(*snapshot.model, pool, backend);
@@ -67,7 +67,7 @@ void apply_plane(BackendStatus& status, const Snapshot& snapshot, uint32_t pool,
           std::string(name(*kind)) + " of node " + snapshot.model->nodes[backend.node].name + ": " + plane.why);
 }
 
-// What the look-up of its name says about a backend that no server was found for.
+// What the lookup of its name says about a backend for which no server was found.
 std::string lookup_trouble(const Snapshot& snapshot, const Backend& backend) {
   const FoundName* const found = find_name(&snapshot.live_state->names, backend);
   const std::string trouble = found == nullptr ? "not looked up yet" : found->trouble;

@@ -15,7 +15,7 @@
 
 namespace tidegate {
 
-// What may be sent to a backend, decided from overrides and health together.
+// What may be sent to a backend. Overrides and health together decide it.
 enum class BackendState : uint8_t {
   up,        // new and old work
   draining,  // old work only
@@ -25,8 +25,8 @@ const char* name(BackendState state);
 
 struct BackendStatus {
   BackendState state = BackendState::up;
-  bool admin = false;       // under an override of its own or of its pool: never used when the pool fails open
-  bool taken_down = false;  // an override says so, of its own or of its pool: what runs there ends
+  bool admin = false;       // under an override of its own or of its pool: not used even when the pool fails open
+  bool taken_down = false;  // an override of its own or of its pool says so: its running work is ended
   // "probe: connect: refused", "drained by ops: upgrade", "no verdict yet"; empty if it is up for no special reason.
   std::string why;
 };
@@ -34,8 +34,8 @@ struct BackendStatus {
 struct PoolStatus {
   std::vector<BackendStatus> backends;  // parallel to Pool::backends
   bool up = true;                       // the share of weight that is up reaches up_threshold
-  // Each backend with weight and without override is used: none is up and all_down is open, or less of the weight is up
-  // than panic_threshold says.
+  // All backends with weight and without an override are used, because no backend is up and all_down is open, or
+  // because less weight is up than panic_threshold says.
   bool fail_open = false;
 };
 
@@ -45,7 +45,7 @@ constexpr std::array<PlaneKind, 3> kPlaneKinds = {PlaneKind::l4, PlaneKind::l7, 
 const char* name(PlaneKind kind);
 
 struct NodeStatus {
-  std::array<BackendStatus, kPlaneKinds.size()> planes;  // of the planes that the node does not run: up
+  std::array<BackendStatus, kPlaneKinds.size()> planes;  // planes that the node does not run are up
 };
 
 struct Snapshot {
@@ -53,11 +53,11 @@ struct Snapshot {
   std::string version_digest;  // digest of the manifest (or of the file's content)
   // The version's model. A backend with a name that control looks up is replaced by the servers that were found.
   std::shared_ptr<const Model> model;
-  std::shared_ptr<const Model> configured;  // the version's model as it is; often the same object
+  std::shared_ptr<const Model> configured;  // the version's model without this replacement; often the same object
   std::shared_ptr<const LiveState> live_state;
   std::vector<PoolStatus> pools;   // parallel to Model::pools
   std::vector<bool> vip_up;        // parallel to Model::vips: it is not drained and every service's pool is up
-  std::vector<bool> vip_drained;   // parallel to Model::vips: an override says so, of its own or of its site
+  std::vector<bool> vip_drained;   // parallel to Model::vips: true if an override of the VIP or of its site drains it
   std::vector<bool> site_drained;  // parallel to Model::sites
   std::vector<NodeStatus> nodes;   // parallel to Model::nodes; empty while no record says anything about a plane
   std::vector<SiteLoad> loads;     // parallel to Model::sites; empty while no site sheds anything

@@ -20,15 +20,15 @@ int option_of(int fd, int option) {
   return ::getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 ? value : 0;
 }
 
-// "tcp-192.0.2.1-443-51966", "memory-1234": the last part is the descriptor's own number, so that one of a group can be
-// forgotten. Empty: it cannot be kept.
+// "tcp-192.0.2.1-443-51966", "memory-1234". The last part is the descriptor's own number, so that one of a group can be
+// removed. Empty if it cannot be kept.
 std::string name_of(const LentSocket& socket) {
   struct stat facts {};
   const HandOverItemKind kind = socket.item.kind;
   if (kind == HandOverItemKind::memory && ::fstat(socket.fd, &facts) == 0)
     return fmt::format("memory-{}", facts.st_ino);
   const bool listens = kind == HandOverItemKind::stream || kind == HandOverItemKind::datagram;
-  // A port that the kernel chose is not the one that the configuration asks for the next time.
+  // If the kernel chose the port, the next process will not ask for the same one.
   if (!listens || socket.item.endpoint.port == 0 || ::fstat(socket.fd, &facts) != 0) return {};
   std::string address = socket.item.endpoint.address.to_string();
   std::replace(address.begin(), address.end(), ':', '.');
@@ -36,7 +36,7 @@ std::string name_of(const LentSocket& socket) {
                      socket.item.endpoint.port, facts.st_ino);
 }
 
-// Why it is nothing that a plane left.
+// Returns an Error if a plane cannot have left this descriptor.
 Result<HandOverItem> judge_kept(int fd) {
   if (::fcntl(fd, F_GET_SEALS) >= 0) return HandOverItem{HandOverItemKind::memory, {}};
   sockaddr_storage address{};

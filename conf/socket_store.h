@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SocketStore: keeps a plane's listening sockets with the service manager, so that they outlive a crash of the plane.
-// Connections and queries that come before the next process is there wait in them, and none is refused. The same for
-// memory that the next process goes on with.
+// Connections and queries that come before the next process has started wait in them, and none is refused. It also
+// keeps memory that the next process continues to use.
 //
 // Invariant: the manager keeps what this plane listens on, and nothing else. If it kept a socket after the plane had
 // closed it, the kernel would go on accepting connections there, and nobody would serve them.
@@ -24,21 +24,21 @@ class SocketStore {
  public:
   explicit SocketStore(ServiceManager& manager) : manager_(manager) {}
 
-  // The sockets of a process that crashed. What is no socket of a plane is closed and forgotten, with a line in the
-  // log.
+  // Takes the sockets of a process that crashed. A descriptor that is not a plane's socket is closed and forgotten,
+  // with a line in the log.
   std::vector<std::pair<HandOverItem, UniqueFd>> take();
-  // The manager may have kept this one for the process that hands it over.
+  // The manager may have kept this one already for the process that hands it over.
   void expect(const LentSocket& socket);
   // From now on the manager keeps these, and forgets others.
   void keep(const std::vector<LentSocket>& sockets);
   void forget_all() { keep({}); }
 
-  size_t taken() const { return taken_; }        // at the start
-  size_t kept() const { return names_.size(); }  // with the manager now
+  size_t taken() const { return taken_; }        // how many were taken at the start
+  size_t kept() const { return names_.size(); }  // how many the manager keeps now
 
  private:
   ServiceManager& manager_;
-  std::map<std::string, bool> names_;  // of what is kept; true: the plane listens on it
+  std::map<std::string, bool> names_;  // names of what is kept; true: the plane listens on it
   size_t taken_ = 0;
 };
 

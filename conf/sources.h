@@ -20,9 +20,9 @@ class Sources {
   const std::string& text() const { return text_; }
   size_t files() const { return files_.size(); }
   const std::string& name() const { return files_.front().name; }
-  std::string_view line(uint32_t number) const;  // numbered through all files; empty if there is none
-  // Faults whose file is the first one get the file and line to which their line number belongs. Numbers of lines in
-  // their hints too. All faults in these files get the text of the line. Nothing changes if there is one file only.
+  std::string_view line(uint32_t number) const;  // numbered through all files; empty if there is no such line
+  // A fault in the first file gets the file and line to which its line number belongs. So do line numbers in its hint.
+  // All faults in these files get the text of the line. Nothing changes if there is only one file.
   void place(std::vector<Fault>& faults) const;
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the writers of the state share: a transaction that remembers its first fault, the kept answers, and records that
-// are replaced as a whole. One write is one transaction with its audit record and the answer to it. Then the notify
-// file is touched.
+// What the writers of the state share: a transaction that remembers its first fault, the kept answers, and the
+// replacement of whole sets of records. One write is one transaction with its audit record and its answer. Then the
+// notify file is touched.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace tidegate {
 
-inline constexpr std::string_view kNoRoom = "state: no room: ";  // what an error of a full disk begins with
+inline constexpr std::string_view kNoRoom = "state: no room: ";  // how the error of a full disk begins
 
 // A write transaction that remembers its first fault. After a fault, later steps do nothing and commit() returns the
 // fault.
@@ -34,13 +34,13 @@ class StateBatch {
   void put(MDB_dbi db, std::string_view key, std::string_view value);
   bool erase(MDB_dbi db, std::string_view key);
   void clear(MDB_dbi db);
-  // Private keys that another host's write brings, or may have left without a name.
+  // Adds private keys that another host's write brings, or that it may have left without a name.
   void add_secrets(const std::vector<std::pair<std::string, std::string>>& secrets) {
     new_secrets_.insert(new_secrets_.end(), secrets.begin(), secrets.end());
   }
   void touch_secret(const std::string& raw_hash) { touched_secrets_.push_back(raw_hash); }
 
-  // A private key goes into the SecretStore, where it is on the disk before this transaction is.
+  // Stores an object. A private key goes into the SecretStore, and is on the disk before this transaction is.
   void put_object(const std::string& raw_hash, const std::string& bytes);
   void erase_object(const std::string& raw_hash);
 
@@ -50,7 +50,7 @@ class StateBatch {
   // Appends to a log. Its own writer numbers it without gaps; a log from another host may have gaps.
   void append(MDB_dbi log, uint64_t sequence, std::string_view record, uint64_t kept);
   void audit(std::string_view who, std::string_view action, std::string_view target, std::string_view detail);
-  // Nothing was changed if it fails.
+  // If it fails, nothing was changed.
   Result<void> commit();
 
  private:
@@ -58,15 +58,16 @@ class StateBatch {
   std::optional<lmdb::Txn> txn_;
   std::optional<Error> fault_;
   std::vector<std::pair<std::string, std::string>> new_secrets_;  // hash and bytes
-  std::vector<WriteSet::Change> tried_;                           // in a trial
-  std::vector<std::string> touched_secrets_;                      // what to keep only if it is named afterwards
+  std::vector<WriteSet::Change> tried_;                           // the changes of a trial
+  // secrets to keep only if something names them afterwards
+  std::vector<std::string> touched_secrets_;
 };
 
-// Count the versions and records that name an object. It goes with the last of them.
+// Counts the versions and records that name an object. The object is removed with the last of them.
 void reference(StateBatch& batch, const StateDbs& dbs, const std::string& raw_hash);
 void unreference(StateBatch& batch, const StateDbs& dbs, const std::string& raw_hash);
 
-// Keeps the answer to a request, and lets go of the oldest ones beyond StateStore::kAnswersKept.
+// Keeps the answer to a request, and removes the oldest ones beyond StateStore::kAnswersKept.
 void put_answer(StateBatch& batch, const StateDbs& dbs, const KeptAnswer& kept);
 
 template <class Written>

@@ -19,8 +19,8 @@ Result<void> make_state_folder(const std::string& path);
 // Makes the names in a folder outlast a loss of power, as fsync(2) does for the content of a file.
 Result<void> sync_folder(const std::string& path);
 
-// Gives folder/name this content. Whoever reads it meanwhile, or after a loss of power, has the old one or the new one
-// whole. `next` is the name of the new one until then.
+// Gives folder/name this content. A reader always finds the old or the new content whole, also after a loss of power.
+// `next` is the name of the new file until then.
 Result<void> replace_file(const std::string& folder, const std::string& name, const std::string& next,
                           const std::string& content, mode_t mode);
 

@@ -84,7 +84,7 @@ Result<uint64_t> StateStore::set_site_verdicts(
   }
   const uint64_t sequence = std::max(batch.number("words"), kSiteWords) + 1;
   batch.set_number("words", sequence);
-  // Where writes are decided elsewhere, this state is no longer what was decided: it is to be fetched again.
+  // Where writes are decided elsewhere, this state now differs from the decided one, so it must be fetched again.
   if (batch.number(kJournalKey) != 0) batch.put(impl_->dbs.sys, kJournalDigestKey, "");
   if (Result<void> committed = batch.commit(); !committed) return committed.error();
   return sequence;
@@ -100,8 +100,8 @@ IssuedRecords issued_in(const StateBatch& batch, const StateDbs& dbs) {
   return records;
 }
 
-// Makes the database `issued` contain exactly `wanted`. Objects are counted as those of versions are: what a new record
-// names is stored before what an old one names is let go. `new_objects` has the bytes of those that the store lacks.
+// Makes the database `issued` contain exactly `wanted`. Objects are counted like those of versions. What a new record
+// names is stored before what an old one names is released. `new_objects` has the bytes of those that the store lacks.
 void replace_issued(StateBatch& batch, const StateDbs& dbs, const IssuedRecords& before, const IssuedRecords& wanted,
                     const std::vector<std::string>& new_objects) {
   std::map<std::string, const std::string*> bytes_by_hash;  // by the raw hash

@@ -25,12 +25,12 @@ namespace fs = std::filesystem;
 
 Error system_error(const std::string& what) { return fail(fmt::format("{}: {}", what, std::strerror(errno))); }
 
-// With the mode and the group of the old one.
+// Makes a directory with the mode and the group of the old one.
 Result<void> make_directory_like(const std::string& path, const std::string& old) {
   struct stat was {};
   if (::stat(old.c_str(), &was) != 0) return system_error("cannot read " + old);
   if (::mkdir(path.c_str(), 0700) != 0) return system_error("cannot create " + path);
-  // Who may not give it away keeps the group that the state directory gives it.
+  // A user who may not give it away keeps the group that the state directory gives it.
   [[maybe_unused]] const int ignored = ::chown(path.c_str(), static_cast<uid_t>(-1), was.st_gid);
   if (::chmod(path.c_str(), was.st_mode & 07777) != 0) return system_error("cannot change the mode of " + path);
   return {};
@@ -69,7 +69,7 @@ class StateCopy {
     return from_.sound();
   }
 
-  // Which objects are secrets, and the format.
+  // Writes which objects are secrets, and the format.
   Result<void> finish(SecretStore& secrets) {
     const Result<MDB_dbi> marks = to_.open_db(kSecretDb, MDB_CREATE);
     if (!marks) return marks.error();
@@ -114,7 +114,7 @@ Result<size_t> copy_without_keys(const std::string& from_dir, const std::string&
   return copy.keys();
 }
 
-// Earlier releases left them readable as the state was: state.damaged, state.before-restore-*.
+// Earlier releases left such copies as readable as the state was: state.damaged, state.before-restore-*.
 void close_copies_put_aside(const std::string& state_dir) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(state_dir, error)) {

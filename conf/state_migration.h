@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From format 1 of a host's state, in which private keys lie among the other objects, to format 2, in which they lie in
-// the SecretStore.
+// Migrates format 1 of a host's state, in which private keys are among the other objects, to format 2, in which they
+// are in the SecretStore.
 #pragma once
 
 #include <string>
@@ -11,16 +11,16 @@
 
 namespace tidegate {
 
-// Puts a state of format 2 in the place of <state_dir>/state: a new environment into which everything but the keys is
-// copied, so that no page of its file ever held one. The keys are in `secrets`, on the disk, before. The old
-// environment is removed; it is in place, whole, until the two directories are exchanged in one step. A process that
-// has it open keeps its pages until it follows the new one, within a second.
+// Replaces <state_dir>/state by a state of format 2. It is a new environment that gets everything except the keys, so
+// no page of its file ever contained a key. The keys are on the disk in `secrets` before that. The old environment
+// stays whole and in place until the two directories are exchanged in one step. Then it is removed. A process that has
+// it open keeps its pages until it follows the new one, within a second.
 //
-// Copies of format 1 that were put aside in the state directory become their owner's alone.
-// The caller holds the writer's lock; returned is the same lock of the new environment.
+// Old copies of format 1 in the state directory become readable for their owner only. The caller holds the writer's
+// lock. Returns the same lock of the new environment.
 Result<UniqueFd> migrate_state(const std::string& state_dir, SecretStore& secrets);
 
-// What a migration that was cut off has left.
+// Removes what an interrupted migration has left.
 void remove_migration_leftovers(const std::string& state_dir);
 
 }  // namespace tidegate

@@ -28,7 +28,7 @@ Result<SiteLoad> decode_load(std::string_view record);
 std::string encode_found_name(const FoundName& record);
 Result<FoundName> decode_found_name(std::string_view record);
 
-// What the live state says about ordered certificates, as the records of the database `issued`:
+// What the live state contains about ordered certificates, as records of the database `issued`:
 //   certificate/NAME  -> JSON; "objects" in it are the hashes of its chain and its key
 //   account/DIRECTORY -> JSON; "objects" has the hash of the account's key
 //   staple/NAME       -> JSON; "objects" has the hash of an answer of OCSP, if one is shown
@@ -36,7 +36,7 @@ Result<FoundName> decode_found_name(std::string_view record);
 using IssuedRecords = std::map<std::string, std::string>;
 IssuedRecords encode_issued(const LiveState& live_state);
 Result<void> decode_issued(const IssuedRecords& records, LiveState& live_state);
-// The hashes of the objects that such a record keeps in the state, in hex. Empty for what no writer made.
+// The hashes of the objects that such a record keeps in the state, in hex. Empty for a record that no writer made.
 std::vector<std::string> objects_of_issued(std::string_view key, std::string_view record);
 
 std::string encode_purge(const Purge& purge);  // without the sequence, which is the key; the same below

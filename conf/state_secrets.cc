@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the state and its private keys stay one: opened together by the writer, settled after a process that ended
-// between their two transactions, copied together.
+// How the state and its private keys stay consistent. The writer opens them together. At the start it repairs what a
+// process left when it ended between their two transactions. Both are copied together.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -47,7 +47,7 @@ std::vector<std::string> difference(const std::set<std::string>& from, const std
   return out;
 }
 
-// Keys of a state that is not there any more belong to whoever puts that state back.
+// The keys of a state that is gone belong to the person who puts that state back.
 Result<void> put_keys_of_lost_state_aside(const std::string& state_dir) {
   const std::string from = SecretStore::directory(state_dir);
   const std::string to = fmt::format("{}.of-lost-state-{}", from, realtime_ns() / kNsPerS);
@@ -59,7 +59,7 @@ Result<void> put_keys_of_lost_state_aside(const std::string& state_dir) {
   return {};
 }
 
-// Whether a copy has every private key that it names. Nobody else has it open.
+// Whether a copy has every private key that it names. No other process has it open.
 Result<bool> is_whole(const std::string& directory) {
   lmdb::EnvOptions options;
   options.map_bytes = kStateMapBytes;
@@ -102,7 +102,7 @@ Result<void> StateStore::Impl::open_secrets_for_writing(const std::string& group
     if (Result<void> synced = sync_folder(directory); !synced) return synced;
   }
   if (!dbs.has_secret) {
-    env.reset();  // a process has an environment open once
+    env.reset();  // a process may open an environment only once
     Result<UniqueFd> lock = migrate_state(state_dir, *secrets);
     if (!lock) return lock.error();
     writer_lock = *std::move(lock);
@@ -112,7 +112,8 @@ Result<void> StateStore::Impl::open_secrets_for_writing(const std::string& group
   return settle_secrets();
 }
 
-// A key that no version names was added, or given up, by a process that ended before its next step.
+// A process may have ended after it added or gave up a key, and before its next step. Removes keys that no version
+// names.
 Result<void> StateStore::Impl::settle_secrets() {
   const Result<std::set<std::string>> named = keys_of(*env, kSecretDb);
   if (!named) return damaged(named.error().message);
@@ -129,7 +130,7 @@ Result<void> StateStore::Impl::settle_secrets() {
   return secrets->erase(orphans);
 }
 
-// Of these, what no version names (any more).
+// Removes those that no version names.
 void StateStore::Impl::forget_secrets(const std::vector<std::string>& raw_hashes) const {
   std::vector<std::string> unnamed;
   {
@@ -155,7 +156,7 @@ Result<void> StateStore::copy_to(const std::string& directory) const {
       return fail(fmt::format("cannot create {}: {}", path, std::strerror(errno)));
     }
   }
-  // A key that the writer gives up between the two copies would be missing: then both are made again.
+  // If the writer gives up a key between the two copies, the key is missing. Then both copies are made again.
   for (int attempt = 1;; ++attempt) {
     if (const int rc = mdb_env_copy2(impl_->env->get(), state.c_str(), MDB_CP_COMPACT); rc != 0) {
       return fail(fmt::format("cannot copy the state to {}: {}", state, mdb_strerror(rc)));

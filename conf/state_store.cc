@@ -79,7 +79,7 @@ std::string_view name_of(const StateDbs& dbs, MDB_dbi db) {
 
 namespace {
 
-// The handles are valid as long as the environment. A writer creates the missing ones, all in one transaction.
+// The handles are valid as long as the environment. A writer creates the missing ones in one transaction.
 Result<StateDbs> open_dbs(const lmdb::Env& env, StateStore::Mode mode) {
   const bool writes = mode == StateStore::Mode::read_write;
   Result<lmdb::Txn> txn = lmdb::Txn::begin(env, writes ? lmdb::Access::write : lmdb::Access::read);
@@ -221,7 +221,7 @@ StateStore::~StateStore() = default;
 
 const std::string& StateStore::notify_path() const { return impl_->notify_path; }
 
-// Opens the environment and its databases, which closes again with an Error.
+// Opens the environment and its databases. Closes it again if there is an Error.
 Result<void> StateStore::Impl::open_environment() {
   const bool writes = mode == Mode::read_write;
   lmdb::EnvOptions options;
@@ -235,7 +235,7 @@ Result<void> StateStore::Impl::open_environment() {
     ::chmod((env_dir + "/lock.mdb").c_str(), kStateLockMode);
     ::chmod((env_dir + "/data.mdb").c_str(), kStateDataMode);
   }
-  // What keeps a transaction from beginning is the system's or another process's doing, and no damage.
+  // If a transaction cannot begin, the cause is the system or another process, and not damage.
   if (const Result<lmdb::Txn> probe = lmdb::Txn::begin(*env, lmdb::Access::read); !probe) {
     return fail("the state in " + env_dir + " cannot be read: " + probe.error().message);
   }

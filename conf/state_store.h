@@ -89,10 +89,10 @@ struct StateHead {
   bool operator==(const StateHead&) const = default;
 };
 
-// How far a state has adopted the writes that are decided outside of its host. Sequence 0: none, it decides by itself.
+// Which write this state adopted last, if writes are decided outside of its host. Sequence 0: they are decided here.
 struct JournalPosition {
   uint64_t sequence = 0;
-  std::string digest;  // over all write sets up to this one, in hex
+  std::string digest;  // digest over all write sets up to this one, in hex
   bool operator==(const JournalPosition&) const = default;
 };
 
@@ -125,8 +125,8 @@ class StateStore {
   Result<Manifest> manifest_without_entries(uint64_t version) const;
   Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
   Result<std::string> object(const std::string& hash) const;
-  // Whether it is a private key and this reader takes none: object() is an Error then, and objects() gives it without
-  // its bytes.
+  // Whether it is a private key that this reader does not get. Then object() returns an Error, and objects() gives it
+  // without its bytes.
   bool withholds(const std::string& hash) const;
   bool has_object(const std::string& hash) const;
   Result<std::vector<ConfigObject>> objects(const Manifest& manifest) const;
@@ -155,12 +155,12 @@ class StateStore {
   Result<Manifest> commit_change(const ConfigObject& object, uint64_t expected_head, std::string_view author,
                                  std::string_view comment);
   // Where a journal decides, a provisional version has a record in the state, so that every host learns of it with the
-  // version. The next commit of a version stores `record`; a commit without it removes what is there. An empty one
-  // takes it back.
+  // version. The next commit of a version stores `record`. A commit without a record removes the old one. An empty
+  // `record` undoes this call.
   void set_next_provisional(std::string record);
-  // Nothing: the version in force is not provisional.
+  // Returns nothing if the version in force is not provisional.
   Result<std::optional<std::string>> provisional() const;
-  // The version stays. An Error begins with "not_provisional" if it is not in force, or has no record.
+  // Makes the version permanent. An Error begins with "not_provisional" if it is not in force, or has no record.
   Result<void> end_provisional(uint64_t version, std::string_view who);
   // For a host that follows another host's control: stores the version under its number there. `new_objects` must
   // contain the objects that this store lacks.
@@ -169,18 +169,18 @@ class StateStore {
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   // Stores several verdicts in one commit. Returns the new sequence.
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
-  // The same for what sites shed. A site without a value sheds nothing.
+  // The same for the load shares of sites. A site without a value sheds nothing.
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
   // The same for what names lead to.
   Result<uint64_t> set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names);
-  // Changes what belongs to ordered certificates, in one commit. Every hash that a record names must be of an object
-  // that is stored already or is among `changes.objects`. Private keys are stored as those of versions are.
+  // Changes the records of ordered certificates in one commit. For every hash in a record, the object must be stored
+  // already or be in `changes.objects`. Private keys are stored like those of versions.
   Result<uint64_t> set_certificates(const CertificateChanges& changes);
-  // Replaces the live state, also one that begins with kSiteWords. `new_objects` has the bytes of certificates and keys
-  // that this store lacks.
+  // Replaces the whole live state. Its sequence may also begin with kSiteWords. `new_objects` has the bytes of
+  // certificates and keys that this store lacks.
   Result<void> replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects = {});
-  // Verdicts of a host whose leader is silent. They hold here until the leader's live state comes again. Its sequences
-  // begin with kSiteWords, so that they are no leader's.
+  // Sequences from here on belong to verdicts that a host sets while its leader is silent. Such verdicts hold here
+  // until the leader's live state comes again. No leader uses these sequences.
   static constexpr uint64_t kSiteWords = uint64_t{1} << 52;
   Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
@@ -189,7 +189,7 @@ class StateStore {
 
   // --- for a writer whose writes are decided outside of this host
   // From begin_trial() on, a write changes nothing here and returns what it would return. end_trial() returns what it
-  // would change. One write at a time: it is adopted or forgotten before the next one.
+  // would change. There is one write at a time. It is adopted or forgotten before the next one.
   void begin_trial();
   WriteSet end_trial();
   void forget_trial();

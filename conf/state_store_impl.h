@@ -45,7 +45,7 @@
 namespace tidegate {
 
 constexpr uint64_t kStateFormat = 2;
-constexpr size_t kStateMapBytes = size_t{4} << 30;  // of address space; the file is as large as what is in it
+constexpr size_t kStateMapBytes = size_t{4} << 30;  // address space; the file is as large as its content
 constexpr unsigned kStateDataMode = 0640;
 constexpr const char *kSysDb = kSysDatabase, *kObjectDb = "object", *kSecretDb = "secret", *kLoadDb = "load",
                      *kIssuedDb = "issued", *kNameDb = "name";
@@ -73,7 +73,8 @@ struct StateStore::Impl {
   size_t versions_kept = kVersionsKept;
   std::optional<lmdb::Env> env;
   StateDbs dbs;
-  // Always open in a writer. A reader opens it for the first private key, so that a reader without keys is not refused.
+  // A writer always has it open. A reader opens it for the first private key, so a reader without the right to read
+  // keys can still work.
   mutable std::unique_ptr<SecretStore> secrets;
   // What the writer committed last, kept in memory so that a commit can compare without reading.
   uint64_t cached_version = 0;
@@ -95,7 +96,7 @@ struct StateStore::Impl {
   Result<std::string> object(const lmdb::Txn& txn, const std::string& hash) const;
   bool is_secret(const lmdb::Txn& txn, std::string_view raw_hash) const;
   Result<const SecretStore*> open_secrets() const;
-  // Of the writer: what a process that ended left undone (conf/state_secrets.cc).
+  // For the writer: finishes what a process left undone when it ended (conf/state_secrets.cc).
   Result<void> open_secrets_for_writing(const std::string& group);
   Result<void> settle_secrets();
   void forget_secrets(const std::vector<std::string>& raw_hashes) const;

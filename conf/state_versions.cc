@@ -56,7 +56,7 @@ Result<void> check_names(const std::vector<ManifestEntry>& entries) {
 }
 
 // The entries that neither a version from `oldest` on nor one of `served` (in order) can see: a newer entry replaces
-// them, or they say that an object is gone and hide none that stays.
+// them, or they say that an object is gone and there is no older entry that they hide.
 std::vector<std::pair<std::string, std::string>> unseen_entries(const StateBatch& batch, const StateDbs& dbs,
                                                                 uint64_t oldest, const std::vector<uint64_t>& served) {
   std::vector<std::pair<std::string, std::string>> unseen;

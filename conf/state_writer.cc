@@ -66,7 +66,7 @@ WriteSet StateStore::end_trial() {
   return set;
 }
 
-// The trial may have put its entries into the cache, and its write was not decided.
+// The trial may have put its entries into the cache, but its write was not decided.
 void StateStore::forget_trial() {
   impl_->cached_version = 0;
   impl_->cached_entries.clear();

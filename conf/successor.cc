@@ -20,8 +20,8 @@ namespace tidegate {
 namespace {
 
 constexpr uint64_t kProgressMs = 1'000;
-constexpr uint64_t kHungUpMs = 1'000;  // until the exit status of a process that closed its end
-constexpr int kInheritedFd = 3;        // the number that the new process finds its end at
+constexpr uint64_t kHungUpMs = 1'000;  // time to wait for the exit status of a process that closed its end
+constexpr int kInheritedFd = 3;        // the descriptor number of the new process's end
 
 std::string how_it_ended(int status) {
   if (WIFSIGNALED(status)) return fmt::format("it was ended by signal {}", WTERMSIG(status));
@@ -47,7 +47,7 @@ void Successor::Watch::detach() {
   fd = -1;
 }
 
-// Its function may be the one that runs.
+// It is destroyed later, because its function may be running now.
 void Successor::drop(std::unique_ptr<Watch>& watch) {
   if (!watch) return;
   watch->detach();
@@ -75,7 +75,7 @@ Result<std::unique_ptr<Successor>> Successor::start(EventLoop& loop, SuccessorOr
   return successor;
 }
 
-// posix_spawn, because other threads run: nothing happens between fork and exec but what is listed here.
+// posix_spawn, because other threads run: only what is listed here happens between fork and exec.
 Result<void> Successor::spawn(UniqueFd other_end) {
   std::vector<std::string> environment = order_.environment;
   for (char** variable = environ; *variable != nullptr; ++variable) environment.emplace_back(*variable);
@@ -134,7 +134,7 @@ const char* Successor::step() const {
   return "?";
 }
 
-// Its end brings `failed`, so that it is certain then that it serves nobody.
+// `failed` is called when it has ended, because only then is it certain that it serves nobody.
 void Successor::give_up(const std::string& why) {
   if (serves() || step_ == Step::failed) return;
   step_ = Step::failed;
@@ -148,7 +148,7 @@ void Successor::give_up(const std::string& why) {
 void Successor::on_ended() {
   int status = 0;
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return;
-  // Its last words may have come together with its end.
+  // Its last messages may have come together with its end.
   while (messages_ && step_ != Step::failed && channel_.readable()) {
     Result<HandOverReceived> last = channel_.receive(0);
     if (!last) break;
@@ -170,7 +170,7 @@ void Successor::on_message() {
   if (received) return take(received->message);
   drop(messages_);
   if (serves()) return;
-  // A process that ended says more by its exit status, which follows. One that lives and closed its end is given up.
+  // If the process has ended, its exit status says more, and follows. If it lives and closed its end, it is given up.
   if (received.error().message != "it ended") return give_up(received.error().message);
   hung_up_ = true;
   deadline_.arm_after_ms(std::min<uint64_t>(order_.within_ms, kHungUpMs));
@@ -188,7 +188,7 @@ void Successor::take(const HandOverMessage& message) {
     step_ = Step::serving;
     deadline_.cancel();
     events_.served();
-    return tell_progress();  // after the service manager has heard who follows
+    return tell_progress();  // after the service manager was told who follows
   }
   give_up(fmt::format("it said {} out of turn", name(kind)));
 }
@@ -254,7 +254,7 @@ void Successor::go(UniqueFd lock) {
 void Successor::tell_progress() {
   if (!messages_) return;  // it has ended
   const size_t left = events_.connections ? events_.connections() : 0;
-  // If it reads nothing, the next one tells.
+  // If the peer reads nothing, the next message tells it.
   (void)channel_.send({HandOverKind::progress, left, std::to_string(::getpid()), {}});
   progress_.arm_after_ms(kProgressMs);
 }

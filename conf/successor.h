@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Successor: the process that is to follow this one, from its start until this one has ended. It is a child of this
-// process, started with the same arguments, and speaks on a socket pair (core/hand_over.h). Until it serves, this
-// process has given up nothing but what `let_go` gives up. Main thread.
+// process, is started with the same arguments, and speaks on a socket pair (core/hand_over.h). Until it serves, this
+// process gives up only what `let_go` gives up. Main thread.
 #pragma once
 
 #include <sys/types.h>
@@ -23,7 +23,7 @@ struct SuccessorOrder {
   std::vector<std::string> arguments;    // [0] is the program's name
   std::vector<std::string> environment;  // further variables, as NAME=VALUE
   uint64_t within_ms = 60'000;           // from its start until it serves
-  std::string plane;                     // "l7": what it must be
+  std::string plane;                     // "l7": the plane that it must be
   std::string data_format;               // UpgradeHooks::data_format of this process
   uint64_t generation = 1;               // of this process
 };
@@ -33,15 +33,15 @@ struct SuccessorEvents {
   std::function<void(std::function<void(UniqueFd lock)> done)> let_go;
   std::function<void(const std::string& step, const std::string& detail)> step;
   std::function<void()> served;
-  // It did not come to serve, and has ended. The Successor may be destroyed in it.
+  // It has ended without serving. The Successor may be destroyed in this call.
   std::function<void(const std::string& why)> failed;
-  std::function<size_t()> connections;  // for its status, while this process drains
+  std::function<size_t()> connections;  // the number of connections, for its status while this process drains
 };
 
 class Successor {
  public:
   static Result<std::unique_ptr<Successor>> start(EventLoop& loop, SuccessorOrder order, SuccessorEvents events);
-  // Ends it, unless it serves.
+  // Ends the new process, unless it serves.
   ~Successor();
   Successor(const Successor&) = delete;
   Successor& operator=(const Successor&) = delete;
@@ -49,12 +49,12 @@ class Successor {
   pid_t pid() const { return pid_; }
   bool serves() const { return step_ == Step::serving; }
   const char* step() const;
-  // Gives it up: `failed` follows.
+  // Gives the new process up: `failed` follows.
   void give_up(const std::string& why);
 
  private:
   enum class Step : uint8_t { starting, warming, letting_go, going, serving, failed };
-  // Calls a member on the loop, for one of the two descriptors.
+  // Calls a member function on the loop, for one of the two descriptors.
   struct Watch final : IoHandler {
     Watch(EventLoop& loop_in, int fd_in, std::function<void()> fn_in);
     ~Watch() { detach(); }
@@ -84,8 +84,8 @@ class Successor {
   UniqueFd process_;  // pidfd
   pid_t pid_ = -1;
   Step step_ = Step::starting;
-  std::string why_;       // it failed
-  bool hung_up_ = false;  // it closed its end
+  std::string why_;       // why it failed
+  bool hung_up_ = false;  // the new process closed its end
   Timer deadline_, progress_;
   std::unique_ptr<Watch> messages_, end_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

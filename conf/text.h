@@ -18,14 +18,14 @@ std::string_view without_byte_order_mark(std::string_view text);
 
 inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 std::string lower_case(std::string_view text);  // of ASCII letters
-// A field's name as CGI and WSGI read it: in lower case, and every byte but letters and digits is '-'. So
+// A field's name as CGI and WSGI read it: in lower case, and with '-' for every byte that is not a letter or digit. So
 // Content_Length is another spelling of content-length.
 std::string field_name_as_read(std::string_view name);
 
 // 010, -007, 0x1f, 0o17, 0b1: some readers take them as decimal, others do not.
 bool looks_octal_or_hex(std::string_view text);
 
-// SHA-256 in 64 lower-case hexadecimal digits: how a version is known.
+// SHA-256 in 64 lower-case hexadecimal digits, which identifies a version.
 bool is_version_digest(std::string_view text);
 
 // "0" or digits without a leading zero.

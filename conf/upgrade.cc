@@ -44,7 +44,7 @@ Upgrade::Upgrade(EventLoop& loop, ServiceManager& manager, std::string plane)
   if (const char* supervisor = std::getenv("TIDEGATE_SUPERVISOR")) supervisor_ = supervisor;
 }
 
-// Empty: an upgrade may begin.
+// Returns an empty text if an upgrade may begin.
 std::string Upgrade::reason_not_to(const HttpRequest& request) const {
   if (hooks == nullptr || !hooks->sockets) {
     return fmt::format("tidegate-{} hands nothing over: restart it", plane_);
@@ -79,7 +79,7 @@ void Upgrade::answer(const HttpExchangePtr& exchange) {
     add_status(status);
     return exchange->respond(HttpResponse::json(200, line_of(status)));
   }
-  // It names a program that then has this daemon's rights.
+  // The caller names a program that then gets this daemon's rights.
   if (request.peer_uid != 0 && request.peer_uid != ::geteuid()) {
     return exchange->respond(HttpResponse::problem(403, "Forbidden", "only root and the daemon's own user may"));
   }
@@ -124,7 +124,7 @@ void Upgrade::begin(const HttpExchangePtr& exchange, const std::string& program,
   tell({{"step", "started"}, {"detail", program}, {"pid", successor_->pid()}});
 }
 
-// An asker who has gone does not stop the upgrade.
+// The upgrade goes on if the client has gone.
 void Upgrade::tell(const json& line) const {
   if (asker_) (void)asker_->write(line_of(line));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upgrade: a plane's part in being followed by another process: POST /upgrade on the admin socket, what /status and
-// /metrics tell of it, and the processes before this one that still drain. Main thread.
+// Upgrade: a plane's part in the change to another process. It has POST /upgrade on the admin socket, the members of
+// /status and /metrics, and the earlier processes that still drain. Main thread.
 #pragma once
 
 #include <functional>
@@ -19,24 +19,24 @@ namespace tidegate {
 
 class Upgrade {
  public:
-  // Call it early: a package that is installed later replaces the file that this process was started from, and the new
-  // one is to be started by that name.
+  // Call it early. A package that is installed later replaces the file that this process was started from, and the new
+  // file must be started by that name.
   Upgrade(EventLoop& loop, ServiceManager& manager, std::string plane);
 
-  const UpgradeHooks* hooks = nullptr;                    // set before the first request
-  std::function<std::vector<LentSocket>()> more_sockets;  // beside those of the hooks
+  const UpgradeHooks* hooks = nullptr;                    // must be set before the first request
+  std::function<std::vector<LentSocket>()> more_sockets;  // sockets in addition to those of the hooks
   std::function<void()> on_served;                        // the new process serves: accept nothing more
-  std::function<bool()> may_start;                        // false: this process starts or ends
+  std::function<bool()> may_start;                        // false: this process is starting or ending
 
   // POST starts a new process, and answers with a stream of JSON lines: one for each step, then one with `outcome`.
   // Parameters: program (an absolute path; otherwise the file that this process was started from) and within (seconds).
-  // Only root and this process's own user may. GET says what goes on.
+  // Only root and this process's own user may do so. GET returns the state of the upgrade.
   void answer(const HttpExchangePtr& exchange);
   void add_status(nlohmann::json& status) const;
   std::string metrics_text(const std::string& prefix) const;
-  // Another process serves in this one's place.
+  // True if another process serves in this one's place.
   bool followed() const { return successor_ && successor_->serves(); }
-  // This process ends: a new one that does not serve yet ends too.
+  // Called when this process ends. A new process that does not serve yet ends too.
   void stop();
 
   uint64_t generation = 1;  // how many processes have served, one after the other, with these sockets
@@ -54,7 +54,8 @@ class Upgrade {
   const std::string plane_;
   std::string program_;
   std::vector<std::string> arguments_;
-  std::string supervisor_;  // of an earlier release, that would take the end of this process for a crash; empty: none
+  // a supervisor of an earlier release, which would take the end of this process for a crash; empty: none
+  std::string supervisor_;
   std::unique_ptr<Successor> successor_;
   HttpExchangePtr asker_;
   uint64_t failures_ = 0;

@@ -73,7 +73,7 @@ const std::vector<uint32_t>& Checks::routes_that_name(size_t policy) {
     routes_of_policies_.resize(model_.policies.size());
     for (uint32_t r = 0; r < model_.routes.size(); ++r) {
       for (const uint32_t named : model_.routes[r].policies) {
-        if (named >= routes_of_policies_.size()) continue;  // a name that stands for nothing is a fault of its own
+        if (named >= routes_of_policies_.size()) continue;  // a name without a policy is a fault of its own
         std::vector<uint32_t>& routes = routes_of_policies_[named];
         if (routes.empty() || routes.back() != r) routes.push_back(r);
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the keys of a document relate to each other: everything that a single value cannot show.
+// Checks how the keys of a document relate to each other: everything that a single value cannot show.
 #pragma once
 
 #include "conf/document_node.h"

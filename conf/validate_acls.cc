@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of lists of clients, and of what services do with them and with floods.
+// Cross checks of client lists, and of the limits of services.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -31,8 +31,8 @@ const char* kind_without_host(const IpAddress& address) {
 
 using Networks = std::vector<std::pair<IpAddress, uint8_t>>;  // addresses of ports with their prefix lengths
 
-// Whether it is the first or last address of one of these IPv4 networks: no host has it (RFC 1122 §3.2.1.3). Networks
-// of two addresses have hosts alone (RFC 3021).
+// Whether it is the first or last address of one of these IPv4 networks, which no host has (RFC 1122 §3.2.1.3). In
+// networks of two addresses, both are hosts (RFC 3021).
 bool is_of_network(const IpAddress& address, const Networks& networks) {
   if (!address.is_v4()) return false;
   return std::any_of(networks.begin(), networks.end(), [&](const auto& own) {
@@ -142,7 +142,7 @@ void check_ports(Checks& checks, size_t n) {
   }
 }
 
-// Of the forwarders of a site.
+// The networks of the forwarders of a site.
 Networks networks_at(const Model& model, uint32_t site) {
   Networks networks;
   for (const Node& node : model.nodes) {
@@ -185,10 +185,10 @@ void check_families(Checks& checks, size_t s) {
   const Pool& pool = checks.model().pools[service.pool];
   if (!checks.sound({"vips", service.vip}) || !checks.sound({"pools", service.pool})) return;
   if (vip.addresses.empty() || pool.backends.empty()) return;
-  if (service.forwarding != Forwarding::l2dsr) return;  // a tunnel may be of the other family
+  if (service.forwarding != Forwarding::l2dsr) return;  // a tunnel may have the other family
   for (const IpAddress& address : vip.addresses) {
     for (const Backend& backend : pool.backends) {
-      const bool named = !backend.host.empty() || !backend.srv.empty();  // nobody knows what it leads to
+      const bool named = !backend.host.empty() || !backend.srv.empty();  // its addresses are not known here
       if (named || has_family(backend.addresses, address.family)) return;
     }
   }

@@ -19,7 +19,7 @@ namespace {
 
 enum class Value : uint8_t { text, regex };
 
-// Nothing: the text is refused.
+// Returns nothing if the text is refused.
 std::optional<Regex> check_pattern(Checks& checks, Way way, const std::string& pattern) {
   Result<Regex> regex = Regex::compile(pattern, kRegexMemoryBytes);
   if (regex) return *std::move(regex);
@@ -30,7 +30,7 @@ std::optional<Regex> check_pattern(Checks& checks, Way way, const std::string& p
   return std::nullopt;
 }
 
-// `lower`: names are compared without case.
+// `lower`: case does not matter in names.
 void check_pairs(Checks& checks, size_t r, std::string_view key, const RouteConditions::Pairs& pairs, Value kind,
                  bool lower) {
   std::map<std::string, std::string_view> met;
@@ -62,7 +62,7 @@ void check_header_names(Checks& checks, size_t r, std::string_view key, const Ro
   }
 }
 
-// A pattern of literals alone has one path.
+// A pattern that has only literals matches one path.
 bool is_one_path(const PathPattern& pattern) {
   return std::all_of(pattern.segments.begin(), pattern.segments.end(),
                      [](const PathSegment& segment) { return segment.kind == PathSegment::Kind::literal; });
@@ -82,7 +82,7 @@ void check_path_regex(Checks& checks, size_t r, const Route& route) {
                       "a path with {parameters} or a trailing *, for example /*"});
 }
 
-// Nothing that a cache would give to requests which do not meet it.
+// Refuses conditions that a cache would ignore: it would serve the answer to requests that do not meet them.
 void check_cached(Checks& checks, size_t r, const Route& route) {
   if (!route.cache.enabled) return;
   const RouteConditions& match = route.match;

@@ -62,7 +62,7 @@ void check_geo(Checks& checks) {
   }
 }
 
-// A token names its account.
+// A token identifies its account.
 void check_tokens(Checks& checks, size_t a) {
   const std::vector<HttpDnsAccount>& accounts = checks.model().httpdns_accounts;
   for (size_t t = 0; t < accounts[a].tokens.size(); ++t) {

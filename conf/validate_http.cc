@@ -21,7 +21,7 @@ namespace tidegate {
 namespace {
 
 // What earlier checks of certificates and authorities found, by content: reading one takes a fraction of a millisecond,
-// and every version has all of them. Any thread.
+// and every version has all of them again. Any thread.
 class KnownVerdicts {
  public:
   // Why the content is unusable, or an empty text. Calls `judge` for content that it does not know.
@@ -41,7 +41,7 @@ class KnownVerdicts {
  private:
   static constexpr size_t kMost = 4'096;  // a site has hundreds
   Mutex mutex_;
-  std::unordered_map<std::string, std::string> verdicts_ TIDEGATE_GUARDED_BY(mutex_);  // by hashes
+  std::unordered_map<std::string, std::string> verdicts_ TIDEGATE_GUARDED_BY(mutex_);  // by the hashes of the contents
 };
 
 KnownVerdicts& known_verdicts() {
@@ -67,17 +67,17 @@ void check_certificates(Checks& checks) {
   }
 }
 
-// What a pool or probe says of the certificates that it checks.
+// What a pool or probe says about the certificates that it checks.
 struct BackendTls {
   std::string_view list;
   size_t index;
   bool speaks_tls, verifies;
   const Blob& ca;
   const char* owner;       // "pool"
-  const char* how_to_tls;  // what makes it speak TLS
+  const char* how_to_tls;  // the key that makes it use TLS
 };
 
-// Keys that check something, and authorities that can be read.
+// Checks that the keys have an effect, and that the authorities can be read.
 void check_one_backend_tls(Checks& checks, const BackendTls& of) {
   const auto& [list, index, speaks_tls, verifies, ca, owner, how_to_tls] = of;
   if (!speaks_tls && verifies && checks.written({list, index, "tls_verify"})) {
@@ -107,7 +107,7 @@ void check_one_backend_tls(Checks& checks, const BackendTls& of) {
                  {}});
 }
 
-// Authorities and revocation lists that a listener can check its clients by.
+// Checks that the authorities and revocation lists for a listener's clients can be used.
 void check_client_certificates(Checks& checks) {
   for (size_t l = 0; l < checks.model().listeners.size() && !checks.full(); ++l) {
     const ListenerClients& clients = checks.model().listeners[l].tls.clients;
@@ -254,7 +254,7 @@ void check_route_answer(Checks& checks, size_t r) {
 
 using Edits = std::vector<std::pair<std::string, std::string>>;
 
-// What a map of edits names: fields that may be set, each of them once.
+// Checks the names in a map of edits: fields that may be set, each of them once.
 void check_edits(Checks& checks, size_t r, std::string_view key, const Edits& edits, bool to_backend) {
   const Route& route = checks.model().routes[r];
   std::map<std::string, std::string_view> met;  // by lower-case name
@@ -306,7 +306,7 @@ void check_grpc_web(Checks& checks, size_t r) {
   }
 }
 
-// Labels of a route are on some backend of its pool.
+// Each label of a route must be on some backend of its pool.
 void check_route_labels(Checks& checks, size_t r) {
   const Model& model = checks.model();
   const Route& route = model.routes[r];

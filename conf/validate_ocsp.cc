@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of what authorities are asked about certificates (OCSP).
+// Cross checks of OCSP.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace tidegate {
 namespace {
 
-// It becomes the target of a request, so it holds nothing that ends a line.
+// It becomes the target of a request, so it may have nothing that ends a line.
 bool is_responder_url(std::string_view url) {
   const size_t scheme = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
   return scheme != 0 && url.size() > scheme && url[scheme] != '/' &&

@@ -18,7 +18,7 @@ struct Bound {
   Endpoint endpoint;
   Asker asker;
   size_t owner;     // index of the node, or of the listener
-  size_t position;  // index in its list
+  size_t position;  // index in the owner's list
 };
 
 template <class Use>
@@ -98,7 +98,7 @@ void check_ports(Checks& checks) {
   for (size_t n = 0; n < model.nodes.size() && !checks.full(); ++n) {
     const std::vector<Bound> bound = bound_on(checks, model, n);
     for (size_t b = 0; b < bound.size(); ++b) {
-      // check_http reports two listeners that collide.
+      // check_http reports two listeners that collide
       const auto other = std::find_if(bound.begin(), bound.begin() + static_cast<ptrdiff_t>(b), [&](const Bound& a) {
         return a.asker != bound[b].asker && same_transport(a.asker, bound[b].asker) &&
                overlap(a.endpoint, bound[b].endpoint);

@@ -36,7 +36,7 @@ const KeyOfTypes kKeys[] = {
     {"command", {ProbeType::command}, "command"},
 };
 
-// Keys that were there before there were types that do not have them: a document that is in force may have them.
+// These keys are older than probe types. A document in force may have them with a type that does not use them.
 bool is_older(std::string_view key) { return key == "path" || key == "host" || key == "expect_status"; }
 
 void check_keys(Checks& checks, size_t p) {
@@ -66,7 +66,7 @@ void check_bytes(Checks& checks, size_t p, const char* key, const std::string& t
   }
 }
 
-// The name of a file, which no path leads away from.
+// A file name without a path.
 bool is_program_name(const std::string& name) {
   return !name.empty() && name.front() != '.' && name.front() != '-' && name.find('/') == std::string::npos;
 }
@@ -99,7 +99,7 @@ bool has_type_for_vips(const Probe& probe) {
   return probe.type == ProbeType::tcp || probe.type == ProbeType::udp || probe.type == ProbeType::dns;
 }
 
-// What a probe through the forwarder cannot be.
+// Refuses what a probe through the forwarder does not support.
 void check_via_vip(Checks& checks, size_t p) {
   const Probe& probe = checks.model().probes[p];
   if (!probe.via_vip) return;
@@ -123,13 +123,14 @@ bool has_forwarder(const Model& model, uint32_t site) {
                      [site](const Node& node) { return node.l4.enabled && node.site == site; });
 }
 
-// A pool whose probe goes through the forwarder needs services that say what to ask for, and who can ask.
+// A pool whose probe goes through the forwarder needs services, because they say what to probe and which forwarder can
+// do it.
 void check_pool_via_vip(Checks& checks, size_t p) {
   const Model& model = checks.model();
   const Pool& pool = model.pools[p];
   if (!checks.sound({"pools", p}) || pool.probe == kNone || !model.probes[pool.probe].via_vip) return;
   const Probe& probe = model.probes[pool.probe];
-  if (!has_type_for_vips(probe)) return;  // that is refused at the probe
+  if (!has_type_for_vips(probe)) return;  // refused at the probe already
   const auto refuse = [&](std::string what, std::string expected) {
     checks.refuse({"pools", p, "probe"}, {"not_via_vip", std::move(what), std::move(expected), {}});
   };

@@ -29,8 +29,8 @@ bool intersect(const std::vector<T>& a, const std::vector<T>& b) {
 
 bool same_name(std::string_view a, std::string_view b) { return a == b; }
 
-// Whether a name that both have asks for different values. No request has both: of a name that stands several times in
-// it, the first one counts (l7/exchange/conditions.h).
+// Whether both have a name with different values. Then no request meets both, because only the first of several equal
+// names in a request counts (l7/exchange/conditions.h).
 bool exclude(const RouteConditions::Pairs& a, const RouteConditions::Pairs& b,
              bool (*same)(std::string_view, std::string_view)) {
   return std::any_of(a.begin(), a.end(), [&](const auto& left) {
@@ -44,7 +44,7 @@ bool apart(const std::optional<Regex::Bounds>& a, const std::optional<Regex::Bou
   return a && b && (a->second < b->first || b->second < a->first);
 }
 
-// The regular expressions of a route, and the bounds of what they take.
+// The regular expressions of a route, and the bounds of what they match.
 class Patterns {
  public:
   explicit Patterns(const RouteConditions& match) {
@@ -52,12 +52,12 @@ class Patterns {
     add(match.headers_regex, headers_);
     add(match.query_regex, query_);
   }
-  // Whether no request meets both: their expressions take no text in common.
+  // Whether no request meets both, because their expressions match no common text.
   bool exclude(const Patterns& other) const {
     return apart(path_, other.path_) || exclude(headers_, other.headers_, http1::equals_ignore_case) ||
            exclude(query_, other.query_, same_name);
   }
-  // Likewise, beside the exact values that another route asks for.
+  // The same for the exact values that another route asks for.
   bool exclude(const RouteConditions& other) const {
     return exclude(headers_, other.headers, http1::equals_ignore_case) || exclude(query_, other.query, same_name);
   }
@@ -94,7 +94,7 @@ class Patterns {
   std::vector<Pattern> headers_, query_;
 };
 
-// Of the routes that have any, made when they are first needed.
+// The patterns of the routes that have any. They are made when they are first needed.
 class PatternsOfRoutes {
  public:
   bool exclude(const Elements<Route>& routes, size_t a, size_t b) {
@@ -130,7 +130,7 @@ bool tie(const Route& a, const Route& b) {
          can_meet_both(a.match, b.match);
 }
 
-// A request tries the expressions of one host and path one after another.
+// Refuses too many expressions: a request tries those of one host and path one after another.
 void refuse_many(Checks& checks, size_t route, const std::string& host) {
   checks.refuse(
       {"routes", route, "match"},

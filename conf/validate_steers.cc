@@ -47,7 +47,8 @@ std::string_view key_of(const SteerTarget& target) {
   return target.what.index() == 0 ? std::string_view() : kTargetTypes[target.what.index() - 1];
 }
 
-// Which sites have a location, or would have one if they had no fault. Thousands of targets ask for it.
+// Which sites have a location, or would have one if they had no fault. They are computed once, because thousands of
+// targets need them.
 std::vector<bool> sites_with_location(Checks& checks) {
   std::vector<bool> out;
   for (size_t site = 0; site < checks.model().sites.size(); ++site) {
@@ -58,8 +59,8 @@ std::vector<bool> sites_with_location(Checks& checks) {
 
 bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
 
-// `nearest` and `shed` compare distances, so every target needs a location. Those of a pool's backends are their
-// nodes'.
+// `nearest` and `shed` compare distances, so every target needs a location. A pool's backends have the locations of
+// their nodes.
 void check_target_has_place(Checks& checks, size_t s, size_t t, const std::vector<bool>& has_location) {
   const Model& model = checks.model();
   const Steer& steer = model.steers[s];
@@ -132,7 +133,7 @@ void check_clients(Checks& checks, size_t s, size_t t) {
   }
 }
 
-// False if the target is of no type, or of several.
+// Returns false if the target has no type, or several.
 bool check_type(Checks& checks, const DocumentNode& target, size_t s, size_t t) {
   std::vector<std::string_view> written;
   for (const std::string_view key : kTargetTypes) {
@@ -148,7 +149,7 @@ bool check_type(Checks& checks, const DocumentNode& target, size_t s, size_t t) 
   return false;
 }
 
-// An alias of our own name would be looked up by way of ourselves.
+// A lookup of an alias within our own zones would come back to us.
 void check_alias(Checks& checks, size_t s, size_t t) {
   const Model& model = checks.model();
   const auto* alias = std::get_if<TargetAlias>(&model.steers[s].targets[t].what);
@@ -208,8 +209,8 @@ void check_https_record(Checks& checks, size_t s) {
                 {"without_effect", "no listener of this document ends TLS, so there is nothing to tell", {}, {}});
 }
 
-// The steers from the inside out: each after all that it leads to. Those of a cycle, and those that lead to one, are
-// left out.
+// The steers from the inside out: each one comes after all steers that it leads to. Steers in a cycle, or that lead to
+// one, are left out.
 std::vector<uint32_t> from_the_inside(const Model& model) {
   const size_t count = model.steers.size();
   std::vector<uint32_t> open(count, 0);  // targets that are not in the order yet
@@ -277,7 +278,7 @@ void check_nesting(Checks& checks) {
          fmt::format("at most {} levels and {} addresses", kMaxSteerLevels, kMaxSteerReach),
          {}});
     if (checks.full()) return;
-    levels[s] = 1;  // one fault for it, not one for each steer around it
+    levels[s] = 1;  // one fault for the cycle, not one for each steer around it
     reach[s] = 1;
   }
   if (order.size() == model.steers.size()) return;

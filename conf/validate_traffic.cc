@@ -38,7 +38,7 @@ size_t repeated_family(const std::vector<IpAddress>& addresses) {
   return addresses.size();
 }
 
-// The MTU of a kernel interface is the kernel's. IPv6 needs 1,280 (RFC 8200 §5).
+// The kernel decides the MTU of a kernel interface. IPv6 needs 1,280 (RFC 8200 §5).
 void check_port_mtu(Checks& checks, size_t n, size_t p) {
   constexpr uint16_t kLeastMtu = 1'280;
   const L4Port& port = checks.model().nodes[n].l4.ports[p];
@@ -94,7 +94,7 @@ void check_l4(Checks& checks, size_t n) {
   }
 }
 
-// The other forwarders of the site send to the address, and from their own ones of the same family.
+// The other forwarders of the site send to the address, from their own addresses of the same family.
 void check_shared_flows(Checks& checks, size_t n) {
   const std::vector<Node>& nodes = checks.model().nodes;
   const std::optional<Endpoint>& own = nodes[n].l4.share_flows;
@@ -148,7 +148,7 @@ void check_vips_overlap(Checks& checks) {
 
 const char* protocol_name(Protocol protocol) { return protocol == Protocol::tcp ? "tcp" : "udp"; }
 
-// Two ranges must not share a port. A single port may lie within a range: it goes first.
+// Two ranges must not share a port. A single port may lie within a range, because it has precedence.
 void check_ranges_collide(Checks& checks) {
   std::map<std::tuple<uint32_t, Protocol>, std::map<uint16_t, size_t>> ranges;  // by first port
   const Elements<Service>& services = checks.model().services;
@@ -185,7 +185,8 @@ void check_ranges_collide(Checks& checks) {
 // The smallest path MTU with which the largest outer header leaves room for IPv6 (RFC 8200 §5: 1,280 bytes).
 constexpr uint16_t kLeastTunnelMtu = 1'280 + 70;
 
-// A flow and its backend know their pool, not their service. So all services of a pool forward alike.
+// A flow and its backend know their pool, but not their service. So all services of a pool must forward in the same
+// way.
 void check_tunnels(Checks& checks) {
   const Model& model = checks.model();
   std::map<uint32_t, size_t> first_of_pool;
@@ -253,7 +254,7 @@ std::vector<uint32_t> routes_of_pools(const Model& model) {
 bool has_a_lookup(const Backend& backend) { return !backend.host.empty() || !backend.srv.empty(); }
 bool is_socket(const Backend& backend) { return !backend.socket.empty(); }
 
-// Exactly one way to reach it, and no key that goes with another way.
+// There must be exactly one way to reach it, and no key of another way.
 void check_reach(Checks& checks, size_t p, size_t b) {
   const Backend& backend = checks.model().pools[p].backends[b];
   if (!checks.sound({"pools", p, "backends", b})) return;
@@ -280,7 +281,7 @@ void check_reach(Checks& checks, size_t p, size_t b) {
   }
 }
 
-// Refuses what else uses a pool with a unix socket, at the key that says so.
+// Refuses every other use of a pool with a unix socket, at the key of that use.
 void refuse_users_of_socket(Checks& checks, size_t p, const Backend& socket) {
   const Model& model = checks.model();
   const Pool& pool = model.pools[p];
@@ -306,7 +307,7 @@ void refuse_users_of_socket(Checks& checks, size_t p, const Backend& socket) {
   }
 }
 
-// What only the proxy can reach is not for packets, for DNS or for probes.
+// A backend that only the proxy can reach is not usable for the forwarder, for DNS or for probes.
 void check_reach_of_pool(Checks& checks, size_t p) {
   const Pool& pool = checks.model().pools[p];
   if (!checks.sound({"pools", p})) return;
@@ -323,7 +324,7 @@ void check_reach_of_pool(Checks& checks, size_t p) {
   }
 }
 
-// RFC 9110 §7.8: a token, maybe with a version.
+// RFC 9110 §7.8: a token, possibly with a version.
 bool is_protocol(std::string_view text) {
   const size_t slash = std::min(text.find('/'), text.size());
   const bool versioned = slash < text.size();
@@ -396,7 +397,7 @@ void check_backend(Checks& checks, size_t p, size_t b, uint32_t route) {
   }
 }
 
-// Keys that would say nothing, and a breaker that never opens.
+// Refuses keys without effect, and a breaker that never opens.
 void check_protection(Checks& checks, size_t p) {
   const Pool& pool = checks.model().pools[p];
   if (!checks.sound({"pools", p})) return;

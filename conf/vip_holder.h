@@ -17,9 +17,9 @@
 
 namespace tidegate {
 
-// The node whose forwarder answers for the address: of those that could, the first that is up; if none is, the first
-// that is draining; if all are down, the first. kNone: no two forwarders could. `planes` is Snapshot::nodes. Allocates
-// nothing.
+// The node whose forwarder answers for the address. Among the nodes that could, it is the first that is up, else the
+// first that is draining, else the first. kNone: fewer than two forwarders could. `planes` is Snapshot::nodes.
+// Allocates nothing.
 uint32_t holder_of(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t vip,
                    const IpAddress& address);
 
@@ -27,7 +27,8 @@ uint32_t holder_of(const Forwarders& forwarders, const std::vector<NodeStatus>& 
 bool stands_by(const Forwarders& forwarders, const std::vector<NodeStatus>& planes, uint32_t node, uint32_t vip,
                const IpAddress& address);
 
-// The name of the node whose forwarder answers for the address. Empty: it is no VIP's, or no two forwarders could.
+// The name of the node whose forwarder answers for the address. Empty if the address is not a VIP's, or if fewer than
+// two forwarders could answer.
 std::string holder_name(const Snapshot& snapshot, const IpAddress& address);
 
 }  // namespace tidegate

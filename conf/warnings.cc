@@ -57,7 +57,7 @@ void warn_of_dates(Checks& warnings, const std::vector<std::optional<Certificate
   }
 }
 
-// OCSP of certificates from files. What an authority issues is not known here.
+// OCSP of certificates from files. Certificates from an ordering authority are not known here.
 void warn_of_staples(Checks& warnings) {
   const Model& model = warnings.model();
   for (size_t c = 0; c < model.certificates.size() && !warnings.full(); ++c) {
@@ -94,7 +94,7 @@ void warn_of_staples(Checks& warnings) {
   }
 }
 
-// A list that has ended admits nobody: it must be replaced in time.
+// After a revocation list has ended, no client is admitted, so it must be replaced in time.
 void warn_of_ended_lists(Checks& warnings, int64_t now_s) {
   for (size_t l = 0; l < warnings.model().listeners.size(); ++l) {
     const ListenerClients& clients = warnings.model().listeners[l].tls.clients;
@@ -179,7 +179,7 @@ void warn_of_circles(Checks& warnings) {
   }
 }
 
-// Statuses that mean little to a client without a field beside them (RFC 9110 §15.5).
+// Statuses that mean little to a client without a certain field (RFC 9110 §15.5).
 struct NeededField {
   uint16_t status;
   std::string_view field;
@@ -231,7 +231,7 @@ bool has_port(const Model& model, uint16_t port, bool tls) {
   });
 }
 
-// The authority looks at a port of its own choice. A port that something before the proxy translates is not known here.
+// The authority connects to a fixed port. If something before the proxy translates ports, that is not known here.
 void warn_of_ports_of_authorities(Checks& warnings) {
   const Model& model = warnings.model();
   const bool has_http = has_port(model, 80, false), has_https = has_port(model, 443, true);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Warnings: what a document may say, but what its author surely did not mean.
+// Warnings: what a document may say, but its author surely did not mean.
 #pragma once
 
 #include <cstdint>

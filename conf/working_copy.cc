@@ -13,7 +13,7 @@
 namespace tidegate {
 namespace {
 
-// Whether the value, written after this section, names a file.
+// Whether the value of this section names a file.
 bool names_files(const Section& section, const DocumentNode& node) {
   return std::any_of(section.fields.begin(), section.fields.end(), [&](const Field& field) {
     const DocumentNode* child = node.find(field.key);

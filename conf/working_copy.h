@@ -36,7 +36,7 @@ class WorkingCopy {
   // names. `element` is null in the result.
   Tried try_zone_file(uint32_t zone, std::shared_ptr<const std::string> bytes);
   const Model& model() const { return *model_; }
-  // Call it when what was tried is in force.
+  // Call it when the tried change is in force.
   void keep(Tried tried);
 
  private:

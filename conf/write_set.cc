@@ -34,7 +34,7 @@ void put_string(std::string& out, std::string_view bytes) {
   out.append(bytes);
 }
 
-// Takes the form apart. After the first fault everything else is empty.
+// Decodes the form. After the first fault everything else is empty.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : left_(bytes) {}

@@ -13,7 +13,7 @@
 
 namespace tidegate {
 
-// The record of sys that says that the version in force is provisional. Who adopts a write set looks for it.
+// The record of sys that says that the version in force is provisional. A host that adopts a write set looks for it.
 inline constexpr const char *kSysDatabase = "sys", *kProvisionalRecord = "provisional";
 
 struct WriteSet {
@@ -29,7 +29,7 @@ struct WriteSet {
   bool empty() const { return !whole && changes.empty() && secrets.empty(); }
 };
 
-// The binary form. Private keys are in it as they are: whoever stores it elsewhere seals it.
+// The binary form. It contains private keys in plain form: seal it before storing it elsewhere.
 std::string encode_write_set(const WriteSet& set);
 // Takes any bytes. An Error says what is wrong with them.
 Result<WriteSet> decode_write_set(std::string_view bytes);

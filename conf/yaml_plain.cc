@@ -16,7 +16,7 @@ namespace {
 enum : uint8_t {
   kWord = 1,        // may be in a key
   kBegins = 2,      // may begin a plain scalar
-  kGoesOn = 4,      // may be within one
+  kGoesOn = 4,      // may be inside a plain scalar
   kAfterColon = 8,  // a ':' before it is text
 };
 
@@ -34,9 +34,9 @@ constexpr std::array<uint8_t, 256> kChars = [] {
 
 bool is(char c, uint8_t what) { return (kChars[static_cast<uint8_t>(c)] & what) != 0; }
 
-constexpr size_t kLongestKey = 128;  // yaml-cpp takes only 1,024 characters before a colon for a key
+constexpr size_t kLongestKey = 128;  // yaml-cpp accepts a key only if its colon is within 1,024 characters
 
-// Plain scalars that yaml-cpp takes for no value.
+// Plain scalars that yaml-cpp reads as null.
 bool is_null_word(std::string_view text) { return text == "~" || text == "null" || text == "Null" || text == "NULL"; }
 
 class PlainReader {
@@ -88,14 +88,14 @@ class PlainReader {
   void skip_blanks() {
     while (peek() == ' ') ++at_;
   }
-  // Nothing but a comment is left in the line.
+  // Only a comment, if anything, is left in the line.
   bool at_line_end() {
     const size_t before = at_;
     skip_blanks();
     return at_ == line_end_ || (text_[at_] == '#' && at_ != before);
   }
 
-  // At the first key of a map whose keys stand in this column.
+  // Called at the first key of a map whose keys are in this column.
   bool block_map(int column, int depth) {
     if (depth > static_cast<int>(kMaxDocumentDepth)) return false;
     events_.OnMapStart(mark(), kPlainTag, YAML::NullAnchor, YAML::EmitterStyle::Block);
@@ -107,7 +107,7 @@ class PlainReader {
     return true;
   }
 
-  // A word and its colon. Leaves at_ behind both.
+  // A word and its colon. Moves at_ past both.
   bool key() {
     const size_t start = at_;
     const YAML::Mark place = mark();
@@ -132,13 +132,13 @@ class PlainReader {
     return inline_value(column, depth + 1);
   }
 
-  // A value that ends with its line, and is not gone on with in the next one.
+  // A value that ends with its line and does not continue in the next one.
   bool inline_value(int column, int depth) {
     if (!value(depth, false) || !at_line_end() || !next_line()) return false;
     return indent_ <= column;
   }
 
-  // At the first dash of a list whose dashes stand in this column.
+  // Called at the first dash of a list whose dashes are in this column.
   bool block_list(int column, int depth) {
     if (depth > static_cast<int>(kMaxDocumentDepth)) return false;
     events_.OnSequenceStart(mark(), kPlainTag, YAML::NullAnchor, YAML::EmitterStyle::Block);
@@ -211,7 +211,7 @@ class PlainReader {
     return true;
   }
 
-  // A comma and something behind it, or the end.
+  // A comma with something after it, or the end.
   bool flow_separator(char end) {
     skip_blanks();
     if (peek() == end) return true;
@@ -240,7 +240,7 @@ class PlainReader {
     const size_t start = at_;
     const bool negative = peek() == '-' && is(peek(1), kBegins);
     if (!is(peek(), kBegins) && !negative) return false;
-    size_t end = at_;  // behind the last character that is no blank
+    size_t end = at_;  // after the last character that is not a blank
     for (;; ++at_) {
       const char c = peek();
       if (c == ' ') continue;
@@ -273,7 +273,7 @@ class PlainReader {
   YAML::EventHandler& events_;
   size_t line_ = kBeforeFirst;  // from 0
   size_t line_start_ = 0, line_end_ = 0, at_ = 0;
-  int indent_ = 0;  // of the line
+  int indent_ = 0;  // indentation of the line
   bool ended_ = false;
   std::string scalar_;
 };

@@ -71,7 +71,7 @@ Stop friendlier(const YAML::Exception& error) {
   return syntax(error.mark, error.msg);
 }
 
-// What yaml-cpp says of a value without a tag: nothing or "?" if it is plain, "!" if it is in quotes.
+// What yaml-cpp reports for a value without a tag: nothing or "?" if it is plain, "!" if it is in quotes.
 bool is_untagged(const std::string& tag) { return tag.empty() || (tag.size() == 1 && tag.front() == '?'); }
 
 bool is_core_tag(const std::string& tag) {
@@ -80,7 +80,7 @@ bool is_core_tag(const std::string& tag) {
 }
 
 // Builds the tree. Finished values wait on a stack until their list or map ends. Then they move into it together, so
-// that its memory is taken once and in the right size.
+// that its memory is allocated once with the right size.
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(FaultList& faults) : faults_(faults) {}
@@ -153,9 +153,9 @@ class TreeBuilder : public YAML::EventHandler {
 
  private:
   struct Open {
-    DocumentNode node;  // without its children
+    DocumentNode node;  // the list or map, without its children
     YAML::anchor_t anchor;
-    size_t first_child;  // on the stack of finished values
+    size_t first_child;  // index of the first child on the stack of finished values
   };
 
   bool expects_key() const { return !open_.empty() && open_.back().node.is_map() && !have_key_; }
@@ -261,7 +261,7 @@ class TreeBuilder : public YAML::EventHandler {
                 "decimal digits without leading zeros", fmt::format("write '{}' in quotes if it is text", node.text)});
   }
 
-  // Almost every map is small: its keys are compared without memory.
+  // Almost every map is small. Its keys are compared without allocation.
   static bool has_few_different_keys(std::span<const DocumentNode> children) {
     constexpr size_t kFew = 12;
     if (children.size() > kFew) return false;
@@ -301,7 +301,7 @@ class TreeBuilder : public YAML::EventHandler {
   };
 
   FaultList& faults_;
-  std::vector<DocumentNode> finished_;  // of each open list and map the children so far; at the end the root
+  std::vector<DocumentNode> finished_;  // the children so far of each open list and map; at the end the root
   std::optional<Place> last_quoted_;
   std::vector<Open> open_;
   Key key_;
@@ -348,8 +348,8 @@ void refuse_open_quote(std::string_view text, const Place& place) {
   throw Stop{place, {"syntax", "these quotes are never closed", {}, "a closing quote is missing"}};
 }
 
-// If brackets or quotes are never closed, the mistake is at their opening, wherever the parser failed. `message` is the
-// parser's or ours, and `line` where it failed.
+// If brackets or quotes are never closed, the mistake is at their opening, and not where the parser failed. `message`
+// is the parser's or ours, and `line` where it failed.
 std::optional<Stop> opening_of(std::string_view text, std::string_view message, uint32_t line) {
   constexpr std::string_view kStumbles[] = {
       "illegal EOF in scalar", "end of map flow not found", "end of sequence flow not found",
@@ -370,7 +370,7 @@ std::optional<Stop> opening_of(std::string_view text, std::string_view message, 
   return syntax(mark, fmt::format("this {} is never closed", c), fmt::format("a {} is missing", c == '[' ? ']' : '}'));
 }
 
-// Null if the document is not plain, or if anything is wrong: yaml-cpp tells what.
+// Null if the document is not plain, or if anything is wrong. Then yaml-cpp reports the fault.
 std::unique_ptr<DocumentNode> read_plain(std::string_view body) {
   std::vector<Fault> found;
   FaultList faults(found, "");

@@ -11,8 +11,8 @@
 
 namespace tidegate {
 
-// How a document is read. `any` tries the reader of plain documents first (conf/yaml_plain.h); for tests of the two
-// there is the other.
+// How a document is read. `any` tries the reader of plain documents first (conf/yaml_plain.h). `yaml_cpp` lets tests
+// compare the two readers.
 enum class YamlWay : uint8_t { any, yaml_cpp };
 
 // Returns null after the first syntax fault: bad bytes, bad YAML, several documents, unknown tags, nesting or size

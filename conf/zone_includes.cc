@@ -82,7 +82,7 @@ class Includer {
     if (!word || word->empty()) return refuse("no file is named");
     if (take_word(arguments)) return refuse("something stands behind the file and its origin");
     const std::string path(*word);
-    // The mark puts the name between quotes.
+    // The mark has the name in quotes.
     if (path.find_first_of("\"\\") != std::string::npos) return refuse("a quote or a backslash in a file's name");
     if (!stays_inside(path)) return refuse(fmt::format("'{}' is not below the document's folder", path));
     if (std::find(open_.begin(), open_.end(), path) != open_.end())

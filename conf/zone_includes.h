@@ -22,8 +22,8 @@ using IncludeReader = std::function<std::shared_ptr<const std::string>(const std
 
 // True if some line is an $INCLUDE.
 bool has_includes(std::string_view text);
-// Returns the text with every included file inserted. Returns null and the reason, with file and line, if a file is
-// missing, lies outside the document's folder, includes itself, or is too large.
+// The text with every included file inserted. Null, with the reason, file and line, if a file is missing, lies outside
+// the document's folder, includes itself, or is too large.
 std::shared_ptr<const std::string> put_includes_in(const std::string& path, std::string_view text,
                                                    const IncludeReader& read, std::string& error);
 

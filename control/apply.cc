@@ -162,7 +162,7 @@ ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutc
 
 namespace {
 
-// Asks the planes what they make of it. Their faults are placed in `document`, unless that is null.
+// Adds the planes' checks. Their faults get their place in `document`, unless that is null.
 Trial planned(WorkingCopy::Tried tried, std::string_view kind, const Document* document,
               const std::shared_ptr<const Plans>& known) {
   Trial trial{std::move(tried), known};

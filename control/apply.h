@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Apply: makes a version of a document, or tells every reason against it. examine() is pure and may run on any thread.
-// Only apply() commits, on the control's loop.
+// Apply: makes a version from a document, or reports everything that is wrong with it. examine() is pure and may run on
+// any thread. Only apply() commits, on the control's loop.
 //
 //   text + files -> examine: Document::parse -> load_model -> plan_version -> split_objects -> Candidate -> apply ->
 //   HostState::commit
@@ -27,13 +27,13 @@ namespace tidegate {
 struct Candidate {
   std::shared_ptr<const Model> model;
   std::vector<ConfigObject> objects;
-  std::vector<ManifestEntry> entries;  // of the objects
+  std::vector<ManifestEntry> entries;  // entries for the objects
   std::vector<Fault> faults;
-  std::shared_ptr<const Plans> plans;  // of every plane, for every node
+  std::shared_ptr<const Plans> plans;  // plans of every plane, for every node
 };
-// The form in which planes get it: what leads from `base` to it.
+// The form for planes: the changes that lead from `base` to it.
 CandidateVersion as_sent(const Candidate& candidate, uint64_t id, const Manifest& base);
-// `known` are the plans of an earlier version, to take over what did not change; null: there are none.
+// `known` are the plans of an earlier version, from which unchanged parts are taken; null: there are none.
 Candidate examine(const Document& document, const FileReader& files, const Plans* known);
 Candidate examine_text(const std::string& file_name, std::string text, const FileReader& files, const Plans* known);
 
@@ -43,13 +43,13 @@ const char* name(ChangeKind kind);
 struct ObjectChange {
   ChangeKind change = ChangeKind::added;
   std::string kind, name;
-  std::string old_hash, new_hash;  // empty where there is none
+  std::string old_hash, new_hash;  // empty if the object does not exist there
 };
 // Returns the changes in order of kind and name. Both inputs have the order of a Manifest's entries.
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to);
-// What names the version: a large one has a hundred thousand entries.
+// The manifest without its entries, because a large one has a hundred thousand.
 Manifest without_entries(const Manifest& manifest);
-// Returns the entries of a manifest of these objects.
+// Returns the manifest entries for these objects.
 std::vector<ManifestEntry> entries_of(const std::vector<ConfigObject>& objects);
 
 struct ApplyOutcome {
@@ -58,15 +58,15 @@ struct ApplyOutcome {
     unchanged,  // the configuration is already in force, so there is no new version
     dry_run,    // would be committed
     invalid,    // see faults
-    refused,    // a plane cannot serve it, see voting: nothing changed
-    failed,     // see error: the store refused it, and nothing changed
+    refused,    // a plane cannot serve it (see voting); nothing changed
+    failed,     // the store refused it (see error); nothing changed
   };
   Status status = Status::invalid;
   Manifest manifest;  // in force after the call; without its entries
   std::vector<ObjectChange> changes;
   std::vector<Fault> faults;
   std::string error;
-  Voting voting;  // of a version that was voted on
+  Voting voting;  // set for a version that was voted on
 };
 
 template <>
@@ -84,39 +84,40 @@ struct ApplyRequest {
   std::string comment;
   uint64_t rollback_of = 0;
   bool dry_run = false;
-  bool allow_restart = false, require_all = false;  // BallotRules
-  uint64_t confirm_ms = 0;                          // the version is provisional for that time; 0: it is not
-  AnswerTo<ApplyOutcome> answer = {};               // to be committed with the version
+  bool allow_restart = false, require_all = false;  // see BallotRules
+  // the version is provisional for this time; 0: it is not provisional
+  uint64_t confirm_ms = 0;
+  AnswerTo<ApplyOutcome> answer = {};  // is committed with the version
 };
 
 // What applying a candidate would do: its faults, or the changes from the version in force. Pure: any thread.
 ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate);
 
-// Commits a candidate after the version in force. It is committed as a whole or not at all. `voting`: of the planes.
+// Commits a candidate after the version in force, as a whole or not at all. `voting`: the vote of the planes.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
-// The same for a candidate that was voted on, and of which preview() said dry_run.
+// The same for a candidate that was voted on, and for which preview() returned dry_run.
 ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutcome previewed,
                     const ApplyRequest& request, const Voting& voting);
 
-// One element in place of another of its name, tried on a working copy together with everything else. It costs the
-// decoding of one element, a validation of the whole, and the planes that it concerns.
+// A new content of one element, tried on a working copy together with everything else. The cost is the decoding of one
+// element, a validation of the whole document, and the checks of the planes that it concerns.
 struct Trial {
-  // Nothing if one element is not enough: it is new, or it names files.
+  // Not set if replacing one element is not enough: it is new, or it names files.
   std::optional<WorkingCopy::Tried> tried;
-  std::shared_ptr<const Plans> plans;  // with the element in force
+  std::shared_ptr<const Plans> plans;  // the plans with the new element
 };
-// Pure except for its use of the copy: one thread at a time. `known`: the plans of the version of the copy; may be
+// Pure except for its use of the copy: one thread at a time. `known`: the plans for the version of the copy; may be
 // null.
 Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
                   std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known);
 // The same for the content of a zone's file.
 Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
                     const std::shared_ptr<const Plans>& known);
-// The form in which planes get it. Nothing if nothing valid was tried.
+// The form for planes. Nothing if nothing valid was tried.
 std::optional<CandidateVersion> as_sent(const Trial& trial, uint64_t id, const Manifest& base);
-// What committing a trial would do, as preview() says it. Returns nothing if nothing was tried.
+// What committing a trial would do, in the form of preview(). Returns nothing if nothing was tried.
 std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial);
-// Commits what was tried on the working copy that `host_state` has, and of which preview() said dry_run.
+// Commits what was tried on the working copy that `host_state` has. preview() must have returned dry_run for it.
 ApplyOutcome apply_trial(HostState& host_state, Trial trial, ApplyOutcome previewed, const ApplyRequest& request,
                          const Voting& voting);
 

@@ -77,7 +77,7 @@ Result<std::string> read_token(const std::string& path) {
   return text->substr(0, end + 1);
 }
 
-// Returns how other controls are reached, with the token for them.
+// Returns how to reach other controls, with the token for them.
 Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
   if (options.peer_token_file.empty()) return load_peers(options, tokens.replica_token());
   Result<std::string> token = read_token(options.peer_token_file);
@@ -85,8 +85,8 @@ Result<Peers> read_peers(const ControlOptions& options, const Tokens& tokens) {
   return load_peers(options, *std::move(token));
 }
 
-// Commits the document of --config as the first version. An Error has all its faults.
-// `commands` null: no probe may be a command.
+// Commits the document of --config as the first version. An Error has all its faults. If `commands` is null, no probe
+// may be of type command.
 Result<void> commit_first(HostState& host_state, const std::string& path, const ProbeCommands* commands) {
   if (host_state.head().version != 0) {
     log_info("the state holds version {}: {} was not read (tidegate apply changes it)", host_state.head().version,
@@ -112,7 +112,7 @@ Result<void> commit_first(HostState& host_state, const std::string& path, const 
   return {};
 }
 
-// Moves the state and its private keys out of the way. Copies that were put aside earlier are removed.
+// Moves the state and its private keys away. Copies of earlier times are removed.
 Result<void> put_state_aside(const ControlOptions& options, const std::string& why) {
   namespace fs = std::filesystem;
   const std::string env = options.state_dir + "/state";
@@ -206,12 +206,12 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     host_state->write_versions_beside(loop);
   }
 
-  // What waits for a decision may hold exchanges, which go before their server.
+  // Writes that wait for a decision may hold exchanges, which must be destroyed before their server.
   ~Parts() { host_state->forget_waiting(); }
 
   bool leads_from_the_start() const { return !options.follow && options.etcd_endpoints.empty(); }
 
-  // Begins to probe, or ceases.
+  // Begins or stops probing.
   void set_leads(EventLoop& loop, bool leads) {
     host_ballot.set_leads(leads);
     candidates.set_term(leads && edge_store ? edge_store->term() : 0);
@@ -222,7 +222,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       prober.reset();
       verdicts.reset();
       load_watch.reset();
-      // This may be the outcome of one of their own writes.
+      // This may be running inside the result of one of their own writes.
       loop.defer([gone = std::move(orders), also_gone = std::move(staples)] {});
       return;
     }
@@ -245,7 +245,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
     staples->update();
   }
 
-  // What probes via the VIP are sent by. Probes keep it, and end before the Fleet.
+  // Sends probes via the VIP. Probes hold it, and end before the Fleet.
   std::shared_ptr<const ForwarderDoor> door() {
     if (!forwarder_door) forwarder_door = make_forwarder_door(fleet, *host_state);
     return forwarder_door;
@@ -254,7 +254,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   void on_change(const HostStateChange& change) {
     if (prober) {
       const std::shared_ptr<const Model> model = host_state->model_with_servers();
-      const bool same_backends = model == probed_model;  // not if names lead elsewhere
+      const bool same_backends = model == probed_model;  // false if names lead to other servers
       probed_model = model;
       if (!same_backends) prober->update();
     }
@@ -295,7 +295,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   }
 
   void add_gauges() {
-    // The registry lives longer than a Control. Without one, a gauge is zero.
+    // The registry lives longer than a Control. When the Control is gone, a gauge is zero.
     const auto gauge = [this](const char* name, const char* help, size_t (*read)(const Parts&)) {
       metrics().gauge(name, help, [weak = weak_from_this(), read] {
         const auto parts = weak.lock();
@@ -390,7 +390,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
 
   ControlOptions options;
   std::string secret;
-  std::shared_ptr<ProbeCommands> commands;  // null: none may be run
+  std::shared_ptr<ProbeCommands> commands;  // null: no commands may be run
   std::unique_ptr<HostState> host_state;
   RouteTable routes;
   Auth auth;
@@ -405,10 +405,10 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   AppliedWaits waits;
   Watch watch;
   ReplicaSource replica_source;
-  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, as are the next seven
+  std::unique_ptr<VerdictWriter> verdicts;  // set on the leader, like the next seven
   std::shared_ptr<const ForwarderDoor> forwarder_door;
   std::unique_ptr<Prober> prober;
-  std::shared_ptr<const Model> probed_model;  // whose backends the prober watches
+  std::shared_ptr<const Model> probed_model;  // the model whose backends the prober watches
   std::unique_ptr<NameWatch> name_watch;
   std::unique_ptr<PlaneWatch> plane_watch;
   std::shared_ptr<LoadWatch> load_watch;

@@ -26,13 +26,13 @@ class Control {
   Result<void> reload();
   // Stops listening. Open streams end with the Control.
   void stop_listening();
-  // Lets another control lead at once, where there is etcd. `done` follows within a second, now if there is nothing to
+  // With etcd, lets another control lead at once. `done` is called within a second, or at once if there is nothing to
   // do.
   void hand_over(std::function<void()> done);
 
   HostState& host_state();
   const RouteTable& routes() const;
-  std::optional<Endpoint> tcp_endpoint() const;  // as bound
+  std::optional<Endpoint> tcp_endpoint() const;  // the bound endpoint
 
  private:
   Control();

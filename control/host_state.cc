@@ -55,7 +55,7 @@ Result<void> HostState::reload_version() {
   if (model) {
     model_ = std::move(model);
   } else {
-    // Another release committed it by other rules. It stays in force. Each plane says itself what it does with it.
+    // Another release committed it with other rules. It stays in force. Each plane decides itself what to do with it.
     log_error("version {} does not pass this release's validation:\n{}", head_.version,
               render_faults(faults, "", false));
   }
@@ -150,7 +150,7 @@ void HostState::take_version(std::shared_ptr<const Manifest> manifest, std::shar
   notify({.version = true});
 }
 
-// The last of a large version is freed beside the loop.
+// The last references to a large version are freed outside of the loop.
 void HostState::let_go(std::shared_ptr<const void> of_last_version) const {
   if (writes_ && of_last_version) {
     writes_->discard(std::make_shared<std::shared_ptr<const void>>(std::move(of_last_version)));
@@ -288,7 +288,7 @@ void HostState::decide_next() {
   turn();
 }
 
-// As a trial: what follows from the write waits until the loop takes it up.
+// Like a trial: the effects of the write wait until the loop takes it up.
 void HostState::write_beside(std::function<void()> work, std::function<void()> then) {
   TIDEGATE_ASSERT(!beside_ && !trying_, "one write is made at a time");
   const auto written = std::make_shared<std::promise<void>>();

@@ -4,8 +4,9 @@
 // replicas, the prober.
 //
 // Threads: the control's loop only, except where a function says otherwise. Listeners run inside the call that writes,
-// after the commit. A version is written beside the loop (decide_version), because a large one takes long. No other
-// write begins until it is over: those of decide() wait for their turn, and one of another role stops the loop.
+// after the commit. A version is written outside of the loop (decide_version), because a large one takes long. No other
+// write begins until it is finished: writes of decide() wait for their turn, and a write of another role blocks the
+// loop until then.
 #pragma once
 
 #include <deque>
@@ -35,24 +36,25 @@ struct HostStateChange {
   bool version = false, live_state = false, purge = false;
 };
 
-// Where the writes of several hosts are decided. The embedded state decides by itself and has none.
+// Decides the writes of several hosts. The embedded state decides by itself and has no journal.
 class WriteJournal {
  public:
   virtual ~WriteJournal() = default;
-  // Has a write decided, after all that came before. `done` is called once, from the loop. An Error begins with
-  // kNotDecided or with kNotKnown.
+  // Has a write decided, after all earlier ones. Calls `done` once, from the loop. An Error begins with kNotDecided or
+  // kNotKnown.
   virtual void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) = 0;
   // The write was decided, but this host cannot store it.
   virtual void not_stored(const Error& why) = 0;
-  // This host stored a write that was not decided. Its position has no digest any more.
+  // This host stored a write that was not decided. So its position has no digest any more.
   virtual void left_position() = 0;
 };
-// Nothing was changed, nor will be.
+// Nothing was changed, and nothing will be.
 inline constexpr std::string_view kNotDecided = "not decided: ";
-// The answer was lost: the write may have been decided. Whoever asks again with the same Idempotency-Key learns it.
+// The answer was lost: the write may have been decided. A client that repeats the request with the same Idempotency-Key
+// learns the result.
 inline constexpr std::string_view kNotKnown = "not known whether it is decided: ";
 
-// The failed outcome of a write that returns an R.
+// The outcome of a failed write that returns an R.
 template <class R>
 struct FailedWrite {
   static R of(Error why) { return R(std::move(why)); }
@@ -66,22 +68,23 @@ class HostState {
 
   ~HostState();
 
-  // From now on decide_version() writes beside `loop`.
+  // From now on decide_version() writes outside of `loop`, on a thread.
   void write_versions_beside(EventLoop& loop);
 
   const StateStore& store() const { return *store_; }
   const StateHead& head() const { return head_; }
-  const Manifest& manifest() const { return *manifest_; }  // version 0 and empty before the first; until the next write
+  // version 0 and empty before the first version; valid until the next write
+  const Manifest& manifest() const { return *manifest_; }
   const std::shared_ptr<const Manifest>& shared_manifest() const { return manifest_; }  // never null
   std::shared_ptr<const Model> model() const { return model_; }                         // null before the first
   std::shared_ptr<const LiveState> live_state() const { return live_state_; }           // never null
-  // Of the last version that this control judged; null before the first.
+  // The plans of the last version that this control has checked; null before the first.
   const std::shared_ptr<const Plans>& plans() const { return plans_; }
   void keep_plans(std::shared_ptr<const Plans> plans) { plans_ = std::move(plans); }
   // Model and live state combined, as every plane combines them. Null before the first version.
   std::shared_ptr<const Snapshot> snapshot() const;
-  // The model in force with the servers that names of backends led to (conf/found_backends.h). The same object while
-  // neither changes.
+  // The model in force with the servers that were found by names (conf/found_backends.h). It is the same object as long
+  // as neither changes.
   std::shared_ptr<const Model> model_with_servers() const;
   // Returns the document of a version and, in `files`, its files by their path in the document. Both are empty for
   // version 0. Any thread may call it, because it only reads the store.
@@ -91,7 +94,7 @@ class HostState {
   // for that version.
   WorkingCopy* working_copy();
   void keep_working_copy(uint64_t version, std::unique_ptr<WorkingCopy> copy);
-  // Gives it away, to be used on another thread. Null if there is none.
+  // Gives the working copy away, for use on another thread. Null if there is none.
   std::unique_ptr<WorkingCopy> take_working_copy();
 
   // Has a write decided. `write` calls one of the writing functions below and returns what it returns. Without a
@@ -116,8 +119,8 @@ class HostState {
     });
     decide_next();
   }
-  // The same for a version. Without a journal, `write` is called beside the loop. It must not touch what the loop
-  // changes, other than by the writing function that it calls.
+  // The same for a version. Without a journal, `write` is called outside of the loop. Except by the writing function
+  // that it calls, it must not touch what the loop changes.
   template <class R>
   void decide_version(std::function<R()> write, std::function<void(R)> done) {
     if (journal_ != nullptr || !writes_) return decide<R>(std::move(write), std::move(done));
@@ -128,19 +131,19 @@ class HostState {
     });
     decide_next();
   }
-  // What is to be done before and after another host's write is adopted. An Error of `before` leaves it unadopted.
+  // Called before and after another host's write is adopted. If `before` returns an Error, the write is not adopted.
   struct AdoptionHooks {
     std::function<Result<void>(const WriteSet&)> before;
     std::function<void()> after;
   };
   void set_adoption_hooks(AdoptionHooks hooks) { adoption_hooks_ = std::move(hooks); }
-  // From now on all writes go through decide(). The journal outlives this object's last write.
+  // From now on all writes go through decide(). The journal must outlive this object's last write.
   void set_journal(WriteJournal* journal) { journal_ = journal; }
   bool has_journal() const { return journal_ != nullptr; }
-  // At the end: what waits will not be decided, and its exchanges must go before their server. A version that is being
-  // written is committed before this returns, and nobody is told.
+  // Call it at the end: waiting writes will not be decided, and their exchanges must be destroyed before their server.
+  // A version that is being written is committed before this returns, but nobody is told.
   void forget_waiting();
-  // Of another control's write, by the journal.
+  // Adopts another control's write. Called by the journal.
   Result<void> adopt(const WriteSet& set, const JournalPosition& position);
   Result<void> set_journal_position(const JournalPosition& position) {
     end_write_beside();
@@ -149,7 +152,7 @@ class HostState {
 
   void subscribe(std::function<void(const HostStateChange&)> listener) { listeners_.push_back(std::move(listener)); }
 
-  // What these objects were found to be.
+  // The result of checking these objects.
   struct Judged {
     std::shared_ptr<const Model> model;
     std::shared_ptr<const Plans> plans;
@@ -160,21 +163,21 @@ class HostState {
   // Commits the object that working_copy() tried last.
   Result<Manifest> commit_tried(WorkingCopy::Tried tried, std::shared_ptr<const Plans> plans, uint64_t expected_head,
                                 std::string_view who, std::string_view comment);
-  // See StateStore.
+  // See StateStore::set_next_provisional.
   void set_next_provisional(std::string record) { store_->set_next_provisional(std::move(record)); }
   Result<void> end_provisional(uint64_t version, std::string_view who) {
     return recorded_void(store_->end_provisional(version, who));
   }
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
-  // Of this host alone, while its leader is silent.
+  // Verdicts for this host only, while its leader is silent.
   Result<uint64_t> set_site_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
   Result<uint64_t> set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names);
   Result<uint64_t> set_certificates(const CertificateChanges& changes);
   Result<uint64_t> add_purge(PurgeKind kind, std::string_view value, bool soft, std::string_view who,
                              const AnswerTo<uint64_t>& answer);
-  // Keeps the answer to a request that changed nothing, or replaces the one that was committed with the change.
+  // Stores the answer to a request that changed nothing, or replaces the one that was committed with the change.
   Result<void> keep_answer(const KeptAnswer& kept);
   // Stores what the control of another host committed.
   Result<void> replicate_version(const Manifest& manifest,
@@ -192,12 +195,12 @@ class HostState {
   Result<T> recorded(Result<T> written);
   void note(const Error* fault);
   Result<void> recorded_void(Result<void> written);
-  // What a write does after its commit. In a trial it waits for the decision.
+  // Work that follows the commit of a write. In a trial it waits for the decision.
   void take_up(std::function<void()> change);
   std::optional<Error> refuse_waiting() const;
   void decide_next();
   void write_beside(std::function<void()> work, std::function<void()> then);
-  // Waits for the version that is being written beside the loop, if there is one, and takes it up.
+  // If a version is being written outside of the loop, waits for it and takes it up.
   void end_write_beside();
   void let_go(std::shared_ptr<const void> of_last_version) const;
   void take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
@@ -211,16 +214,17 @@ class HostState {
   std::shared_ptr<const Plans> plans_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
   mutable std::shared_ptr<const Snapshot> last_snapshot_;
-  std::unique_ptr<WorkingCopy> working_copy_;  // a copy of the version below
+  std::unique_ptr<WorkingCopy> working_copy_;  // a copy of the version in force
   uint64_t working_copy_version_ = 0;
   std::vector<std::function<void(const HostStateChange&)>> listeners_;
   bool last_write_failed_ = false;
   WriteJournal* journal_ = nullptr;
   AdoptionHooks adoption_hooks_;
-  std::deque<std::function<void()>> waiting_;  // writes that wait for the one that is being decided
+  std::deque<std::function<void()>> waiting_;  // writes that wait for the one in progress
   bool deciding_ = false, trying_ = false;
-  std::function<void()> take_up_;            // of the write that is being tried, or made beside the loop
-  std::optional<std::future<void>> beside_;  // a version is being written
+  // follow-up of the write that is tried, or that is made outside of the loop
+  std::function<void()> take_up_;
+  std::optional<std::future<void>> beside_;  // set while a version is being written
   std::unique_ptr<Background> writes_;       // null: everything is written on the loop
 };
 

@@ -66,8 +66,8 @@ class AddressIndex {
     return low;
   }
 
-  // For a caller that looks up many addresses: load what find() reads first, and then what it reads next. The second
-  // one returns the range at which the search begins.
+  // For a caller that looks up many addresses: the first call loads what find() reads first, the second call what it
+  // reads next. The second call returns the range at which the search begins.
   void prefetch_top(Bits address) const { __builtin_prefetch(&first_[static_cast<size_t>(address >> shift_)]); }
   size_t prefetch_range(Bits address) const {
     const auto top = static_cast<size_t>(address >> shift_);

@@ -56,7 +56,7 @@ AddressTable::Entry* AddressTable::claim(Set& set, uint64_t key, uint64_t now_ns
     for (Entry& entry : set) {
       if (entry.held.load(std::memory_order_relaxed) != 0) continue;
       const uint64_t due_ns = entry.key.load(std::memory_order_relaxed) == 0 ? 0 : entry.bucket.full_at_ns();
-      // Of the entries with a full bucket the first is taken: it does not matter which.
+      // Takes the first entry with a full bucket: it does not matter which.
       if (due_ns >= least_due_ns) continue;
       least = &entry;
       least_due_ns = due_ns;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AddressTable: counts by client address how many of something the address holds (connections), and has a token bucket
-// for each address. IPv6 counts by /64, which is what one customer gets.
+// AddressTable: for each client address, counts how many connections (or other things) it holds, and has a token
+// bucket. IPv6 counts by /64, which is what one customer gets.
 //
 // Bounds: The constructor allocates all memory. An address can use one of kWays entries in one set. A keyed hash
 // chooses the set, so nobody without the key can fill the set of another address. If a set is full, the least useful

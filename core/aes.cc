@@ -32,7 +32,7 @@ enum class Direction : uint8_t { seal, open };
 // while the key does.
 struct Keyed {
   CipherContext context{EVP_CIPHER_CTX_new()};
-  std::string key;  // that the context holds
+  std::string key;  // the key that the context holds
 };
 
 // A context with this key and IV; null if OpenSSL refuses.
@@ -47,7 +47,7 @@ EVP_CIPHER_CTX* context_for(AesMode mode, Direction direction, std::string_view 
   return ok == 1 ? keyed.context.get() : nullptr;
 }
 
-// From a supply for each thread, because the generator is asked as dearly for twelve bytes as for hundreds. No byte is
+// Taken from a supply of the thread, because the generator takes as long for twelve bytes as for hundreds. No byte is
 // used twice.
 std::string fresh_iv(size_t bytes) {
   constexpr size_t kSupply = 384;

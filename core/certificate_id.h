@@ -8,8 +8,8 @@
 
 namespace tidegate {
 
-// Of the first certificate in PEM: its authority's key identifier and its serial number, in base64url. An Error if the
-// certificate does not name its authority's key.
+// The identifier of the first certificate in PEM: its authority's key identifier and its serial number, in base64url.
+// An Error if the certificate does not name its authority's key.
 Result<std::string> renewal_identifier(const std::string& chain_pem);
 
 }  // namespace tidegate

@@ -118,7 +118,7 @@ std::string Sha256Stream::hex() {
 
 std::string sha256_hex(std::string_view bytes) { return hex_encode(view(sha256(bytes))); }
 
-// RFC 2104 §2. By OpenSSL's own function four names would be looked up for each message.
+// RFC 2104 §2. OpenSSL's own function would look up four names for each message.
 Sha256 hmac_sha256(std::string_view key, std::string_view message) {
   constexpr size_t kSha256BlockBytes = 64;
   std::array<char, kSha256BlockBytes> inner, outer;
@@ -201,7 +201,7 @@ std::optional<std::string> hex_decode(std::string_view hex) {
   }();
   const auto value_of = [](char c) { return int{kValues[static_cast<uint8_t>(c)]}; };
   std::string out(hex.size() / 2, '\0');
-  int wrong = 0;  // negative once a digit is none
+  int wrong = 0;  // negative once a character is not in the alphabet
   for (size_t i = 0; i < out.size(); ++i) {
     const int high = value_of(hex[2 * i]), low = value_of(hex[2 * i + 1]);
     wrong |= high | low;

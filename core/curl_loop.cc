@@ -68,7 +68,7 @@ void CurlLoop::watch(int fd, int what) {
   if (what == CURL_POLL_REMOVE) {
     if (known == sockets_.end()) return;
     loop_.remove(fd);
-    // It may be the one whose event is being handled.
+    // Destroyed later, because it may be the socket whose event is being handled.
     loop_.defer([gone = std::shared_ptr<Socket>(std::move(known->second))] {});
     sockets_.erase(known);
     return;
@@ -96,7 +96,7 @@ void CurlLoop::take_results() {
   }
   for (const auto& [easy, code] : ended) {
     const auto found = running_.find(easy);
-    if (found == running_.end()) continue;  // one of the others' calls removed it
+    if (found == running_.end()) continue;  // the callback of another transfer removed this one
     const std::function<void(CURLcode)> done = std::move(found->second);
     running_.erase(found);
     curl_multi_remove_handle(multi_, easy);

@@ -24,9 +24,9 @@ class CurlLoop {
 
   // Starts a transfer. `done` is called when it ended, on the loop, never inside libcurl. The caller keeps `easy`.
   void add(CURL* easy, std::function<void(CURLcode)> done);
-  // Ends it without a call of `done`. Not inside one of libcurl's own callbacks.
+  // Ends the transfer without a call of `done`. Must not be called inside one of libcurl's own callbacks.
   void remove(CURL* easy);
-  // `turn` runs after libcurl has worked, outside of it: there, what its callbacks left may be looked at.
+  // `turn` runs after libcurl has worked, and not inside it. So it may use what libcurl's callbacks left.
   void after_each_turn(std::function<void()> turn) { after_ = std::move(turn); }
 
  private:

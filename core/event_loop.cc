@@ -132,8 +132,8 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
   now_ns_ = monotonic_ns();
   bool woken = hand_out(events, ready);
   // The process may have been paused, before the wait ended (EINTR) or after it. Input that arrived until now_ns_ is
-  // handled first, and only then do the timers see the time that passed. A look that began after the time of a timer
-  // and found room for more events has found them all.
+  // handled first, and only then do the timers see the time that passed. A wait that began after a timer's time, and
+  // left room for more events, has returned all of them.
   const bool timer_due = !heap_.empty() && heap_.front()->queued_ns_ <= now_ns_;
   bool all_seen = due_before && ready >= 0 && ready < kEventsPerWait;
   for (int round = 1; timer_due && !all_seen && round < kRoundsBeforeTimers; ++round) {

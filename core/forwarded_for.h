@@ -24,8 +24,8 @@ bool is_trusted_proxy(const IpAddress& address, const std::vector<Cidr>& trusted
 
 class ForwardedForWalk {
  public:
-  // `peer` is the address of our peer. For a unix socket it is nothing: whoever may open the socket is trusted like a
-  // proxy. `trusted` must outlive the walk.
+  // `peer` is the address of our peer. It is nothing for a unix socket: a client that may open the socket is trusted
+  // like a proxy. `trusted` must outlive the walk.
   ForwardedForWalk(const std::optional<IpAddress>& peer, const std::vector<Cidr>& trusted)
       : client_(peer.value_or(IpAddress{})), trusted_(trusted), over_(peer && !is_trusted_proxy(*peer, trusted)) {}
 

@@ -4,10 +4,10 @@
 // makes the pair and starts the new one with its other end, so no other process can speak on it.
 //
 //    new process                         old process
-//    hello        ──────────────────→    looks at format, daemon and program
+//    hello        ──────────────────→    checks format, daemon and program
 //                 ←──────────────────    sockets (one or more messages), then all_sockets
-//    warm         ──────────────────→    lets go of what only one process can have
-//                 ←──────────────────    go, with the lock of what it let go
+//    warm         ──────────────────→    releases what only one process can have
+//                 ←──────────────────    go, with the lock of what it released
 //    serving      ──────────────────→    stops accepting and drains
 //                 ←──────────────────    progress, until it ends
 //    refusal: either side gives up, and says why.
@@ -63,7 +63,7 @@ struct HandOverMessage {
       0;             // progress: connections left; all_sockets: how many were sent; serving, predecessor: the process
   std::string text;  // hello: daemon, program and format of its data, by line; refusal: why; warm: what is in force
   std::vector<HandOverItem> items;
-  uint16_t format = 0;  // in which it came
+  uint16_t format = 0;  // the format in which the message came
 };
 
 // Pure. The message must be within the limits.
@@ -76,18 +76,18 @@ struct HandOverReceived {
   std::vector<UniqueFd> descriptors;  // as many as the message has items
 };
 
-// One end. Any thread, one at a time. Does not block but for receive().
+// One end of the channel. Any thread may use it, one at a time. Only receive() blocks.
 class HandOverChannel {
  public:
   HandOverChannel(UniqueFd socket, uint16_t format) : socket_(std::move(socket)), format_(format) {}
-  // Two ends.
+  // Both ends.
   static Result<std::pair<UniqueFd, UniqueFd>> make_pair();
 
   // `descriptors`: one for each item, borrowed.
   Result<void> send(const HandOverMessage& message, const std::vector<int>& descriptors = {});
   // Waits up to `timeout_ms` for a message; 0: takes one that is there. Errors: nothing came, the other end is closed
   // ("it ended"), the message is malformed or its descriptors do not fit its items. Then all its descriptors are
-  // closed. What is sent afterwards has the format of what came.
+  // closed. Later messages are sent in the format of the received one.
   Result<HandOverReceived> receive(int timeout_ms);
   // A message, or the end, can be received.
   bool readable() const;

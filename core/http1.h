@@ -51,7 +51,7 @@ constexpr size_t kMaxFields = 500;  // upper bound of Limits::fields
 
 enum class Framing : uint8_t { none, length, chunked, until_close };
 
-// Room for the fields of a head. It is some kilobytes, and a head has few fields: nothing is written beforehand.
+// Room for the fields of a head. It is some kilobytes large and most heads have few fields, so it is not initialised.
 class FieldRoom {
  public:
   FieldRoom() {}

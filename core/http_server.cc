@@ -185,7 +185,7 @@ Result<void> HttpServer::listen_unix(const std::string& path, unsigned mode) {
   return bind_unix(path, path, mode);
 }
 
-// Beside it first, and then in its place: no client finds nobody there.
+// The new socket is bound beside the old one first, and then renamed over it. So a client always finds a listener.
 Result<void> HttpServer::take_unix(const std::string& path, unsigned mode) {
   const std::string beside = path + ".new";
   if (::unlink(beside.c_str()) != 0 && errno != ENOENT) return errno_error("remove stale " + beside);

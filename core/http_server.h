@@ -104,10 +104,10 @@ class HttpServer {
 
   // Replaces a stale socket file, but not one that a live process listens on. The new file has `mode`.
   Result<void> listen_unix(const std::string& path, unsigned mode = 0660);
-  // As listen_unix, but takes the path from a process that listens there. That one hears nothing new.
+  // As listen_unix, but takes the path from a process that listens there. That process gets no new connections.
   Result<void> take_unix(const std::string& path, unsigned mode = 0660);
   Result<void> listen_tcp(const Endpoint& endpoint);
-  // On a bound socket.
+  // Listens on a bound socket.
   Result<void> listen_on(UniqueFd bound);
   // `context` must be a server context (core/tls.h).
   Result<void> listen_tls(const Endpoint& endpoint, std::shared_ptr<TlsContext> context);

@@ -133,7 +133,7 @@ void Env::note_written(MDB_env* env) {
 // Runs a call of LMDB. In an expendable environment a fault is a return code.
 template <class Call>
 int Txn::run(Call&& call) const {
-  if (txn_ == nullptr) return MDB_BAD_TXN;  // it was lost
+  if (txn_ == nullptr) return MDB_BAD_TXN;  // the transaction was lost
   MDB_env* const env = mdb_txn_env(txn_);
   const Env::File& file = Env::file_of(env);
   if (file.bytes.load(std::memory_order_relaxed) == kGarbledFile) return kFaulted;
@@ -176,7 +176,7 @@ Txn& Txn::operator=(Txn&& other) noexcept {
   return *this;
 }
 
-// LMDB was changing something: what it holds is left as it is.
+// LMDB was changing something, so its objects are left as they are.
 void Txn::lose(int rc) {
   (void)found(rc);
   if (access_ == Access::write) txn_ = nullptr;
@@ -264,7 +264,8 @@ Result<void> Txn::renew_unlooked() {
 
 Result<MDB_dbi> Txn::open_db(const char* name, unsigned flags) {
   MDB_dbi db = 0;
-  // Its record is read first: mdb_dbi_open() holds memory while it reads it, and a fault would lose that.
+  // Reads the database's record first: mdb_dbi_open() holds allocated memory while it reads the record, and a fault
+  // would leak it.
   const int rc = run([&] {
     if (name != nullptr && Env::file_of(mdb_txn_env(txn_)).expendable) {
       MDB_val k = to_val(name), v{};

@@ -46,7 +46,7 @@ class Env {
     return *this;
   }
   MDB_env* get() const { return env_.get(); }
-  // Nothing: the file cannot be read.
+  // Returns nothing if the file cannot be read.
   std::optional<MDB_envinfo> info() const;
   // From now on every transaction that would begin is an Error.
   void abandon();

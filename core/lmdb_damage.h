@@ -27,7 +27,7 @@ constexpr const char* kMark = "/damaged";
 constexpr size_t kMaxWatched = 16;
 void watch(MDB_env* env, const std::string& directory, bool expendable);
 void unwatch(MDB_env* env);
-// Says that an expendable environment is not used any more, and leaves the mark. Once.
+// Logs that an expendable environment is not used any more, and leaves the mark. Does so once.
 void tell_abandoned(MDB_env* env);
 
 // Whether the lock file was cut off under this watched environment.
@@ -55,7 +55,7 @@ constexpr int kRestoreMask = 0;
 struct Guard {
   sigjmp_buf back;
   MDB_env* env;     // expendable; null: a fault ends the process
-  bool reads_only;  // LMDB holds no lock and changes no memory: any fault may be left
+  bool reads_only;  // LMDB holds no lock and changes no memory, so every fault may become a return code
   Guard* outer;
 };
 extern constinit thread_local Guard* innermost_guard;
@@ -64,8 +64,8 @@ struct Garbled {};
 
 // Runs `call`, which returns an int. A failed assertion, or a fault if `env` is set, becomes a return code. LMDB's
 // state must not be used again then: a write transaction is neither committed nor aborted, and the environment is not
-// closed. `call` must leave nothing to destroy or unlock: a fault jumps out of it. While it writes, only faults at the
-// map or in LMDB's own code are left this way, never one within malloc.
+// closed. `call` must leave nothing to destroy or unlock: a fault jumps out of it. While LMDB writes, only a fault in
+// the map or in LMDB's own code becomes a return code, never one within malloc.
 template <class Call>
 int guarded(MDB_env* env, bool reads_only, Call&& call) {
   Guard guard;

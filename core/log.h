@@ -16,8 +16,8 @@ void set_log_level(LogLevel level);
 void set_log_component(std::string_view component);  // "l7", "dns"; call once, at start
 bool log_enabled(LogLevel level);
 void log_line(LogLevel level, std::string_view message);
-// The form of `message` in a line, whoever wrote it. Control bytes become \x1b, lines after the first are indented so
-// that none looks like a line of its own, and it is cut at kLogMessageBytes.
+// The form that any `message` gets in a log line. Control bytes become \x1b, lines after the first are indented so that
+// none looks like a line of its own, and it is cut at kLogMessageBytes.
 std::string printable(std::string_view message);
 
 template <class... Args>

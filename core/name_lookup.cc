@@ -194,7 +194,7 @@ void NameLookup::on_socket(void* self, int fd, int readable, int writable) {
   if (readable == 0 && writable == 0) {
     if (known == owner.sockets_.end()) return;
     owner.loop_.remove(fd);
-    // It may be what is running now.
+    // It is destroyed later, because it may be running now.
     std::shared_ptr<Socket> gone = std::move(known->second);
     owner.sockets_.erase(known);
     if (!owner.closing_) owner.loop_.defer([gone] {});

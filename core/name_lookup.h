@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NameLookup: questions to resolvers by c-ares, on an event loop. One channel: its sockets and its timeouts are in the
-// loop, and every question has one answer, in a later round or at once.
+// NameLookup: asks resolvers by c-ares, on an event loop. It is one c-ares channel, whose sockets and timeouts are in
+// the loop. Every question gets one answer, at once or in a later round.
 //
 // Threads: the loop's.
 #pragma once
@@ -42,7 +42,7 @@ class NameLookup {
   };
   using Done = std::function<void(Answer&&)>;
 
-  // `resolvers` empty: those of /etc/resolv.conf.
+  // If `resolvers` is empty, those of /etc/resolv.conf are asked.
   NameLookup(EventLoop& loop, const std::vector<Endpoint>& resolvers);
   ~NameLookup();  // questions that are under way get no answer
   NameLookup(const NameLookup&) = delete;
@@ -66,8 +66,8 @@ class NameLookup {
   bool closing_ = false;
 };
 
-// The smallest TTL of the records in the answer section of a DNS message. c-ares 1.18 tells none for SRV. 0 if the
-// message is broken or has no records.
+// The smallest TTL of the records in the answer section of a DNS message. c-ares 1.18 reports no TTL for SRV records. 0
+// if the message is broken or has no records.
 uint32_t smallest_ttl(std::string_view message);
 
 }  // namespace tidegate

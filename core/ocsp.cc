@@ -86,7 +86,7 @@ bool is_signed_for(OCSP_BASICRESP* answer, X509* issuer, int64_t now_s) {
 
 OcspJudgement judged(OcspVerdict verdict, std::string why) { return {verdict, std::move(why), 0, 0}; }
 
-// RFC 6960 §3.2. An answer without an end may be old without anybody seeing it (RFC 5019 §2.2.4 wants an end).
+// RFC 6960 §3.2. Nobody can see that an answer without an end is old (RFC 5019 §2.2.4 wants an end).
 std::optional<std::string> fault_of_times(const OcspJudgement& times, int64_t now_s) {
   if (times.this_update_s > now_s + static_cast<int64_t>(kOcspClockSkewS)) {
     return fmt::format("it holds from {} on; this host's clock may be wrong", time_text(times.this_update_s));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// OCSP (RFC 6960): what the authority of a certificate is asked, and how its answer is judged. Pure: the time is an
+// OCSP (RFC 6960): the question to the authority of a certificate, and the check of its answer. Pure: the time is an
 // argument. Chains are trusted input; an answer may be any bytes, because it comes from a server elsewhere.
 #pragma once
 
@@ -17,7 +17,7 @@ struct OcspFacts {
   bool must_staple = false;  // clients refuse it without a staple (RFC 7633)
   bool has_issuer = false;   // the chain has the certificate that issued it, which questions and answers need
 };
-// Of the first certificate of a chain in PEM.
+// The facts of the first certificate of a chain in PEM.
 Result<OcspFacts> ocsp_facts(const std::string& chain_pem);
 
 // The question about the chain's first certificate, in DER. It has no nonce, so that a responder may answer with what
@@ -32,7 +32,7 @@ enum class OcspVerdict : uint8_t {
   malformed,          // this is no answer of OCSP
   other_certificate,  // it says nothing about this certificate
   wrong_signature,    // neither the issuer signed it nor a responder that the issuer named
-  outdated,           // it does not hold yet, holds no longer, or does not say how long it holds
+  outdated,           // it is not valid yet, not valid any more, or does not say until when it is valid
 };
 inline constexpr size_t kOcspVerdicts = 8;
 const char* name(OcspVerdict verdict);

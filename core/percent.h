@@ -15,7 +15,7 @@ constexpr int hex_digit(char c) {
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-// Every byte but RFC 3986 §2.3's unreserved characters becomes %XX, in upper case.
+// Every byte except the unreserved characters of RFC 3986 §2.3 becomes %XX, in upper case.
 std::string percent_encode(std::string_view text);
 
 // Decodes %XX in a path segment or a query value. Returns nullopt for a malformed escape. '+' becomes a space in

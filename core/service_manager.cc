@@ -70,7 +70,7 @@ std::vector<std::pair<std::string, UniqueFd>> take_listen_fds() {
     std::string name = names.substr(0, colon);
     names.erase(0, colon + 1);
     const int fd = static_cast<int>(i);
-    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) break;  // the variable says more than there are
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) break;  // the variable names more descriptors than there are
     kept.emplace_back(std::move(name), UniqueFd(fd));
   }
   return kept;
@@ -165,7 +165,7 @@ void ServiceManager::keep(const std::string& name, int fd) {
   if (path_.empty() || followed_) return;
   UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));  // it may be closed before the message goes out
   if (!copy) return log_warn("the service manager cannot keep {}: {}", name, std::strerror(errno));
-  // The manager must not look whether it is readable: that is ours.
+  // FDPOLL=0: the manager must not poll the descriptor, because this process does.
   send(fmt::format("FDSTORE=1\nFDNAME={}\nFDPOLL=0\n", name), std::move(copy));
 }
 

@@ -32,29 +32,32 @@ class ServiceManager {
 
   std::function<void()> on_gone;  // the supervisor has ended; on the loop, once
 
-  // The daemon serves, or waits for its first version. From now on the manager hears twice in each watchdog time that
-  // the loop turns; if it does not, it ends this process and starts another one. `text`: as of status(), or empty.
+  // The daemon serves, or waits for its first version. From now on the loop tells the manager twice in each watchdog
+  // time that it still runs. A manager that is not told ends this process and starts another one. `text`: as for
+  // status(), or empty.
   void ready(std::string_view text);
-  // It has begun to serve: `tidegate run` takes an end after this for a crash. Other managers do not look.
+  // Tells the manager that this process has begun to serve. `tidegate run` counts an end after this as a crash. Other
+  // managers ignore it.
   void serves();
   // One line for `systemctl status`.
   void status(std::string_view text);
-  // Between these two the manager waits: a reload has begun, and it has ended.
+  // A reload has begun, or has ended. The manager waits in between.
   void reloading();
   void reloaded();
   void stopping();
-  // Another process is the daemon from now on. The manager hears nothing more from this one.
+  // Another process is the daemon from now on. This process sends the manager nothing more.
   void handed_over(int pid, std::string_view text);
   bool is_there() const { return !path_.empty(); }
 
-  // A copy of the descriptor is kept under this name: at most 255 printable characters, no colon. A manager that keeps
-  // none ignores it.
+  // Asks the manager to keep a copy of the descriptor under this name: at most 255 printable characters, no colon. A
+  // manager that keeps no descriptors ignores it.
   void keep(const std::string& name, int fd);
   void forget(const std::string& name);
-  // What was kept when this process was started, with names. Once; nothing afterwards.
+  // The descriptors that the manager had kept when this process was started, with their names. Later calls return
+  // nothing.
   std::vector<std::pair<std::string, UniqueFd>> take_kept() { return std::exchange(kept_, {}); }
 
-  // What a process that this one starts needs in its environment to speak to the manager itself.
+  // The environment variables with which a process that this one starts can speak to the manager itself.
   std::vector<std::string> environment() const;
 
  private:
@@ -65,7 +68,7 @@ class ServiceManager {
   };
   struct Message {
     std::string text;
-    UniqueFd fd;  // empty: none goes with it
+    UniqueFd fd;  // empty: the message has no descriptor
   };
   void send(std::string text, UniqueFd fd = {});
   bool send_now(const Message& message);
@@ -75,13 +78,13 @@ class ServiceManager {
   void supervisor_ended();
 
   EventLoop& loop_;
-  std::string path_;  // empty: nobody listens
+  std::string path_;  // empty: there is no manager
   UniqueFd socket_;
   bool followed_ = false;        // another process speaks now
   std::deque<Message> waiting_;  // for room in the manager's queue
   Timer again_;
   std::vector<std::pair<std::string, UniqueFd>> kept_;
-  std::string supervisor_pid_;  // empty: none that ends its daemons
+  std::string supervisor_pid_;  // empty: there is no supervisor
   UniqueFd supervisor_;         // pidfd
   Watch watch_{*this};
   uint64_t watchdog_ns_ = 0;  // 0: the manager does not watch

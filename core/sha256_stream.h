@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sha256Stream: the digest of bytes that come in small pieces and are nowhere together.
+// Sha256Stream: the digest of bytes that come in small pieces and are never held together.
 #pragma once
 
 #include <array>

@@ -47,9 +47,9 @@ bool drop_everything(int fd) {
   return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
 }
 
-// A TCP port that is bound with SO_REUSEADDR can be taken by another process until it listens. So that option comes
-// after bind() where possible: not where connections of an earlier process still use the port. It has to come, because
-// connections inherit it, and the next process must be able to bind beside them.
+// A TCP port that is bound with SO_REUSEADDR can be taken by another process until it listens. So that option is set
+// after bind(), unless connections of an earlier process still use the port. It must be set, because connections
+// inherit it, and the next process must be able to bind beside them.
 bool bind_stream(int fd, const Endpoint& endpoint) {
   if (bind_to(fd, endpoint)) return set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   return errno == EADDRINUSE && set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) && bind_to(fd, endpoint);
@@ -76,7 +76,7 @@ bool share_a_port(const Endpoint& a, const Endpoint& b) {
 Result<void> check_port_is_free(const Endpoint& endpoint, int type) {
   const UniqueFd fd = make_socket(endpoint, type, true);
   if (!fd) return last_error();
-  // With it, connections that an earlier process left do not count. For UDP it would share the port.
+  // With it, connections that an earlier process left do not make bind() fail. For UDP it would share the port.
   if (type == SOCK_STREAM && !set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1)) return last_error();
   if (!bind_to(fd.get(), endpoint) && errno == EADDRINUSE) return last_error();
   return {};

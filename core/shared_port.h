@@ -18,8 +18,8 @@
 
 namespace tidegate {
 
-// Whether two sockets of one type on these endpoints get in each other's way: the same port of one family, and the same
-// address or all addresses.
+// Whether two sockets of one type conflict on these endpoints: they have the same port of one family, and the same
+// address or one has all addresses.
 bool share_a_port(const Endpoint& a, const Endpoint& b);
 
 // An Error ("Address already in use") if any other socket has the port. `type` is SOCK_STREAM or SOCK_DGRAM. An address
@@ -29,22 +29,22 @@ Result<void> check_port_is_free(const Endpoint& endpoint, int type);
 struct PortOptions {
   bool free_bind = false;  // the address may come later (IP_FREEBIND)
 };
-// A socket, bound together with others. TCP does not block, and IPv6 takes no IPv4. The Error is the system's reason
-// alone.
+// Returns a socket that is bound to a shared port. TCP does not block, and IPv6 takes no IPv4. The Error is the
+// system's reason alone.
 Result<UniqueFd> bind_shared_port(const Endpoint& endpoint, int type, PortOptions options = {});
 
 // Sockets that wait for the version that needs them.
 class HeldPorts {
  public:
-  // `count` sockets. Nothing stays of them after an Error. A port that is held already stays as it is.
+  // Holds `count` sockets on the port; none of them after an Error. A port that is already held stays as it is.
   Result<void> hold(const Endpoint& endpoint, int type, size_t count, PortOptions options = {});
   // Adds a socket that another process handed over. It listens, and receives, already.
   void adopt(const Endpoint& endpoint, int type, UniqueFd socket);
-  // One of them, which receives from now on. Empty if there is none left.
+  // Takes a held socket, which receives from now on. Empty if none is left.
   UniqueFd take(const Endpoint& endpoint, int type);
   bool holds(const Endpoint& endpoint, int type) const { return sockets_.contains({type, endpoint}); }
   bool holds_more(const Endpoint& endpoint, int type) const;  // take() has one
-  // Whether a held socket of that type gets in the endpoint's way (share_a_port).
+  // Whether a held socket of that type conflicts with the endpoint (share_a_port).
   bool meets(const Endpoint& endpoint, int type) const;
   void clear() { sockets_.clear(); }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// SigningKey: a P-256 key, and what is made with it: signatures, requests for certificates, and certificates that it
-// signs itself.
+// SigningKey: a P-256 key. It makes signatures, certificate requests and self-signed certificates.
 //
 // Threads: an object belongs to one thread.
 #pragma once

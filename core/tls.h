@@ -35,7 +35,7 @@ Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 // What the authority of a certificate says about it (an OCSP answer), shown to clients that ask for it (RFC 6066 §8).
 struct Staple {
   std::string answer;   // DER
-  int64_t until_s = 0;  // epoch: it is not shown from then on
+  int64_t until_s = 0;  // epoch; it is not shown after that
 };
 
 // A certificate with its key, read once, for any number of contexts of one thread: contexts that share it share
@@ -180,7 +180,7 @@ class TlsStream {
   bool pending_ = false;
   bool established_ = false;         // the first handshake is complete
   bool no_certificate_ = false;      // the handshake failed because the client has shown none
-  uint32_t steps_without_data_ = 0;  // of later handshake messages, since the last byte of content
+  uint32_t steps_without_data_ = 0;  // later handshake messages since the last byte of content
   std::string last_error_;
 };
 

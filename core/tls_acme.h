@@ -12,8 +12,9 @@ namespace tidegate {
 
 constexpr std::string_view kAcmeTlsProtocol = "acme-tls/1";
 
-// `own` as before, but a client that offers kAcmeTlsProtocol alone gets a handshake of `acme`, which is a server
-// context for that protocol. The result keeps both alive. `own` is changed: it is served by its result only.
+// Returns a context that serves like `own`, except that a client which offers only kAcmeTlsProtocol gets a handshake of
+// `acme`, a server context for that protocol. The result keeps both alive. `own` is changed: use only the result to
+// serve it.
 std::shared_ptr<TlsContext> with_acme(std::shared_ptr<TlsContext> own, std::shared_ptr<TlsContext> acme);
 
 }  // namespace tidegate

@@ -43,7 +43,8 @@ struct ReadClientRules {
   std::vector<CrlPtr> lists;
 };
 
-// With lists, each authority has one: without it every certificate that it signed would be refused.
+// If there are revocation lists, each authority must have one. Without a list, every certificate that the authority
+// signed would be refused.
 Result<ReadClientRules> read_client_rules(const TlsClientRules& rules) {
   Result<X509StackPtr> authorities = parse_certificates(rules.authorities_pem);
   if (!authorities) return authorities.error();
@@ -68,7 +69,7 @@ Result<ReadClientRules> read_client_rules(const TlsClientRules& rules) {
   return read;
 }
 
-// An authority that is trusted needs no list of the one that signed it: it is revoked by taking it out of the file.
+// A trusted authority needs no list of the authority that signed it. To revoke it, take it out of the file.
 int on_client_verified(int good, X509_STORE_CTX* verifying) {
   if (good == 1 || X509_STORE_CTX_get_error(verifying) != X509_V_ERR_UNABLE_TO_GET_CRL) return good;
   const STACK_OF(X509)* const chain = X509_STORE_CTX_get0_chain(verifying);
@@ -150,7 +151,7 @@ void read_alternative_names(X509* certificate, PeerCertificate& out) {
       out.email = visible_text(name->d.rfc822Name);
     }
   }
-  // X509-SVID §2 and §4.1: one URI, and not of an authority.
+  // X509-SVID §2 and §4.1: exactly one URI, and not in the certificate of an authority.
   if (uris != 1 || !is_spiffe_id(out.spiffe) || X509_check_ca(certificate) == 1) out.spiffe.clear();
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Client certificates at a TLS server: whom it believes, why it refuses one, and what one says of its client.
+// Client certificates at a TLS server: which ones it trusts, why it refuses one, and what one says about its client.
 //
 // A server context with TlsClientRules asks each client for a certificate and checks its chain, its dates, its purpose
 // (RFC 5280 §4.2.1.12) and, where there are lists, whether it or one of its authorities is revoked. Session tickets are
@@ -24,7 +24,8 @@ struct TlsClientRules {
   bool optional = false;        // a client without a certificate may come; one with a bad certificate may not
 };
 
-// What is wrong with the rules: text for a fault. Otherwise when the first of the lists ends (epoch; INT64_MAX: none).
+// An Error says what is wrong with the rules, as text for a fault. Otherwise returns when the first of the revocation
+// lists ends (epoch; INT64_MAX: there is none).
 Result<int64_t> inspect_client_rules(const TlsClientRules& rules);
 
 enum class ClientCertificateFault : uint8_t {
@@ -32,7 +33,7 @@ enum class ClientCertificateFault : uint8_t {
   missing,             // one is required, and the client has shown none
   expired,             // it, or one of its authorities
   early,               // not valid yet
-  unknown_authority,   // nobody who is trusted has signed it
+  unknown_authority,   // no trusted authority has signed it
   revoked,             // it, or one of its authorities
   wrong_purpose,       // it is not for clients
   revocation_unknown,  // a list has ended, or an authority of the chain has none
@@ -41,7 +42,7 @@ enum class ClientCertificateFault : uint8_t {
 };
 const char* name(ClientCertificateFault fault);
 
-// What a certificate says of its client. Texts have visible ASCII alone; what has other bytes is left out.
+// What a certificate says about its client. Texts have only visible ASCII; a text with other bytes is left out.
 struct PeerCertificate {
   std::string spiffe;       // "spiffe://example.org/billing", if it is an X.509-SVID (exactly one URI)
   std::string dns;          // the first name; lower case
@@ -53,7 +54,8 @@ struct PeerCertificate {
   std::string encoded;      // its DER form as Client-Cert has it (RFC 9440 §2.1): ":base64:"
 };
 
-// The worker's thread, for the next three. The first: of a handshake that has failed; `none`: for another reason.
+// This function and the next two are for the worker's thread. Returns why the client's certificate made the handshake
+// fail; `none` if the handshake failed for another reason.
 ClientCertificateFault client_certificate_fault(const TlsStream& stream);
 // Null: the peer has shown none.
 std::unique_ptr<PeerCertificate> peer_certificate(const TlsStream& stream);

@@ -44,15 +44,16 @@ struct LoadedIdentity {
 struct ServerIdentity::Impl {
   LoadedIdentity loaded;
   std::vector<std::string> names;                // CertificateInfo::names
-  mutable std::shared_ptr<const Staple> staple;  // of the contexts' thread
+  mutable std::shared_ptr<const Staple> staple;  // belongs to the contexts' thread
 };
 Result<LoadedIdentity> load_identity(const TlsIdentity& identity);
 CertificateInfo describe_certificate(X509* certificate);
 Result<X509StackPtr> parse_certificates(const std::string& pem);
 int64_t epoch_of(const ASN1_TIME* time);  // 0: it cannot be read
 
-SSL* ssl_of(const TlsStream& stream);                 // borrowed
-bool showed_no_certificate(const TlsStream& stream);  // and its handshake failed for that
+SSL* ssl_of(const TlsStream& stream);  // borrowed
+// True if the handshake failed because the peer has shown no certificate.
+bool showed_no_certificate(const TlsStream& stream);
 
 // The keys with which a server context issues and accepts tickets, kept for the window they were made for. One thread.
 class TicketRing {
@@ -60,8 +61,8 @@ class TicketRing {
   explicit TicketRing(std::shared_ptr<const TicketKeys> keys) : keys_(std::move(keys)) {}
   // Makes `context` issue and accept tickets with this ring, which must outlive it.
   void serve(SSL_CTX* context);
-  // Besides: a ticket is good only as long as the certificates that its client has shown, and until
-  // `revocations_until_s` (epoch). Then a full handshake follows.
+  // Also, a ticket is accepted only while the certificates that its client has shown are valid, and until
+  // `revocations_until_s` (epoch). Afterwards a full handshake follows.
   void bind_to_certificates(SSL_CTX* context, int64_t revocations_until_s);
 
  private:

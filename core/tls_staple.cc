@@ -26,7 +26,7 @@ StapleCounters& staple_counters() {
 }  // namespace
 
 void TlsContext::Impl::show_staples() {
-  staple_counters();  // from the start on, a scrape sees them
+  staple_counters();  // registers the counters, so that a scrape shows them from the start
   // What the macros SSL_CTX_set_tlsext_status_cb and _arg do, without their old-style casts.
   SSL_CTX_callback_ctrl(context.get(), SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB,
                         reinterpret_cast<void (*)()>(&Impl::choose_staple));

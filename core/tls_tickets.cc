@@ -68,7 +68,7 @@ SSL_TICKET_RETURN TicketRing::on_old_ticket(SSL*, SSL_SESSION* session, const un
     const auto& self = *static_cast<const TicketRing*>(ring);
     void* data = nullptr;
     size_t bytes = 0;
-    int64_t until_s = 0;  // what cannot be read is over
+    int64_t until_s = 0;  // a time that cannot be read counts as past
     if (SSL_SESSION_get0_ticket_appdata(session, &data, &bytes) == 1 && data != nullptr) {
       const char* const text = static_cast<const char*>(data);
       if (std::from_chars(text, text + bytes, until_s).ec != std::errc()) until_s = 0;

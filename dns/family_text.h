@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// FamilyText: one family of the Prometheus text format, written out as it is scraped.
+// FamilyText: one family of the Prometheus text format, written when it is scraped.
 #pragma once
 
 #include <fmt/format.h>

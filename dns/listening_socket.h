@@ -9,11 +9,10 @@
 
 namespace tidegate::dns {
 
-// A socket of `type` (SOCK_DGRAM, SOCK_STREAM), bound to the endpoint together with others: one that is held, or else a
-// new one.
+// A socket of `type` (SOCK_DGRAM, SOCK_STREAM) on a shared port of the endpoint: a held socket, or else a new one.
 Result<UniqueFd> bind_socket(const Endpoint& endpoint, int type, HeldPorts& held);
 Endpoint local_endpoint(int fd);
-// Every address of the host.
+// Whether it stands for every address of the host.
 bool is_wildcard(const IpAddress& address);
 
 }  // namespace tidegate::dns

@@ -26,7 +26,7 @@ Result<nlohmann::json> explain_request(dns::Server& server, const HttpRequest& r
   const auto name = request.parameter("name");
   if (!name || name->empty()) return fail("name: a domain name is needed");
   const std::string type = request.parameter("type").value_or("A");
-  server.own_worker().now_s = static_cast<uint32_t>(realtime_ns() / kNsPerS);  // the draw depends on it
+  server.own_worker().now_s = static_cast<uint32_t>(realtime_ns() / kNsPerS);  // the draw depends on the time
   return dns::explain(client->unmapped(), *name, type, *server.tables(), server.own_worker());
 }
 
@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
         .add(aliases.counts().failed, {{"result", "failed"}});
   });
 
-  // Tables that a worker still held when newer ones came are let go of a little later.
+  // Old Tables that a worker still holds when newer ones come are released a little later.
   Timer collect(plane.loop(), [&] {
     if (!server.collect()) collect.arm_after_ms(kCollectMs);
   });

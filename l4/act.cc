@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The half of the last stage that not every packet needs: tunnels, and packets that follow a flow.
+// The part of the last stage that not every packet needs: tunnels, and packets that follow a flow.
 #include "l4/stages.h"
 #include "l4/tunnel.h"
 
 namespace tidegate::l4 {
 namespace {
 
-constexpr uint32_t kLinkMtu = 1'500;  // of a port that does not tell its own
+constexpr uint32_t kLinkMtu = 1'500;  // for a port that does not report its own
 
 }  // namespace
 
@@ -38,7 +38,7 @@ void Decider::send_through_tunnel(const Action& action, const Action* second, ui
   outcome.port = frame.port;
 }
 
-// A sender repeats what was lost, so a sender that is not told in this second is told in a later one.
+// A sender repeats lost packets. So if it is not told in this second, it is told in a later one.
 bool Decider::may_tell_too_big(uint32_t now_ms) {
   const uint32_t second = now_ms / 1'000;
   if (second != told_second_) {

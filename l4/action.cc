@@ -48,7 +48,7 @@ size_t write_vxlan(uint8_t* vxlan, uint32_t vni, uint8_t inner_family) {
   return 8 + kEthernetBytes;
 }
 
-// The host bits of a prefix that lie in the last four bytes of the address.
+// The host bits of a prefix in the last four bytes of the address.
 uint32_t host_bits(const OuterSource& source) {
   const auto bits = static_cast<unsigned>(source.address.size()) * 8 - source.prefix;
   return bits >= 32 ? UINT32_MAX : (uint32_t{1} << bits) - 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Action: what is done with a packet of a backend that is reached through a tunnel. It is derived with the tables: the
-// outer header as a template, the path's MTU, and which fields a flow varies. A backend on the link (l2dsr) needs none:
-// its packets get Ethernet addresses only.
+// Action: what is done with a packet for a backend behind a tunnel. It is derived with the tables: the outer header as
+// a template, the path's MTU, and which fields a flow varies. A backend on the link (l2dsr) needs none, because its
+// packets only get new Ethernet addresses.
 //
 // The outer headers by mode, before the packet as the client sent it:
 //    ipip   IP                       protocol 4 (IPv4 in it) or 41 (IPv6 in it): RFC 2003, RFC 2473, RFC 4213
@@ -24,12 +24,12 @@ struct alignas(64) Action {
 
   Forwarding mode = Forwarding::l2dsr;
   uint8_t outer_family = 4;
-  uint8_t header_bytes = 0;  // of `header`
-  uint8_t udp_offset = 0;    // in `header`; 0: no UDP
-  uint16_t path_mtu = 0;     // the longest outer packet that the path takes; 0: as the port's link
+  uint8_t header_bytes = 0;  // bytes used of `header`
+  uint8_t udp_offset = 0;    // offset of the UDP header in `header`; 0: no UDP
+  uint16_t path_mtu = 0;     // the longest outer packet that the path takes; 0: like the port's link
   uint16_t ether_type = 0;   // of the outer packet
-  uint32_t sum = 0;          // of the template's IPv4 header, for its checksum
-  uint32_t varied = 0;       // mask of those bits in the last word of the outer source that the flow chooses
+  uint32_t sum = 0;          // sum over the template's IPv4 header, for its checksum
+  uint32_t varied = 0;       // mask of the bits in the last word of the outer source that depend on the flow
   uint8_t header[kMostHeaderBytes] = {};  // from the outer IP header on
 };
 static_assert(sizeof(Action) == 128);
@@ -55,10 +55,11 @@ constexpr Mac kVxlanForwarderMac = {{0x02, 0x74, 0x67, 0x76, 0x78, 0x66}};
 
 const char* name(Forwarding mode);
 
-// Whether the header of a packet to the backend of `first` can name that of `second` too (second_hop.h).
+// Whether the header of a packet to the backend of `first` can also name the backend of `second` (second_hop.h).
 bool can_name(const Action& first, const Action& second);
 
-// Makes the action for packets of `inner_family` to a backend at `destination`, whose family `source` has too.
+// Makes the action for packets of `inner_family` to a backend at `destination`. `source` has the same family as
+// `destination`.
 Action make_action(const TunnelConfig& tunnel, uint8_t inner_family, const OuterSource& source,
                    const IpAddress& destination, uint16_t path_mtu);
 

@@ -2,7 +2,7 @@
 // Announcer: tells the links that our addresses are here, by gratuitous ARP (RFC 5227 §3) and by unsolicited neighbour
 // advertisement (RFC 4861 §7.2.6). It does so when an address is new, when a port came back, and when another station
 // claims one of our addresses. In the last case it announces at most once in kDefendIntervalMs, so that two stations
-// that both insist do not flood the link (RFC 5227 §2.4). There is one Announcer per node, on the first worker.
+// with the same address do not flood the link (RFC 5227 §2.4). There is one Announcer per node, on the first worker.
 #pragma once
 
 #include <array>

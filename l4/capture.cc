@@ -9,7 +9,7 @@
 namespace tidegate::l4 {
 namespace {
 
-// ARP has no IP packet; it is taken only by a filter that asks for no address, port or protocol.
+// ARP has no IP packet. It matches only a filter without address, port and protocol.
 bool is_about(const Cidr& network, const PacketView& view) {
   return network.contains(address_of(view.source, view.family)) ||
          network.contains(address_of(view.destination, view.family));
@@ -37,7 +37,7 @@ bool CaptureFilter::takes(const Outcome& outcome) const {
 
 Capture::Capture(CaptureFilter filter, CaptureBounds bounds) : filter_(std::move(filter)), bounds_(bounds) {
   records_.reserve(bounds_.packets);
-  // The copies of a burst lie behind those that are kept.
+  // The copies of a burst come after the records that are kept.
   bytes_.resize(bounds_.bytes + kBurst * bounds_.snap_bytes);
 }
 
@@ -67,7 +67,7 @@ void Capture::after(const Frame*, const Fate* fates, size_t) {
       full_.store(true, std::memory_order_release);
       return;
     }
-    // A frame before it may have been left out.
+    // Moves it to the front if an earlier frame was left out.
     std::memmove(bytes_.data() + used_bytes_, bytes_.data() + record.place, record.kept_bytes);
     record.place = used_bytes_;
     used_bytes_ += record.kept_bytes;

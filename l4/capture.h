@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Capture: the frames of a worker that an operator's filter takes, with what became of each, until a bound is reached.
+// Capture: the frames of a worker that match an operator's filter, with the result of each, until a bound is reached.
 // All memory is allocated before the worker sees it.
 #pragma once
 
@@ -14,14 +14,14 @@
 
 namespace tidegate::l4 {
 
-// What is not set takes every frame.
+// A condition that is not set matches every frame.
 struct CaptureFilter {
-  std::optional<Cidr> client;            // source or destination; of an ICMP error its sender
+  std::optional<Cidr> client;            // source or destination; for an ICMP error its sender
   std::optional<Cidr> vip;               // source or destination
   std::optional<uint16_t> port;          // source or destination
   std::optional<uint8_t> protocol;       // of IP
   bool dropped = false;                  // only frames that were dropped
-  DropReason reason = DropReason::none;  // only those dropped for this reason; none: any
+  DropReason reason = DropReason::none;  // only frames that were dropped for this reason; none: any reason
 
   bool takes(const Frame& frame) const;
   bool takes(const Outcome& outcome) const;
@@ -30,7 +30,7 @@ struct CaptureFilter {
 struct CaptureBounds {
   uint64_t packets = 1'000;
   uint64_t bytes = 1 << 20;
-  uint32_t snap_bytes = 256;  // of each frame
+  uint32_t snap_bytes = 256;  // most bytes that are kept of each frame
 };
 
 class Capture final : public FrameObserver {
@@ -39,7 +39,7 @@ class Capture final : public FrameObserver {
     uint32_t at_ms = 0;  // on the worker's clock
     uint32_t whole_bytes = 0;
     uint32_t kept_bytes = 0;
-    size_t place = 0;  // of its bytes
+    size_t place = 0;  // offset of its bytes
     uint16_t port = 0;
     Outcome outcome;
     BackendId backend = kNoBackend;
@@ -52,7 +52,7 @@ class Capture final : public FrameObserver {
 
   // Any thread.
   bool is_full() const { return full_.load(std::memory_order_acquire); }
-  // When no worker uses it any more.
+  // Call it when no worker uses the capture any more.
   const std::vector<Record>& records() const { return records_; }
   std::span<const uint8_t> bytes_of(const Record& record) const {
     return {bytes_.data() + record.place, record.kept_bytes};
@@ -64,7 +64,7 @@ class Capture final : public FrameObserver {
   std::vector<Record> records_;
   std::vector<uint8_t> bytes_;
   size_t used_bytes_ = 0;
-  // Of the present burst: frames that the filter takes by their content, and where their copies lie.
+  // For the present burst: frames whose content matches the filter, and where their copies are.
   struct Taken {
     uint16_t frame = 0;
     Record record;

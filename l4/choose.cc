@@ -27,7 +27,7 @@ namespace tidegate::l4 {
   return backend;
 }
 
-// A packet of a flow that another forwarder told about: from now on the flow is one of this table.
+// The packet belongs to a flow that another forwarder has reported. From now on it is a flow of this table.
 [[gnu::noinline]] void Decider::take_over_shared(FlowEntry& entry) {
   entry.shared = 0;
   counters_.flows_taken_over.add();
@@ -47,8 +47,8 @@ void Decider::tell_flow(const Candidate& candidate, BackendId backend, const Fra
 }
 
 // A connection that did not begin here may have begun at another forwarder, or here before the flow table was lost. If
-// the pool has changed since, its backend may be the one that the table before picks. So the packet carries that one
-// too, and the first backend hands it on if it does not know the connection.
+// the pool has changed since then, its backend may be the one in the previous table. So the packet also names that one,
+// and the first backend hands it on if it does not know the connection.
 [[gnu::noinline]] const Action* Decider::second_chance(const ForwardingTables& tables, const Candidate& candidate,
                                                        uint64_t hash, const Frame& frame) const {
   if (candidate.first_fragment) return nullptr;  // later fragments have no ports, so nobody could hand them on
@@ -58,7 +58,8 @@ void Decider::tell_flow(const Candidate& candidate, BackendId backend, const Fra
 }
 
 // A router that spreads packets over our queues reads no ports in fragments. So a first fragment may come to another
-// worker than its flow. It goes from worker to worker until one has the flow. Its later fragments take the same way.
+// worker than its flow. It is passed from worker to worker until one has the flow. Its later fragments take the same
+// way.
 [[gnu::noinline]] void Decider::choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate,
                                                           uint64_t hash, const Frame& frame, uint32_t now_ms) {
   candidate.handed_over =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stage that reads every frame that is not a plain packet, and settles what no flow is needed for: ARP, neighbour
-// discovery, multicast queries, and what is not wanted.
+// The stage that reads every frame that is not a plain packet, and handles frames that need no flow: ARP, neighbour
+// discovery, multicast queries, and unwanted frames.
 #include <algorithm>
 
 #include "l4/stages.h"
@@ -20,10 +20,10 @@ void take_tags_off(Frame& frame, size_t bytes) {
   frame.capacity -= static_cast<uint32_t>(bytes);
 }
 
-// Another worker took the tags off before it handed the frame over.
+// Another worker has removed the tags before it handed the frame over.
 bool came_from_a_worker(const Frame& frame) { return frame.asked != 0 || frame.learn_only; }
 
-// The reply to a probe that the forwarder has sent itself.
+// Handles the reply to a probe that the forwarder itself has sent.
 std::optional<Outcome> take_probe_reply(ProbeBoard* probes, Frame& frame, const PacketView& view) {
   if (probes == nullptr) return std::nullopt;
   const ProbeBoard::Taken taken = probes->take(frame.data, frame.bytes, frame.capacity, view);
@@ -116,7 +116,7 @@ Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const P
   return settle_neighbour_message(tables, frame, message, now_ms);
 }
 
-// RFC 5227 §2.4: tell the operator, and repeat our own claim.
+// RFC 5227 §2.4: reports it to the operator, and repeats our own claim.
 Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
   if (config_.announces) announcer_.defend(message.sender, frame.port, now_ms);
   if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
@@ -143,7 +143,7 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
   const Mac& own_mac = config_.ports[frame.port].mac;
   const auto local_kind = [&](const IpAddress& address) {
     const LocalKind kind = tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
-    return kind == LocalKind::standby ? LocalKind::none : kind;  // the holder answers, and what it says is no conflict
+    return kind == LocalKind::standby ? LocalKind::none : kind;  // the holder answers, and its claims are no conflict
   };
   Learned learned = Learned::unknown;
   const bool ours = std::any_of(config_.ports.begin(), config_.ports.end(),

@@ -113,9 +113,9 @@ ConnTable::Inherited ConnTable::take_over(const std::vector<bool>& known_ids, ui
   return found;
 }
 
-// How much a live flow is worth. The flow that is worth less is evicted. An assured flow is never evicted.
+// How much a live flow is worth. The flow with the smaller worth is evicted. An assured flow is never evicted.
 uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
-  constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // more than any time left
+  constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // greater than any time left
   constexpr uint32_t kShared = kBegan * 3;
   static_assert(kMaxFlowTimeoutMs / 2 < kAssuredWorth - kShared);
   const uint32_t left_ms = entry.expires_ms - now_ms;
@@ -125,7 +125,7 @@ uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
   return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
 
-// Returns the free places of a bucket. Sets `victim` to the flow that is worth least of all seen so far.
+// Returns the free places of a bucket. Sets `victim` to the flow with the smallest worth seen so far.
 ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim) {
   Offer offer;
   for (FlowEntry& entry : bucket.entries) {

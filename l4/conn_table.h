@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConnTable: which backend each flow is pinned to. Each worker has one table and no other thread touches it. Its memory
-// is allocated once, in the constructor, or belongs to somebody else and outlives the process (KeptState). A process
-// may be killed between any two writes. So an entry gets its hash while it is empty, and its state last.
+// is allocated once, in the constructor. Or the caller owns it, and it outlives the process (KeptState). A process may
+// be killed between any two writes. So an entry gets its hash while it is empty, and its state last.
 //
-// A flow entry has 16 bytes; four entries make one bucket of 64 bytes. A flow may be in either of two buckets, which
-// its hash gives (power of two choices); mostly it is in the first. So a lookup touches one cache line or two, which
-// prefetch() loads ahead, and the table fills to its nominal size before a bucket overflows. There is no chaining and
-// no moving, so the cost of every call is bounded.
+// A flow entry has 16 bytes; four entries make one bucket of 64 bytes. The flow's hash gives two buckets, and the flow
+// may be in either of them (power of two choices). Mostly it is in the first. So a lookup touches one cache line or
+// two, which prefetch() loads ahead, and the table fills to its nominal size before a bucket overflows. There is no
+// chaining and no moving, so the cost of every call is bounded.
 //
 // Life of a flow: A flow is `embryonic` from its SYN until a packet other than a repeated SYN shows that the client
 // means it. Then it is `established`. It is `closing` after a FIN or RST from the client. A flow is `stray` if we see
@@ -28,10 +28,10 @@
 // doubted flow is a new connection. A client whose host forgot the connection gets there too: it answers the backend by
 // RST.
 //
-// A `shared` flow is one that another forwarder of the site told about (learn()). It is assured there, and no packet of
-// it came here yet. It never takes the place of another flow. The first packet that opens and closes nothing makes it a
-// flow of this table (take_over_shared). A packet that opens or closes may be forged, so what it changes is set right
-// by the next time that the flow is told.
+// A `shared` flow is one that another forwarder of the site has reported (learn()). It is assured there, and no packet
+// of it has come here yet. It never takes the place of another flow. The first packet that neither opens nor closes
+// makes it a flow of this table (take_over_shared). A packet that opens or closes may be forged. The next report of the
+// flow corrects what it changed.
 //
 // When both buckets of a new flow are full, one entry is given up, in this order:
 //  1. an expired flow;
@@ -42,7 +42,7 @@
 // All but the first are counted as evicted. If all eight are assured, the new flow is not recorded: the hash table
 // alone chooses its backend. The same happens to the next packet of a flow that was given up. So a flood of SYNs or
 // stray packets evicts at most one established flow of a full bucket. A flood of whole handshakes evicts no assured
-// flow and does not keep new clients from a place.
+// flow, and new clients still find a place.
 #pragma once
 
 #include <array>
@@ -61,7 +61,7 @@ const char* name(FlowState state);
 // What kind of packet a flow received.
 enum class FlowEvent : uint8_t {
   open,   // SYN without ACK
-  data,   // anything else, and all of UDP
+  data,   // anything else, and all UDP packets
   close,  // FIN
   reset,  // RST
 };
@@ -80,8 +80,8 @@ struct FlowEntry {
   FlowState state : 6 = FlowState::empty;
   uint8_t shared : 1 = 0;  // see above
   uint8_t unseen : 1 = 0;  // its beginning was not seen here; see Decider::second_chance
-  // Until the flow is assured, and again from its FIN on: the number of seconds with packets, and the last such second.
-  // A "second" is 1,024 ms; the number of the second wraps after 32.
+  // Counted until the flow is assured, and again from its FIN on: the number of seconds with packets, and the last such
+  // second. A "second" is 1,024 ms; its number wraps after 32.
   uint8_t seconds_seen : 2 = 0;
   uint8_t doubted : 1 = 0;  // an RST came; see above
   uint8_t last_second : 5 = 0;
@@ -117,12 +117,12 @@ struct LearnedFlow {
   BackendId backend = kNoBackend;
   uint32_t left_ms = 0;
 };
-// What came of one.
+// The result of learning one flow.
 enum class Lesson : uint8_t {
   learned,
   renewed,
   ended,
-  known,    // it is a flow of this table already, or ended before it was known
+  known,    // it is already a flow of this table, or it ended before it was known
   no_room,  // both of its buckets are full
   count_
 };
@@ -137,8 +137,8 @@ class ConnTable {
  public:
   // Makes room for at least `flows` flows.
   explicit ConnTable(uint64_t flows) : ConnTable(flows, nullptr) {}
-  // The same in `memory` of bytes_for(flows) bytes, a multiple of 64, which outlives the table. It is zeroed, or holds
-  // the entries of an earlier table: then call take_over() first. Null: the table allocates its own.
+  // The same, but uses `memory` of bytes_for(flows) bytes (a multiple of 64), which must outlive the table. It is
+  // zeroed, or holds the entries of an earlier table: then call take_over() first. Null: the table allocates its own.
   ConnTable(uint64_t flows, void* memory);
   static uint64_t bytes_for(uint64_t flows);
   ~ConnTable();
@@ -171,16 +171,17 @@ class ConnTable {
                     FlowState begun_as = FlowState::embryonic);
   void erase(FlowEntry& entry);
   Lesson learn(const LearnedFlow& flow, uint32_t now_ms);
-  // A number of an entry of this table, less than capacity(), which is its own as long as the entry is there.
+  // The number of the entry's place in this table, less than capacity(). It stays the same as long as the entry is
+  // there.
   uint64_t place(const FlowEntry& entry) const {
     return static_cast<uint64_t>(&entry - reinterpret_cast<const FlowEntry*>(buckets_));
   }
-  // Appends live flows of the next `buckets` buckets from `bucket` on to `out`, `most` at most and then whole buckets
-  // only up to there; of one backend, if one is given. Returns the bucket at which the next call goes on, or
-  // bucket_count(). The last bucket may bring up to three more than `most`.
+  // Appends live flows of the next `buckets` buckets, from `bucket` on, to `out`. If a backend is given, only its
+  // flows. Stops after the bucket that reaches `most`, so there may be up to three more than `most`. Returns the bucket
+  // at which the next call continues, or bucket_count().
   uint64_t list(uint64_t bucket, uint64_t buckets, std::optional<BackendId> backend, size_t most, uint32_t now_ms,
                 std::vector<FlowEntry>& out) const;
-  // Removes expired flows from the next `buckets` buckets. It goes round the table.
+  // Removes expired flows from the next `buckets` buckets. After the last bucket it begins again.
   void sweep(uint64_t buckets, uint32_t now_ms);
 
   uint64_t live() const { return live_; }  // includes expired flows that are not swept yet

@@ -27,7 +27,7 @@ class OwnedCounter {
 };
 
 struct Traffic {
-  OwnedCounter packets, bytes;  // bytes of whole frames, as they leave, without tags and FCS
+  OwnedCounter packets, bytes;  // bytes of whole frames as they are sent, without tags and FCS
 
   void add(uint64_t more_packets, uint64_t more_bytes) {
     packets.add(more_packets);
@@ -39,10 +39,10 @@ struct Traffic {
 struct ServiceCounters {
   Traffic forwarded;
   OwnedCounter flows;
-  OwnedCounter refused;  // packets that its lists and bounds dropped
+  OwnedCounter refused;  // packets that its lists and limits dropped
 };
 
-// By AclId: packets whose client the list decided about.
+// By AclId: packets about whose client the list decided.
 struct AclCounters {
   OwnedCounter allowed, denied;
 };
@@ -71,12 +71,13 @@ struct alignas(64) WorkerCounters {
   OwnedCounter handed_over_packets;  // to another worker
   OwnedCounter flows_created, flows_repicked, flows_untracked;
   OwnedCounter flows_evicted, flows_live;             // copied from the flow table
-  OwnedCounter flows_inherited, flows_not_inherited;  // from the process before, at the start
-  OwnedCounter flows_taken_over;                      // packets came of flows that another forwarder told about
-  OwnedCounter fragmented;                            // copied from the table of fragmented datagrams
+  OwnedCounter flows_inherited, flows_not_inherited;  // flows from the previous process, at the start
+  // flows that another forwarder reported, and of which packets came
+  OwnedCounter flows_taken_over;
+  OwnedCounter fragmented;  // copied from the table of fragmented datagrams
   OwnedCounter neighbours_resolved, neighbours;
   OwnedCounter busy_ns, elapsed_ns;
-  OwnedCounter second_chance_packets;           // they name a second backend, which the table before picks
+  OwnedCounter second_chance_packets;           // packets that name a second backend, which the previous table picks
   OwnedCounter too_big_packets;                 // senders told that a packet does not fit into its tunnel
   std::array<Traffic, kForwardings> tunnelled;  // by Forwarding; l2dsr is not counted here
   std::array<OwnedCounter, kDropReasons> dropped_packets, dropped_bytes;

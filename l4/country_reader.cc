@@ -11,7 +11,7 @@
 namespace tidegate::l4 {
 namespace {
 
-// Walks the trees of all databases side by side, in address order.
+// Walks the trees of all databases together, in address order.
 class CountryWalk {
  public:
   CountryWalk(std::vector<std::shared_ptr<const Mmdb>> databases, const std::set<std::string>& countries)
@@ -34,7 +34,7 @@ class CountryWalk {
   using Cursor = Mmdb::Cursor;
   using Cursors = std::vector<Cursor>;
 
-  // `first`: the first address of the network at which the cursors stand.
+  // `first`: the first address of the network at which the cursors are.
   Result<void> walk_below(const IpAddress& first, uint8_t length, const Cursors& cursors) {
     const bool leads_on = std::any_of(cursors.begin(), cursors.end(),
                                       [](const Cursor& cursor) { return cursor.kind == Cursor::Kind::node; });
@@ -79,7 +79,7 @@ class CountryWalk {
 
   const std::vector<std::shared_ptr<const Mmdb>> databases_;
   const std::set<std::string>& countries_;
-  std::vector<std::unordered_map<uint32_t, std::string>> known_;  // countries of records, by database
+  std::vector<std::unordered_map<uint32_t, std::string>> known_;  // countries of records that were read, by database
   CountryNetworks found_;
   uint64_t nodes_ = 0, most_nodes_ = 0;
   size_t networks_ = 0;

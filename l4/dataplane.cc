@@ -114,7 +114,7 @@ bool Dataplane::check_ports() {
   return true;
 }
 
-// Returns false if a worker did not pass its loop in time. The next check asks it again.
+// Returns false if a worker did not pass its loop in time. Then the next check asks it again.
 bool Dataplane::leave_ports() {
   const uint64_t until_ns = monotonic_ns() + kLeaveNs;
   for (const auto& worker : workers_) worker->wake();
@@ -123,7 +123,7 @@ bool Dataplane::leave_ports() {
     if (monotonic_ns() > until_ns) return false;
     ::usleep(kLookUs);
   }
-  publisher_.wait_for_workers();  // what was in an inbox a moment ago may now be in a worker's hands
+  publisher_.wait_for_workers();  // frames that were in an inbox a moment ago may now be in use by a worker
   return true;
 }
 

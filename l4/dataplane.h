@@ -39,10 +39,10 @@ class Dataplane {
   std::vector<AddressConflict> take_conflicts() { return conflicts_.take(); }
   const NeighbourBoard& neighbours() const { return neighbours_; }
   ProbeBoard& probes() { return probes_; }
-  // Orders wait at the board: the worker that sends them is woken.
+  // Call it when orders wait at the board: it wakes the worker that sends them.
   void send_probes() { workers_.front()->wake(); }
   Outages outages() const;
-  // The flow as some worker has it pinned now.
+  // The flow as a worker has it pinned now.
   std::optional<FlowEntry> find_flow(uint64_t hash) const;
 
   const std::vector<Port>& ports() const { return ports_; }

@@ -9,7 +9,7 @@
 namespace tidegate::l4 {
 namespace {
 
-// The time of one whole sweep of the flow table. The number of live flows may be this old.
+// The time of one sweep of the whole flow table. The number of live flows may be this old.
 constexpr uint32_t kSweepRoundMs = 4'096;
 constexpr size_t kPrefetchAhead = 4;
 
@@ -39,7 +39,8 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
   }
 }
 
-// Takes over what the process before left. Only one worker writes down the neighbours, because all ask for the same.
+// Takes over what the previous process left. Only one worker writes the neighbours, because all workers ask for the
+// same ones.
 void Decider::inherit() {
   const KeptMemory& kept = config_.kept;
   if (kept.inherited) {
@@ -53,7 +54,8 @@ void Decider::inherit() {
 }
 
 void Decider::set_macs() {
-  constexpr uint64_t kNobody = 1;  // no mac_word: the frames of a VLAN are plain only without their tags
+  // not a MAC address: frames of a VLAN are plain packets only after their tags are removed
+  constexpr uint64_t kNobody = 1;
   own_macs_.clear();
   untagged_macs_.clear();
   for (const PortIdentity& port : config_.ports) {
@@ -95,7 +97,7 @@ std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
 }
 
 void Decider::tick(uint32_t now_ms, FrameSink& sink) {
-  // Membership reports go first. Until they are out, solicitations for our addresses may not reach us.
+  // Membership reports go first. Until they are sent, solicitations for our addresses may not reach us.
   if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
   const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
   neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
@@ -116,7 +118,7 @@ void Decider::tick(uint32_t now_ms, FrameSink& sink) {
 
 namespace {
 
-// What was forwarded for a service in a row. Packets of one service often follow each other.
+// Consecutive packets that were forwarded for one service. Packets of one service often follow each other.
 struct ServiceRun {
   ServiceId service = kNoService;
   uint64_t packets = 0, bytes = 0;
@@ -136,18 +138,18 @@ struct ServiceRun {
 
 }  // namespace
 
-// Returns true if all `count` frames are forwarded by one port. Counts every other fate.
+// Returns true if all `count` frames are forwarded by one port. Counts every other result.
 template <bool Tunnels>
 [[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
                                                 uint16_t& port_of_all) {
   size_t forwarded = 0;
-  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // of the ports by which the frames leave
+  uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // over the ports by which the frames leave
   ServiceRun run;
   for (size_t i = 0; i < candidate_count_; ++i) {
     const Candidate& candidate = candidates_[i];
     Frame& frame = frames[candidate.frame];
     Outcome& outcome = outcomes[candidate.frame];
-    // We assign field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
+    // Assigned field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
     // wait for the writes.
     outcome.share = false;
     if (!Tunnels || candidate.action == nullptr) {
@@ -251,7 +253,7 @@ void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count, 
   for (size_t i = 0; i < count; ++i) {
     Outcome& outcome = outcomes[i];
     if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
-    if (frames[i].learn_only) continue;  // it was counted where it came in
+    if (frames[i].learn_only) continue;  // the worker that received it has counted it
     if (outcome.verdict == Verdict::drop) {
       counters_.drop(outcome.reason, 1, frames[i].bytes);
       dropped_.record(frames[i], outcome.reason, now_ms);

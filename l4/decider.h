@@ -7,7 +7,7 @@
 //    take_plain (stages.h)   reads the packet and finds its service. Nearly every packet needs only this; otherwise:
 //    classify (classify.cc)  parse_frame, then the service. Other packets are settled here (ARP, ND, unwanted ones).
 //    FlowBatch               hashes the flows eight at a time and prefetches their places in the flow table.
-//    guard (guard.cc)        lists and bounds of the services that have any. Removes packets that may not pass.
+//    guard (guard.cc)        client lists and limits of services. Removes packets that may not pass.
 //    choose (stages.h)       the flow's backend from ConnTable; of a new flow (choose.cc) from the hash table.
 //    follow (follow.cc)      ICMP and later fragments. They follow a flow that this same burst may have begun.
 //    act (decider.cc)        for each chosen backend: makes the frame ready to leave.
@@ -48,14 +48,14 @@ enum class Verdict : uint8_t {
   answer,     // out of the port it came in by
   punt,       // to the kernel, if there is a punt device
   consume,    // understood, nothing to send
-  hand_over,  // to the next worker, which may have the flow that the frame is about
+  hand_over,  // to the next worker, which may have the flow to which the frame belongs
 };
 
 struct Outcome {
   Verdict verdict = Verdict::drop;
   DropReason reason = DropReason::none;  // why it is dropped
   uint16_t port = 0;                     // the port it leaves by
-  bool share = false;                    // other workers should learn from it too
+  bool share = false;                    // other workers must also learn from it
 };
 
 struct DeciderConfig {
@@ -67,9 +67,10 @@ struct DeciderConfig {
   bool announces = true;            // one worker of a node announces the VIPs
   NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
-  ProbeBoard* probes = nullptr;    // probes that control orders; null: none
-  SharedBounds* bounds = nullptr;  // what services may still take, shared by all workers; null: one of its own
-  KeptMemory kept = {};            // memory of flows and neighbours that outlives the process, if there is any
+  ProbeBoard* probes = nullptr;  // probes ordered by control; null: none
+  // what services may still take, shared by all workers; null: the Decider makes its own
+  SharedBounds* bounds = nullptr;
+  KeptMemory kept = {};  // memory of flows and neighbours that outlives the process, if there is any
 };
 
 class Decider {
@@ -83,14 +84,14 @@ class Decider {
   // A link came back: announces our addresses again, and asks for every neighbour that is not known.
   void introduce(uint32_t now_ms);
   // `count` is at most kBurst. If every frame of the burst is forwarded by the same port, returns that port. After
-  // that, moved() tells whether a frame begins elsewhere in its buffer, or has another length, than on arrival.
+  // that, moved() says whether a frame now begins elsewhere in its buffer or has another length than on arrival.
   std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                  uint32_t now_ms);
   bool moved() const { return moved_; }
   // Sends neighbour requests, sweeps expired flows, updates gauges. Call at most once a millisecond.
   void tick(uint32_t now_ms, FrameSink& sink);
 
-  // Another forwarder told about these flows. Call between bursts.
+  // Flows that another forwarder has reported. Call between bursts.
   void learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, LessonCounts& counts);
 
   // For explain: the flow as it is pinned now.
@@ -99,9 +100,9 @@ class Decider {
   const ConnTable& flows() const { return flows_; }
   const DropTrace& dropped() const { return dropped_; }
   const FlowEvents& flow_events() const { return flow_events_; }
-  // From the next burst on. Null: nobody looks.
+  // Sets the observer from the next burst on. Null: none.
   void observe(FrameObserver* observer) { observer_ = observer; }
-  // For a dry run: what another Decider holds.
+  // For a dry run: adds a flow of another Decider.
   void preload(const FlowEntry& flow, uint32_t now_ms);
   void preload(const NeighbourView& neighbour, uint32_t now_ms);
 
@@ -117,16 +118,16 @@ class Decider {
     uint16_t frame = 0;  // index in the burst
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
-    bool first_fragment = false;            // then it has a view in views_
-    bool handed_over = false;               // of a first fragment: another worker may have its flow
+    bool first_fragment = false;            // then its view is in views_
+    bool handed_over = false;               // for a first fragment: another worker may have its flow
     bool unseen = false;                    // its flow did not begin here
-    DropReason refused = DropReason::none;  // by the service's lists and bounds
+    DropReason refused = DropReason::none;  // decided by the service's lists and limits
     BackendId backend = kNoBackend;
     const ServiceEntry* service = nullptr;
     const NextHop* hop = nullptr;    // of the chosen backend
     const Action* action = nullptr;  // its tunnel; null: the backend is on the link. Set if the tables have any.
     const Action* second =
-        nullptr;  // the tunnel of the backend that the table before would have picked. Set if `action` is.
+        nullptr;  // the tunnel of the backend that the previous table would have picked. Set if `action` is.
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
@@ -174,10 +175,10 @@ class Decider {
   bool act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
   void count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
-  // Gives the frame its Ethernet addresses and sets the port by which it leaves, or returns why it cannot be sent.
+  // Sets the frame's Ethernet addresses and the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
-  // The same through a tunnel. A packet that is too long is answered instead, if its sender may be told. `second` is
-  // the tunnel of a second backend, or null.
+  // The same through a tunnel. If the packet is too long and its sender may be told, it becomes an ICMP error instead.
+  // `second` is the tunnel of a second backend, or null.
   void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, BackendId backend,
                            const NextHop& hop, Frame& frame, Outcome& outcome, uint32_t now_ms);
   bool may_tell_too_big(uint32_t now_ms);
@@ -189,7 +190,7 @@ class Decider {
   void set_macs();
   void inherit();
 
-  // By port, in the form of mac_word: its address, and the address of untagged frames that may be plain ones.
+  // By port, in the form of mac_word: its address, and the same address if untagged frames can be plain packets.
   std::vector<uint64_t> own_macs_, untagged_macs_;
   WorkerCounters& counters_;
   FlowBatch batch_;
@@ -197,19 +198,20 @@ class Decider {
   SourceTable sources_;
   std::unique_ptr<SharedBounds> own_bounds_;
   std::vector<ServiceShare> shares_ = std::vector<ServiceShare>(kMaxServices);  // by ServiceId
-  std::array<uint64_t, kBurst> source_hashes_{};  // by candidate, if its service bounds sources
+  std::array<uint64_t, kBurst> source_hashes_{};  // by candidate, if its service limits sources
   uint32_t reset_second_ = 0, resets_in_second_ = 0;
   ConnTable flows_;
   FragmentTable fragments_;
   DropTrace dropped_;
   FlowEvents flow_events_;
-  uint64_t tells_one_of_ = 0;  // new flows; 0: none
+  uint64_t tells_one_of_ = 0;  // one of this many new flows is reported; 0: none
   FrameObserver* observer_ = nullptr;
   Neighbours neighbours_;
   Announcer announcer_;
   GroupMember groups_;
   uint32_t swept_ms_ = 0;
-  uint32_t told_second_ = 0, told_in_second_ = 0;  // senders told that a packet is too big
+  // the present second, and how many senders were told in it that a packet is too big
+  uint32_t told_second_ = 0, told_in_second_ = 0;
   std::array<PacketView, kBurst> views_;
   std::array<Candidate, kBurst> candidates_;
   std::array<uint64_t, kBurst> hashes_;     // hashes of the candidates' flows

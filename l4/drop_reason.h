@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every way for a packet to end here without being sent on, by name. From this one table come the enum, the counter
+// Every reason why a packet ends here without being sent on, by name. From this one table come the enum, the counter
 // tidegate_l4_dropped_packets_total{reason="<name>"} and the sentence for people.
 #pragma once
 

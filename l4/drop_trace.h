@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// DropTrace: the last frames that a worker dropped, with their headers, for an operator who asks why. Its memory is
-// fixed, and only dropped frames touch it.
+// DropTrace: the frames that a worker dropped last, with their headers, so that an operator can find out why. Its
+// memory is fixed, and only dropped frames touch it.
 //
-// A flood of frames with one reason must not push the others out, and must not cost a copy for each frame. So each
-// reason keeps at most kAtOnce frames of one second.
+// A flood of frames with one reason must not displace the others, and must not cost a copy for each frame. So at most
+// kAtOnce frames are kept for each reason in one second.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace tidegate::l4 {
 struct DroppedFrame {
   static constexpr size_t kMostBytes = 96;  // Ethernet with two tags, IPv6, TCP with its usual options
   uint32_t at_ms = 0;                       // on the worker's clock
-  uint32_t bytes = 0;                       // of the whole frame
+  uint32_t bytes = 0;                       // length of the whole frame
   uint16_t port = 0;
   DropReason reason = DropReason::none;
   uint8_t kept = 0;  // bytes in `head`
@@ -50,7 +50,7 @@ class DropTrace {
     entry.kept = frame.bytes > UINT16_MAX ? 0 : static_cast<uint8_t>(std::min<size_t>(frame.bytes, entry.head.size()));
     std::memcpy(entry.head.data(), frame.data, entry.kept);
   }
-  // The frames of the ring, the last first.
+  // The frames of the ring, the newest first.
   std::vector<DroppedFrame> last() const {
     std::vector<DroppedFrame> out;
     for (uint64_t i = 0; i < std::min<uint64_t>(next_, kFrames); ++i) out.push_back(ring_[(next_ - 1 - i) % kFrames]);

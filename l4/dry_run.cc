@@ -20,7 +20,7 @@ std::string endpoint_text(const AddressWords& address, uint8_t family, uint16_t 
   return Endpoint{address_of(address, family), ntohs(port_be)}.to_string();
 }
 
-// The flow that a frame belongs to or is about.
+// The flow to which a frame belongs, or that it is about.
 std::optional<FlowTuple> flow_of(const Frame& frame) {
   PacketView view;
   if (!read_observed(frame, view)) return std::nullopt;

@@ -21,10 +21,10 @@ thread_local bool eal_starts_without_nics = false;
 
 }  // namespace
 
-// On a CPU that does not tell the frequency of its TSC, EAL measures it over a sleep of a tenth of a second. No packet
-// is forwarded meanwhile, and only the drivers of NICs use that frequency. EAL reads the clock before and after, so a
-// shorter sleep is as correct, only coarser. EAL has no option for it. So its call of nanosleep() comes here instead of
-// to the C library.
+// If a CPU does not report the frequency of its TSC, EAL measures it over a sleep of a tenth of a second. No packet is
+// forwarded meanwhile, and only the drivers of NICs use that frequency. EAL reads the clock before and after, so a
+// shorter sleep is as correct, only coarser. EAL has no option for it. So this function replaces the C library's
+// nanosleep() for it.
 extern "C" int nanosleep(const timespec* wanted, timespec* left) {
   timespec sleep = *wanted;
   if (eal_starts_without_nics && sleep.tv_sec == 0 && sleep.tv_nsec == kTscSleepNs) sleep.tv_nsec = kShortSleepNs;
@@ -34,9 +34,9 @@ extern "C" int nanosleep(const timespec* wanted, timespec* left) {
   return -1;
 }
 
-// EAL loads every driver that is installed, and has no option for that either. Without NICs most of them would only
-// lengthen the time in which no packet is forwarded. Each of these is answered with the handle of this program, which
-// is valid and registers nothing.
+// EAL loads every installed driver, and has no option to prevent that. Without NICs most drivers would only lengthen
+// the time in which no packet is forwarded. For each of these the handle of this program is returned, which is valid
+// and registers nothing.
 extern "C" void* dlopen(const char* file, int mode) noexcept {
   using Open = void* (*)(const char*, int);
   static const auto next = reinterpret_cast<Open>(::dlsym(RTLD_NEXT, "dlopen"));

@@ -28,8 +28,8 @@ bool is_pci_port(const L4Port& port);
 // are free, in memory only (no files, no lock against other DPDK processes); otherwise plain pages.
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host);
 
-// Whether this is one of DPDK's driver libraries, and a forwarder that opens interfaces and capture files only does
-// without it. `library` is a path: "/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_mlx5.so.23.0".
+// Whether this is one of DPDK's driver libraries, and not needed by a forwarder that opens only interfaces and capture
+// files. `library` is a path: "/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_mlx5.so.23.0".
 bool is_driver_of_hardware(std::string_view library);
 
 // EAL as long as it runs. It starts once per process: also after an Error, and after the end of an Eal, no other can be

@@ -74,7 +74,7 @@ std::string pick_reason(const ServiceEntry& service, uint64_t hash) {
                      service.flow_key == FlowKey::client ? "client address" : "5-tuple");
 }
 
-// The longest network of the list that has the client. Empty: it is in the list by its country.
+// The longest network of the list that contains the client. Empty: the list contains it because of its country.
 std::string network_with(const Acl& acl, const IpAddress& client) {
   const Cidr* longest = nullptr;
   const std::vector<Cidr> networks = networks_of(acl);
@@ -90,7 +90,7 @@ bool tell_lists(const ForwardingTables& tables, const ServiceEntry& service, con
   const Service& config = model.services[service.service];
   if (service.guard == nullptr || service.guard->decisions.empty()) return true;
   const std::vector<uint16_t>& lists = tables.lists->sets()[tables.lists->find(service.family, words_of(client))];
-  // The ids say only which list of the model decided.
+  // The ids only say which list of the model decided.
   std::vector<AclId> ids;
   for (size_t i = 0; i < model.acls.size(); ++i) ids.push_back(AclId(static_cast<uint16_t>(i)));
   const ListDecision decision = decide_by_lists(lists, config.deny, config.allow, ids);
@@ -168,7 +168,7 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   if (!tell_lists(tables, *service, *question.client, out)) return out;
 
   const uint64_t hash = hasher.tuple(tuple);
-  // What a packet of a connection that did not begin here also carries.
+  // Adds the second backend that a packet names if its connection did not begin here.
   const auto name_second = [&](BackendId first) {
     if (service->before == nullptr) return;
     const BackendId second = pick_before(tables, *service, hasher, tuple.client, hash, first);

@@ -22,11 +22,11 @@ struct ExplainQuestion {
 // Returns the flow as its worker has it pinned.
 using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
 
-// Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}, and
-// "second_chance" if packets of a connection that did not begin here would name another backend too. Without a client
-// port it names the backend only if the service keys flows by client. "decision" is "refused" if a list refuses the
-// client. "acl" is the list that decided, "limits" the service's bounds, "reset_unknown" whether packets of unknown
-// flows are answered by RST; each only if the service has it.
+// Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}, and "second_chance" if
+// packets of a connection that did not begin here would also name another backend. Without a client port it names the
+// backend only if the service keys flows by client. "decision" is "refused" if a list refuses the client. "acl" is the
+// list that decided, "limits" are the service's limits, and "reset_unknown" says whether packets of unknown flows are
+// answered by RST. Each is there only if the service has it.
 nlohmann::json explain(const ForwardingTables& tables, const FlowHasher& hasher, const BackendIds& backends,
                        const FindFlow& find_flow, const ExplainQuestion& question);
 

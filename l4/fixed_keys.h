@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of a node that the forwarder reads when it starts, and never again.
+// The keys of a node that the forwarder reads only when it starts.
 #pragma once
 
 #include <string>

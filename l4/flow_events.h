@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowEvents: one of so many new flows, as an event for whoever collects them. The keyed hash of the flow chooses, so
-// nobody can send flows that are always told, or never, and all forwarders of a site tell of the same flows. The ring
-// is fixed memory of a worker; what nobody read in time is overwritten and counted.
+// FlowEvents: one of every so many new flows, as an event for a collector. The flow's keyed hash chooses. So nobody can
+// send flows that are always reported, or never, and all forwarders of a site report the same flows. The ring has fixed
+// memory in a worker. Events that were not read in time are overwritten and counted.
 #pragma once
 
 #include <algorithm>
@@ -20,17 +20,17 @@ struct NewFlow {
   FlowTuple tuple;
   BackendId backend = kNoBackend;
   ServiceId service = kNoService;
-  bool begun_here = true;  // it began with a SYN
+  bool begun_here = true;  // the flow began with a SYN
 };
 
 class FlowEvents {
  public:
-  // True if the flow is one of `one_of`. 0: none is.
+  // True if the flow is the one in `one_of` that is reported. 0: none is.
   static bool tells(uint64_t hash, uint64_t one_of) { return one_of != 0 && (hash >> 16) % one_of == 0; }
 
   void add(const NewFlow& flow) { ring_[next_++ % kMaxFlowEvents] = flow; }
-  // Appends the events since number `from` to `out`, which has room for kMaxFlowEvents. Returns the number of the next
-  // one. `lost` grows by those that were overwritten.
+  // Appends the events from number `from` on to `out`, which has room for kMaxFlowEvents. Returns the number of the
+  // next one. Adds the number of overwritten ones to `lost`.
   uint64_t read(uint64_t from, std::vector<NewFlow>& out, uint64_t& lost) const {
     const uint64_t first = std::max(from, next_ < kMaxFlowEvents ? 0 : next_ - kMaxFlowEvents);
     lost += first - from;

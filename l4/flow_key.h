@@ -33,11 +33,11 @@ class FlowHasher {
   }
   static uint64_t not_zero(uint64_t hash) { return hash == 0 ? 1 : hash; }
   const HashKey& key() const { return key_; }
-  // One hash for all flows of one client.
+  // One hash for all flows of a client.
   uint64_t client(uint8_t family, const AddressWords& client) const {
     return addresses(family, client, AddressWords{}, kClient);
   }
-  // One hash for all fragments of one datagram. The protocol counts in IPv4 only (RFC 791 §2.3, RFC 8200 §4.5).
+  // One hash for all fragments of a datagram. The protocol counts only in IPv4 (RFC 791 §2.3, RFC 8200 §4.5).
   uint64_t fragments(const PacketView& view) const {
     const uint64_t protocol = view.family == 4 ? view.protocol : 0;
     const uint64_t last = view.fragment_id | protocol << 32 | kFragments;

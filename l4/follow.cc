@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stage for packets that follow a flow without having its ports: later fragments and ICMP errors.
+// The stage for packets that belong to a flow but do not have its ports: later fragments and ICMP errors.
 #include "l4/icmp.h"
 #include "l4/stages.h"
 
@@ -60,8 +60,8 @@ Outcome Decider::relay_icmp_error(const ForwardingTables& tables, Frame& frame, 
   if (entry != nullptr && tables.backend(entry->backend).keeps_flows(flow.family)) {
     backend = entry->backend;
   } else if (service->tracking && may_be_elsewhere(frame)) {
-    // The router that sent the error has other addresses than the flow. So the error may have come to another queue
-    // than the flow.
+    // The error comes from a router and has other addresses than the flow. So it may have come to another queue than
+    // the flow.
     return {Verdict::hand_over, DropReason::none, 0, false};
   } else {
     backend = pick_backend(*service, config_.hasher, flow.family, flow.client, hash);

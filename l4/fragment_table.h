@@ -40,14 +40,14 @@ class FragmentTable {
     const FlowEntry* entry = table_.find(hash, now_ms);
     return entry == nullptr ? Found{} : Found{entry->backend, services_[table_.place(*entry)]};
   }
-  // Forgets expired datagrams in the next part of the table. It goes round the table in about kKeepMs.
+  // Forgets expired datagrams in the next part of the table. One pass through the table takes about kKeepMs.
   void sweep(uint64_t elapsed_ms, uint32_t now_ms) {
     table_.sweep(elapsed_ms * table_.bucket_count() / kKeepMs + 1, now_ms);
   }
   uint64_t live() const { return table_.live(); }
 
  private:
-  ConnTable table_;                  // every entry is embryonic, so the one nearest to its end is evicted
+  ConnTable table_;                  // every entry is embryonic, so the one that expires first is evicted
   std::vector<ServiceId> services_;  // by the entry's place
 };
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stage that asks lists of clients and bounds. Only tables with a Guard come here. As the other stages do, it loads
-// what one packet needs while it works on others. Lists are asked first, then the bound of the client's network, then
-// that of the service. So a packet that is refused takes no token of those after, and a network that sends too much
-// leaves the service's tokens to the others.
+// The stage that checks client lists and limits. Only tables with a Guard come here. Like the other stages, it
+// prefetches what one packet needs while it works on others. It checks the lists first, then the limit of the client's
+// network, then the limit of the service. So a refused packet takes no token of the later limits, and a network that
+// sends too much does not use the service's tokens.
 //
-// New flows are bounded where they begin, in choose_anew(). A frame that another worker handed over was judged there.
+// New flows are limited where they begin, in choose_anew(). A frame that another worker handed over was checked there.
 #include "l4/reset.h"
 #include "l4/stages.h"
 
@@ -15,7 +15,7 @@ AddressWords masked(const AddressWords& address, const AddressWords& mask) {
   return {address.a & mask.a, address.b & mask.b};
 }
 
-// The network of a client, as what a service counts. No flow has protocol 0.
+// The client's network as a tuple, for the counts of the service. No flow has protocol 0.
 FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& client) {
   return {family, 0, 0, static_cast<uint16_t>(guard.service), masked(client, guard.mask(family)), {}};
 }
@@ -88,7 +88,7 @@ DropReason Decider::why_client_may_not_come(const ForwardingTables& tables, cons
   return DropReason::none;
 }
 
-// `source_hash` counts only if the service bounds sources.
+// `source_hash` is used only if the service limits sources.
 DropReason Decider::why_packet_may_not_pass(const Guard& guard, uint64_t source_hash, uint32_t now_ms) {
   if (guard.source_packets.per_second != 0) {
     SourceEntry& source = sources_.find(source_hash, now_ms);
@@ -105,7 +105,7 @@ bool Decider::takes_packet(const Guard& guard, uint32_t now_ms) {
                                        now_ms);
 }
 
-// A later fragment follows a first one that its lists let pass.
+// A later fragment follows a first fragment that the lists have passed.
 DropReason Decider::why_fragment_may_not_pass(const Guard& guard, const PacketView& view, uint32_t now_ms) {
   const uint64_t hash =
       guard.bounds_sources() ? config_.hasher.tuple(source_tuple(guard, view.family, view.source)) : 0;
@@ -114,7 +114,7 @@ DropReason Decider::why_fragment_may_not_pass(const Guard& guard, const PacketVi
   return reason;
 }
 
-// An ICMP error comes from a router, which no list names, and is about a client's flow. Anybody can send one, so it
+// An ICMP error comes from a router, which is in no list, and is about a client's flow. Anybody can send one, so it
 // takes no token of the client's network.
 DropReason Decider::why_error_may_not_pass(const ForwardingTables& tables, const Guard& guard, const FlowTuple& flow,
                                            uint32_t now_ms) {

@@ -46,7 +46,7 @@ void make_echo_reply(uint8_t* frame, const PacketView& view) {
     swap_bytes(ip + 8, ip + 24, 16);
     ip[7] = kFreshTtl;
   }
-  // Swapping the addresses does not change the ICMPv6 checksum. Only the type changes it.
+  // Swapping the addresses does not change the ICMPv6 checksum. Only the new type changes it.
   uint8_t* icmp = frame + view.l4_offset;
   const uint16_t old_word = load_be16(icmp);
   icmp[0] = view.family == 4 ? kEchoReply4 : kEchoReply6;

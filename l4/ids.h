@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ids that outlive the tables that use them. A backend or neighbour keeps its id while the configuration holds it, so
+// Ids that outlive the tables that use them. A backend or neighbour keeps its id while it is in the configuration, so
 // that flows and resolved addresses survive every change of tables.
 #pragma once
 
@@ -21,7 +21,7 @@ enum class NeighbourId : uint16_t {};
 enum class ServiceId : uint16_t {};
 enum class AclId : uint16_t {};
 
-constexpr BackendId kNoBackend{UINT16_MAX};  // an empty Maglev slot holds it too
+constexpr BackendId kNoBackend{UINT16_MAX};  // an empty Maglev slot has it too
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
 constexpr ServiceId kNoService{UINT16_MAX};
 constexpr AclId kNoAcl{UINT16_MAX};
@@ -40,9 +40,9 @@ constexpr size_t index_of(ServiceId id) { return static_cast<size_t>(id); }
 constexpr size_t index_of(AclId id) { return static_cast<size_t>(id); }
 
 // Gives out small ids for keys, in rounds. One build of tables is one round, and it interns every key that it uses. A
-// round has no effect until it is adopted: what it gave out is taken back when it is abandoned or another one begins. A
-// key that the adopted round did not intern keeps its id for a quarantine time. So an id that a flow still holds cannot
-// come to mean another backend. Control thread only.
+// round has no effect until it is adopted: its ids are taken back when it is abandoned or another round begins. A key
+// that the adopted round did not intern keeps its id for a quarantine time. So an id that a flow still has cannot get
+// another backend. Control thread only.
 template <class Id, class Key, class Hash = std::hash<Key>>
 class StableIds {
  public:
@@ -99,8 +99,8 @@ class StableIds {
     fresh_.clear();
   }
 
-  // Before the first round: an earlier process gave these ids to these keys. Their quarantine begins now. Ids and keys
-  // must be different ones.
+  // Before the first round: an earlier process gave these ids to these keys. Their quarantine begins now. Neither ids
+  // nor keys may repeat.
   void restore(const std::vector<std::pair<Key, Id>>& known, uint64_t now_ns) {
     TIDEGATE_ASSERT(round_ == 0 && entries_.empty(), "ids are restored before any is given out");
     std::vector<bool> taken(capacity_);
@@ -137,7 +137,7 @@ class StableIds {
     std::optional<uint64_t> dropped_at_ns;  // when a round without it was adopted
   };
 
-  // An id whose quarantine is over means nothing to anybody, so this needs no adoption.
+  // An id after its quarantine is not used anywhere, so this needs no adoption.
   void reclaim() {
     for (auto it = entries_.begin(); it != entries_.end();) {
       const std::optional<uint64_t>& dropped_at_ns = it->second.dropped_at_ns;
@@ -156,7 +156,7 @@ class StableIds {
   uint64_t now_ns_ = 0, quarantine_ns_ = 0;
   std::unordered_map<Key, Entry, Hash> entries_;
   std::vector<Id> free_;
-  std::vector<Key> fresh_;  // keys to which the round that is not adopted gave ids
+  std::vector<Key> fresh_;  // keys that got their ids in the round that is not adopted yet
 };
 
 using BackendIds = StableIds<BackendId, BackendKey, BackendKeyHash>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// KeptIds: what the entries of a kept flow table mean. It says which backend has each id and how the packets of each
-// pool travelled. A successor restores it before its first tables, so that it gives the same ids to the same backends.
+// KeptIds: the meaning of the entries of a kept flow table: which backend has each id, and how the packets of each pool
+// were sent. A successor restores it before its first tables, so that it gives the same ids to the same backends.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace tidegate::l4 {
 
 struct KeptIds {
   std::vector<std::pair<BackendKey, BackendId>> backends;
-  std::map<std::string, TunnelConfig> pools;  // every pool that has flows, also those that no service uses any more
+  std::map<std::string, TunnelConfig> pools;  // every pool that has flows, also pools that no service uses any more
   uint64_t longest_timeout_ms = 0;            // how long a flow may hold an id
   bool operator==(const KeptIds&) const = default;
 };

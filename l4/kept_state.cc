@@ -54,7 +54,7 @@ uint64_t random_word() {
 
 constexpr uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
 
-// The first table begins at a huge page, and every table fills whole ones if it is as large as one.
+// The first table begins at a huge page. Each table fills whole huge pages if it is at least as large as one.
 constexpr uint64_t kTablesOffset = round_up(kKeptHeaderBytes + kMaxNeighbours * sizeof(KeptNeighbour), kHugePageBytes);
 
 uint64_t bytes_of_table(uint64_t flows) { return round_up(ConnTable::bytes_for(flows), kKeptHeaderBytes); }
@@ -117,7 +117,7 @@ KeptState::~KeptState() {
   if (memory_ != nullptr) ::munmap(memory_, mapped_bytes_);
 }
 
-// Maps the file at a multiple of the size of a huge page, so that the kernel can use such pages.
+// Maps the file at an address that is a multiple of the huge page size, so that the kernel can use huge pages.
 Result<void> KeptState::map(uint64_t bytes) {
   void* room = ::mmap(nullptr, bytes + kHugePageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) return fail(fmt::format("{}: {}", path_, errno_text()));
@@ -135,7 +135,7 @@ Result<void> KeptState::map(uint64_t bytes) {
   return {};
 }
 
-// Returns why the file of the process before cannot be used, and maps it otherwise.
+// Returns why the previous process's file cannot be used. Otherwise maps it.
 std::string KeptState::why_not(const KeptShape& shape, uint64_t now_ns, uint64_t file_bytes) {
   if (file_bytes == 0) return "there are none";
   Header header{};
@@ -168,7 +168,7 @@ Result<void> KeptState::make(const KeptShape& shape, uint64_t now_ns) {
     return fail(fmt::format("{}: {} bytes: {}", path_, bytes, std::strerror(error)));
   }
   if (Result<void> mapped = map(bytes); !mapped) return mapped;
-  // Only a request. It works on a tmpfs whatever its own setting of huge pages is.
+  // Only a request. It works on a tmpfs independent of the huge page setting of the tmpfs.
   if (table_bytes_ >= kHugePageBytes) ::madvise(memory_ + kTablesOffset, bytes - kTablesOffset, MADV_COLLAPSE);
   std::memcpy(header_->magic, kKeptMagic, sizeof kKeptMagic);
   header_->layout = kLayout;
@@ -199,7 +199,7 @@ KeptMemory KeptState::memory_of(uint32_t worker, uint64_t now_ns) const {
   return memory;
 }
 
-// The file is replaced whole, so a reader never sees half of it.
+// The file is replaced as a whole, so a reader never sees half of it.
 Result<void> KeptState::write_ids(const KeptIds& ids) {
   nlohmann::json backends = nlohmann::json::array(), pools = nlohmann::json::array();
   for (const auto& [key, id] : ids.backends) backends.push_back({key.first, key.second, index_of(id)});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// KeptState: what outlives the process: the flow tables of all workers and the neighbours that they resolved. It is the
-// file `l4.flows` in the run directory, which every worker's tables are mapped from. So nothing has to be saved at the
-// end, and a process that was killed leaves as much as one that was stopped. Beside it `l4.flows.ids` says which
+// KeptState: the state that outlives the process: the flow tables of all workers, and the neighbours that they
+// resolved. It is the file `l4.flows` in the run directory. The tables of all workers are mapped from it. So nothing
+// has to be saved at the end, and a killed process leaves as much as a stopped one. The file `l4.flows.ids` says which
 // backend each id in the tables means (KeptIds).
 //
 // Layout of `l4.flows`: a header of one page; kMaxNeighbours records KeptNeighbour; then a flow table for each worker.
@@ -9,7 +9,7 @@
 // pages of any other file system are written back to a disk while the workers write to them.
 //
 // A successor uses the tables only if everything in the header fits: layout, boot, secret, workers, size, age. Then
-// ConnTable::take_over checks each entry. Whatever does not fit is named, and the tables begin empty.
+// ConnTable::take_over checks each entry. If something does not fit, it is named, and the tables begin empty.
 //
 // Threads: the control thread. A worker gets its own part of the memory before it starts.
 #pragma once
@@ -29,32 +29,34 @@ namespace tidegate::l4 {
 // What a successor must have in common with the process before it.
 struct KeptShape {
   uint32_t workers = 1;
-  uint64_t flows = 0;                     // of each worker's table, as ConnTable takes it
-  uint64_t secret_check = 0;              // derived from the site's secret: the hashes in the tables depend on it
-  std::vector<std::string> devices = {};  // of the ports, in order. Others cost the neighbours only.
+  uint64_t flows = 0;         // entries of each worker's table, as ConnTable counts them
+  uint64_t secret_check = 0;  // derived from the site's secret: the hashes in the tables depend on it
+  // devices of the ports, in order. If they differ, only the neighbours are lost.
+  std::vector<std::string> devices = {};
 };
 
-// What one worker gets of it. All null: nothing is kept.
+// The part of one worker. All null: nothing is kept.
 struct KeptMemory {
-  void* flows = nullptr;                // zeroed, or used by the process before
+  void* flows = nullptr;                // zeroed, or used by the previous process
   KeptNeighbour* neighbours = nullptr;  // kMaxNeighbours records
   const std::vector<bool>* known_ids = nullptr;
-  bool inherited = false;             // the flows are those of the process before
-  bool neighbours_inherited = false;  // so are the neighbours
+  bool inherited = false;             // the flows are those of the previous process
+  bool neighbours_inherited = false;  // the neighbours are those of the previous process
   uint32_t now_ms = 0;
 };
 
 class KeptState {
  public:
-  // Takes over the file in `directory`, or makes it anew. Waits for another process to let go of it, kLockWaitMs at
-  // most. An Error says why nothing can be kept.
+  // Takes over the file in `directory`, or makes a new one. Waits until another process releases it, at most
+  // kLockWaitMs. An Error says why nothing can be kept.
   static Result<std::unique_ptr<KeptState>> open(const std::string& directory, const KeptShape& shape, uint64_t now_ns);
   ~KeptState();
   KeptState(const KeptState&) = delete;
   KeptState& operator=(const KeptState&) = delete;
 
   bool inherited() const { return why_new_.empty(); }
-  const std::string& why_new() const { return why_new_; }  // why the tables began empty; empty: they did not
+  // why the tables began empty; empty: they did not begin empty
+  const std::string& why_new() const { return why_new_; }
   const std::string& path() const { return path_; }
   // Makes the file anew although it could be inherited. Before memory_of().
   Result<void> begin_anew(const KeptShape& shape, uint64_t now_ns, std::string why);
@@ -64,11 +66,11 @@ class KeptState {
   // Call before a worker can use an id that the last call did not name. After an Error the tables are not valid for a
   // successor, until a call succeeds.
   Result<void> write_ids(const KeptIds& ids);
-  // Writes the time of the last use. Call it regularly: a successor refuses tables that nobody used for longer than
-  // kMaxFlowTimeoutMs, because their entries' short clock says nothing any more.
+  // Writes the time of the last use. Call it regularly. A successor refuses tables that were not used for longer than
+  // kMaxFlowTimeoutMs, because the short clock in their entries is not valid then.
   void tell_alive(uint64_t now_ns);
 
-  static constexpr uint32_t kLayout = 1;  // of the file, and of FlowEntry and KeptNeighbour in it
+  static constexpr uint32_t kLayout = 1;  // layout of the file, and of FlowEntry and KeptNeighbour in it
   static constexpr uint64_t kLockWaitMs = 1'000;
 
  private:

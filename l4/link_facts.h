@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LinkFacts: what the kernel says about a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
+// LinkFacts: what the kernel reports about a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
 // readable when any of these facts changes. Control thread.
 #pragma once
 

@@ -25,7 +25,7 @@ bool same(const LocalAddress& a, const LocalAddress& b) {
   return a.address == b.address && a.kind == b.kind && a.port == b.port;
 }
 
-// If several addresses share a group, the oldest counts. `set.addresses` must be filled.
+// If several addresses share a group, the oldest one counts. `set.addresses` must be filled.
 void derive_groups(LocalSet& set, const LocalSet* before, uint64_t generation) {
   std::set<std::pair<IpAddress, uint16_t>> known;
   std::vector<std::pair<LookupKey, uint32_t>> keys;

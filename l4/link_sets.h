@@ -13,9 +13,9 @@
 
 namespace tidegate::l4 {
 
-// standby: a VIP that another forwarder of the link holds now. Whatever comes for it is treated as for a VIP, because
-// neighbours may not know the holder yet, or have a route to this forwarder. But it is not announced, and neither ARP
-// nor neighbour discovery is answered.
+// standby: a VIP that another forwarder on the link holds now. Packets to it are handled as packets to a VIP, because
+// neighbours may not know the holder yet, or have a route to this forwarder. But it is not announced, and ARP and
+// neighbour discovery for it are not answered.
 enum class LocalKind : uint32_t { none, vip, own, standby };
 inline bool is_vip(LocalKind kind) { return kind == LocalKind::vip || kind == LocalKind::standby; }
 

@@ -35,7 +35,7 @@ class LookupTable {
   static constexpr uint32_t kAbsent = UINT32_MAX;
 
   LookupTable() : LookupTable(std::vector<std::pair<LookupKey, uint32_t>>{}) {}
-  // If keys are equal, the first counts.
+  // If keys are equal, the first one counts.
   explicit LookupTable(const std::vector<std::pair<LookupKey, uint32_t>>& entries)
       : slots_(std::bit_ceil(entries.size() * 4 + 4)) {
     for (const auto& [key, value] : entries) {
@@ -52,7 +52,7 @@ class LookupTable {
     uint32_t value = kAbsent;
   };
 
-  // Where the key is, or the free slot where it would be. It ends because most slots are free.
+  // The position of the key, or of the free slot where it would be. The search ends because most slots are free.
   size_t position(const LookupKey& key) const {
     const size_t mask = slots_.size() - 1;
     size_t at = mix64(key.address.a ^ mix64(key.address.b ^ mix64(key.rest))) & mask;

@@ -159,8 +159,8 @@ class Forwarder final : private IoHandler {
     return node;
   }
 
-  // Whether a candidate can be forwarded by. A build of tables has no effect until it is adopted, and memory for them
-  // is all that a running forwarder needs. So nothing is held. Other sockets may share the port of shared flows, so it
+  // Whether the forwarder could use a candidate. A build of tables has no effect until it is adopted, and a running
+  // forwarder needs nothing else. So nothing is held. Other sockets may share the port of shared flows, so binding it
   // can be tried while it is in use.
   Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
     if (failed_to_start_) return Vote::no("EAL starts once per process, and this one ends");
@@ -171,7 +171,7 @@ class Forwarder final : private IoHandler {
     if (dataplane_) {
       const std::vector<std::string> changed = differences_fixed_at_start(node_in_force_, wanted.l4);
       for (std::string& key : differences_fixed_at_start(running_, wanted.l4)) {
-        // Not those that an earlier version changed: they wait for a restart already.
+        // Not the keys that an earlier version changed: they wait for a restart already.
         if (std::find(changed.begin(), changed.end(), key) != changed.end())
           vote.needs_restart.push_back(std::move(key));
       }
@@ -186,7 +186,7 @@ class Forwarder final : private IoHandler {
     }
     const Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot->model);
     if (!countries) return Vote::no(countries.error().message);
-    // Without a version in force the ids of the process before are not restored yet.
+    // While no version is in force, the previous process's ids are not restored yet.
     ForwardingBuilder other(derive_hash_key(plane_.secret(), "maglev"));
     const auto tables = (dataplane_ ? builder_ : other)
                             .build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
@@ -194,7 +194,7 @@ class Forwarder final : private IoHandler {
     return tables ? vote : Vote::no(tables.error().message);
   }
 
-  // Once, before the first tables: the ids that the process before gave out are given to the same backends again.
+  // Called once, before the first tables: gives the previous process's ids to the same backends again.
   void open_kept(const L4Node& node) {
     if (std::exchange(looked_for_kept_, true)) return;
     if (!reopen_kept(shape_of(node))) return;
@@ -222,7 +222,7 @@ class Forwarder final : private IoHandler {
     return false;
   }
 
-  // Call before a worker can use what the last build gave out.
+  // Call it before a worker can use ids that the last build gave out.
   void keep_ids(bool first) {
     if (!kept_ || !(first || ids_are_unwritten_ || builder_.ids_changed())) return;
     const Result<void> written = kept_->write_ids(builder_.kept_ids());
@@ -256,7 +256,7 @@ class Forwarder final : private IoHandler {
     if (dataplane_) look();
   }
 
-  // Derives the tables anew if a port or a neighbour came or went.
+  // Derives the tables again if a port or a neighbour came or went.
   void look() {
     look_timer_.arm_after_ms(kLookMs);
     if (kept_) kept_->tell_alive(monotonic_ns());
@@ -273,7 +273,7 @@ class Forwarder final : private IoHandler {
     publish(*std::move(tables));
   }
 
-  // True if a database of countries has changed and could be read. Otherwise what was read before stays in force.
+  // Returns true if a country database has changed and could be read. Otherwise the earlier content stays in force.
   bool read_countries_anew() {
     if (!country_reader_.has_changed(*snapshot_->model)) return false;
     Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot_->model);
@@ -515,17 +515,17 @@ class Forwarder final : private IoHandler {
   bool looked_for_kept_ = false, ids_are_unwritten_ = false;
   KeptIds ids_left_;  // in the tables when the ports were left
   std::unique_ptr<Dataplane> dataplane_;
-  std::unique_ptr<ProbeDesk> desk_;  // of the dataplane
+  std::unique_ptr<ProbeDesk> desk_;  // belongs to the dataplane
   L4Node running_;
   std::shared_ptr<const Snapshot> snapshot_;  // the snapshot in force; node_ belongs to it
   CountryReader country_reader_;
   std::shared_ptr<const CountryNetworks> countries_;  // in force; null: no list names a country
   Node node_;
-  L4Node node_in_force_;                          // as the version in force says
+  L4Node node_in_force_;                          // the node in the version in force
   uint64_t neighbour_changes_ = 0;                // the board's change count when the tables in force were built
   std::map<IpAddress, uint64_t> said_conflicts_;  // when the conflict of each address was last logged
   std::set<std::string> cut_off_;                 // backends that were cut off at the last log line
-  std::vector<std::string> needs_restart_;        // keys whose present values are not in force
+  std::vector<std::string> needs_restart_;        // keys whose current values take effect only at the next start
   bool failed_to_start_ = false;
   bool has_let_go_ = false;  // another process is about to have the ports
   bool lost_ports_ = false;  // it did not come to serve, and they could not be opened again

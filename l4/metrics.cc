@@ -73,7 +73,7 @@ uint64_t sum(const Workers& workers, Read&& read) {
   return total;
 }
 
-// One metric with a line for each value that `lines` gives to its argument, as (labels, value).
+// One metric with a line for each (labels, value) that `lines` passes to its argument.
 template <class Lines>
 void append_labelled(std::string& out, const char* name, const char* help, Lines&& lines) {
   append_head(out, name, "counter", help);

@@ -10,7 +10,7 @@
 
 namespace tidegate::l4 {
 
-// The names of what is counted by id.
+// The names behind the ids of counters.
 struct CountedNames {
   const BackendIds& backends;
   const AclIds& acls;
@@ -19,8 +19,8 @@ struct CountedNames {
 // Appends one counter without labels. `name` is its whole name.
 void append_counter(std::string& out, const char* name, const char* help, uint64_t value);
 
-// Appends tidegate_l4_*: sums over workers, by reason, by service, by backend, by list, and by worker where that says
-// more.
+// Appends tidegate_l4_*: sums over workers, by reason, by service, by backend, by list, and by worker where that is
+// useful.
 void append_metrics(std::string& out, const std::vector<const WorkerCounters*>& workers, const ForwardingTables& tables,
                     const CountedNames& names);
 

@@ -58,8 +58,8 @@ uint8_t* write_head(uint8_t* out, const Mac& own, const IpAddress& to, size_t me
   uint8_t* options = ip + kIp6Bytes;
   options[0] = kProtocolIcmp6;
   options[2] = kRouterAlert;
-  options[3] = 2;  // bytes; the value 0 means MLD (RFC 2711)
-  options[6] = 1;  // PadN of no bytes
+  options[3] = 2;  // two bytes; the value 0 means MLD (RFC 2711)
+  options[6] = 1;  // PadN with no further bytes
   return options + kHopByHopBytes;
 }
 

@@ -24,14 +24,14 @@ DropReason read_mld_query(const uint8_t* frame, const PacketView& view, MldQuery
 // (RFC 3810 §5.2.12).
 enum class MldRecord : uint8_t { is_member = 2, leaves = 3, joins = 4 };
 
-// As many groups as fit into the smallest MTU of IPv6, 1,280 bytes.
+// As many groups as fit into IPv6's smallest MTU, 1,280 bytes.
 constexpr size_t kMaxMldRecords = 60;
 constexpr size_t kMaxMldFrameBytes = kEthernetBytes + 40 + 8 + 8 + kMaxMldRecords * 20;
 
 // Writes a version 2 report of `count` groups, at most kMaxMldRecords, from the link-local address of `own`. Returns
 // its length.
 size_t write_mld2_report(uint8_t* out, const Mac& own, MldRecord record, const IpAddress* groups, size_t count);
-// Writes a report of one group, or of its end, for a link whose querier speaks version 1.
+// Writes a report that joins or leaves one group, for a link whose querier speaks version 1.
 size_t write_mld1_report(uint8_t* out, const Mac& own, MldRecord record, const IpAddress& group);
 
 }  // namespace tidegate::l4

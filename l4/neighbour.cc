@@ -14,7 +14,7 @@ LookupKey key_of(const IpAddress& address) {
   return LookupKey::of_address(static_cast<uint8_t>(address.family), words_of(address));
 }
 
-// The order of recalled neighbours. The same address on two ports is two neighbours.
+// Compares recalled neighbours. The same address on two ports is two neighbours.
 bool before(const KeptNeighbour& a, const KeptNeighbour& b) {
   if (a.family != b.family) return a.family < b.family;
   const int order = std::memcmp(a.address, b.address, sizeof a.address);
@@ -169,7 +169,7 @@ Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now
     return Learned::expected;
   }
   slot->mac = mac;
-  // The time differs by slot, so that a rack of backends is not asked in the same millisecond again and again.
+  // The time differs by slot, so that the backends of a rack are not all asked in the same millisecond.
   const uint32_t jitter_ms = static_cast<uint32_t>(mix64(index_of(NeighbourId(slot - slots_.data())) + 1) % 4'096);
   set_state(*slot, NeighbourState::reachable, now_ms + kReachableMs - jitter_ms);
   if (kept_ != nullptr) write_kept(*slot, now_ms);
@@ -195,7 +195,7 @@ OwnIdentity Neighbours::identity_towards(uint16_t port, const IpAddress& target)
   } else if (target.is_v6()) {
     own.address = link_local_of(identity.mac);
   }
-  return own;  // without an IPv4 address of our own, ask like an ARP probe, from 0.0.0.0 (RFC 5227 §2.1)
+  return own;  // without an IPv4 address of our own, it asks like an ARP probe, from 0.0.0.0 (RFC 5227 §2.1)
 }
 
 void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {

@@ -2,16 +2,16 @@
 // Neighbours: the MAC addresses of backends and gateways, resolved before they are needed and kept fresh. Each worker
 // has its own, and no other thread touches it. Its memory is fixed; the time and the frame sink are arguments.
 //
-// The table holds only addresses that the configuration names. What a station says about another address is not
-// remembered, so nobody can fill the table. A packet to an unresolved backend is dropped with a named reason; it is not
-// queued. All backends are asked for as soon as the tables hold them, long before a probe lets them have traffic.
+// The table holds only addresses that the configuration names. Messages about other addresses are not remembered, so
+// nobody can fill the table. A packet to an unresolved backend is dropped with a named reason; it is not queued. All
+// backends are asked for as soon as the tables hold them, long before a probe lets them have traffic.
 //
-// States, after RFC 4861 §7.3.2: An `incomplete` neighbour is asked for by requests to everybody, once a second and
-// then less and less often, for as long as the configuration holds the address. A `reachable` MAC is used for 30 s and
-// then asked for again. A MAC in `probe` is used while it is asked for: three requests to the neighbour itself, then
-// three to everybody; then it is `incomplete`. If a MAC changes without a request, a request goes to everybody, and
-// only the answer to that request is believed. A neighbour that answers none of kAsksUntilSilent requests to everybody
-// is `silent`. The board is told so, and the neighbour gets no new flows until it answers.
+// States, after RFC 4861 §7.3.2: For an `incomplete` neighbour, requests go to everybody, once a second and then less
+// and less often, as long as the address is in the configuration. A `reachable` MAC is used for 30 s and then asked for
+// again. A MAC in `probe` is used while it is asked for: three requests to the neighbour itself, then three to
+// everybody; then it is `incomplete`. If a MAC changes without a request, a request goes to everybody, and only the
+// answer to that request is believed. A neighbour that answers none of kAsksUntilSilent requests to everybody is
+// `silent`. The board is told so, and the neighbour gets no new flows until it answers.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ struct NeighbourView {
   NeighbourState state = NeighbourState::unused;
 };
 
-// Only what the rewriting of a frame needs: sixteen bytes, four entries to a cache line.
+// Only the fields that are needed to rewrite a frame: sixteen bytes, four entries to a cache line.
 struct NextHop {
   uint8_t ethernet_addresses[12] = {};  // destination and source, in the order of the frame
   uint16_t port = 0;
@@ -70,14 +70,14 @@ class Neighbours {
   // `board` is told which neighbours are silent. It is null if another worker reports them.
   explicit Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board = nullptr);
 
-  // Call for new tables. Keeps what is known about addresses that stay, forgets those that went, and asks for new ones
-  // at the next tick. An unchanged set costs nothing; another set costs a walk over both.
+  // Call for new tables. Keeps what is known about addresses that stay, forgets removed ones, and asks for new ones at
+  // the next tick. If the set is the same, it costs nothing; otherwise it costs a walk over both sets.
   void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
 
-  // Before the first set_targets(): reads what an earlier process knew from `records` (kMaxNeighbours of them). A
+  // Call before the first set_targets(): reads what an earlier process knew from `records` (kMaxNeighbours of them). A
   // neighbour that answered in the last kKeptMs is used while it is asked for again.
   void recall(const KeptNeighbour* records, uint32_t now_ms);
-  // From now on each answer is also written to `records`, for the process that follows. They outlive this object.
+  // From now on each answer is also written to `records`, for the next process. They must outlive this object.
   void keep(KeptNeighbour* records) { kept_ = records; }
 
   // A port was opened again, perhaps with another MAC address.
@@ -86,7 +86,7 @@ class Neighbours {
   void ask_again(uint32_t now_ms);
 
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
-  // A station said that `address` is at `mac`, after a request or without one.
+  // A station has reported that `address` is at `mac`, after a request or without one.
   Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
   // Sends what is due. One call looks at kMaxSlotsPerTick neighbours and sends at most `most_frames` frames; the next
   // call continues from there. So thousands of neighbours cost a worker no more cache and time per call than hundreds.
@@ -95,8 +95,8 @@ class Neighbours {
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
   size_t resolved() const { return resolved_; }
   size_t targets() const { return set_->targets.size(); }
-  // Appends `most` neighbours from the one at `from` on to `out`. Returns where the next call goes on; nothing after
-  // the last.
+  // Appends up to `most` neighbours to `out`, starting at `from`. Returns where the next call continues; nothing after
+  // the last one.
   std::optional<size_t> list(size_t from, size_t most, std::vector<NeighbourView>& out) const;
 
   static constexpr size_t kMaxSlotsPerTick = 256;
@@ -105,7 +105,7 @@ class Neighbours {
   static constexpr uint32_t kSlowestRetryMs = 8'000;
   static constexpr uint32_t kReachableMs = 30'000;  // RFC 4861 §10, REACHABLE_TIME
   static constexpr unsigned kUnicastProbes = 3, kBroadcastProbes = 3;
-  static constexpr uint32_t kKeptMs = 60'000;      // a neighbour that is used is asked for twice in this time
+  static constexpr uint32_t kKeptMs = 60'000;      // in this time a neighbour in use is asked for twice
   static constexpr unsigned kAsksUntilSilent = 4;  // three seconds without an answer
 
  private:
@@ -137,7 +137,7 @@ class Neighbours {
   std::vector<NextHop> hops_;  // by NeighbourId
   std::shared_ptr<const NeighbourSet> set_;
   std::vector<KeptNeighbour> recalled_;  // ordered by address; empty after the first set_targets()
-  KeptNeighbour* kept_ = nullptr;        // by NeighbourId; null: not kept, or another worker does it
+  KeptNeighbour* kept_ = nullptr;        // by NeighbourId; null: not kept, or another worker writes them
   uint32_t sets_ = 0;                    // number of sets adopted so far
   size_t resolved_ = 0;                  // usable next hops
   size_t next_ = 0;                      // the target at which the next tick continues

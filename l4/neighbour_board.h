@@ -14,7 +14,7 @@ namespace tidegate::l4 {
 class NeighbourBoard {
  public:
   bool is_silent(NeighbourId id) const { return silent_[index_of(id)].load(std::memory_order_relaxed); }
-  // Grows with every change. If it is the same as before, nothing changed.
+  // Grows with every change. If it is equal, nothing has changed.
   uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
   uint64_t silent() const { return count_.load(std::memory_order_relaxed); }
 

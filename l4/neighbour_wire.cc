@@ -13,7 +13,7 @@ constexpr uint8_t kSourceLinkOption = 1, kTargetLinkOption = 2;
 constexpr size_t kNdBytes = 24;     // ICMPv6 header, flags or reserved, target
 constexpr size_t kOptionBytes = 8;  // type, length in units of 8, MAC
 constexpr size_t kIp6Bytes = 40;
-constexpr uint8_t kNdHopLimit = 255;  // RFC 4861 §7.1: proves that no router forwarded it
+constexpr uint8_t kNdHopLimit = 255;  // RFC 4861 §7.1: it proves that no router has forwarded the packet
 constexpr uint8_t kSolicited = 0x40, kOverride = 0x20;
 
 bool is_unspecified(const IpAddress& address) {
@@ -142,7 +142,7 @@ DropReason read_nd(const uint8_t* frame, const PacketView& view, NeighbourMessag
   if (!read_link_option(icmp + kNdBytes, view.l4_bytes - kNdBytes, wanted, message.sender_mac)) {
     return DropReason::nd_malformed;
   }
-  // An answer sent to us alone may omit its option (§4.4). Then the MAC comes from the frame.
+  // An answer sent only to us may omit its option (§4.4). Then the MAC comes from the frame.
   if (!message.is_request && message.sender_mac.is_zero()) message.sender_mac = Mac::from(frame + 6);
   if (message.sender_mac.is_multicast()) return DropReason::nd_malformed;
   if (message.is_request && is_unspecified(source) && !message.sender_mac.is_zero()) return DropReason::nd_malformed;
@@ -165,7 +165,7 @@ size_t write_answer(uint8_t* out, const OwnIdentity& own, const NeighbourMessage
     return write_arp(out, question.sender_mac, {kArpReply, own.mac, own.address, question.sender_mac, question.sender});
   }
   // A sender without an address is detecting a duplicate, so the answer goes to all nodes (§7.2.4). A station that asks
-  // us alone may omit its MAC from the message (§7.2.2). Then the MAC comes from the frame.
+  // only us may omit its MAC from the message (§7.2.2). Then the MAC comes from the frame.
   const bool to_all = is_unspecified(question.sender);
   const Mac to = to_all                          ? multicast_mac(kAllNodes)
                  : question.sender_mac.is_zero() ? question.answer_to

@@ -12,10 +12,10 @@
 
 namespace tidegate::l4 {
 
-// What one ARP packet, neighbour solicitation or neighbour advertisement says.
+// The content of one ARP packet, neighbour solicitation or neighbour advertisement.
 struct NeighbourMessage {
   bool is_request = false;
-  IpAddress sender;  // the address whose MAC is told; all zero: none (an ARP probe, duplicate address detection)
+  IpAddress sender;  // the address whose MAC is given; all zero: none (an ARP probe, duplicate address detection)
   Mac sender_mac;    // zero if the message carries none
   Mac answer_to;     // the station from which the frame came
   IpAddress target;  // the address that is asked for; in an answer: the sender again
@@ -36,7 +36,7 @@ struct OwnIdentity {
 };
 
 // Each function writes a whole frame into `out` (kMaxNeighbourFrameBytes) and returns its length. write_request sends
-// to `unicast_to` if a known answer is only to be confirmed; otherwise it sends to broadcast or to the solicited-node
+// to `unicast_to` if a known answer must only be confirmed. Otherwise it sends to broadcast or to the solicited-node
 // group.
 size_t write_request(uint8_t* out, const OwnIdentity& own, const IpAddress& target, const Mac* unicast_to);
 // Writes the answer to `question`: `own.address` is at `own.mac`.

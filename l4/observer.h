@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// FrameObserver: sees the frames of a worker and what becomes of them, for as long as an operator asks: captures, top
-// talkers. A worker without an observer pays one comparison for each burst.
+// FrameObserver: sees the frames of a worker and what happens to them, while an operator uses a capture or top talkers.
+// A worker without an observer pays one comparison for each burst.
 //
-// Threads: the worker's. The observer must not allocate. Whoever gave it takes it back by Worker::read, and only then
-// reads it.
+// Threads: the worker's. The observer must not allocate. The thread that installed it removes it by Worker::read, and
+// only then reads its data.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace tidegate::l4 {
 
 struct Outcome;
 
-// What became of a frame. Backend and service are known if it was a packet of a service.
+// What happened to a frame. Backend and service are known if it was a packet of a service.
 struct Fate {
   const Outcome* outcome = nullptr;
   BackendId backend = kNoBackend;
@@ -27,15 +27,14 @@ struct Fate {
 class FrameObserver {
  public:
   virtual ~FrameObserver() = default;
-  // The frames as they came. Copies of frames that another worker has seen already are among them (`asked`,
-  // `learn_only`).
+  // The frames on arrival. They include copies of frames that another worker has seen already (`asked`, `learn_only`).
   virtual void before(const Frame* frames, size_t count, uint32_t now_ms) = 0;
-  // The same frames afterwards, some of them changed, each with its fate.
+  // The same frames after the decisions, some of them changed, each with its fate.
   virtual void after(const Frame* frames, const Fate* fates, size_t count) = 0;
 };
 
-// Reads the IP packet of a received frame, behind its tags if it has any. False for anything else, and for a packet
-// that cannot be read.
+// Reads the IP packet of a received frame, after its tags if it has any. Returns false for other frames, and for a
+// packet that cannot be read.
 inline bool read_observed(const Frame& frame, PacketView& view) {
   size_t place = kEthernetBytes;
   if (frame.bytes > UINT16_MAX) return false;

@@ -29,7 +29,7 @@ DropReason parse_udp(const uint8_t* udp, size_t bytes, Form form, const PacketVi
   if (bytes < (form == Form::quoted ? kPortsBytes : kUdpHeaderBytes)) return DropReason::udp_malformed;
   if (form == Form::whole) {
     const uint16_t length = load_be16(udp + 4);
-    // A first fragment holds fewer bytes than its length field says.
+    // A first fragment has fewer bytes than its length field says.
     if (length < kUdpHeaderBytes || (length > bytes && !view.first_fragment)) return DropReason::udp_malformed;
   }
   return DropReason::none;

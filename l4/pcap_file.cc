@@ -17,7 +17,7 @@ constexpr uint32_t kLinkEthernet = 1;
 constexpr size_t kPcapHeaderBytes = 24, kPcapRecordBytes = 16, kLeastBlockBytes = 12;
 constexpr uint16_t kOptionEnd = 0, kOptionComment = 1, kOptionIfName = 2, kOptionIfResolution = 9;
 
-// Reads numbers of a file in whose order its writer's machine had them.
+// Reads numbers in the byte order of the machine that wrote the file.
 class CaptureReader {
  public:
   CaptureReader(std::string_view file, size_t most) : file_(file), most_(most) {}
@@ -74,7 +74,7 @@ class CaptureReader {
   Result<std::vector<CaptureRecord>> read_blocks() {
     for (size_t place = 0; place != file_.size() && records_.size() < most_;) {
       if (file_.size() - place < kLeastBlockBytes) return cut_short();
-      // The type of a section is the same in both orders. The order stands behind its length.
+      // The type of a section is the same in both byte orders. The order comes after its length.
       if (at32(place) == kSectionBlock && !begin_section(place)) return cut_short();
       const uint32_t bytes = at32(place + 4);
       if (bytes < kLeastBlockBytes || bytes % 4 != 0 || bytes > file_.size() - place) return cut_short();
@@ -115,7 +115,7 @@ class CaptureReader {
     return {};
   }
 
-  // if_tsresol: a power of ten, or of two with the first bit.
+  // if_tsresol: a power of ten, or of two if the first bit is set.
   uint64_t resolution(size_t place, size_t end) const {
     while (end - place >= 4) {
       const uint16_t code = at16(place), bytes = at16(place + 2);

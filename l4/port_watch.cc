@@ -33,7 +33,7 @@ std::string PortWatch::find_problem(const Port& port, PortState& state, bool& re
     return state.link ? "" : "no link";
   }
   const Result<LinkFacts> facts = read_link(port.device());
-  if (!facts) return state.problem;  // the kernel cannot be asked, so nothing new is known
+  if (!facts) return state.problem;  // the kernel could not be asked, so nothing new is known
   state.link = facts->up;
   if (!facts->exists) {
     state.program = false;
@@ -79,11 +79,11 @@ bool PortWatch::check_port(size_t index) {
   return changed || (reopen && state.problem.empty());
 }
 
-// Returns an empty string if it is open. Its MAC address may then be another one.
+// Returns an empty string if it is open now. Its MAC address may have changed.
 std::string PortWatch::open_again(size_t index) {
   Port& port = ports_[index];
   if (board_.is_usable(index)) board_.set_usable(index, false);
-  // No worker reads what changes below until the workers are told to use the port again.
+  // No worker reads the data that changes below until the workers are told to use the port again.
   if (!leave_()) return "its device is lost, and workers hold frames of it";
   if (port.is_open()) {
     log_warn(

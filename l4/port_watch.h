@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PortWatch: keeps checking that each port still works. rtnetlink tells it, at once or within a second, that a link is
-// down, that an interface is gone or was made anew, or that somebody removed an XDP program. Then it takes the port out
-// of the decisions, opens its device again if that helps, and logs all of it. Control thread.
+// PortWatch: checks regularly that each port still works. It learns by rtnetlink, at once or within a second, that a
+// link is down, that an interface is gone or was made again, or that somebody removed an XDP program. Then it removes
+// the port from the decisions, opens its device again if that helps, and logs all of this. Control thread.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct PortState {
 
 class PortWatch {
  public:
-  // `leave` returns true if no worker holds anything of the ports that the board took away.
+  // `leave` returns true if no worker has frames of the ports that the board has removed.
   PortWatch(std::vector<Port>& ports, PortBoard& board, std::function<bool()> leave);
 
   // Returns true if a port stopped working or works again.

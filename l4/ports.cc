@@ -72,7 +72,7 @@ ino_t inode_of(int fd) {
   return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
-// The number of receive queues over which the kernel spreads an interface's frames; 0 if the kernel does not say.
+// The number of receive queues over which the kernel spreads an interface's frames; 0 if the kernel does not report it.
 uint32_t receive_channels(const std::string& interface) {
   const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ethtool_channels channels{};
@@ -86,7 +86,8 @@ uint32_t receive_channels(const std::string& interface) {
 
 std::string error_text(int negative_errno) { return rte_strerror(negative_errno < 0 ? -negative_errno : rte_errno); }
 
-// Turns "rx.pcap,tx.pcap,infinite_rx=1" into net_pcap's arguments. Without a file to write, sent frames are dropped.
+// Turns "rx.pcap,tx.pcap,infinite_rx=1" into net_pcap's arguments. If there is no file to write, sent frames are
+// dropped.
 std::string pcap_arguments(const std::string& device) {
   std::string out;
   size_t files = 0;
@@ -308,7 +309,7 @@ Result<void> Port::fit_buffers(const std::string& driver) {
   buffers_per_queue_ = kBuffersPerQueue;
   ring_frame_bytes_ = 0;
   if (driver != "af_xdp" && driver != "af_packet") {
-    // One buffer for the longest frame: no frame comes in several segments.
+    // One buffer is enough for the longest frame, so no frame comes in several segments.
     buffer_bytes_ = std::max(buffer_bytes_, RTE_PKTMBUF_HEADROOM + configured_mtu_ + kFrameOverhead);
     if (buffer_bytes_ > RTE_MBUF_DEFAULT_BUF_SIZE) buffers_per_queue_ = kJumboBuffersPerQueue;
     return {};
@@ -344,7 +345,7 @@ Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
                               workers, device_));
     }
     for (uint32_t worker = 0; worker < workers; ++worker) {
-      // busy_budget=0: no preferred busy polling, so that poll(2) can wait (the worker sleeps when idle).
+      // busy_budget=0: no preferred busy polling, so that poll(2) can wait (an idle worker sleeps).
       const std::string arguments = fmt::format("iface={},start_queue={},queue_count=1,busy_budget=0", device_, worker);
       const Result<void> opened = open_vdev("net_af_xdp", arguments, worker, 1);
       if (!opened) return opened;
@@ -412,7 +413,7 @@ Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t
     return fail("configure: " + error_text(status));
   }
   if (configured_mtu_ != 0) {
-    // A driver without such a setting (pcap) takes frames of any length that a buffer holds.
+    // A driver without such a setting (pcap) takes frames of any length that fits in a buffer.
     const int status = rte_eth_dev_set_mtu(device, configured_mtu_);
     if (status != 0 && status != -ENOTSUP) {
       return fail(fmt::format("mtu {}: {}; the device takes {} to {}", configured_mtu_, error_text(status),

@@ -28,11 +28,11 @@ struct PortQueue {
   uint16_t device = 0;  // DPDK port id
   uint16_t queue = 0;
   rte_mempool* buffers = nullptr;
-  // Become readable when a frame comes; empty if the driver has none. Borrowed from the driver.
+  // Descriptors that become readable when a frame comes; empty if the driver has none. Borrowed from the driver.
   std::vector<int> wake_fds;
 };
 
-// What the device counted since the process began, over every time that it was open.
+// The device's counts since the process began, over all times that it was open.
 struct PortCounts {
   uint64_t received = 0, sent = 0;
   uint64_t missed = 0;  // no room in the receive queue, or larger than a buffer
@@ -84,7 +84,8 @@ class Port {
   bool is_open() const { return !started_.empty(); }
   bool has_carrier() const;                        // what the driver says
   const LinkFacts& link() const { return link_; }  // of a kernel interface, as it was when it was opened
-  // The longest packet that the link takes; 0: not known. A kernel interface tells it, otherwise the configuration.
+  // The longest packet that the link takes; 0: not known. It comes from the kernel for a kernel interface, otherwise
+  // from the configuration.
   uint32_t mtu() const { return is_kernel_interface() ? link_.mtu : configured_mtu_; }
   PortCounts counts() const;  // control thread
   // Between shut() and open_again() no worker may use the port or hold one of its buffers. The MAC address may change.

@@ -26,7 +26,7 @@ void Publisher::publish(std::shared_ptr<const ForwardingTables> tables) {
   in_force_ = std::move(tables);
 }
 
-// As rte_rcu_qsbr_synchronize() does. But these two are inline, so TSan sees what they order.
+// Like rte_rcu_qsbr_synchronize(). But these two functions are inline, so TSan sees what they order.
 void Publisher::wait_for_workers() {
   const uint64_t token = rte_rcu_qsbr_start(qsbr_.get());
   rte_rcu_qsbr_check(qsbr_.get(), token, true);

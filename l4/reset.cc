@@ -14,7 +14,7 @@ constexpr size_t kResetTcpBytes = 20;
 constexpr uint8_t kResetTtl = 64;
 constexpr uint16_t kResetFragmentField = 0x4000;  // do not fragment
 
-// What of the packet the RST depends on, read before the packet is overwritten.
+// The parts of the packet on which the RST depends. They are read before the packet is overwritten.
 struct Refused {
   uint16_t source_port, destination_port;
   uint32_t sequence, acknowledgement;
@@ -47,7 +47,7 @@ void write_tcp(uint8_t* tcp, const Refused& refused) {
   }
 }
 
-// `addresses`: source and destination, one behind the other, of the RST.
+// `addresses`: source and destination of the RST, one after the other.
 void write_tcp_checksum(const uint8_t* addresses, size_t address_bytes, uint8_t* tcp) {
   const uint32_t sum = checksum_add(addresses, 2 * address_bytes, kProtocolTcp + kResetTcpBytes);
   store_be16(tcp + 16, checksum_finish(checksum_add(tcp, kResetTcpBytes, sum)));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rounds: announces the new items of an ordered list a few times, a second apart, at most so many items per call. The
+// Rounds: announces the new items of an ordered list a few times, a second apart, with a limit of items per call. The
 // list is ordered by the generation that brought each item. So the new items are one run at the end, found by binary
 // search.
 //
-// New items that come while others are still being announced are a run of their own. There are at most kMaxRuns runs.
-// Beyond that the last two become one; its items may be announced more often than asked, never less often.
+// New items that come while others are still being announced form their own run. There are at most kMaxRuns runs. If
+// there are more, the last two become one, whose items may be announced too often, but never too rarely.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace tidegate::l4 {
 
-// Of times in milliseconds that go round after 49 days, and are less than half of that apart.
+// Compares times in milliseconds that wrap after 49 days. They must be less than half of that apart.
 inline bool is_due(uint32_t due_ms, uint32_t now_ms) { return static_cast<int32_t>(now_ms - due_ms) >= 0; }
 
 class Rounds {
@@ -46,7 +46,7 @@ class Rounds {
   }
   bool idle() const { return runs_.empty(); }
 
-  // Calls say(item) for at most `most` items that are due. Returns how many.
+  // Calls say(item) for at most `most` due items. Returns how many.
   template <class Item, class Say>
   size_t say(const std::vector<Item>& items, uint32_t now_ms, size_t most, Say&& say) {
     size_t said = 0;

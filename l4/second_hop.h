@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// SecondHop: how a tunnel's header names a second backend for the packet. A forwarder that did not see a TCP connection
-// begin does so when the pool's table before would have picked another backend than the table does now. The first
-// backend's decapsulator hands the packet on if the connection is not its own.
+// SecondHop: how a tunnel's header names a second backend for the packet. A forwarder uses this if it did not see the
+// TCP connection begin, and the pool's previous table would have picked another backend than the present one. The first
+// backend's decapsulator hands the packet on if it does not know the connection.
 //
 // ipip over IPv4: the identification field has the last two bytes of the second backend's IPv4 address; 0: none. The
-// outer packet has DF, so the field has no other use (RFC 6864 §4.1), and the kernel's own ipip interfaces pass over
-// it. The decapsulator takes the other two bytes from its `--peer`. A second header would name any address, but an ipip
-// interface of the kernel would not find the packet in it. IPv6 has no such field, and a vxlan packet is unwrapped by
-// the kernel, which knows nobody to hand it on to.
+// outer packet has DF, so the field has no other use (RFC 6864 §4.1), and the kernel's own ipip interfaces ignore it.
+// The decapsulator takes the other two bytes from its `--peer`. A second header could name any address, but then the
+// kernel's ipip interface would not find the packet. IPv6 has no such field. vxlan packets are unwrapped by the kernel,
+// which cannot hand them on.
 //
 // gue: private data, after the four bytes of the GUE header: 'T' 'G', the family of the address (4 or 6), 0, the
-// address. Receivers that do not know it pass over it (draft-ietf-intarea-gue-09 §3.1). Pure functions of bytes.
+// address. Receivers that do not know it ignore it (draft-ietf-intarea-gue-09 §3.1). Pure functions of bytes.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ namespace tidegate::l4 {
 constexpr size_t kSecondHopHeadBytes = 4;
 constexpr size_t second_hop_bytes(uint8_t family) { return kSecondHopHeadBytes + (family == 4 ? 4 : 16); }
 constexpr size_t kMostSecondHopBytes = second_hop_bytes(6);
-// What the packet gets more when it is handed on, which is by gue over UDP, than an ipip header has.
+// How many more bytes a handed-on packet has (gue over UDP) than a packet in an ipip header.
 constexpr size_t kHandedOnBytes = 8 + 4;
 
 // `ip4` has four bytes.
@@ -42,7 +42,7 @@ struct SecondHop {
   SecondHopKind kind = SecondHopKind::none;
   IpAddress address = {};
 };
-// Private data of others is `none`. Ours that is cut short or of an unknown family is `malformed`.
+// Private data of others gives `none`. Our own data gives `malformed` if it is cut short or has an unknown family.
 inline SecondHop read_second_hop(const uint8_t* data, size_t bytes) {
   if (bytes < kSecondHopHeadBytes || data[0] != 'T' || data[1] != 'G') return {};
   const uint8_t family = data[2];

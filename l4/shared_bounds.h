@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SharedBounds: what each service may still take, for all workers together. ServiceShare: the part of it that a worker
-// has taken and not used yet. Both by ServiceId.
+// SharedBounds: what each service may still take, for all workers together. ServiceShare: the tokens that one worker
+// has taken and not used yet. Both are indexed by ServiceId.
 #pragma once
 
 #include <vector>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// SourceTable: what the clients of one network have sent to one service, for bounds by source. Its memory is fixed: a
-// bucket of 16 bytes for each of kMaxSources networks, four to a cache line. One table a worker; no other thread
-// touches it.
+// SourceTable: what the clients of one network have sent to one service, for limits by source. Its memory is fixed: a
+// bucket of 16 bytes for each of kMaxSources networks, four to a cache line. Each worker has one table, and no other
+// thread touches it.
 //
-// A network that is not in the table has a full bucket. A new one takes the place of a network that sent nothing for a
-// minute and so has a full bucket too; otherwise that of the one seen longest ago, which is then forgotten. So a flood
-// from more networks than there are places is not bounded by source, but no client is harmed by it: to be forgotten is
-// to have a full bucket. The bound of the service stands beside it.
+// A network that is not in the table has a full bucket. A new network takes the place of one that sent nothing for a
+// minute, because that one also has a full bucket. If there is none, the network seen longest ago is forgotten. So a
+// flood from more networks than places is not limited by source. But no client is harmed, because a forgotten network
+// has a full bucket. The limit of the whole service still applies.
 //
-// A network is known by 32 bits of its keyed hash and by its place. Two of them share a bucket with a probability of
-// one in a thousand million, and nobody can choose which.
+// A network is known by 32 bits of its keyed hash and by its place. Two networks share a bucket with a probability of
+// one in a billion (1e9), and nobody can choose which.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,7 @@ struct SourceEntry {
 };
 static_assert(sizeof(SourceEntry) == 16);
 
-// Takes a token, or returns false. Without a bound there is always one.
+// Takes a token. Returns false if there is none. Without a limit there is always one.
 inline bool take_token(uint32_t& spent, const Rate& rate) {
   if (rate.per_second == 0) return true;
   if (!leaves_room(spent, 1, rate)) return false;
@@ -64,7 +64,7 @@ class SourceTable {
     if (matching != 0) return entries[static_cast<size_t>(std::countr_zero(matching))];
     return replace(entries, tag, now_ms);
   }
-  // Networks that were forgotten while their bucket may not have been full.
+  // Networks that were forgotten although their bucket may not have been full.
   uint64_t forgotten() const { return forgotten_; }
 
  private:
@@ -80,7 +80,7 @@ class SourceTable {
     return tag == 0 ? 1 : tag;
   }
   SourceEntry& replace(std::array<SourceEntry, kWays>& entries, uint32_t tag, uint32_t now_ms) {
-    uint64_t oldest = 0;  // how long it is idle, then its place
+    uint64_t oldest = 0;  // idle time, then place
     for (size_t way = 0; way < kWays; ++way) {
       const uint32_t idle_ms = entries[way].tag == 0 ? UINT32_MAX : now_ms - entries[way].counted_ms;
       oldest = std::max(oldest, uint64_t{idle_ms} << 8 | way);

@@ -91,7 +91,7 @@ inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const 
   return choose_anew(candidate, hash, frame, entry, reopened, now_ms);
 }
 
-// `Tunnels`: the tables have any. Without tunnels nothing is paid for them.
+// `Tunnels`: whether the tables have any. If not, tunnels cost nothing.
 template <bool Tunnels>
 [[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
                                                    const Frame& frame, uint32_t now_ms) {

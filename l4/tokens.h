@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Token buckets on the workers' clock, which counts milliseconds and wraps after 49 days. A bucket is two numbers: how
-// much of it was spent, in thousandths of tokens, and when that was counted. All zero is a full bucket. core's
-// TokenBucket needs a clock of 64 bits and is too large for a table of sources.
+// Token buckets on the workers' clock, which counts milliseconds and wraps after 49 days. A bucket is two numbers: the
+// spent tokens in thousandths, and when they were counted. All zero is a full bucket. core's TokenBucket needs a clock
+// of 64 bits and is too large for a table of sources.
 #pragma once
 
 #include <algorithm>
@@ -10,23 +10,23 @@
 
 namespace tidegate::l4 {
 
-// Tokens a second, and how many are in a full bucket. A full bucket is earned within kFullAfterMs.
+// Tokens per second, and the tokens in a full bucket. A bucket becomes full within kFullAfterMs.
 struct Rate {
-  uint32_t per_second = 0;  // 0: no bound
+  uint32_t per_second = 0;  // 0: no limit
   uint32_t burst = 0;       // at most 4,000,000
 };
 
 constexpr uint32_t kFullAfterMs = 60'000;
 constexpr uint64_t kSpentByToken = 1'000;
 
-// What is still spent at `now_ms` of what was at `counted_ms`, which may be a little later than `now_ms`: another
-// worker's clock is.
+// The tokens still spent at `now_ms`, if `spent` were spent at `counted_ms`. `counted_ms` may be a little later than
+// `now_ms`, because it may come from another worker's clock.
 inline uint64_t still_spent(uint32_t spent, uint32_t counted_ms, uint32_t now_ms, const Rate& rate) {
   const uint64_t capped = std::min<uint64_t>(spent, rate.burst * kSpentByToken);
   const auto passed_ms = static_cast<int32_t>(now_ms - counted_ms);
   if (passed_ms <= 0 && passed_ms > -static_cast<int32_t>(kFullAfterMs)) return capped;
   if (passed_ms < 0 || passed_ms > static_cast<int32_t>(kFullAfterMs)) return 0;
-  // A rate in tokens a second is one in thousandths of tokens a millisecond.
+  // A rate in tokens per second equals the same rate in thousandths of tokens per millisecond.
   const uint64_t earned = static_cast<uint64_t>(passed_ms) * rate.per_second;
   return capped > earned ? capped - earned : 0;
 }
@@ -38,7 +38,7 @@ inline bool leaves_room(uint64_t spent, uint64_t tokens, const Rate& rate) {
 // A bucket that all workers share. Any thread.
 class SharedTokens {
  public:
-  // Takes all `tokens`, or none and returns false.
+  // Takes all `tokens`; if there are too few, takes none and returns false.
   bool take(const Rate& rate, uint64_t tokens, uint32_t now_ms) {
     uint64_t word = word_.load(std::memory_order_relaxed);
     for (;;) {
@@ -62,7 +62,7 @@ class SharedTokens {
 };
 
 // What one worker has taken from a shared bucket and not used yet. It takes a thousandth of the rate at a time, divided
-// by the number of workers. So a bound of R a second is exceeded by R/1000 at most, or by a token of each worker, once.
+// by the number of workers. So a limit of R per second is exceeded once by at most R/1000, or by one token per worker.
 struct TokenShare {
   uint32_t held = 0;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// TopSources: which networks of clients send most to the VIPs, counted for as long as an operator asks. Fixed memory:
+// TopSources: which client networks send most to the VIPs, counted while an operator asks for it. Fixed memory:
 // kTopSources places, eight to a group that the network's hash gives (space saving: Metwally, Agrawal, El Abbadi,
 // "Efficient computation of frequent and top-k elements in data streams", 2005). A new network takes the place of the
-// smallest of its group and begins with that one's count, which is its `error`. So a count is never too low, and too
-// high by the error at most. A network without error was counted from its first packet on.
+// smallest one in its group, and begins with that count, which is its `error`. So a count is never too low, and at most
+// `error` too high. A network without error was counted from its first packet on.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +19,9 @@ namespace tidegate::l4 {
 
 struct TopSource {
   AddressWords network;
-  uint8_t family = 0;  // 0: nobody has the place
+  uint8_t family = 0;  // 0: the place is free
   uint64_t packets = 0, bytes = 0;
-  uint64_t error = 0;  // packets that may be another's
+  uint64_t error = 0;  // packets that may belong to another network
 };
 
 class TopSources final : public FrameObserver {
@@ -65,7 +65,7 @@ class TopSources final : public FrameObserver {
   std::vector<TopSource> places_ = std::vector<TopSource>(kTopSources);
 };
 
-// The networks of all workers together, those with most packets first.
+// The networks of all workers together, the ones with most packets first.
 std::vector<TopSource> merge(const std::vector<std::unique_ptr<TopSources>>& workers);
 
 }  // namespace tidegate::l4

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kIcmpErrorBytes = 8, kGueBytes = 4;
 constexpr uint8_t kFragmentationNeeded = 4, kTooBig6 = 2, kHopLimit = 64;
 constexpr uint8_t kIp6Fragment = 44;
-// RFC 1812 §4.3.2.3: an error quotes as much as fits into 576 bytes. RFC 4443 §3.2: into 1,280.
+// RFC 1812 §4.3.2.3: an error quotes as much as fits into 576 bytes. RFC 4443 §3.2: into 1,280 bytes.
 constexpr size_t kMostError4 = 576, kMostError6 = 1'280;
 constexpr uint32_t kLeastMtu4 = 68, kLeastMtu6 = 1'280;                 // RFC 791 §3.2, RFC 8200 §5
 constexpr uint16_t kFirstDynamicPort = 49'152, kDynamicPorts = 16'384;  // RFC 6335 §6
@@ -21,7 +21,7 @@ size_t packet_bytes(const uint8_t* ip) {
   return ip[0] >> 4 == 4 ? load_be16(ip + 2) : kIp6HeaderBytes + load_be16(ip + 4);
 }
 
-// RFC 6040 §4.1: DSCP and ECN are those of the packet inside.
+// RFC 6040 §4.1: DSCP and ECN are those of the inner packet.
 uint8_t traffic_class(const uint8_t* ip) {
   return ip[0] >> 4 == 4 ? ip[1] : static_cast<uint8_t>(load_be16(ip) >> 4 & 0xff);
 }
@@ -38,7 +38,7 @@ void finish_ip4(const Action& action, uint8_t* outer, size_t bytes, uint8_t tos,
 }
 
 void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traffic, uint32_t flow) {
-  // The flow label tells flows apart (RFC 6438).
+  // The flow label distinguishes flows (RFC 6438).
   store_be32(outer, uint32_t{6} << 28 | uint32_t{traffic} << 20 | (flow & 0xfffff));
   store_be16(outer + 4, static_cast<uint16_t>(bytes - kIp6HeaderBytes));
   store_be32(outer + 20, load_be32(outer + 20) | (flow & action.varied));
@@ -50,14 +50,14 @@ uint32_t outer_bytes(const Action& action, const Action* second) {
   return static_cast<uint32_t>(action.header_bytes + (longer ? second_hop_bytes(second->outer_family) : 0));
 }
 
-// After finish_ip4(): the template's identification is 0.
+// Call it after finish_ip4(), because the template's identification is 0.
 void name_second_by_id(const Action& second, uint8_t* outer) {
   const uint16_t id = second_hop_id(second.header + 16);
   store_be16(outer + 4, id);
   store_be16(outer + 10, checksum_update(load_be16(outer + 10), 0, id));
 }
 
-// `end` is where the GUE header of the template ends, with four bytes of its own.
+// `end` is where the template's GUE header of four bytes ends.
 void add_second_hop(const Action& second, uint8_t* end) {
   const bool v4 = second.outer_family == 4;
   write_second_hop(end, second.outer_family, second.header + (v4 ? 16 : 24));
@@ -69,7 +69,7 @@ bool may_be_told4(const uint8_t* ip) {
   return (fragment & 0x4000) != 0 && (fragment & 0x1fff) == 0 && ip[9] != kProtocolIcmp;
 }
 
-// Errors are never answered by errors (RFC 4443 §2.4). No ICMPv6 message but an error is forwarded to a backend.
+// Errors are never answered by errors (RFC 4443 §2.4). Of ICMPv6, only errors are forwarded to a backend.
 bool may_be_told6(const uint8_t* ip) { return ip[6] != kProtocolIcmp6 && ip[6] != kIp6Fragment; }
 
 void turn_round(Frame& frame, size_t l3_offset) {

@@ -18,7 +18,7 @@ using nlohmann::json;
 
 constexpr uint64_t kUsualEntries = 100;
 constexpr uint64_t kBucketsPerSlice = 2'048;  // 128 KB, which a worker reads in some ten microseconds
-constexpr uint64_t kSlicesPerPage = 512;      // then the page ends, however few flows were found
+constexpr uint64_t kSlicesPerPage = 512;      // then the page ends, even if few flows were found
 constexpr size_t kNeighboursPerSlice = 256;
 constexpr unsigned kWorkerShift = 40;  // a place in the flow tables: worker, then bucket
 

@@ -14,10 +14,10 @@ namespace {
 
 struct Holding {
   bool held = false;
-  std::string holder;  // the node
+  std::string holder;  // name of the node
 };
 
-// The addresses that this forwarder or another one holds.
+// The addresses that this forwarder or another one holds, with their holders.
 std::map<IpAddress, Holding> holdings_of(const ForwardingTables& tables, const std::string& node) {
   std::map<IpAddress, Holding> out;
   const Model& model = *tables.snapshot->model;

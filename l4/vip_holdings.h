@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a forwarder tells of the addresses of VIPs that it shares with others (conf/vip_holder.h): in its log, its
-// status and its metrics. Main thread.
+// What a forwarder reports about VIP addresses that it shares with others (conf/vip_holder.h): in its log, its status
+// and its metrics. Main thread.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -10,7 +10,8 @@
 
 namespace tidegate::l4 {
 
-// Logs which addresses this node's forwarder takes over and which it leaves to another one, a line each way.
+// Logs which addresses this node's forwarder takes over and which it leaves to another one, one line for each
+// direction.
 void say_what_changed_hands(const ForwardingTables& before, const ForwardingTables& after, const std::string& node);
 
 // How many addresses it holds, and for how many it stands by: {"held": 2, "standby": 0}.

@@ -12,7 +12,7 @@ namespace tidegate::l4 {
 
 struct PortTags {
   uint16_t vlan = 0;   // 0: the port has no VLAN
-  uint16_t outer = 0;  // the service provider's tag before it; 0: none
+  uint16_t outer = 0;  // the service provider's tag in front of it; 0: none
 
   size_t bytes() const { return vlan == 0 ? 0 : outer == 0 ? kTagBytes : 2 * kTagBytes; }
   bool operator==(const PortTags&) const = default;
@@ -20,7 +20,7 @@ struct PortTags {
 
 inline bool has_tag(const uint8_t* tag, uint16_t vlan) { return (load_be16(tag + 2) & 0x0fff) == vlan; }
 
-// True if the frame carries exactly the port's tags. As outer tag both EtherTypes are in use.
+// True if the frame carries exactly the port's tags. For the outer tag, both EtherTypes are accepted.
 inline bool carries_tags(const PortTags& tags, const uint8_t* frame, size_t bytes) {
   if (bytes < kEthernetBytes + tags.bytes()) return false;
   const uint8_t* tag = frame + 12;
@@ -32,7 +32,7 @@ inline bool carries_tags(const PortTags& tags, const uint8_t* frame, size_t byte
   return load_be16(tag) == kEtherTypeVlan && has_tag(tag, tags.vlan);
 }
 
-// Puts the tags into a frame that begins at `frame`; the bytes() before it must be writable. The result begins there.
+// Puts the tags into a frame that begins at `frame`. The bytes() before it must be writable. The result begins there.
 inline void put_tags_on(const PortTags& tags, uint8_t* frame) {
   uint8_t* begin = frame - tags.bytes();
   std::memmove(begin, frame, 2 * 6);

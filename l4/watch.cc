@@ -33,7 +33,7 @@ std::optional<DropReason> reason_named(std::string_view wanted) {
   return std::nullopt;
 }
 
-// Reads the filter of a query that check_query() has accepted. Returns why it is none.
+// Reads the filter from a query that check_query() has accepted. Returns why it is not valid.
 std::string read_filter(const HttpRequest& request, CaptureFilter& filter) {
   for (const auto& [key, into] : {std::pair("client", &filter.client), std::pair("vip", &filter.vip)}) {
     const auto text = request.parameter(key);
@@ -71,7 +71,7 @@ std::string comment_of(const Capture::Record& record, const std::vector<std::str
   return text;
 }
 
-// All workers' records in order of time, within the bounds.
+// The records of all workers in order of time, within the bounds.
 std::string pcapng_of(const std::vector<std::unique_ptr<Capture>>& captures, const std::vector<std::string>& ports,
                       const std::vector<std::string>& names, const CaptureBounds& bounds) {
   struct Entry {
@@ -101,7 +101,7 @@ std::string pcapng_of(const std::vector<std::unique_ptr<Capture>>& captures, con
 
 }  // namespace
 
-// What runs for whoever asked. The observers are by worker.
+// A capture or count in progress. There is one observer for each worker.
 struct Watch::Running {
   const Dataplane* dataplane = nullptr;
   HttpExchangePtr exchange;
@@ -222,7 +222,7 @@ void Watch::begin(std::shared_ptr<Running> running, const HttpExchangePtr& excha
   running_ = std::move(running);
   running_->exchange = exchange;
   running_->until_ns = monotonic_ns() + seconds * kNsPerS;
-  // Whoever asked and went away gets no answer, but the workers must not go on.
+  // A client that has gone gets no answer, but the workers must stop.
   exchange->on_close([this, weak = std::weak_ptr<Running>(running_)] {
     if (weak.lock() == running_ && running_) end();
   });

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watch: what an operator sees of the packets through the admin socket, while it happens: captures to pcapng, top
-// talkers, events of new flows, and the fate of the frames of a file.
+// Watch: live views of packets for an operator, through the admin socket: captures to pcapng, top talkers, events of
+// new flows, and the fate of the frames of a file.
 //
 //   GET /capture?seconds&packets&bytes&snap&client&vip&port&protocol&dropped&reason   pcapng, when a bound is reached
 //   GET /top?seconds&limit&prefix_v4&prefix_v6                                        the networks that sent most
 //   GET /events?from                                                                  new flows since that number
 //   POST /pcap?port&to_us                                                             a capture file; see DryRun
 //
-// One capture or count at a time. It ends early if whoever asked for it closes the connection. Main thread only.
+// There is one capture or count at a time. It ends early if its client closes the connection. Main thread only.
 #pragma once
 
 #include <deque>
@@ -28,13 +28,14 @@ class Watch {
  public:
   Watch(EventLoop& loop, const FlowHasher& hasher);
 
-  // Returns false if the path is not one of these. `dataplane` stays until stop(). `punt_tap` as the node has it.
+  // Returns false if the path is not one of these. `dataplane` must stay until stop(). `punt_tap` is the node's
+  // setting.
   bool answer(const HttpExchangePtr& exchange, const Dataplane& dataplane, const BackendIds& backends,
               const ServiceIds& services, bool punt_tap);
-  // Takes the events that the workers keep. Call twice a second.
+  // Collects the workers' events. Call it twice a second.
   void collect_events(const Dataplane& dataplane);
   uint64_t events_lost() const { return events_lost_; }
-  // Before the workers end: whoever waits gets what there is.
+  // Call it before the workers end: waiting clients get what there is.
   void stop();
 
  private:
@@ -55,10 +56,10 @@ class Watch {
   EventLoop& loop_;
   FlowHasher hasher_;
   Timer timer_;
-  std::shared_ptr<Running> running_;  // null: nobody looks
+  std::shared_ptr<Running> running_;  // null: nothing is running
   std::deque<Told> events_;           // the last kMaxFlowEvents of all workers
-  uint64_t next_event_ = 0;           // the number of the next one
-  std::vector<uint64_t> read_upto_;   // by worker
+  uint64_t next_event_ = 0;           // number of the next event
+  std::vector<uint64_t> read_upto_;   // by worker: the number up to which events were read
   uint64_t events_lost_ = 0;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // DPDK's af_packet driver asks the kernel to join IPv4 fragments before it distributes frames over queues
 // (PACKET_FANOUT_FLAG_DEFRAG), and it has no option against that. A joined datagram is longer than the link's MTU, so
-// it could not be sent on. The driver calls setsockopt(2) through the dynamic linker, so the linker finds this
-// definition first. It removes the flag; otherwise it is the plain system call.
+// it could not be sent on. The driver calls setsockopt(2) through the dynamic linker, which finds this definition
+// first. This definition removes the flag, and otherwise only makes the system call.
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>

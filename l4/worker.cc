@@ -36,7 +36,7 @@ Passage detach(const rte_mbuf* buffer) {
 }
 
 inline void describe(Frame& frame, rte_mbuf* buffer, const Passage& passage) {
-  // A frame in several segments cannot be read as one piece. No driver here makes any at these frame sizes.
+  // A frame in several segments cannot be read as one piece. With these frame sizes, no driver here makes any.
   const bool whole = buffer->nb_segs == 1;
   frame.data = rte_pktmbuf_mtod(buffer, uint8_t*);
   frame.bytes = whole ? buffer->data_len : UINT16_MAX + 1u;
@@ -196,7 +196,7 @@ void Worker::process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_
   flush();
 }
 
-// The frame begins where the Decider left it, which may be earlier or later in the buffer than on arrival.
+// Sets the frame's beginning to where the Decider left it, which may be earlier or later in the buffer than on arrival.
 void Worker::move(rte_mbuf* buffer, const Frame& frame) {
   buffer->data_off = static_cast<uint16_t>(buffer->data_off + (frame.data - rte_pktmbuf_mtod(buffer, uint8_t*)));
   buffer->data_len = static_cast<uint16_t>(frame.bytes);
@@ -324,7 +324,7 @@ void Worker::flush() {
     Outbound& out = outbound_[index];
     if (out.count == 0) continue;
     const auto port = static_cast<uint16_t>(index);
-    // The device may free a buffer that it takes, so lengths are read before.
+    // The device may free a buffer that it accepts, so lengths are read before.
     std::array<uint32_t, kBurst> bytes;
     for (uint16_t i = 0; i < out.count; ++i) bytes[i] = out.frames[i]->pkt_len;
     const uint16_t sent = transmit(port, out.frames, out.count);

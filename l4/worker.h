@@ -32,13 +32,12 @@ struct WorkerQuery {
 
 class Worker final : private FrameSink {
  public:
-  // `ports` and `punts` (empty, or one per port) must outlive the worker, and so must `board`, `publisher` and the
-  // peers.
+  // `ports`, `punts` (empty, or one per port), `board`, `publisher` and the peers must outlive the worker.
   Worker(uint32_t number, DeciderConfig config, const std::vector<Port>& ports, const std::vector<PuntDevice>& punts,
          const PortBoard& board, Publisher& publisher);
   ~Worker();
 
-  // Call before the start: all workers of the node, including this one.
+  // Sets all workers of the node, including this one. Call before the start.
   void set_peers(std::vector<Worker*> peers) { peers_ = std::move(peers); }
   // Runs the loop on its lcore. Returns after stop().
   void run();
@@ -46,15 +45,15 @@ class Worker final : private FrameSink {
   // Any thread may call these:
   void stop();
   void wake() { idle_.wake(); }
-  // Calls `read` on the worker's thread, between two bursts, and returns after it, milliseconds later at most.
-  // Meanwhile frames wait: it must take microseconds and allocate nothing. One thread at a time.
+  // Calls `read` on the worker's thread, between two bursts, and returns afterwards, at most some milliseconds later.
+  // Frames wait meanwhile, so `read` must take only microseconds and must not allocate. One thread at a time.
   void read(std::function<void(Decider&, uint32_t now_ms)> read);
   // Returns the flow with this hash if this worker holds it.
   std::optional<FlowEntry> find_flow(uint64_t hash);
-  // The frames that this worker dropped last, the last first.
+  // The frames that this worker dropped last, the newest first.
   std::vector<DroppedFrame> last_dropped();
   const WorkerCounters& counters() const { return counters_; }
-  // True if the worker uses no port that this generation of the board forbids, and holds no frame of one.
+  // True if the worker uses no port that this generation of the board forbids, and has no frame of one.
   bool has_left_ports(uint64_t generation) const;
 
  private:

@@ -30,7 +30,7 @@ Vote Proxy::prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, c
   if (Result<void> ports = hold_ports(*held_, workers); !ports) return Vote::no(ports.error().message);
   Vote vote;
   if (plan_) {
-    // Not those that an earlier version changed: they wait for a restart already.
+    // Keys that an earlier version changed are left out, because they wait for a restart already.
     const std::vector<std::string> changed = differences_fixed_at_start(plan_->this_node(), node);
     for (std::string& key : differences_fixed_at_start(started_as_, node)) {
       if (std::find(changed.begin(), changed.end(), key) != changed.end()) vote.needs_restart.push_back(std::move(key));
@@ -50,7 +50,7 @@ bool Proxy::has_port(const Endpoint& bind) const {
   return std::any_of(bound_.begin(), bound_.end(), [&](const auto& known) { return share_a_port(bind, known.second); });
 }
 
-// A port that this process has needs no hold: nobody can take it.
+// A port that this process has need not be held, because nobody can take it.
 Result<void> Proxy::hold_ports(const Plan& plan, size_t workers) {
   for (const uint32_t index : plan.listeners) {
     const Listener& listener = plan.model().listeners[index];

@@ -16,7 +16,7 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr std::string_view kWellKnown = "/.well-known/acme-challenge/", kHttpProof = "http/", kAlpnProof = "alpn/";
-constexpr int64_t kDayS = 86'400, kSelfMadeS = 3'650 * kDayS;  // nobody trusts it, so its end protects nobody
+constexpr int64_t kDayS = 86'400, kSelfMadeS = 3'650 * kDayS;  // nobody trusts it, so a short lifetime protects nobody
 
 Blob blob_of(std::string name, std::string bytes) {
   std::string hash = sha256_hex(bytes);
@@ -36,7 +36,7 @@ Result<ServedCertificate> make_certificate(const Certificate& certificate) {
                            true};
 }
 
-// What was shown under this name before, if its names are still the same or it was issued.
+// The earlier certificate of this name, if its names are still the same or it was issued.
 const ServedCertificate* shown_before(const Certificate& certificate,
                                       const std::unordered_map<std::string_view, size_t>& places,
                                       const Model* before_model, const std::vector<ServedCertificate>* before) {
@@ -71,7 +71,7 @@ ServedCertificate choose(const Certificate& certificate, const LiveState& live_s
   return {certificate.certificate, certificate.key, true};
 }
 
-// The answer that belongs to what is shown. Control has judged it, and a handshake looks at its end.
+// The OCSP answer for the shown certificate. Control has checked it, and a handshake checks its end.
 std::shared_ptr<const Staple> staple_for(const Certificate& certificate, const ServedCertificate& served,
                                          const LiveState& live_state, const ServedCertificate* before) {
   if (!certificate.ocsp.enabled) return nullptr;

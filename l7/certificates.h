@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which certificates the proxy shows, and what it answers to an authority that looks whether a name is ours.
+// Which certificates the proxy shows, and what it answers to an authority that checks whether a name is ours.
 //
 // A certificate of the configuration comes from files, or is ordered. An ordered one is in the live state once it is
 // issued; until then the proxy makes one that it signs itself, so that clients which do not check are served at once.
@@ -20,30 +20,30 @@ namespace tidegate::l7 {
 struct ServedCertificate {
   Blob certificate, key;  // PEM
   bool self_made = false;
-  std::shared_ptr<const Staple> staple = nullptr;  // what its authority says about it; null: nothing is shown
+  std::shared_ptr<const Staple> staple = nullptr;  // its authority's OCSP answer; null: nothing is shown
 };
-// Parallel to Model::certificates. What was shown before stays, if it still fits: `before` is the previous result and
-// belongs to the model `before_model`; both may be null. What the live state has is judged: if it cannot be used, the
-// log says why, and what was shown before stays.
+// The result is parallel to Model::certificates. Earlier certificates stay if they still fit: `before` is the previous
+// result and belongs to the model `before_model`; both may be null. If a certificate of the live state cannot be used,
+// the log says why, and the earlier one stays.
 std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
                                                    const std::vector<ServedCertificate>* before);
 
-// Certificates that should show what their authority says, and have nothing to show now.
+// Certificates that should have an OCSP answer of their authority, and have none now.
 size_t missing_staples(const Model& model, const std::vector<ServedCertificate>& served, int64_t now_s);
 
 // Answers to http-01 (RFC 8555 §8.3) by token. The texts are the live state's.
 using AcmeAnswers = std::map<std::string_view, std::string_view>;
 AcmeAnswers acme_answers(const LiveState& live_state);
 
-// What is shown to an authority by tls-alpn-01 (RFC 8737).
+// The certificate that is shown to an authority for tls-alpn-01 (RFC 8737).
 struct AcmeIdentity {
-  std::string proof;  // of the live state: "alpn/NAME", and the digest
+  std::string proof;  // key in the live state, "alpn/NAME", and the digest
   TlsIdentity identity;
 };
-// Those of `before` (may be null) stay.
+// Keeps those of `before` (may be null) that are still needed.
 std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std::vector<AcmeIdentity>* before);
 
-// The token in the path of a request of http-01. Nothing: it is another path.
+// The token in the path of an http-01 request. Nothing if it is another path.
 std::optional<std::string_view> acme_token(std::string_view path);
 
 }  // namespace tidegate::l7

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Whether a file can be made in the directory, or the directory itself in the nearest one above it that exists.
+// Whether a file can be created in the directory, or the directory itself in the nearest existing one above it.
 Result<void> check_directory(const char* key, const fs::path& directory) {
   std::error_code ignored;
   fs::path there = directory.empty() ? fs::path(".") : directory;
@@ -31,7 +31,7 @@ Result<void> check_directory(const char* key, const fs::path& directory) {
 
 Result<void> check_log(const std::string& access_log) {
   const std::optional<LogTarget> target = LogTarget::parse(access_log);
-  if (!target || target->kind != LogTarget::Kind::file) return {};  // a collector of syslog need not be there yet
+  if (!target || target->kind != LogTarget::Kind::file) return {};  // a syslog collector need not exist yet
   const std::string& path = target->path;
   std::error_code ignored;
   if (!fs::exists(path, ignored)) {
@@ -48,7 +48,7 @@ Result<void> check_log(const std::string& access_log) {
 
 }  // namespace
 
-// The keys of a node that are read when the workers and the cache are made, and never again.
+// The keys of a node that are read only when the workers and the cache are made.
 std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now) {
   const std::pair<const char*, bool> keys[] = {
       {"l7.workers", then.l7.workers != now.l7.workers},

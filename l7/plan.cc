@@ -32,8 +32,8 @@ void make_subsets(Plan& plan, RuntimeRegistry& registry) {
   }
 }
 
-// The numbers of these names. Those of the plan before are taken where the name at that place is the same: a change of
-// one among many elements must not cost a look-up of each.
+// The numbers of these names. Numbers of the previous plan are used if the name at that place is the same, so that the
+// change of one element does not cost a lookup of each.
 template <class List>
 std::vector<uint32_t> numbers_of_names(const List& elements, const List* before,
                                        const std::vector<uint32_t>& numbers_before, NameIds& names) {
@@ -118,7 +118,7 @@ uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& re
       if (http1::equals_ignore_case(field.name, wanted)) return siphash13(plan.hash_key, field.value);
     }
   }
-  // Also where the named field is absent: the client is the next best thing to keep together.
+  // Used also if the named field is absent: then requests of the same client stay together.
   return siphash13(plan.hash_key, client);
 }
 
@@ -146,7 +146,7 @@ Result<TlsContexts::Set> TlsContexts::prepare(const Plan& plan) {
   return set;
 }
 
-// An identity that is still used and showed something before has to hear that it shows nothing now.
+// An identity that is still used and has shown a staple must be told that it shows none now.
 void TlsContexts::keep_staples(Known& next) const {
   if (known_.staples.empty()) return;
   for (const auto& [content, identity] : next.identities) {

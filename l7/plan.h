@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plan: a Snapshot compiled for the proxy. Immutable and shared by all workers; each worker wraps the one in force in a
-// LocalPlan of its own, with the TLS contexts that must not be shared between threads. A request pins the LocalPlan it
-// began with by a plain count, so that no two workers ever write one cache line on its account.
+// Plan: a Snapshot compiled for the proxy. Immutable and shared by all workers. Each worker wraps the one in force in
+// its own LocalPlan, with the TLS contexts that threads must not share. A request pins the LocalPlan with which it
+// began by a plain count. So no two workers write the same cache line for it.
 #pragma once
 
 #include <cstdint>
@@ -25,15 +25,17 @@ namespace tidegate::l7 {
 
 struct Plan {
   std::shared_ptr<const Snapshot> snapshot;
-  uint64_t sequence = 0;  // grows with every Plan of the process: tells two apart
+  uint64_t sequence = 0;  // grows with every Plan of the process, so it identifies one
   uint32_t node = kNone;
-  std::shared_ptr<const Router> router;                     // the previous Plan's own when the Model is the same
-  std::vector<BackendPool> pools;                           // parallel to Model::pools
-  std::vector<BackendPool> subsets;                         // parts of them, for routes with labels
-  std::vector<uint32_t> subset_of_route;                    // parallel to Model::routes; kNone: the whole pool
-  std::vector<uint32_t> listeners;                          // of this node's site
-  std::vector<std::shared_ptr<BackendRuntime>> taken_down;  // by an operator: what runs there ends
-  std::shared_ptr<const NameBook> names;                    // what the names of backends led to
+  // the same object as in the previous Plan if the Model is the same
+  std::shared_ptr<const Router> router;
+  std::vector<BackendPool> pools;         // parallel to Model::pools
+  std::vector<BackendPool> subsets;       // subsets of the pools, for routes with labels
+  std::vector<uint32_t> subset_of_route;  // parallel to Model::routes; kNone: the whole pool
+  std::vector<uint32_t> listeners;        // listeners of this node's site
+  // backends taken down by an operator: their running work ends
+  std::vector<std::shared_ptr<BackendRuntime>> taken_down;
+  std::shared_ptr<const NameBook> names;  // what the names of backends lead to
   policy::Policies policies;
   std::vector<ServedCertificate> certificates;  // parallel to Model::certificates
   AcmeAnswers acme_answers;                     // usually empty; the texts are the snapshot's
@@ -44,12 +46,12 @@ struct Plan {
 
   const Model& model() const { return *snapshot->model; }
   const Node& this_node() const { return model().nodes[node]; }
-  // Of a route that has a pool.
+  // For a route that has a pool.
   const BackendPool& pool_of(uint32_t route) const {
     const uint32_t subset = subset_of_route[route];
     return subset == kNone ? pools[model().routes[route].pool()] : subsets[subset];
   }
-  // Equal on two nodes exactly when their derived tables are.
+  // Equal on two nodes exactly if their derived tables are equal.
   std::string digest() const;
 };
 
@@ -58,37 +60,38 @@ struct PlanInputs {
   uint32_t node = kNone;
   HashKey router_key, hash_key;
   std::shared_ptr<const NameBook> names = nullptr;  // null: none is known
-  policy::Registry* policies = nullptr;             // null: what policies know begins anew
+  policy::Registry* policies = nullptr;             // null: what policies have learned begins anew
 };
 // The registry gets a runtime for each backend that it does not have; the caller trims it when the Plan is adopted.
 std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* previous, RuntimeRegistry& registry);
 
-// What consistent_hash picks by: the pool's `hash_on` of this request, keyed.
+// The hash by which consistent_hash picks a backend: the pool's `hash_on` of this request, keyed.
 uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& request, std::string_view client);
 
-// TLS contexts of one worker, kept as long as what they are made of stays the same: OpenSSL 3.0 scales badly when
-// threads share one. If one certificate of a listener changes, its context is made anew of the others as they were read
-// before.
+// TLS contexts of one worker. They are kept as long as their content stays the same. Each worker has its own, because
+// OpenSSL 3.0 scales badly when threads share one. If one certificate of a listener changes, its context is made again,
+// with the other identities as they were read before.
 class TlsContexts {
  public:
   explicit TlsContexts(std::shared_ptr<const TicketKeys> tickets) : tickets_(std::move(tickets)) {}
   struct Set {
-    std::vector<std::shared_ptr<TlsContext>> listeners;  // parallel to Model::listeners; null: plain, or not ours
-    std::vector<std::shared_ptr<TlsContext>> pools;      // parallel to Model::pools; null: plain
+    // parallel to Model::listeners; null: plain text, or not on this node
+    std::vector<std::shared_ptr<TlsContext>> listeners;
+    std::vector<std::shared_ptr<TlsContext>> pools;  // parallel to Model::pools; null: plain text
   };
   Result<Set> prepare(const Plan& plan);
-  // What the identities of the last prepare() show from now on; null: nothing any more. Those that never had a staple
-  // are left out. The worker sets them when it takes the plan.
+  // The staples that the identities of the last prepare() show from now on; null: none any more. Identities that never
+  // had a staple are left out. The worker sets them when it takes the plan.
   using Staples = std::vector<std::pair<std::shared_ptr<const ServerIdentity>, std::shared_ptr<const Staple>>>;
   Staples staples() const { return {known_.staples.begin(), known_.staples.end()}; }
-  uint64_t identities_read() const { return identities_read_; }  // since the start
+  uint64_t identities_read() const { return identities_read_; }  // number of identities read since the start
 
  private:
-  // By what they are made of.
+  // Known objects, by what they are made from.
   struct Known {
     std::map<std::string, std::shared_ptr<TlsContext>> contexts;
     std::map<std::string, std::shared_ptr<const ServerIdentity>> identities;
-    // Null once it has none any more: whether a worker heard of that is not known here.
+    // Null if an identity has no staple any more. Whether a worker knows that already is not known here.
     std::map<std::shared_ptr<const ServerIdentity>, std::shared_ptr<const Staple>> staples;
   };
   static Result<std::shared_ptr<TlsContext>> for_authorities(const Plan& plan);
@@ -101,14 +104,14 @@ class TlsContexts {
   uint64_t identities_read_ = 0;
 };
 
-// One worker's hold on a Plan. Counted by that worker alone.
+// One worker's reference to a Plan. Only that worker changes its count.
 class LocalPlan {
  public:
   LocalPlan(std::shared_ptr<const Plan> plan, TlsContexts::Set tls) : plan_(std::move(plan)), tls_(std::move(tls)) {}
   const Plan& plan() const { return *plan_; }
   const std::shared_ptr<TlsContext>& listener_tls(uint32_t listener) const { return tls_.listeners[listener]; }
   const std::shared_ptr<TlsContext>& pool_tls(uint32_t pool) const { return tls_.pools[pool]; }
-  // Takes what must be destroyed elsewhere: freeing a large Model would hold a worker up.
+  // Takes what must be destroyed elsewhere, because freeing a large Model would delay a worker.
   std::shared_ptr<const Plan> release() { return std::move(plan_); }
 
  private:
@@ -137,7 +140,7 @@ class PlanPin {
     const std::function<void(LocalPlan*)> on_unpinned = std::move(local_->on_unpinned_);  // it destroys its owner
     on_unpinned(local_);
   }
-  // The first pin: `on_unpinned` is called when the last one goes and must destroy the LocalPlan.
+  // The first pin. `on_unpinned` is called when the last pin goes, and must destroy the LocalPlan.
   static PlanPin first(LocalPlan* local, std::function<void(LocalPlan*)> on_unpinned) {
     local->on_unpinned_ = std::move(on_unpinned);
     return PlanPin(local);

@@ -89,7 +89,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   Result<SocketChanges> sockets = prepare_sockets(*plan);
   if (!sockets) return sockets.error();
 
-  // From here on nothing fails.
+  // From here on nothing can fail.
   mark_taken_down(*plan);
   for (const BackendPool& pool : plan->pools) pool.enter_service(monotonic_ns(), plan_ == nullptr);
   for (const Endpoint& gone : sockets->close) listening_.erase(gone);
@@ -117,7 +117,8 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   return {};
 }
 
-// Names lead elsewhere now: the same version, with other servers. Requests that run keep those that they have.
+// Names lead to other addresses now. The version is the same, with other servers. Requests in progress keep their
+// servers.
 void Proxy::adopt_names() {
   if (!plan_) return;
   const std::shared_ptr<const Snapshot> snapshot = plan_->snapshot;
@@ -127,7 +128,7 @@ void Proxy::adopt_names() {
   }
 }
 
-// Before the workers get the Plan: no request of an older one chooses such a backend any more.
+// Called before the workers get the Plan. From then on no request of an older Plan chooses such a backend.
 void Proxy::mark_taken_down(const Plan& next) {
   if (plan_) {
     for (const std::shared_ptr<BackendRuntime>& backend : plan_->taken_down) {
@@ -144,7 +145,7 @@ void Proxy::mark_taken_down(const Plan& next) {
 std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
   const uint32_t node_index = snapshot->model->node_index(node.name);
   const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
-  // What was compiled for the candidate is taken over, but for the live state, which may be newer.
+  // What was compiled for the candidate is used, except the live state, which may be newer.
   if (held_ && held_->snapshot->configured == snapshot->configured) previous = held_.get();
   return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book(), &policies_}, previous,
                    registry_);
@@ -213,11 +214,10 @@ Result<Proxy::SocketChanges> Proxy::open_sockets(const Plan& plan) {
       for (std::vector<ListenSocket>& sockets : changes.open) {
         Result<ListenSocket> socket = open_listen_socket(bind, wanted, held_ports_);
         if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));
-        wanted = socket->bound;  // the first worker's port is everybody's
+        wanted = socket->bound;  // all workers use the first worker's port
         sockets.push_back(std::move(*socket));
       }
-      // A process with more workers was before this one: none of its sockets is closed, because connections may wait in
-      // each.
+      // The previous process had more workers. None of its sockets is closed, because connections may wait in each.
       for (size_t i = 0; held_ports_.holds_more(bind, SOCK_STREAM); ++i) {
         Result<ListenSocket> socket = open_listen_socket(bind, bind, held_ports_);
         if (!socket) return fail(fmt::format("listener {}: {}", listener.name, socket.error().message));

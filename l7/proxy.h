@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Proxy: the whole proxy of the process, on the main thread. It makes Plans of Snapshots, gives them to the workers,
-// answers for them (status, explain, metrics) and drains them.
+// Proxy: the whole proxy of the process, on the main thread. It makes Plans from Snapshots, gives them to the workers,
+// reports about the workers (status, explain, metrics) and drains them.
 #pragma once
 
 #include <functional>
@@ -26,24 +26,24 @@ namespace tidegate::l7 {
 
 class Proxy {
  public:
-  // `secret`: of the site; hash and ticket keys derive from it. `state_dir`: where the cache lives unless configured.
-  // `overlaps`: at its start it may share ports with another process of the same user, which ends soon.
+  // `secret`: the site's secret, from which hash and ticket keys derive. `state_dir`: where the cache is unless
+  // configured. `overlaps`: at its start it may share ports with another process of the same user, which ends soon.
   Proxy(EventLoop& main_loop, const std::string& secret, std::string state_dir, Metrics& metrics,
         bool overlaps = false);
   ~Proxy();
 
-  // Before the first apply(), with what will be applied: opens the cache, so that purges can be taken, and returns the
-  // last one that it has durably applied.
+  // Call it before the first apply(), with the same arguments. Opens the cache, so that purges can be applied, and
+  // returns the last purge that it has durably applied.
   Result<PurgePosition> prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
   // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
   // address that cannot be bound) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   // Prepares a version: compiles it, makes its TLS contexts, and binds the ports that this process does not have.
-  // Nothing of it is in effect before the apply() of the same Model. A vote other than yes holds nothing.
+  // Nothing of it takes effect before apply() with the same Model. If the vote is not yes, nothing is held.
   Vote hold(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
-  // Lets go of what hold() took and apply() did not use.
+  // Releases what hold() took and apply() did not use.
   void release();
-  // Lets requests under way finish, for at most the node's drain_timeout, then calls `done`.
+  // Lets requests in progress finish, for at most the node's drain_timeout, and then calls `done`.
   void drain(std::function<void()> done);
 
   // Another process follows this one (conf/upgrade_hooks.h); upgrade.cc.
@@ -62,16 +62,16 @@ class Proxy {
 
   std::string digest() const;
   void add_status(nlohmann::json& status) const;
-  std::string warnings() const;  // for /healthz: what does not work though it serves
+  std::string warnings() const;  // for /healthz: what does not work although the proxy serves
   Result<nlohmann::json> explain(const HttpRequest& request) const;
-  // Where a configured endpoint is really bound (port 0 in tests).
+  // The real address of a configured endpoint (port 0 in tests).
   std::optional<Endpoint> bound(const Endpoint& bind) const;
 
  private:
   struct SocketChanges {
     std::vector<std::vector<ListenSocket>> open;  // by worker
     std::vector<Endpoint> close;
-    std::map<Endpoint, Endpoint> bound;  // the whole set afterwards
+    std::map<Endpoint, Endpoint> bound;  // the whole set after the change
   };
   Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
@@ -101,16 +101,16 @@ class Proxy {
   std::unique_ptr<RequestRecords> records_;  // null: no request is remembered
   std::unique_ptr<WorkerShared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<TlsContexts> tls_;                    // by worker, made here, used there
+  std::vector<TlsContexts> tls_;                    // by worker; made here, used by the worker
   std::map<Endpoint, Endpoint> bound_;              // configured -> real
   std::map<Endpoint, std::vector<int>> listening_;  // configured -> the workers' sockets; borrowed
   std::shared_ptr<const Plan> plan_;
-  std::shared_ptr<const Plan> upcoming_;  // prepared; until the first is in force
-  std::shared_ptr<const Plan> held_;      // of a candidate, by hold()
+  std::shared_ptr<const Plan> upcoming_;  // the prepared plan, until the first plan is in force
+  std::shared_ptr<const Plan> held_;      // the plan of a candidate, from hold()
   HeldPorts held_ports_;
-  UniqueFd cache_lock_;  // of the process before this one, until the cache is opened
+  UniqueFd cache_lock_;  // lock of the process before this one, until the cache is opened
   Node started_as_;
-  std::vector<std::string> needs_restart_;  // keys whose present values are not in force
+  std::vector<std::string> needs_restart_;  // keys whose current values take effect only at the next start
 };
 
 }  // namespace tidegate::l7

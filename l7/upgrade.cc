@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proxy's part in being followed by another process, and in following one.
+// How the proxy hands over to another process, and how it follows one.
 #include <sys/socket.h>
 
 #include <memory>
@@ -22,11 +22,11 @@ std::vector<LentSocket> Proxy::sockets() const {
   return lent;
 }
 
-// The cache's disk tier is all that only one process can have.
+// Only the cache's disk tier cannot be used by two processes.
 void Proxy::let_go(std::function<void(UniqueFd lock)> done) {
   if (!cache_) return done({});
   cache_->let_go([this, done = std::move(done)](UniqueFd lock) {
-    // Mailboxes copy what they hold.
+    // A mailbox copies its functions.
     main_loop_.post([done, lock = std::make_shared<UniqueFd>(std::move(lock))] { done(std::move(*lock)); });
   });
 }

@@ -25,11 +25,12 @@ Worker::Worker(size_t index, WorkerShared& shared)
 }
 
 Worker::~Worker() {
-  // Transactions let go of connections and plans first; then the plan goes here, not through a loop that has ended.
+  // Transactions release connections and plans first. Then the plan is destroyed here, and not through a loop that has
+  // ended.
   listeners_.clear();
   buried_.clear();
   connections_.clear();
-  // A call that ends wakes who waits for its connection: all transactions must be there still.
+  // A call that ends wakes waiters for its connection, so all transactions must still exist.
   for (const std::unique_ptr<Transaction>& transaction : transactions_) transaction->exchange_.policies.call.reset();
   transactions_.clear();
 }
@@ -48,7 +49,7 @@ void Worker::adopt(std::shared_ptr<Adoption> adoption) {
 }
 
 void Worker::run_adoption(Adoption& adoption) {
-  // Releasing the old pin at the end of this block retires it, unless requests under way still hold it.
+  // Releasing the old pin at the end of this block retires it, unless requests in progress still hold it.
   for (const auto& [identity, staple] : adoption.staples) identity->set_staple(staple);
   plan_ = PlanPin::first(adoption.plan.release(), [this](LocalPlan* local) { retire(local); });
   for (const Endpoint& endpoint : adoption.close) {
@@ -61,7 +62,7 @@ void Worker::run_adoption(Adoption& adoption) {
 }
 
 void Worker::retire(LocalPlan* local) {
-  // Freeing a large Model takes a while: the main thread does it.
+  // Freeing a large Model takes time, so the main thread does it.
   shared_.main_loop.post([plan = local->release()] {});
   delete local;
 }
@@ -75,7 +76,7 @@ void Worker::drain(uint64_t timeout_ms, std::function<void()> done) {
   });
 }
 
-// What waits in the sockets' queues is the other process's.
+// The other process accepts what waits in the sockets' queues.
 void Worker::leave(uint64_t timeout_ms, std::function<void()> done) {
   loop_.post([this, timeout_ms, done = std::move(done)] {
     leaving_ = true;
@@ -93,7 +94,7 @@ void Worker::begin_drain(uint64_t timeout_ms, std::function<void()> done) {
   drain_timer_.arm_after_ms(timeout_ms);
 }
 
-// From the back: a connection that ends has the last one put in its place, which has had its turn then.
+// From the back: the last connection takes the place of one that ends, and the last one has had its turn already.
 template <class Fn>
 void Worker::for_each_connection(Fn fn) {
   for (size_t i = connections_.size(); i-- > 0;) fn(*connections_[i]);
@@ -142,11 +143,11 @@ void Worker::give_back(Transaction* transaction) {
   trim_timer_.arm_after_ms(kTransactionTrimMs);
 }
 
-// Frees the transactions that a burst needed, after it. Those that a steady load needs stay.
+// After a burst, frees the transactions that only the burst needed. Those that a steady load needs stay.
 void Worker::trim_transactions() {
   const size_t spare = least_free_ > kKeptTransactions ? least_free_ - kKeptTransactions : 0;
   for (size_t i = 0; i < spare; ++i)
-    free_transaction(free_transactions_[i]);  // taken from the back: these are the oldest
+    free_transaction(free_transactions_[i]);  // transactions are taken from the back, so these are the oldest
   free_transactions_.erase(free_transactions_.begin(), free_transactions_.begin() + static_cast<ptrdiff_t>(spare));
   least_free_ = free_transactions_.size();
   if (least_free_ > kKeptTransactions) trim_timer_.arm_after_ms(kTransactionTrimMs);
@@ -181,14 +182,15 @@ void Worker::resume_later(Transaction& transaction) {
 }
 
 void Worker::resume_queued() {
-  // One at a time from the front: resuming one may end another, which then leaves the list, or may add it again.
+  // One at a time from the front, because resuming one may end another, which then leaves the list, or may add it
+  // again.
   for (size_t turns = queued_.size(); turns > 0 && !queued_.empty(); --turns) {
     Transaction* next = queued_.front();
     queued_.erase(queued_.begin());
     next->queued_ = false;
     const bool last_of_round = queued_.empty();
     next->resume();
-    if (last_of_round) return;  // had it queued itself again, that has called for another round
+    if (last_of_round) return;  // if it has queued itself again, that has asked for another round
   }
   if (!queued_.empty()) loop_.defer([this] { resume_queued(); });
 }
@@ -202,7 +204,8 @@ void Worker::accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind) {
   const Admission::Newcomer newcomer{fd.get(), peer.address, loop_.now_ns()};
   AddressTable::Hold hold;
   ConnectionRefusal refusal = admission_.admit_address(newcomer, hold);
-  // A trusted proxy's connections are those of its clients. This is checked last: most peers are within their bounds.
+  // The connections of a trusted proxy belong to its clients. This is checked last, because most peers are within their
+  // bounds.
   if (refusal != ConnectionRefusal::none && trusts(peer.address, bind)) refusal = ConnectionRefusal::none;
   if (refusal == ConnectionRefusal::none) refusal = admission_.admit(newcomer);
   if (refusal != ConnectionRefusal::none) return stats().count_refusal(refusal);
@@ -230,7 +233,7 @@ void Worker::call_at_round_end(ClientConnection& connection) {
 }
 
 void Worker::end_round() {
-  // One may add another, or end, which takes it off the list.
+  // One connection may add another, or end and leave the list.
   while (!at_round_end_.empty()) {
     ClientConnection* connection = at_round_end_.back();
     at_round_end_.pop_back();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Worker: one thread with an event loop and everything a request needs that is not shared: listening sockets of its own
-// (SO_REUSEPORT), client and backend connections, TLS contexts, transactions, buffers. Other threads reach it by
-// post().
+// Worker: one thread with an event loop and its own copy of everything that a request needs and workers do not share:
+// listening sockets (SO_REUSEPORT), client and backend connections, TLS contexts, transactions, buffers. Other threads
+// reach it by post().
 #pragma once
 
 #include <atomic>
@@ -36,16 +36,16 @@ namespace tidegate::l7 {
 struct WorkerShared {
   Stats& stats;
   AccessLog& log;
-  cache::Cache* cache;   // null: none on this node
-  EventLoop& main_loop;  // where what a worker is done with is destroyed
+  cache::Cache* cache;   // null: this node has no cache
+  EventLoop& main_loop;  // objects that a worker has finished with are destroyed there
   AdmissionShared admission;
   RequestRecords* records = nullptr;  // null: no request is remembered
 };
 
-// A change of configuration as one worker gets it: whole.
+// A change of configuration for one worker, as a whole.
 struct Adoption {
   std::unique_ptr<LocalPlan> plan;
-  std::vector<ListenSocket> open;  // listening already
+  std::vector<ListenSocket> open;  // sockets that already listen
   std::vector<Endpoint> close;
   TlsContexts::Staples staples;
 };
@@ -53,16 +53,16 @@ struct Adoption {
 class Worker {
  public:
   Worker(size_t index, WorkerShared& shared);
-  ~Worker();  // after stop()
+  ~Worker();  // call it after stop()
 
   // --- any thread
   void start();
   void adopt(std::shared_ptr<Adoption> adoption);
-  // Stops accepting and lets requests under way finish; `done` is called on the main loop when the last connection is
+  // Stops accepting and lets requests in progress finish. Calls `done` on the main loop when the last connection is
   // gone, at the latest after `timeout_ms`.
   void drain(uint64_t timeout_ms, std::function<void()> done);
-  // As drain, while another process accepts from the same sockets. An idle connection of HTTP/1 stays for one request
-  // more, so that none is closed under a request.
+  // Like drain, while another process accepts from the same sockets. An idle HTTP/1 connection stays open for one more
+  // request, so that none is closed while a request is on its way.
   void leave(uint64_t timeout_ms, std::function<void()> done);
   void stop();  // joins
 
@@ -76,38 +76,38 @@ class Worker {
   cache::Cache* cache() { return shared_.cache; }
   EncoderPool& encoders() { return encoders_; }
   RequestIds& request_ids() { return request_ids_; }
-  // For parsing: nothing in it outlives the call that parses.
+  // For parsing. Nothing in it may be used after the call that parses.
   http1::Head& scratch_head() { return scratch_head_; }
   PlanPin plan() const { return plan_; }
   bool draining() const { return draining_; }
   bool leaving() const { return leaving_; }
-  // The Date field's value, of this second.
+  // The Date field's value for this second.
   std::string_view http_date();
 
-  // Of the arenas of all its transactions. Any thread.
+  // Bytes of the arenas of all its transactions. Any thread.
   uint64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
 
   // The queue of a pool's requests that wait for room.
   WaitQueue& queue_of(const PoolRuntime& pool);
-  // Lets the first one of that pool look again, in the next round of the loop.
+  // Lets the first waiter of that pool try again, in the next round of the loop.
   void wake_first(uint32_t pool);
 
   Transaction& take_transaction();
   void give_back(Transaction* transaction);
-  // Runs it again in the next round of the loop.
+  // Runs the transaction again in the next round of the loop.
   void resume_later(Transaction& transaction);
 
   bool log_enabled() const { return shared_.log.enabled(); }
   const std::vector<std::string>& logged_response_fields() const { return shared_.log.response_fields(); }
   void write_log(const AccessRecord& record);
-  // Where requests that end are remembered; null: nowhere.
+  // The ring for records of ended requests; null: none are recorded.
   RequestRing* request_ring() { return request_ring_; }
 
   void accept(UniqueFd fd, const Endpoint& peer, const Endpoint& bind);
-  // Frees a descriptor by closing an idle connection to a backend or of a client. False: there is none.
+  // Frees a descriptor by closing an idle connection to a backend or of a client. Returns false if there is none.
   bool free_a_descriptor();
-  // Runs the protocol's on_round_end once, after everything that this round of the loop brings: what several events of
-  // a round have to send leaves together.
+  // Runs the protocol's on_round_end once, at the end of this round of the loop. So bytes from several events of a
+  // round are sent together.
   void call_at_round_end(ClientConnection& connection);
   // Ends a connection from within its own callbacks: it is destroyed at the end of the round.
   void bury(ClientConnection* connection);
@@ -138,11 +138,12 @@ class Worker {
   http1::Head scratch_head_;
   PlanPin plan_;
   std::atomic<uint64_t> arena_bytes_{0};
-  std::vector<std::unique_ptr<Transaction>> transactions_;  // all
+  std::vector<std::unique_ptr<Transaction>> transactions_;  // all of them
   std::vector<Transaction*> free_transactions_;
-  size_t least_free_ = 0;  // since the trim timer was armed: what nobody has needed
+  size_t least_free_ =
+      0;  // the least number of free transactions since the trim timer was armed; so many were not needed
   std::vector<Transaction*> queued_;
-  std::vector<std::unique_ptr<WaitQueue>> wait_queues_;  // by PoolRuntime::id; null: nobody has had to wait
+  std::vector<std::unique_ptr<WaitQueue>> wait_queues_;  // by PoolRuntime::id; null: no request has had to wait
   BackendConnections backends_;
   Admission admission_;
   std::vector<std::unique_ptr<ListenerSocket>> listeners_;
@@ -152,7 +153,7 @@ class Worker {
   std::string date_;
   int64_t date_s_ = 0;
   bool draining_ = false;
-  bool leaving_ = false;  // draining, and another process has the sockets
+  bool leaving_ = false;  // draining while another process has the sockets
   std::function<void()> drained_;
   Timer drain_timer_;
   Timer trim_timer_;

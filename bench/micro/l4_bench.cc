@@ -80,7 +80,7 @@ struct Crowd {
   Edge edge;
   explicit Crowd(int64_t backends) {
     edge.model.nodes[0].l4.maglev_slots = 65'537;
-    edge.model.nodes[0].l4.ports[0].addresses[0].second = 8;  // all backends are on the link
+    edge.model.nodes[0].l4.ports[0].addresses[0].second = 8;  // so that all backends are on the link
     Pool& pool = edge.model.pools[0];
     pool.backends.clear();
     for (int64_t i = 0; i < backends; ++i) {
@@ -96,7 +96,7 @@ struct NoWayOut : FrameSink {
   void send(uint16_t, const uint8_t*, size_t) override {}
 };
 
-// Lists of 100,000 networks that hold no client here, and bounds that are not reached.
+// Lists of 100,000 networks that contain no client here, and limits that are not reached.
 void guard_services(Edge& edge) {
   Acl list;
   list.name = "bad";
@@ -112,10 +112,10 @@ void guard_services(Edge& edge) {
   }
 }
 
-// Whole bursts of 64-byte TCP packets over IPv4 in each mode: all of the decision, without the device. `state.range(0)`
-// flows.
+// Whole bursts of 64-byte TCP packets over IPv4 in each mode: the whole decision, without the device, for
+// `state.range(0)` flows.
 void decide_hits(benchmark::State& state, Forwarding mode, bool guarded = false) {
-  constexpr size_t kRoom = 128;  // before a frame, as in a packet buffer
+  constexpr size_t kRoom = 128;  // room before a frame, as in a packet buffer
   const auto flows = static_cast<uint32_t>(state.range(0));
   Crowd crowd(100);
   for (Service& service : crowd.edge.model.services) {
@@ -145,11 +145,11 @@ void decide_hits(benchmark::State& state, Forwarding mode, bool guarded = false)
   std::vector<Bytes> burst(kBurst, buffer);
   uint32_t next = 0, now_ms = 1;
   for (auto _ : state) {
-    if (next % 16'384 < kBurst) ++now_ms;  // as at some ten million packets a second
+    if (next % 16'384 < kBurst) ++now_ms;  // the time at some ten million packets a second
     for (size_t i = 0; i < kBurst; ++i) {
       const uint32_t source = htonl(0x0b000000u + next++ % flows);
       uint8_t* frame = burst[i].data() + kRoom;
-      std::memcpy(frame, sample.data(), kEthernetBytes);  // direct return and vxlan wrote there
+      std::memcpy(frame, sample.data(), kEthernetBytes);  // direct return and vxlan have written there
       std::memcpy(frame + 26, &source, 4);
       const auto bytes = static_cast<uint32_t>(sample.size());
       frames[i] = {frame, bytes, bytes, 0, 0, false, kRoom};

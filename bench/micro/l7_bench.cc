@@ -45,7 +45,7 @@ void route_lookup(benchmark::State& state) {
 }
 BENCHMARK(route_lookup)->Arg(10)->Arg(1'000)->Arg(100'000);
 
-// Routes with regular expressions at one host and path: a request that only the last one takes tries them all.
+// Routes with regular expressions at one host and path. A request that matches only the last one tries them all.
 void route_by_regex(benchmark::State& state) {
   const auto routes = static_cast<size_t>(state.range(0));
   auto model = std::make_shared<Model>();
@@ -192,7 +192,7 @@ void breaker(benchmark::State& state) {
 }
 BENCHMARK(breaker);
 
-// What a request pays for both: a choice among backends that each have a breaker, its permit and its result.
+// The cost of both for a request: a choice among backends that each have a breaker, its permit and its result.
 void choose_behind_breakers(benchmark::State& state, PoolPolicy policy) {
   const PoolBreaker config{.enabled = true, .slow_ms = 100};
   const auto snapshot = snapshot_of_pool(policy, state.range(0), config);

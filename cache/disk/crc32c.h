@@ -7,7 +7,7 @@
 
 namespace tidegate::cache {
 
-// `so_far`: the checksum of the bytes before these.
+// `so_far`: the checksum of the bytes before these; 0 at the beginning.
 uint32_t crc32c(std::string_view bytes, uint32_t so_far = 0);
 
 }  // namespace tidegate::cache

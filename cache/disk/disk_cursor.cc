@@ -33,7 +33,7 @@ void DiskCursor::read(const lmdb::Txn* txn, const Store& store, uint32_t first) 
   std::vector<Slice> chunks;
   for (uint32_t i = 0; txn != nullptr && i < kDiskReadAheadChunks; ++i) {
     auto chunk = store.read_chunk(*txn, {key_, generation_, first + i});
-    if (!chunk) break;  // the end of the body; a failure if it is the first
+    if (!chunk) break;  // the end of the body; an error if it is the first chunk
     const bool last = chunk->bytes.size() < kChunkBytes;
     chunks.push_back(std::move(*chunk));
     if (last) break;

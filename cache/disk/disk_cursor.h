@@ -18,7 +18,7 @@ class DiskCursor : public std::enable_shared_from_this<DiskCursor> {
   DiskCursor(ReaderPool& readers, const DiskBody& body)
       : readers_(readers), key_(body.key), generation_(body.generation) {}
 
-  // The chunk, when it was read. `wait`: it is being read, `call` will be notified. `error`: absent or damaged.
+  // The chunk, if it was read. `wait`: it is being read, and `call` will be notified. `error`: absent or damaged.
   BodyStep chunk(uint32_t index, const std::shared_ptr<LoopCall>& call, Slice& slice);
 
  private:
@@ -29,7 +29,7 @@ class DiskCursor : public std::enable_shared_from_this<DiskCursor> {
   const uint64_t generation_;
   Mutex mutex_;
   uint32_t first_ TIDEGATE_GUARDED_BY(mutex_) = 0;
-  std::vector<Slice> chunks_ TIDEGATE_GUARDED_BY(mutex_);  // from first_
+  std::vector<Slice> chunks_ TIDEGATE_GUARDED_BY(mutex_);  // chunks from first_ on
   bool reading_ TIDEGATE_GUARDED_BY(mutex_) = false;
   bool failed_ TIDEGATE_GUARDED_BY(mutex_) = false;
   std::shared_ptr<LoopCall> waiting_ TIDEGATE_GUARDED_BY(mutex_);

@@ -30,7 +30,7 @@ void put_text(std::string& out, std::string_view text) {
   out.append(text);
 }
 
-// Takes values off the front. After the first that is missing, everything reads as zero and ok() is false.
+// Takes values off the front. After the first missing value, everything reads as zero and ok() is false.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : rest_(bytes) {}
@@ -84,7 +84,8 @@ void put_section(std::string& out, uint16_t type, std::string_view text) {
   put_text(out, text);
 }
 
-// Skips sections of unknown types. False: one must be understood, or the last does not end with the record.
+// Skips sections of unknown types. Returns false if one must be understood, or if the last one does not end with the
+// record.
 bool read_sections(Reader& in, Meta& meta) {
   while (!in.at_end()) {
     const auto type = in.take<uint16_t>();
@@ -105,7 +106,7 @@ std::string capitals_of(const StoredHead& head) {
   return bits;
 }
 
-// Sets spelt_names by the capitals. Where they do not belong to these fields, the names stay in lower case.
+// Sets spelt_names by the capitals. If the capitals do not fit these fields, the names stay in lower case.
 void spell_names(StoredHead& head, std::string_view capitals) {
   if (capitals.empty()) return;
   std::string names;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a stored response lies in LMDB. Numbers are little-endian. What does not decode exactly is damaged.
+// How a response is stored in LMDB. Numbers are little-endian. A value that does not decode exactly is damaged.
 //
 // clang-format off
 //   database   key                                       value
@@ -36,26 +36,26 @@ constexpr size_t kChunkValueBytes = 65'520;  // 16 pages minus the 16-byte page 
 constexpr size_t kChunkBytes = kChunkValueBytes - sizeof(uint32_t);
 constexpr uint32_t kHeadChunk = UINT32_MAX;   // index of the chunk that holds a head too big for its meta record
 constexpr size_t kInlineMetaBytes = 1'900;    // LMDB keeps a node on a leaf up to about half a page
-constexpr size_t kMaxMetaBytes = 256 * 1024;  // of a record with its head, decoded
+constexpr size_t kMaxMetaBytes = 256 * 1024;  // maximum size of a decoded record with its head
 
 constexpr uint32_t chunk_count(uint64_t body_bytes) {
   return static_cast<uint32_t>((body_bytes + kChunkBytes - 1) / kChunkBytes);
 }
-// What an object takes of the map, in whole pages where LMDB uses whole pages.
+// The bytes of the map that an object takes, in whole pages where LMDB uses whole pages.
 uint64_t disk_footprint(uint64_t body_bytes, uint64_t head_bytes);
 
 struct Meta {
   std::shared_ptr<StoredHead> head;  // without field_text when `head_apart`
-  uint64_t disk_generation = 0;      // generation of the chunks; a freshened head has a later one of its own
-  uint64_t received_ms = 0;          // stands in for dates that the head lacks
+  uint64_t disk_generation = 0;      // generation of the chunks; a freshened head has its own, later generation
+  uint64_t received_ms = 0;          // replaces dates that the head lacks
   bool head_apart = false;           // field_text is in chunk kHeadChunk
-  std::string capitals;              // as in kSectionCapitals; for a head that lies apart
+  std::string capitals;              // as in kSectionCapitals; used for a head that lies apart
 };
 
-// Types of sections: the reason phrase, if it is not the registered one; and which letters of the fields' names the
-// backend wrote as capitals, one bit for each byte of all names in field_text, from the lowest bit of the first byte
-// on. A reason phrase of more than kKeptReasonBytes is left out if the record would not fit on a leaf with it. Then the
-// answer has the registered one. Type 1 is not used any more.
+// Types of sections. One is the reason phrase, if it is not the registered one. A phrase of more than kKeptReasonBytes
+// is left out if the record would not fit on a leaf with it; the answer then has the registered phrase. The other says
+// which letters of the field names were capitals. It has one bit for each byte of all names in field_text, from the
+// lowest bit of the first byte on. Type 1 is not used any more.
 constexpr uint16_t kMustUnderstand = 0x8000;
 constexpr uint16_t kSectionReasonPhrase = 2;
 constexpr uint16_t kSectionCapitals = 3;
@@ -77,16 +77,16 @@ struct ChunkName {
 };
 std::string chunk_key(uint64_t generation, uint32_t index);
 
-// The record that lies under `name` (meta_key). When field_text does not fit into the record, `apart` receives it; else
+// Encodes the record for `name` (meta_key). If field_text does not fit into the record, `apart` receives it. Otherwise
 // `apart` is empty.
 std::string encode_meta(std::string_view name, const StoredHead& head, uint64_t disk_generation, uint64_t received_ms,
                         std::string& apart);
 // Checks CRC, version, every length, and that the head parses.
 std::optional<Meta> decode_meta(std::string_view name, std::string_view record);
-// Gives a record whose head lies apart that head. Returns false if it does not parse.
+// Adds the head to a record whose head lies apart. Returns false if the head does not parse.
 bool attach_head(Meta& meta, std::string_view field_text);
 
-// The bytes of a chunk value, after its CRC was checked. Nothing: damaged, or another chunk's value.
+// The bytes of a chunk value, after its CRC was checked. Nothing if it is damaged, or another chunk's value.
 void encode_chunk(char* out, const ChunkName& name, std::string_view bytes);  // out: bytes.size() + 4
 std::optional<std::string_view> decode_chunk(const ChunkName& name, std::string_view value);
 

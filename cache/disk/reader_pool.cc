@@ -47,7 +47,7 @@ uint64_t ReaderPool::oldest_read_age_ns() const {
   return oldest;
 }
 
-// A transaction on the latest snapshot.
+// Begins a transaction on the latest snapshot.
 bool ReaderPool::begin(std::optional<lmdb::Txn>& txn) const {
   if (txn) return txn->renew().has_value();
   auto begun = lmdb::Txn::begin(store_.env(), lmdb::Access::read);

@@ -17,22 +17,22 @@ namespace tidegate::cache {
 
 class ReaderPool {
  public:
-  // Runs with its own transaction. Copy out and return soon, because a long transaction stops page reuse. nullptr: no
-  // transaction could be had.
+  // Runs with a transaction of its own. It must copy the data and return soon, because a long transaction stops page
+  // reuse. nullptr: no transaction could be opened.
   using Job = std::function<void(const lmdb::Txn*)>;
 
   ReaderPool(const Store& store, unsigned threads);
   ~ReaderPool() { stop(); }
   void stop();  // ends the threads; jobs that have not begun are dropped
 
-  // False when kWaitingReads jobs wait already; the lookup then counts as a miss. `must`: for a body that is being
-  // sent.
+  // Returns false if kWaitingReads jobs wait already. Then the lookup counts as a miss. `must`: for a body that is
+  // being sent.
   bool submit(Job job, bool must = false);
-  // Another process writes from now on. For `for_ms` every read sees what is there now, so that a body that is being
-  // sent keeps its chunks; LMDB keeps their pages as long. Returns when every thread has its snapshot. The first call
-  // counts.
+  // Another process writes from now on. For `for_ms` every read uses a snapshot of this moment, so that a body that is
+  // being sent keeps its chunks. LMDB keeps their pages as long. Returns when every thread has its snapshot. Only the
+  // first call counts.
   void pin(uint64_t for_ms);
-  // The other process does not come: reads see what is there at their time again.
+  // The other process does not come: each read takes the latest snapshot again.
   void unpin();
   // How long the longest read under way has held its transaction.
   uint64_t oldest_read_age_ns() const;
@@ -41,9 +41,9 @@ class ReaderPool {
  private:
   enum class Pin : uint8_t { none, held, over };
   struct Thread {
-    // For the thread alone.
+    // Used only by the thread itself.
     Pin pin = Pin::none;
-    uint64_t pinned = 0;  // the pin that it has, or had
+    uint64_t pinned = 0;  // number of the pin that it has, or had
     std::thread thread;
     std::atomic<uint64_t> reading_since_ns{0};  // 0: idle
   };
@@ -60,8 +60,9 @@ class ReaderPool {
   bool stop_ TIDEGATE_GUARDED_BY(mutex_) = false;
   MutexCondition pinned_;
   std::chrono::steady_clock::time_point pin_until_ TIDEGATE_GUARDED_BY(mutex_);  // 0: nothing is pinned
-  uint64_t pin_number_ TIDEGATE_GUARDED_BY(mutex_) = 0;                          // of the last pin
-  size_t unpinned_ TIDEGATE_GUARDED_BY(mutex_) = 0;                              // threads that have to, and have not
+  uint64_t pin_number_ TIDEGATE_GUARDED_BY(mutex_) = 0;                          // number of the last pin
+  // threads that must take the pinned snapshot and have not yet
+  size_t unpinned_ TIDEGATE_GUARDED_BY(mutex_) = 0;
   std::vector<std::unique_ptr<Thread>> threads_;
 };
 

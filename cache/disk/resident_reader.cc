@@ -60,7 +60,7 @@ uint32_t ResidentReader::pages_there(uintptr_t group) {
   return bits;
 }
 
-// A page that was in memory is trusted for a while. One that was not is checked each time.
+// A page that was in memory is trusted for a while. Other pages are checked each time.
 bool ResidentReader::Reader::is_warm(const void* at, size_t bytes) {
   TIDEGATE_ASSERT(at != nullptr && bytes > 0, "a place has bytes");
   const uintptr_t end = page_of(static_cast<const char*>(at) + bytes - 1) + 1;

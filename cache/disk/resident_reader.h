@@ -18,8 +18,9 @@
 
 namespace tidegate::cache {
 
-// Whether all pages of [at, at + bytes) are in memory, by mincore(2). False where nothing is mapped. Does not touch the
-// pages. The kernel answers truly only for files that the process may write; for others it always says yes.
+// Whether all pages of [at, at + bytes) are in memory, by mincore(2). False if nothing is mapped there. Does not touch
+// the pages. The kernel tells the truth only about files that the process may write. For other files it always says
+// yes.
 bool is_in_page_cache(const void* at, size_t bytes);
 
 // The aim is that a loop does not wait for the disk. Pages are checked before they are touched:
@@ -28,29 +29,30 @@ bool is_in_page_cache(const void* at, size_t bytes);
 // While nothing is committed, that place is exact and no tree is searched. After a commit it is a hint: the writer
 // moves a leaf when it changes a neighbour, and the new page is not checked. A page that was just written is nearly
 // always in memory. The upper pages of the tree are not checked either, because every search uses them. The kernel's
-// answer is trusted for kTrustNs, because asking costs half as much as a read. So a loop may rarely touch one cold page
-// by chance; it never reads a page that it knows to be cold.
+// answer is trusted for kTrustNs, because asking costs half as much as a read. So a loop may touch a cold page in rare
+// cases. It never reads a page that it knows to be cold.
 //
 // Threads: read() on any. Each thread has its own transaction (a slot in LMDB's reader table). It is held until the
-// turn of the loop ends, because LMDB looks its databases up anew in each transaction, and replaced when something was
-// committed meanwhile. Destroy it when no thread reads any more.
+// turn of the loop ends, because LMDB looks up its databases in each new transaction. It is replaced if something was
+// committed meanwhile. Destroy the ResidentReader when no thread reads any more.
 class ResidentReader {
  public:
   static constexpr uint64_t kMaxBodyBytes = kChunkBytes;  // one chunk
   static constexpr uint64_t kBytesPerTurn =
-      4 * kChunkBytes;                       // for one thread in one turn of its loop: tens of microseconds
+      4 * kChunkBytes;                       // for one thread in one turn of its loop; this takes tens of microseconds
   static constexpr size_t kMaxThreads = 64;  // of LMDB's 126 readers
 
   explicit ResidentReader(const Store& store);
   ~ResidentReader();
 
-  static constexpr uint64_t kTrustNs = 100'000'000;  // the kernel takes a page back so soon only under memory pressure
+  // only under memory pressure does the kernel take a page back earlier
+  static constexpr uint64_t kTrustNs = 100'000'000;
 
-  // False: no read left a place, so read() cannot succeed.
+  // False if no earlier read stored a place. Then read() cannot succeed.
   static bool may_read(const DiskPlace& place) { return !place.record.empty(); }
-  // The whole object. `place` is updated to where it lies now. Nothing: a part is not in memory, this turn's bytes are
-  // used up, or it is damaged; then the pool reads it and reports. `generation` is that of the chunks, `loop` this
-  // thread's. Hold no lock: LMDB takes some.
+  // The whole object. `place` is updated. Returns nothing if a part is not in memory, if this turn's bytes are used up,
+  // or if it is damaged. Then the pool must read it, and reports damage. `generation` is that of the chunks, `loop`
+  // this thread's. Hold no lock: LMDB takes some.
   std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, uint64_t generation, DiskPlace& place,
                                            EventLoop& loop);
   // Where a small object lies in this snapshot. Any thread.

@@ -36,10 +36,10 @@ constexpr const char* kClosedNote = "/closed";   // the data file's time and siz
 constexpr const char* kSetAside = "/set-aside";  // holds an environment that could not be used, until the next start
 constexpr size_t kMaxHeaderBytes = 128;          // of one value of the sys and tag databases
 constexpr off_t kLockFileBytes = 16'384;         // LMDB needs less for 126 readers
-// A start that was killed while it read the file is no proof against it: each such start checks the whole file first.
-// It is given up when so many in a row did not survive it.
+// If a start was killed while it read the file, the file is not necessarily bad. Each later start checks the whole file
+// first. After this many such starts in a row, the file is given up.
 constexpr uint64_t kMaxDeathsWhileLoading = 10;
-constexpr int kLockTries = 50;  // one second in all, for a process that is ending
+constexpr int kLockTries = 50;  // one second in total, for a process that is ending
 constexpr auto kLockPoll = std::chrono::milliseconds(20);
 
 bool exists(const std::string& path) {
@@ -85,8 +85,8 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
   return fd;
 }
 
-// Whether the descriptor is of what has that path now: the configuration may name another directory, and a file may
-// have been replaced.
+// Whether the descriptor still belongs to the file at this path. The configuration may name another directory, and a
+// file may have been replaced.
 bool is_of(int fd, const std::string& path) {
   struct stat open {
   }, named{};
@@ -95,7 +95,8 @@ bool is_of(int fd, const std::string& path) {
 }
 
 // A sound data file may end before its last page, because LMDB left the last pages unwritten. It is grown here, so that
-// reading them does not fault. Whether the file was cut off instead, a check tells. True: it was too short.
+// reading them does not fault. Only a check can tell whether the file was cut off instead. Returns true if it was too
+// short.
 Result<bool> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
   const auto info = env.info();
   const std::string path = directory + kDataFile;
@@ -141,8 +142,8 @@ std::pair<uint64_t, uint64_t> read_pair(const lmdb::Txn& txn, MDB_dbi db, std::s
   return value ? decode_u64s(*value).value_or(otherwise) : otherwise;
 }
 
-// Makes room for a new environment. One copy of the old one is kept for inspection and replaces an older copy. None is
-// kept where the file system has no room for it beside the disk tier.
+// Makes room for a new environment. One copy of the old one is kept for inspection and replaces an older copy. No copy
+// is kept if the file system has no room for it in addition to the disk tier.
 Result<void> set_aside(const std::string& directory, uint64_t disk_bytes, const std::string& why) {
   const std::string aside = directory + kSetAside;
   std::error_code error;
@@ -194,7 +195,7 @@ Result<uint64_t> Store::take_back() {
   if (mdb_env_get_fd(env_.get(), &fd) != 0 || !is_of(fd, directory_ + kDataFile)) {
     return fail("the process that was to take it over put another file in its place");
   }
-  mdb_reader_check(env_.get(), nullptr);  // that process may have been killed with a snapshot
+  mdb_reader_check(env_.get(), nullptr);  // a process that was killed may have left a snapshot
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
   if (!txn) return txn.error();
   const uint64_t generation = read_pair(*txn, sys_, "progress", {header_.generation, 0}).first;
@@ -257,7 +258,7 @@ Result<std::unique_ptr<Store>> Store::try_open(const std::string& directory, uin
   const auto sealed = store->read_header();
   if (!sealed) return sealed.error();
   store->must_check_ = was_in_use || is_changed || *grown;
-  if (store->must_check_ && !*sealed) {  // of an older program: nothing says that its header is sound
+  if (store->must_check_ && !*sealed) {  // from an older program: nothing says that its header is sound
     if (auto sound = store->check(); !sound) return sound.error();
   }
   return store;
@@ -300,7 +301,7 @@ Result<void> Store::start_anew(const std::string& why, uint64_t generation, cons
   return done;
 }
 
-// Opens the databases. Writes nothing where they are all there.
+// Opens the databases. Writes nothing if they all exist.
 Result<void> Store::prepare() {
   const auto info = env_.info();
   if (!info) return fail("its first pages cannot be read");
@@ -340,7 +341,8 @@ Result<void> Store::open_databases(lmdb::Txn& txn, unsigned flags) {
   return {};
 }
 
-// "seal" says of which progress it is, and its checksum. A program that does not know it leaves an old one behind.
+// "seal" contains the progress for which it was written, and its checksum. A program that does not know "seal" leaves
+// an old one behind.
 Result<void> Store::put_progress(lmdb::Txn& txn, uint64_t generation, const PurgePosition& purge) const {
   if (auto put = txn.put(sys_, "progress", encode_u64s(generation, purge.sequence)); !put) return put;
   if (purge.sequence != 0) {
@@ -349,7 +351,7 @@ Result<void> Store::put_progress(lmdb::Txn& txn, uint64_t generation, const Purg
   return txn.put(sys_, "seal", encode_u64s(generation, seal_of(header_.keys, generation, purge)));
 }
 
-// True: the seal confirms what was read.
+// Returns true if the seal confirms what was read.
 Result<bool> Store::read_header() {
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
   if (!txn) return txn.error();

@@ -15,7 +15,7 @@
 
 namespace tidegate::cache {
 
-// Names the layout. An environment of another one is set aside.
+// Names the layout. An environment with another layout is set aside.
 constexpr std::string_view kStoreFormat = "tidegate-cache 2";
 
 // What the sys records hold at the start.
@@ -33,8 +33,8 @@ class Store {
   // environment that cannot be used (damaged, of another format, or the last starts died while reading it) is moved to
   // `<directory>/set-aside`, and a new one is made; a log line says so. The copy there is the only one and is removed
   // by the next start. Takes no time that grows with the file. Errors: another process uses the directory; or a new
-  // environment was not possible either. `lock`: of the directory, from the process that let go of it; empty: it is
-  // taken here.
+  // environment was not possible either. `lock` is the directory's lock from the process that released it; if it is
+  // empty, the lock is taken here.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes, UniqueFd lock = {});
   ~Store();
 
@@ -42,43 +42,44 @@ class Store {
   const lmdb::Env& env() const { return env_; }
   const std::string& directory() const { return directory_; }
   uint64_t map_bytes() const { return map_bytes_; }
-  // What the file may grow to: the map, or what its file system has room for less a reserve.
+  // How large the file may become: the size of the map, or less if its file system has less room, minus a reserve.
   uint64_t room_bytes() const;
   MDB_dbi meta_db() const { return meta_; }
   MDB_dbi chunk_db() const { return chunk_; }
   MDB_dbi tag_db() const { return tag_; }
   MDB_dbi sys_db() const { return sys_; }
 
-  // Erasures or purges could not be written: the next start sets the environment aside.
+  // Called when erasures or purges could not be written. The next start sets the environment aside.
   void distrust() const;
 
-  // Nothing is written here any more, by this process: another one opens the directory. Returns the lock, which both
-  // hold then: the kernel releases it when both have ended. Call it after the last transaction, on its thread.
+  // Stops writing, because another process opens the directory. Returns the lock, which both processes hold then: the
+  // kernel releases it when both have ended. Call it after the last transaction, on its thread.
   UniqueFd let_go();
-  // The other process has ended, and never served: this one writes again. Returns the generation that every committed
-  // one is smaller than, because the other process may have committed some. An Error: its file is no longer the one of
-  // this environment, or cannot be read; nothing is written then. On the thread of let_go().
+  // The other process has ended without serving, and this one writes again. Returns a bound above every committed
+  // generation, because the other process may have committed some. Returns an Error, and nothing is written, if its
+  // file is no longer the file of this environment or cannot be read. Call it on the thread of let_go().
   Result<uint64_t> take_back();
 
-  // The last process did not end in order: check() it before anything else is read or written.
+  // The last process did not end in order. Call check() before anything else is read or written.
   bool must_check() const { return must_check_; }
-  // Reads the whole tree. An Error: call start_anew().
+  // Reads the whole tree. After an Error, call start_anew().
   Result<void> check();
-  // Sets the environment aside and makes an empty one with the same hash keys. Only while nobody else uses this store.
-  // An Error: there is none; every transaction fails.
+  // Sets the environment aside and makes an empty one with the same hash keys. Nobody else may use this store
+  // meanwhile. After an Error there is no environment, and every transaction fails.
   Result<void> start_anew(const std::string& why, uint64_t generation, const PurgePosition& purge);
   Result<void> put_progress(lmdb::Txn& txn, uint64_t generation, const PurgePosition& purge) const;
 
-  // The index has been read: a later crash says nothing about the environment.
+  // The index has been read. A later crash does not make the environment suspect.
   void mark_loaded();
 
-  // The record with its head. Nothing: absent, or damaged when `damaged` is set. Any thread, with its own transaction.
+  // The record with its head. Nothing if it is absent, or damaged (then `damaged` is set). Any thread, with its own
+  // transaction.
   std::optional<Meta> read_meta(const lmdb::Txn& txn, const KeyHash& key, uint64_t variant, bool& damaged) const;
-  // A copy of the body bytes in a chunk value. Nothing: damaged, or it cannot be read.
+  // A copy of the body bytes in a chunk value. Nothing if it is damaged or cannot be read.
   static std::optional<Slice> copy_chunk(const lmdb::Txn& txn, const ChunkName& name, std::string_view value);
-  // The record that get() or a cursor gave, without a head that lies apart. Nothing: damaged, or it cannot be read.
+  // The record that get() or a cursor gave, without a head that lies apart. Nothing if it is damaged or cannot be read.
   static std::optional<Meta> copy_meta(const lmdb::Txn& txn, std::string_view name, std::string_view record);
-  // A copy of the body bytes of the named chunk. Nothing: absent or damaged.
+  // A copy of the body bytes of the named chunk. Nothing if it is absent or damaged.
   std::optional<Slice> read_chunk(const lmdb::Txn& txn, const ChunkName& name) const;
 
  private:
@@ -92,11 +93,11 @@ class Store {
   Result<void> open_databases(lmdb::Txn& txn, unsigned flags);
   Result<bool> read_header();
 
-  UniqueFd lock_;  // of the directory; released last
+  UniqueFd lock_;  // lock of the directory; released last
   lmdb::Env env_;
   std::string directory_;
-  uint64_t disk_bytes_;  // what was asked for
-  uint64_t map_bytes_;   // what the environment has
+  uint64_t disk_bytes_;  // the configured size
+  uint64_t map_bytes_;   // the size that the environment has
   bool must_check_ = false;
   bool let_go_ = false;  // another process uses the directory
   MDB_dbi meta_ = 0, chunk_ = 0, tag_ = 0, sys_ = 0;

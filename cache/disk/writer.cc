@@ -14,9 +14,9 @@
 namespace tidegate::cache {
 namespace {
 
-constexpr uint64_t kHighWaterPercent = 85;  // evict down to this: LMDB's free lists need the rest
-constexpr uint64_t kEmergencyPercent = 90;  // take no more bodies beyond this
-constexpr uint64_t kSmallWorkBytes = 256;   // counted in the queue for an item without a body
+constexpr uint64_t kHighWaterPercent = 85;  // eviction goes down to this: LMDB's free lists need the rest
+constexpr uint64_t kEmergencyPercent = 90;  // above this no bodies are accepted
+constexpr uint64_t kSmallWorkBytes = 256;   // size that counts in the queue for an item without a body
 constexpr auto kReclaimPoll = std::chrono::seconds(1);
 
 uint64_t bytes_of(const Work& work) {
@@ -33,7 +33,7 @@ uint64_t incoming_bytes(const std::vector<Work>& batch) {
   return sum;
 }
 
-// Somebody waits for it: the batch is not collected for longer.
+// Somebody waits for this work, so the batch is written at once.
 bool is_waited_for(const Work& work) {
   return std::holds_alternative<Flush>(work) || std::holds_alternative<LetGo>(work) ||
          std::holds_alternative<TakeBack>(work);
@@ -63,7 +63,7 @@ std::string Writer::trouble() const {
   return lost_.empty() ? "it was handed over to another process" : "it cannot be taken back: " + lost_;
 }
 
-// A full disk is named as such, whatever LMDB made of it.
+// Replaces LMDB's message by a clear one if the disk is full.
 std::string Writer::named(const std::string& message) const {
   if (!disk_is_full(message, store_.directory())) return message;
   return fmt::format("the disk that holds {} is full ({})", store_.directory(), message);
@@ -177,7 +177,7 @@ void Writer::take_reclaimed() {
   }
 }
 
-// What is reclaimed from now on stays as orphans, which the other process sweeps at its start.
+// Chunks that are reclaimed from now on stay as orphans. The other process sweeps them at its start.
 bool Writer::take_let_go(LetGo& work) {
   if (!work.wanted->load(std::memory_order_relaxed)) return false;
   let_go_.store(true, std::memory_order_relaxed);
@@ -185,7 +185,7 @@ bool Writer::take_let_go(LetGo& work) {
   return true;
 }
 
-// The other process may have stored bodies: its generations are not given to other ones.
+// The other process may have stored bodies. Its generations must not be given to other bodies.
 void Writer::take_back(TakeBack& work) {
   if (!let_go_.load(std::memory_order_relaxed)) return;
   const Result<uint64_t> generation = store_.take_back();
@@ -196,7 +196,7 @@ void Writer::take_back(TakeBack& work) {
     return;
   }
   client_.raise_generation(*generation);
-  // What was purged meanwhile is not known: the next start must not read it.
+  // Some purges of the meantime are not known, so the next start must not use the environment.
   if (std::exchange(postponed_too_much_, false)) store_.distrust();
   {
     const MutexLock lock(mutex_);
@@ -217,7 +217,7 @@ void Writer::queue_first(std::deque<Work> works) {
   queue_.insert(queue_.begin(), std::make_move_iterator(works.begin()), std::make_move_iterator(works.end()));
 }
 
-// What follows a TakeBack is written by the next batch, after what waited for it.
+// Work after a TakeBack goes to the next batch, after the work that waited for the TakeBack.
 void Writer::give_up_to_take_back(std::vector<Work>& batch) {
   auto rest =
       std::find_if(batch.begin(), batch.end(), [](const Work& work) { return std::holds_alternative<TakeBack>(work); });
@@ -232,16 +232,17 @@ void Writer::commit_batch(std::vector<Work>& batch) {
   if (let_go_) return give_up_to_take_back(batch);
   check_space();
   make_room(incoming_bytes(batch), limit_bytes());
-  // While writing fails, an empty transaction tries whether it succeeds again.
+  // While transactions fail, an empty one is tried, to find out when writing works again.
   if (batch.empty() && reclaimed_.empty() && victims_.empty() && !backing_off_) return;
   const uint64_t started = monotonic_ns();
   auto written = write(batch);
   if (!written) {
     counters_.commit_failures.add();
     if (!backing_off_) log_warn("cache: {}; making room and trying once more", named(written.error().message));
-    // A process whose disk tier this one took over may have been killed with a snapshot, which keeps pages from use.
+    // A process whose disk tier this one took over may have been killed with a snapshot. That would keep pages from
+    // being reused.
     mdb_reader_check(store_.env().get(), nullptr);
-    // Pages that one transaction frees serve the next. So erase alone first, then write again.
+    // Pages that one transaction frees can be used by the next one. So first erase alone, then write again.
     check_space();
     make_room(2 * incoming_bytes(batch), limit_bytes() * 9 / 10);
     std::vector<Work> nothing;
@@ -302,7 +303,7 @@ void Writer::account(DiskBody& disk, uint64_t bytes) {
 void Writer::committed(std::vector<Work>& batch) {
   {
     const MutexLock lock(mutex_);
-    purged_to_ = noted_;  // before a flush says that all is done
+    purged_to_ = noted_;  // set before a flush reports that all is done
   }
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
@@ -316,7 +317,7 @@ void Writer::committed(std::vector<Work>& batch) {
         account(*put->disk, disk_footprint(0, put->head->text_bytes() + put->head->key.size() + 128));
         put->disk->committed.store(true, std::memory_order_release);
         admit(put->key, put->variant, put->disk);
-        // Doomed since the transaction wrote it: whoever retired it has queued the erasure of its record.
+        // Doomed since the transaction wrote it: the code that retired it has queued the erasure of its record.
         if (put->disk->doomed.load(std::memory_order_acquire)) drop(put->disk->generation);
         counters_.stored_disk.add();
       }
@@ -348,7 +349,7 @@ void Writer::drop_up_to(uint64_t generation) {
 void Writer::give_up(std::vector<Work>& batch) {
   std::deque<Work> again;
   uint64_t again_bytes = 0;
-  bool may_not_be_trusted = false;  // what this batch erases or purges would be forgotten
+  bool may_not_be_trusted = false;  // the erasures or purges of this batch would be lost
   for (Work& work : batch) {
     if (auto* chunk = std::get_if<PutChunk>(&work)) {
       chunk->disk->doomed.store(true, std::memory_order_release);

@@ -26,7 +26,7 @@
 
 namespace tidegate::cache {
 
-// Is told what becomes of an object that it stores. Called on the writer's thread, without the writer's locks.
+// Is told what happens to an object that it stores. Called on the writer's thread, without the writer's locks.
 class StoreListener {
  public:
   virtual ~StoreListener() = default;
@@ -39,12 +39,13 @@ class StoreListener {
 class WriterClient {
  public:
   virtual ~WriterClient() = default;
-  // A record found at the start. False: a newer one is known, or it was purged meanwhile; it will be erased.
+  // Called for a record found at the start. Returns false if a newer one is known, or if it was purged meanwhile. Then
+  // the record is erased.
   virtual bool on_loaded(const MetaKey& key, const Meta& meta, std::shared_ptr<DiskBody> disk) = 0;
   virtual void on_all_loaded() = 0;
   virtual void on_evicted(const KeyHash& key, uint64_t variant, const DiskBody* disk) = 0;
   virtual uint64_t next_generation() const = 0;
-  // next_generation() is this at least from now on.
+  // From now on next_generation() returns at least this.
   virtual void raise_generation(uint64_t least) = 0;
 };
 
@@ -53,7 +54,7 @@ struct PutChunk {
   uint32_t index = 0;
   Slice bytes;
   std::shared_ptr<StoreListener> listener;
-  bool written = false;  // by the current transaction
+  bool written = false;  // the current transaction wrote it
 };
 struct PutMeta {
   KeyHash key;
@@ -66,8 +67,8 @@ struct PutMeta {
   std::shared_ptr<StoreListener> listener;
   bool written = false;
 };
-// A freshened head, or a shorter freshness, for a body that stays. No effect when the record is of another body by
-// then.
+// A freshened head, or a shorter freshness, for a body that stays. It has no effect if the record belongs to another
+// body by then.
 struct UpdateMeta {
   KeyHash key;
   uint64_t variant = 0;
@@ -93,18 +94,18 @@ struct PurgeAll {
 };
 struct NotePurge {
   PurgePosition position;
-  bool anew = false;  // true: this note replaces the one before it
+  bool anew = false;  // true: this note replaces the earlier one
 };
 struct Flush {
   std::function<void()> done;
 };
-// The last work that is written. `done` is called when it is durable, or if it cannot be written; nothing is written
+// The last work that is written. `done` is called when it is durable, or if it cannot be written. Nothing is written
 // afterwards.
 struct LetGo {
   std::function<void()> done;
   std::shared_ptr<std::atomic<bool>> wanted;  // false: it has no effect, and `done` is not called
 };
-// The other process does not come: what was erased and purged since LetGo is written, and so is what follows.
+// The other process does not come. Erasures and purges since LetGo are written, and all later work too.
 struct TakeBack {
   std::function<void()> done;  // called when this process writes again; not called if it cannot
 };
@@ -125,17 +126,17 @@ class Writer {
 
   void start();
   void stop();  // commits what is queued, then ends the thread
-  // Offers body bytes. False when the queue is full, the tier is frozen or nearly full, or the writer was stopped: give
-  // the object up then.
+  // Offers body bytes. Returns false if the queue is full, if the tier is frozen or nearly full, or if the writer was
+  // stopped. Then give the object up.
   bool offer(PutChunk chunk);
-  // Queues what is small. Never refused.
+  // Queues small work. It is never refused.
   void submit(Work work);
 
   uint64_t queue_bytes() const;
   uint64_t disk_bytes() const { return used_.load(std::memory_order_relaxed); }
-  // What the file may grow to now: Options::disk_bytes, or less where its file system has no room.
+  // How large the file may become now: Options::disk_bytes, or less if its file system has no room.
   uint64_t bound_bytes() const { return bound_.load(std::memory_order_relaxed); }
-  // Why the last transaction could not be written. Empty: it was. Until one is written, no body is taken.
+  // Why the last transaction could not be written. Empty if it was written. Until one is written, no body is accepted.
   std::string trouble() const;
   PurgePosition purged_to() const;  // the last purge that is durable
 
@@ -151,7 +152,7 @@ class Writer {
     uint64_t generation = 0;
   };
 
-  // writer.cc: the loop and the books
+  // writer.cc: the loop and the accounting
   void run();
   bool wait_for_work(std::vector<Work>& batch);
   void take_reclaimed();
@@ -204,13 +205,13 @@ class Writer {
   mutable Mutex mutex_;
   MutexCondition wake_;
   std::deque<Work> queue_ TIDEGATE_GUARDED_BY(mutex_);
-  uint64_t queue_bytes_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // of the queue and of the current batch
+  uint64_t queue_bytes_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // bytes of the queue and of the current batch
   bool flush_wanted_ TIDEGATE_GUARDED_BY(mutex_) = false;
   bool stop_ TIDEGATE_GUARDED_BY(mutex_) = false;
   PurgePosition purged_to_ TIDEGATE_GUARDED_BY(mutex_);        // durable
   std::string trouble_ TIDEGATE_GUARDED_BY(mutex_);            // why the last transaction failed
-  std::string lost_ TIDEGATE_GUARDED_BY(mutex_);               // why it could not be taken back
-  uint64_t first_generation_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // smaller ones may be of the other process's bodies
+  std::string lost_ TIDEGATE_GUARDED_BY(mutex_);               // why the tier could not be taken back
+  uint64_t first_generation_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // smaller ones may belong to bodies of the other process
 
   // For the writer's thread alone.
   std::unordered_map<uint64_t, Resident> residents_;  // by disk generation
@@ -219,10 +220,10 @@ class Writer {
   std::vector<Reclaim::Chunks> reclaimed_;  // chunks to erase with the next transaction
   uint64_t reclaimed_bytes_ = 0;
   uint64_t batch_bytes_ = 0;
-  std::vector<std::function<void()>> flushed_;  // to be called once the batch was destroyed
+  std::vector<std::function<void()>> flushed_;  // called after the batch was destroyed
   std::atomic<bool> let_go_{false};             // another process writes from now on
-  std::deque<Work> postponed_;                  // erasures and purges since then, in case that it does not come
-  bool postponed_too_much_ = false;             // there were more
+  std::deque<Work> postponed_;                  // erasures and purges since then, for the case that it does not come
+  bool postponed_too_much_ = false;             // there were more than fit
   std::atomic<bool> backing_off_{false};        // the last transaction failed: wait between tries, take no bodies
   PurgePosition noted_;
   std::atomic<uint64_t> used_{0};

@@ -107,7 +107,7 @@ Result<void> Writer::update_meta(lmdb::Txn& txn, const UpdateMeta& update) {
   return put_record(txn, update.key, update.variant, *meta->head, meta->disk_generation, meta->received_ms);
 }
 
-// Another body may have taken the place meanwhile: its record stays.
+// Another body may have taken the place meanwhile. Then its record stays.
 Result<void> Writer::erase_if_of(lmdb::Txn& txn, const KeyHash& key, uint64_t variant, uint64_t disk_generation) {
   const std::string name = meta_key(key, variant);
   const auto record = txn.get(store_.meta_db(), name);

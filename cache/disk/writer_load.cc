@@ -24,7 +24,8 @@ void Writer::load() {
   client_.on_all_loaded();
 }
 
-// A file that a killed process left is checked here, beside serving: until then nothing of it is read or written.
+// A file that a killed process left is checked here, while requests are served. Until then nothing in it is read or
+// written.
 void Writer::check_store() {
   if (!store_.must_check()) return;
   const Result<void> sound = store_.check();
@@ -33,7 +34,7 @@ void Writer::check_store() {
     log_error("cache: {}; the disk tier takes nothing", anew.error().message);
 }
 
-// False: that was the last record.
+// Returns false after the last record.
 bool Writer::load_some(std::string& resume_after) {
   auto txn = lmdb::Txn::begin(store_.env(), lmdb::Access::read);
   if (!txn) return false;
@@ -41,7 +42,7 @@ bool Writer::load_some(std::string& resume_after) {
   bool more = resume_after.empty() ? cursor.first() : cursor.seek(resume_after);
   if (more && !resume_after.empty() && cursor.key() == resume_after) more = cursor.next();
   for (size_t count = 0; more && count < kRecordsPerTransaction; ++count, more = cursor.next()) {
-    if (cursor.key() <= resume_after) return false;  // garbled: it would never end
+    if (cursor.key() <= resume_after) return false;  // the tree is garbled, and the loop would never end
     resume_after = cursor.key();
     load_record(*txn, cursor.key(), cursor.value());
   }

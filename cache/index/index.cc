@@ -16,7 +16,7 @@ void forget_vary(Bucket& bucket, const std::string& vary) {
   if (std::none_of(bucket.entries.begin(), bucket.entries.end(), has_it)) std::erase(bucket.varies, vary);
 }
 
-// Another bucket of the same shard, which no request's key leads to.
+// A key in another bucket of the same shard. No request has this key.
 KeyHash coded_key(const KeyHash& key, uint64_t variant, Coding coding) {
   return {key.high, key.low ^ mix64(variant ^ (uint64_t{0xc0ded} << 8 | static_cast<uint64_t>(coding)))};
 }
@@ -66,8 +66,8 @@ bool Shard::publish(std::shared_ptr<Entry> entry, DeferredRelease& deferred) {
   return true;
 }
 
-// The oldest variant that is not used leaves first. A use since the last look gives one more round, so that a flood of
-// new variants cannot displace those in use.
+// The oldest variant that is not used leaves first. A variant that was used since the last check stays for one more
+// round. So a flood of new variants cannot displace those in use.
 void Shard::make_room_for_variant(const KeyHash& key, uint64_t bytes, DeferredRelease& deferred) {
   for (;;) {
     Bucket* const bucket = find(key);
@@ -174,7 +174,7 @@ bool Shard::keep_coded(const KeyHash& key, uint64_t variant, Coding coding, uint
   ++coded;
   hold(*entry, std::move(object), deferred);
   if (entry->object != nullptr) return true;
-  erase(*entry, deferred);  // what is there is used more
+  erase(*entry, deferred);  // the objects that are there are used more
   return false;
 }
 

@@ -30,26 +30,26 @@ struct Entry : S3Node {
   KeyHash key;
   uint64_t variant = 0;
   std::string vary;           // the names this variant was selected by
-  Freshness freshness;        // a soft purge by URL shortens it here; the head keeps the old one
-  uint64_t generation = 0;    // of the head: what purges compare
+  Freshness freshness;        // a soft purge by URL shortens it here; the head keeps the old value
+  uint64_t generation = 0;    // generation of the head, which purges compare
   uint64_t stored_bytes = 0;  // head and body, wherever they are
   std::vector<uint64_t> tags;
-  bool coded = false;        // a body in a content coding, made of another entry's; its bucket has nothing else
+  bool coded = false;        // a body in a content coding, made from another entry's body; its bucket has nothing else
   uint64_t purges_seen = 0;  // PurgeTable::version() when the verdict was last `live`
   std::shared_ptr<const StoredObject> object;  // null: on disk only
   std::shared_ptr<DiskBody> disk;              // null: in memory only
-  // The object as long as anybody holds it: a client that reads it, the writer until it is durable, a load that just
-  // ended. Later requests use it although the memory tier does not keep it.
+  // The object as long as anybody holds it: a client that reads it, the writer until it is durable, or a load that just
+  // ended. Later requests use it, although the memory tier does not keep it.
   std::weak_ptr<const StoredObject> in_use;
 
   std::shared_ptr<const StoredObject> readable() const { return object != nullptr ? object : in_use.lock(); }
 };
 
 struct Bucket {
-  std::string last_vary;  // Vary of the newest response under the key: tells flights apart that have no head yet
+  std::string last_vary;  // Vary of the newest response under the key; it distinguishes flights that have no head yet
   std::vector<std::shared_ptr<Entry>> entries;  // oldest first
-  std::vector<uint64_t> variants;               // of `entries`, side by side: a hit looks through these
-  std::vector<std::string> varies;              // each Vary of `entries` at least
+  std::vector<uint64_t> variants;               // variants of `entries`, in one array: a hit searches these
+  std::vector<std::string> varies;              // contains at least each Vary of `entries`
   uint64_t bytes = 0;                           // of all entries, heads and bodies
   std::vector<std::shared_ptr<Flight>> flights;
   bool empty() const { return entries.empty() && flights.empty(); }
@@ -62,7 +62,7 @@ struct Retired {
   std::shared_ptr<DiskBody> disk;
 };
 
-// What an operation on a shard released. The caller destroys it after it let the mutex go.
+// What an operation on a shard released. The caller destroys it after it has unlocked the mutex.
 struct DeferredRelease {
   std::vector<std::shared_ptr<const StoredObject>> objects;
   std::vector<Retired> retired;
@@ -79,25 +79,25 @@ struct Shard {
   uint64_t objects TIDEGATE_GUARDED_BY(mutex) = 0;  // entries in all buckets, without coded ones
   uint64_t coded TIDEGATE_GUARDED_BY(mutex) = 0;    // coded ones
 
-  // All need the mutex.
+  // All of these need the mutex.
   Bucket* find(const KeyHash& key) TIDEGATE_REQUIRES(mutex);
   // The newest variant that the request selects. `scratch` receives its Vary values.
   static std::shared_ptr<Entry> match(const HashKeys& keys, const Bucket& bucket, const RequestView& request,
                                       std::string& scratch);
-  // Replaces an older entry of the same variant. False, and no change, when a newer entry is there.
+  // Replaces an older entry of the same variant. Returns false, and changes nothing, if a newer entry is there.
   bool publish(std::shared_ptr<Entry> entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
   // Gives the entry an object to hold in memory and evicts others to make room.
   void hold(Entry& entry, std::shared_ptr<const StoredObject> object, DeferredRelease& deferred)
       TIDEGATE_REQUIRES(mutex);
   void erase(Entry& entry, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
-  // What was made of the variant's body in that coding; null: nothing, or of a body before. Counts a use.
+  // The variant's body in that coding. Null if there is none for this body. Counts a use.
   std::shared_ptr<const StoredObject> find_coded(const KeyHash& key, uint64_t variant, Coding coding,
                                                  uint64_t generation) TIDEGATE_REQUIRES(mutex);
-  // Holds such a body in memory, in place of an older one. False: the variant of that generation is not here any more,
-  // or the memory tier has no room.
+  // Keeps a coded body in memory, and replaces an older one. Returns false if the index no longer has this generation
+  // of the variant, or if the memory tier has no room.
   bool keep_coded(const KeyHash& key, uint64_t variant, Coding coding, uint64_t generation,
                   std::shared_ptr<const StoredObject> object, DeferredRelease& deferred) TIDEGATE_REQUIRES(mutex);
-  // The variant's body was confirmed: what was made of it is good for the new generation too.
+  // The variant's body was confirmed. So its coded forms are valid for the new generation too.
   void move_coded(const KeyHash& key, uint64_t variant, uint64_t from, uint64_t to) TIDEGATE_REQUIRES(mutex);
   void erase_flight(const KeyHash& key, const Flight* flight) TIDEGATE_REQUIRES(mutex);
 
@@ -114,7 +114,7 @@ class Index {
   explicit Index(uint64_t ram_bytes);
   Shard& shard(const KeyHash& key) { return *shards_[key.high & (shards_.size() - 1)]; }
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
-  // Sums over all shards. Each mutex is held for a moment, however much is stored.
+  // Sums over all shards. Each mutex is held only for a moment, however much is stored.
   uint64_t ram_bytes() const;
   uint64_t objects() const;
   uint64_t coded() const;

@@ -16,12 +16,12 @@
 
 namespace tidegate::cache {
 
-// Chunks whose last reader has gone. The writer erases them with its next transaction. Any thread.
+// Chunks whose last reader has gone. The writer erases them in its next transaction. Any thread.
 class Reclaim {
  public:
   struct Chunks {
     uint64_t generation = 0;
-    uint64_t footprint = 0;  // as the writer counted it
+    uint64_t footprint = 0;  // bytes of the map, as the writer counted them
   };
   void add(Chunks chunks) {
     const MutexLock lock(mutex_);
@@ -45,9 +45,9 @@ struct DiskPlace {
   std::string_view chunk;   // the value with its checksum; empty: no body
 };
 
-// A body's chunks on disk. Everybody who may still read them holds it. A body that was evicted, replaced, purged or
-// never finished is doomed: its chunks are erased when the last holder lets go. The S3Node is its place in the writer's
-// eviction queue; hits touch() it.
+// A body's chunks on disk. Every possible reader of them holds this object. A body that was evicted, replaced, purged
+// or never finished is doomed: its chunks are erased when the last holder releases it. The S3Node is its place in the
+// writer's eviction queue; a hit calls touch() on it.
 struct DiskBody : S3Node {
   DiskBody(const KeyHash& key_, uint64_t generation_, std::shared_ptr<Reclaim> reclaim_)
       : key(key_), generation(generation_), reclaim(std::move(reclaim_)) {}
@@ -58,7 +58,7 @@ struct DiskBody : S3Node {
   DiskBody& operator=(const DiskBody&) = delete;
 
   const KeyHash key;          // the key in the chunks' checksums
-  const uint64_t generation;  // of the chunks
+  const uint64_t generation;  // generation of the chunks
   std::atomic<bool> doomed{false};
   std::atomic<bool> committed{false};  // its meta record is durable: the body is whole on disk
   std::atomic<uint64_t> footprint{0};  // bytes of the map; only the writer changes it
@@ -69,8 +69,8 @@ struct DiskBody : S3Node {
 // One stored response. Immutable, shared by the index and by every answer made from it.
 struct StoredObject {
   std::shared_ptr<const StoredHead> head;
-  std::vector<Slice> body;         // when resident: chunks of kChunkBytes, the last one shorter
-  std::shared_ptr<DiskBody> disk;  // when not resident: where to read the body
+  std::vector<Slice> body;         // if resident: chunks of kChunkBytes, the last one may be shorter
+  std::shared_ptr<DiskBody> disk;  // if not resident: where to read the body
   bool resident = true;
 
   uint64_t memory_bytes() const {
@@ -79,7 +79,7 @@ struct StoredObject {
   }
 };
 
-// Bodies up to this size are kept in memory whole. Of larger ones only the head is.
+// Bodies up to this size are kept in memory whole. For larger ones only the head is kept.
 constexpr uint64_t kMaxResidentBytes = 256 * 1024;
 
 }  // namespace tidegate::cache

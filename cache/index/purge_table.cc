@@ -13,7 +13,8 @@ void PurgeTable::raise(PurgeEpoch& epoch, uint64_t generation, bool soft) {
 void PurgeTable::purge_tag(uint64_t tag, uint64_t generation, bool soft) {
   const std::unique_lock lock(mutex_);
   if (tags_.size() >= kMaxTags && tags_.count(tag) == 0) {
-    // The table is full. To forget a hard purge would serve what must be gone, so everything up to now is purged.
+    // The table is full. If a hard purge were forgotten, purged objects would be served. So everything up to now is
+    // purged.
     raise(all_, generation, false);
     tags_.clear();
   } else {
@@ -25,7 +26,7 @@ void PurgeTable::purge_tag(uint64_t tag, uint64_t generation, bool soft) {
 void PurgeTable::purge_all(uint64_t generation, bool soft) {
   const std::unique_lock lock(mutex_);
   raise(all_, generation, soft);
-  if (!soft) tags_.clear();  // older than what has just died
+  if (!soft) tags_.clear();  // all tags are older than the purge of everything
   version_.fetch_add(1, std::memory_order_release);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was purged by tag and as a whole. Each purge is one epoch, which is compared when an object is used. So a purge
-// costs the same for one object as for millions. An object of generation g is dead when a hard purge of one of its
-// tags, or of everything, has a generation >= g. A purge by URL works on the index at once instead.
+// What was purged by tag and as a whole. Each purge sets one epoch, which is compared when an object is used. So the
+// cost of a purge does not depend on the number of objects. An object of generation g is dead when a hard purge of one
+// of its tags, or of everything, has a generation >= g. A purge by URL works on the index at once instead.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,7 @@ enum class PurgeVerdict : uint8_t { live, stale, dead };
 // Any thread.
 class PurgeTable {
  public:
-  static constexpr size_t kMaxTags = 65'536;  // one more tag becomes a purge of everything
+  static constexpr size_t kMaxTags = 65'536;  // one more tag turns the purge into a purge of everything
 
   void purge_tag(uint64_t tag, uint64_t generation, bool soft);
   void purge_all(uint64_t generation, bool soft);

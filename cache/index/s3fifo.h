@@ -40,7 +40,7 @@ class S3Fifo {
 
   // The node is borrowed: erase() it before it dies. `bytes` and `identity` must be set and must not change.
   void insert(S3Node& node);
-  void erase(S3Node& node);  // leaves no ghost; no effect when it is in no queue
+  void erase(S3Node& node);  // leaves no ghost; no effect if it is in no queue
   // Removes the next victim and returns it; nullptr when the queues are empty.
   S3Node* evict_one();
   bool over_capacity() const { return bytes() > capacity_; }

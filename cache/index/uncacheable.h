@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Remembers keys whose answer could not be cached a short while ago. It also remembers places: a place stands for all
-// keys below it, also for those without a request so far. Requests for such keys do not wait for each other. Both
-// memories are bounded. They are read on a miss only.
+// Remembers keys whose recent answers could not be cached. It also remembers places: a place stands for all keys below
+// it, also for keys without a request so far. Requests for such keys do not wait for each other. Both memories are
+// bounded. They are read only on a miss.
 #pragma once
 
 #include <array>
@@ -17,8 +17,8 @@
 
 namespace tidegate::cache {
 
-// Until when a key is remembered, and for which requests. What a request with credentials taught holds only for
-// requests with credentials of that kind.
+// Until when a key is remembered, and for which requests. What was learned from a request with credentials holds only
+// for requests with the same kind of credentials.
 class UncacheableFor {
  public:
   void remember(Scope scope, uint64_t until_ms) {

@@ -24,12 +24,12 @@ struct CacheControl {
   bool only_if_cached = false;
   bool any_max_stale = false;  // max-stale without a value
 
-  // In seconds. The first of repeated directives counts. A value that is not delta-seconds counts as 0, which is stale
-  // (§4.2.1).
+  // In seconds. If a directive is repeated, the first one counts. A value that is not delta-seconds counts as 0, which
+  // is stale (§4.2.1).
   std::optional<uint64_t> max_age, s_maxage, min_fresh, max_stale, stale_while_revalidate, stale_if_error;
 
-  // The lists of no-cache="a, b" and private="a, b": fields that are not stored (§5.2.2.4, §5.2.2.7). When more lists
-  // come than fit here, the directive counts as unqualified, which a cache may always do.
+  // The lists of no-cache="a, b" and private="a, b": fields that are not stored (§5.2.2.4, §5.2.2.7). If there are more
+  // lists than fit here, the directive counts as unqualified, which is always allowed for a cache.
   std::array<std::string_view, 4> withheld_lists;
   size_t withheld_count = 0;
 
@@ -40,8 +40,8 @@ struct CacheControl {
 // quoted.
 CacheControl parse_cache_control(Fields fields);
 
-// CDN-Cache-Control, a dictionary of RFC 8941. Nothing when absent, empty or malformed: then Cache-Control counts (RFC
-// 9213 §2.1).
+// CDN-Cache-Control, a dictionary of RFC 8941. Returns nothing if it is absent, empty or malformed. Then Cache-Control
+// counts (RFC 9213 §2.1).
 std::optional<CacheControl> parse_targeted_cache_control(Fields fields);
 
 // What a response says to this cache: CDN-Cache-Control where it is valid, else Cache-Control.

@@ -167,7 +167,7 @@ void vary_values(std::string_view vary, const RequestView& request, std::string&
     }
     out += '\n';
   });
-  // After the line of the last name: the number of names says where it begins.
+  // It follows the line of the last name, so the number of names tells where it begins.
   out += request.branch;
 }
 

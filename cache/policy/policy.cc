@@ -107,7 +107,7 @@ Refusal may_store(const RequestView& request, const ResponseView& response, cons
                         [&](std::string_view name) { vary_star |= name == "*" || ++vary_names > kVaryNames; });
   if (vary_star) return Refusal::vary_star;  // §4.1: it would never match
   // RFC 9111 §7.3 leaves cookies to Cache-Control. At an edge, one forgotten directive would give one client's session
-  // to everybody.
+  // to all clients.
   if (find_field(response.fields, "set-cookie") != nullptr && !control.is_public && !control.withholds("set-cookie")) {
     return Refusal::set_cookie;
   }
@@ -120,7 +120,7 @@ uint64_t lifetime_ms(const ResponseView& response, const RouteCache& policy, con
   if (reading.control.max_age) return *reading.control.max_age * 1000;
   if (reading.expires != nullptr) {
     const auto expires_ms = parse_http_date(reading.expires->value, response.response_ms);
-    return expires_ms ? saturating_sub(*expires_ms, reading.date_ms) : 0;  // §5.3: invalid is in the past
+    return expires_ms ? saturating_sub(*expires_ms, reading.date_ms) : 0;  // §5.3: an invalid date is in the past
   }
   if (policy.default_ttl_ms > 0) {
     return response.status >= 400 ? std::min(policy.default_ttl_ms, kNegativeTtlCapMs) : policy.default_ttl_ms;
@@ -135,7 +135,8 @@ uint64_t lifetime_ms(const ResponseView& response, const RouteCache& policy, con
 uint64_t corrected_initial_age_ms(const ResponseView& response, uint64_t date_ms) {
   uint64_t age_value_ms = 0;
   if (const http1::Field* age = find_field(response.fields, "age")) {
-    const std::string_view first = trim(age->value.substr(0, age->value.find(',')));  // §5.1: of several, the first
+    // §5.1: of several values, the first one
+    const std::string_view first = trim(age->value.substr(0, age->value.find(',')));
     age_value_ms = parse_delta_seconds(first).value_or(0) * 1000;
   }
   const uint64_t apparent_age = saturating_sub(response.response_ms, date_ms);
@@ -220,7 +221,7 @@ StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields
                              const ResponseView& not_modified, const RouteCache& policy) {
   std::vector<http1::Field> all(merged.begin(), merged.end());
   if (const http1::Field* age = find_field(not_modified.fields, "age"))
-    all.push_back(*age);  // the stored head does not hold it
+    all.push_back(*age);  // the stored head does not contain Age
   ResponseView response = not_modified;
   response.status = status;
   response.fields = all;
@@ -248,7 +249,7 @@ UseDecision decide_use(const Freshness& freshness, const CacheControl& request, 
   if (too_old || zero_age || request.min_fresh) return {Use::validate, Forward::stale};
   const uint64_t staleness = staleness_ms(freshness, now_ms);
   const bool request_takes = request.any_max_stale || (request.max_stale && staleness <= *request.max_stale * 1000);
-  // RFC 5861 §3 first: it also brings the stored response up to date.
+  // RFC 5861 §3 comes first, because it also updates the stored response.
   if (freshness.stale_while_revalidate_ms > 0 && staleness <= freshness.stale_while_revalidate_ms) {
     return {Use::stale_while_revalidate, Forward::none};
   }

@@ -36,13 +36,13 @@ enum class Refusal : uint8_t {
 };
 const char* token(Refusal refusal);
 
-// Whom the refusal to store an answer concerns. One client's request must not decide how others are served. Only an
-// answer that holds for the key is remembered for everybody and removes what is stored.
+// Which requests the refusal to store an answer concerns. One client's request must not decide how others are served.
+// Only an answer that holds for the key is remembered for all requests and removes what is stored.
 enum class Scope : uint8_t {
-  request,        // this request alone, or an error that it may have caused
+  request,        // only this request, or an error that it may have caused
   authorization,  // requests that carry Authorization
   cookie,         // requests that carry a Cookie
-  key,            // everybody who asks for the key
+  key,            // all requests for the key
 };
 constexpr size_t kScopes = 4;
 Scope scope_of(Refusal refusal, uint16_t status, Fields request_fields);
@@ -57,11 +57,12 @@ bool is_credential(std::string_view field_name);  // Authorization or Cookie
 
 struct StoreDecision {
   Refusal refusal = Refusal::none;
-  Freshness freshness;             // of the response, also when it is not stored
+  Freshness freshness;             // of the response, even if it is not stored
   bool explicit_lifetime = false;  // the response states its lifetime, even if 0
 };
 
-// Whether a response may be stored, and for how long it is fresh (§3, §4.2). Of `request`, the method and fields count.
+// Whether a response may be stored, and for how long it is fresh (§3, §4.2). Uses only the method and fields of
+// `request`.
 StoreDecision decide_store(const RequestView& request, const ResponseView& response, const RouteCache& policy);
 
 // The same for a 304 (§4.3.4). `merged` are the stored response's fields with those of the 304 laid over them, `status`
@@ -87,20 +88,20 @@ enum class Use : uint8_t {
 };
 struct UseDecision {
   Use use = Use::validate;
-  Forward why = Forward::stale;  // for Use::validate: stale, or request
+  Forward why = Forward::stale;  // reason for Use::validate: stale, or request
 };
-// Whether a stored response may answer (§4). A soft purge makes it stale, whatever its lifetime.
+// Whether a stored response may be used as an answer (§4). A soft purge makes it stale, whatever its lifetime.
 UseDecision decide_use(const Freshness& freshness, const CacheControl& request, bool soft_purged, uint64_t now_ms);
 
-// Whether a stored response may answer after an error of the origin (RFC 5861 §4).
+// Whether a stored response may be used after an error of the origin (RFC 5861 §4).
 bool may_serve_on_error(const Freshness& freshness, const CacheControl& request, uint64_t now_ms);
 
 // The request's Cache-Control. Where there is none, Pragma: no-cache counts (§5.4).
 CacheControl request_control(Fields fields);
-// The same, without the directives that ask for a newer answer where the route ignores them.
+// The same. If the route ignores them, leaves out the directives that ask for a newer answer.
 CacheControl request_control(Fields fields, const RouteCache& policy);
 
-// Why the request itself keeps the cache out of it, as a token: its method. nullptr: nothing does.
+// Why the cache cannot be used for the request, as a token: its method. nullptr: it can be used.
 const char* bypass_reason(const RequestView& request);
 
 // §4.4: a non-error answer to an unsafe method invalidates.

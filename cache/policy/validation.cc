@@ -72,7 +72,7 @@ bool is_nominated_by_connection(Fields fields, std::string_view name) {
   return nominated;
 }
 
-// `name`: as it was spelt.
+// `name`: in the original spelling.
 void append_field(StoredHead& head, std::string_view name, std::string_view value) {
   for (const char c : name) head.field_text += to_lower(c);
   head.field_text += ": ";
@@ -81,7 +81,7 @@ void append_field(StoredHead& head, std::string_view name, std::string_view valu
   head.spelt_names += name;
 }
 
-// Nothing but lower case needs no second copy.
+// If all names are in lower case, no second copy is needed.
 void drop_plain_names(StoredHead& head) {
   const auto is_upper = [](char c) { return c >= 'A' && c <= 'Z'; };
   if (std::none_of(head.spelt_names.begin(), head.spelt_names.end(), is_upper)) head.spelt_names.clear();
@@ -91,7 +91,7 @@ std::string_view written(std::string_view spelt, const http1::Field& field) {
   return spelt.empty() ? field.name : spelt;
 }
 
-// False: the spelt names are not those of the fields.
+// Returns false if the spelt names do not belong to the fields.
 bool spells_its_names(const StoredHead& head) {
   if (head.spelt_names.empty()) return true;
   size_t bytes = 0;
@@ -103,7 +103,7 @@ bool spells_its_names(const StoredHead& head) {
   return bytes == head.spelt_names.size();
 }
 
-// A phrase of the backend's own.
+// The backend's own reason phrase, if it has one.
 std::string kept_reason(const ResponseView& response) {
   return std::string(response.reason == http1::reason_phrase(response.status) ? std::string_view() : response.reason);
 }
@@ -179,7 +179,7 @@ bool precondition_holds(const RequestView& request, const StoredHead& head, uint
   if (head.status != 200) return true;
   if (find_field(request.fields, "if-match") != nullptr) return match_holds(request.fields, head);
   const http1::Field* since = find_field(request.fields, "if-unmodified-since");
-  if (since == nullptr || head.last_modified_ms == 0) return true;  // §13.1.4: no date, no condition
+  if (since == nullptr || head.last_modified_ms == 0) return true;  // §13.1.4: without a date there is no condition
   const auto since_ms = parse_http_date(since->value, now_ms);
   return !since_ms || head.last_modified_ms / 1000 <= *since_ms / 1000;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conditions and ranges: how a client's request selects from a stored response, how a stored response is validated at
-// the origin, and how a 304 updates it. RFC 9110 §13, §14 and RFC 9111 §4.3. Pure.
+// Conditions and ranges: how a client's request selects a part of a stored response, how a stored response is validated
+// at the origin, and how a 304 updates it. RFC 9110 §13, §14 and RFC 9111 §4.3. Pure.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@
 
 namespace tidegate::cache {
 
-// What answers the request.
+// What answers the request: a status and a part of the body.
 struct Selection {
   uint16_t status = 0;  // the stored status, or 206, 304, 412, 416
   ByteRange range;      // for 206: the part of the body
@@ -26,11 +26,12 @@ struct Selection {
 // Conditions and ranges apply to a stored 200 only.
 Selection select(const RequestView& request, const StoredHead& head, uint64_t now_ms);
 
-// Whether If-Match, or else If-Unmodified-Since, holds for a stored response (RFC 9110 §13.1.1, §13.1.4). True where
-// neither is there.
+// Whether If-Match, or else If-Unmodified-Since, holds for a stored response (RFC 9110 §13.1.1, §13.1.4). True if the
+// request has neither.
 bool precondition_holds(const RequestView& request, const StoredHead& head, uint64_t now_ms);
 
-// The one range of "bytes=..." within a body of `body_bytes`. Nothing: malformed, or several; ignore it.
+// The one range of "bytes=..." within a body of `body_bytes`. Nothing if it is malformed or has several ranges; then
+// ignore the field.
 struct RangeRequest {
   bool satisfiable = false;
   ByteRange range;
@@ -58,7 +59,7 @@ std::shared_ptr<StoredHead> make_head(const ResponseView& response, const CacheC
 
 // The stored head with the fields of a 304 laid over it (RFC 9111 §4.3.4, §3.2). Key, vary, tags and body stay.
 std::shared_ptr<StoredHead> freshen_head(const StoredHead& stored, const ResponseView& not_modified);
-// What of a head may be stored: the head itself, or a copy without the withheld fields.
+// The part of a head that may be stored: the head itself, or a copy without the withheld fields.
 std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, const CacheControl& control,
                                           uint64_t received_ms);
 // Whether a 304 is about this stored response: the validators that it carries are the stored ones.
@@ -68,7 +69,7 @@ bool confirms(const StoredHead& stored, const ResponseView& not_modified);
 class SpeltNames {
  public:
   explicit SpeltNames(const StoredHead& head) : rest_(head.spelt_names) {}
-  // To be called for each field, in order. Empty: only the name in lower case is known.
+  // Call it for each field, in order. Returns an empty name if only the lower-case name is known.
   std::string_view next(const http1::Field& field) {
     const std::string_view name = rest_.substr(0, field.name.size());
     rest_.remove_prefix(name.size());
@@ -80,7 +81,7 @@ class SpeltNames {
 };
 
 // Computes the views and times of a head from its status, field_text and received time. Call it after a change of
-// field_text. False: field_text is damaged, not "name: value\r\n" lines.
+// field_text. Returns false if field_text is damaged: it is not made of "name: value\r\n" lines.
 bool index_head(StoredHead& head, uint64_t received_ms);
 
 }  // namespace tidegate::cache

@@ -9,7 +9,7 @@
 namespace tidegate::cache {
 namespace {
 
-// A 304 has no body to describe (RFC 9110 §15.4.5), and our 412 and 416 have none either.
+// A 304 has no body to describe (RFC 9110 §15.4.5), and neither have our 412 and 416.
 bool describes_body(std::string_view lower_name) {
   return lower_name == "content-type" || lower_name == "content-encoding" || lower_name == "content-language";
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies in a content coding, beside the response that they were made of. They live in the memory tier alone, in the
-// same shard as their response, and leave with it: what replaces, purges or evicts the response erases them
-// (Shard::erase). One of an older fetch is never found, because it carries the response's generation.
+// Bodies in a content coding. They are only in the memory tier, in the same shard as the response that they were made
+// from. When that response is replaced, purged or evicted, they are erased too (Shard::erase). A body of an older fetch
+// is never found, because it has the response's generation.
 #include "cache/limits.h"
 #include "cache/serve/engine.h"
 #include "core/assert.h"

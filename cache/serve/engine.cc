@@ -42,7 +42,7 @@ Engine::Engine(const Options& options_, Metrics& metrics, UniqueFd lock)
 
 Engine::~Engine() {
   if (readers_ != nullptr) readers_->stop();
-  if (writer_ != nullptr) writer_->stop();  // while what it calls back into still exists
+  if (writer_ != nullptr) writer_->stop();  // while the objects that it calls still exist
 }
 
 void Engine::open_disk(UniqueFd inherited) {
@@ -147,8 +147,8 @@ void Engine::publish(const Flight& flight, const KeyHash& key, uint64_t variant,
   release_deferred(deferred);
 }
 
-// What left the index leaves the disk: the record with the writer's next transaction, the chunks when the last reader
-// lets go.
+// What left the index also leaves the disk: the record with the writer's next transaction, the chunks when the last
+// reader releases them.
 void Engine::release_deferred(DeferredRelease& deferred) {
   counters.evicted_memory.add(deferred.evicted_from_ram);
   counters.evicted_variants.add(deferred.evicted_variants);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Engine: what the cache's parts share, and the work that needs several of them: lookup, publishing, purging, loading
-// from disk. The facade (cache.h) only forwards to it.
+// Engine: what the parts of the cache share, and the work that needs several parts: lookup, publishing, purging,
+// loading from disk. The facade (cache.h) only forwards to it.
 #pragma once
 
 #include <atomic>
@@ -28,7 +28,8 @@ namespace tidegate::cache {
 struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   Waiter(const RequestView& request_, const RouteCache& policy_, uint64_t now_ms, EventLoop& loop, OnFound on_found_);
 
-  // Any thread. Hands the result to the loop. If the client has gone, the result is dropped; a Fill in it passes on.
+  // Any thread. Hands the result to the loop. If the client has gone, the result is dropped, and a Fill in it goes to
+  // another waiter.
   void deliver(Lookup found);
   // The loop, or nullptr when the client has gone.
   EventLoop* loop();
@@ -38,7 +39,7 @@ struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   const RouteCache policy;
   const uint64_t asked_ms;  // realtime
   const uint64_t asked_ns;  // monotonic; with asked_ms it gives the realtime of a later moment
-  std::weak_ptr<Flight> flight TIDEGATE_GUARDED_BY(mutex);  // that it waits for, or waited for last
+  std::weak_ptr<Flight> flight TIDEGATE_GUARDED_BY(mutex);  // the flight that it waits for, or waited for last
   bool waited_for_flight = false;
   bool waited_for_disk = false;
   uint32_t unsatisfied = 0;  // answers that were stored and did not meet this request's max-age or min-fresh
@@ -48,7 +49,7 @@ struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   OnFound on_found;                                  // for the loop's thread
 };
 
-// Who asks: a caller of the facade, or a waiter that is looked up again.
+// The asking side: a caller of the facade, or a waiter that is looked up again.
 struct Asker {
   const RequestView& request;
   const RouteCache& policy;
@@ -136,7 +137,7 @@ class Engine final : public WriterClient {
   Lookup serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view) TIDEGATE_REQUIRES(shard.mutex);
   Lookup fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view, const CacheControl& control)
       TIDEGATE_REQUIRES(shard.mutex);
-  // Why requests for the key should not wait for each other, as a token; nullptr: they should wait.
+  // Why requests for the key should not wait for each other, as a token. nullptr if they should wait.
   const char* reason_not_to_wait(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
                                  Fields request_fields, uint64_t now_ms) const TIDEGATE_REQUIRES(shard.mutex);
   Lookup start_flight(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view, bool solo)
@@ -153,11 +154,11 @@ class Engine final : public WriterClient {
 
   mutable Mutex purge_mutex_;
   PurgePosition last_purge_
-      TIDEGATE_GUARDED_BY(purge_mutex_);  // applied to the index; the writer knows the durable one
+      TIDEGATE_GUARDED_BY(purge_mutex_);  // the last purge applied to the index; the writer knows the durable one
 
   std::shared_ptr<Reclaim> reclaim_ = std::make_shared<Reclaim>();
   std::shared_ptr<std::atomic<bool>> let_go_wanted_;
-  std::string disk_trouble_;  // why there is no disk tier though one is wanted; set at the start
+  std::string disk_trouble_;  // why a configured disk tier is missing; set at the start
   std::unique_ptr<Store> store_;
   std::unique_ptr<ReaderPool> readers_;
   std::unique_ptr<ResidentReader> residents_;
@@ -168,7 +169,7 @@ class Engine final : public WriterClient {
   using Loads = std::unordered_map<uint64_t, std::vector<std::shared_ptr<Pending::Waiter>>>;  // by disk generation
   Loads loads_ TIDEGATE_GUARDED_BY(loads_mutex_);
 
-  // Keys that were purged while the index is read: their records must not come back to life.
+  // Keys that were purged while the index is read. Their records must not come back.
   Mutex loading_mutex_;
   MutexCondition loaded_;
   bool loading_ TIDEGATE_GUARDED_BY(loading_mutex_) = false;

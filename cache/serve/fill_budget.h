@@ -11,8 +11,8 @@
 
 namespace tidegate::cache {
 
-// Flights count what they hold. Bytes that have arrived are never refused. While the budget is spent, new large answers
-// pass through and every fetch reads less ahead. Any thread.
+// Flights count what they hold. Bytes that have arrived are never refused. While the budget is used up, new large
+// answers are passed through without storing, and every fetch reads less ahead. Any thread.
 class FillBudget {
  public:
   explicit FillBudget(uint64_t ram_bytes) : limit_(std::max(kFillFloorBytes, ram_bytes)) {}

@@ -93,7 +93,7 @@ void Flight::put_bytes(std::string_view bytes) {
     }
     const size_t n = std::min(bytes.size(), tail_capacity_ - tail_bytes_);
     TIDEGATE_ASSERT(n <= tail_capacity_ - tail_bytes_, "a piece must fit into the chunk");
-    std::memcpy(tail_.get() + tail_bytes_, bytes.data(), n);  // readers were given only bytes before this place
+    std::memcpy(tail_.get() + tail_bytes_, bytes.data(), n);  // readers were given only bytes before this position
     tail_bytes_ += n;
     total_ += n;
     bytes.remove_prefix(n);
@@ -132,8 +132,8 @@ void Flight::stop_storing() {
 
 uint64_t Flight::held_bytes() const { return chunks_.size() * kChunkBytes + tail_bytes_; }
 
-// Drops chunks while more than half of the window is held: chunks that are on disk, or, when none go to disk, chunks
-// that every reader has passed.
+// While more than half of the window is held, drops chunks that are on disk. If nothing goes to disk, drops chunks that
+// every reader has passed.
 void Flight::drop_chunks() {
   const uint64_t window = fills_->window_bytes();
   while (!chunks_.empty() && held_bytes() > window / 2) {
@@ -197,13 +197,13 @@ bool Flight::wanted() const {
   return state_ != State::body || is_wanted();
 }
 
-// Somebody besides the leader's client waits for the head, or it is for the cache itself.
+// Whether a client other than the leader's waits for the head, or the fetch is for the cache itself.
 bool Flight::is_awaited() const {
   return background_ ||
          std::any_of(waiters_.begin(), waiters_.end(), [](const auto& w) { return w->loop() != nullptr; });
 }
 
-// Somebody reads or waits for it, or it will be stored and little of it is missing.
+// Whether somebody reads or waits for it, or it will be stored and little of it is missing.
 bool Flight::is_wanted() const {
   const uint64_t first_held = uint64_t{first_chunk_} * kChunkBytes;
   const auto can_go_on = [first_held](const Reader& r) { return r.is_waited_for || r.position >= first_held; };
@@ -280,7 +280,7 @@ void Flight::on_chunks_committed(uint32_t chunks) {
   drop_chunks();
 }
 
-// The chunks that are held were meant for the disk. From here on the slowest reader paces the backend.
+// The held chunks were meant for the disk. From here on the slowest reader limits the backend's speed.
 void Flight::on_chunk_given_up() {
   const MutexLock lock(mutex_);
   stop_storing();
@@ -363,7 +363,7 @@ void Flight::fail(FillFailure failure, const char* reason) {
   }
 }
 
-// Makes a waiter the leader. With none left, the flight ends as `if_none`.
+// Makes a waiter the leader. If there is none left, the flight ends as `if_none`.
 bool Flight::promote_waiter(const char* reason, State if_none) {
   std::shared_ptr<Pending::Waiter> next;
   EventLoop* loop = nullptr;
@@ -406,7 +406,7 @@ void Flight::remove_reader(uint64_t reader) {
   const MutexLock lock(mutex_);
   std::erase_if(readers_, [reader](const Reader& r) { return r.id == reader; });
   drop_chunks();
-  // The last reader has gone. The leader asks wanted() now, and not when the backend sends more.
+  // The last reader has gone. Wakes the leader, so that it calls wanted() now, and not when the backend sends more.
   if (state_ == State::body && !is_wanted() && resume_ != nullptr) {
     paused_ = false;
     resume_->notify();

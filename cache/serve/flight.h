@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flight: one fetch under way, and everybody who reads it. One leader fills it. Clients of any worker wait for its
-// head, then follow its body as it arrives.
+// Flight: one fetch in progress, and all its readers. One leader fills it. Clients of any worker wait for its head, and
+// then read its body as it arrives.
 //
-// It holds chunks of the body, oldest first. An object that fits the memory tier is held whole. Of a larger one at most
-// kWindowBytes are held: chunks that the writer committed are dropped, and slow readers read them from disk. Where
-// nothing goes to disk, chunks are dropped when every reader has passed them. Beyond the window the leader is told to
-// pause, so a fast backend outruns the disk and the slowest reader by no more than that. When others wait for a slow
-// reader for Options::laggard_ms, they go on without it; it ends with an error when it needs a chunk that was dropped.
+// It holds chunks of the body, oldest first. An object that fits the memory tier is held whole. Of a larger object at
+// most kWindowBytes are held: chunks that the writer committed are dropped, and slow readers read them from disk. Where
+// nothing goes to disk, chunks are dropped when every reader has passed them. When the window is full, the leader is
+// told to pause. So a fast backend is ahead of the disk and of the slowest reader by at most one window. After the
+// others have waited for a slow reader for Options::laggard_ms, they go on without it. That reader ends with an error
+// when it needs a chunk that was dropped.
 //
 // Threads: on_head, append, finish and fail belong to the leader. The others may be called by any worker, reader or
 // writer thread. The flight's mutex is never held while a shard's is taken.
@@ -29,10 +30,10 @@ constexpr uint64_t kWorthFinishingBytes = 1 << 20;  // if no more than this is m
 
 class Flight final : public StoreListener, public std::enable_shared_from_this<Flight> {
  public:
-  struct Origin {  // what the flight is for
+  struct Origin {  // the request that the flight is for
     KeyHash key;
     std::string key_text;
-    std::string vary;  // tells requests apart until the head does
+    std::string vary;  // distinguishes requests until the head is there
     uint64_t variant = 0;
     bool solo = false;                               // nobody waits for it: its key or place proved uncacheable
     bool background = false;                         // revalidation without a client
@@ -44,13 +45,13 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
 
   // --- attaching
   enum class Attached : uint8_t { no, waits, follows };
-  // `follows`: `found` was filled in. `waits`: the asker's waiter is kept until the head is known.
+  // `follows`: `found` was filled in. `waits`: the flight keeps the asker's waiter until the head is known.
   Attached attach(Asker& asker, const CacheControl& control, Lookup& found);
   bool is_same_variant(const RequestView& request) const;
-  // One that waited has gone: it is forgotten. The leader hears it when nobody waits any more.
+  // A waiting client has gone and is forgotten. The leader is told when nobody waits any more.
   void on_waiter_left();
-  // The stored object was purged: what arrives is for those who read it already and is not kept. False: it was disowned
-  // before.
+  // The stored object was purged. What arrives is only for clients that read it already, and is not kept. Returns false
+  // if the flight was disowned before.
   bool disown();
   bool is_disowned() const;
   bool waiting_for_head() const;
@@ -61,8 +62,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
   void on_resume(std::function<void()> fn);
-  // Stops waiting for readers that hold up the others. Call it every laggard_ms while the leader pauses. False: it does
-  // not pause any more.
+  // Stops waiting for readers that hold up the others. Call it every laggard_ms while the leader pauses. Returns false
+  // if the leader does not pause any more.
   bool drop_laggards();
   bool wanted() const;
   EventLoop& leading_loop() { return *loop_; }
@@ -74,7 +75,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   // --- readers (BodyReader)
   uint64_t add_reader(uint64_t position);
   void remove_reader(uint64_t reader);
-  // Up to `max_bytes` at `position`. `wait`: `call` is notified when more has come. `on_disk`: read them from disk.
+  // Reads up to `max_bytes` at `position`. `wait`: `call` is notified when more has come. `on_disk`: read the bytes
+  // from disk.
   BodyStep read(uint64_t reader, uint64_t position, uint64_t max_bytes, const std::shared_ptr<LoopCall>& call,
                 Slice& slice, bool& on_disk);
   std::shared_ptr<DiskBody> disk() const;
@@ -91,8 +93,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
     uint64_t id = 0;
     uint64_t position = 0;
     std::shared_ptr<LoopCall> waiting;
-    uint64_t behind_since_ns = 0;  // since when it is nearly a window behind; 0: it is not
-    bool is_waited_for = true;     // what it has not read yet is kept
+    uint64_t behind_since_ns = 0;  // since when it is nearly a window behind; 0: it is not behind
+    bool is_waited_for = true;     // its unread bytes are kept
   };
   using Waiters = std::vector<std::shared_ptr<Pending::Waiter>>;
 
@@ -118,7 +120,7 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   Waiters take_waiters(State next);
   uint64_t variant() const;
   std::shared_ptr<const StoredHead> head() const;
-  // Follows the body. `own`: a head for this client alone; null: the stored head.
+  // An answer that follows the body. `own`: a head for this client alone; null: the stored head.
   Answer answer(const RequestView& request, uint64_t now_ms, EventLoop& loop,
                 std::shared_ptr<const StoredHead> own = nullptr);
 
@@ -147,9 +149,9 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   const uint64_t generation_;
   const bool solo_;
 
-  // The leader's. Changed only when leadership passes.
-  bool background_;        // it has no client
-  unsigned refusals_ = 0;  // answers so far that only the asking client may have
+  // Belongs to the leader. Changed only when leadership passes.
+  bool background_;        // the fetch has no client
+  unsigned refusals_ = 0;  // number of answers so far that only the asking client may have
   OwnedRequest request_;
   RouteCache policy_;
   EventLoop* loop_;

@@ -15,7 +15,8 @@ bool may_wait_for(const Freshness& freshness, const CacheControl& control, uint6
 
 bool is_large(const ResponseView& response) { return response.content_length.value_or(UINT64_MAX) > kChunkBytes; }
 
-// What a waiting request still asks of the answer. It asked for an answer from the origin: this one comes from there.
+// What a waiting request still requires of the answer. If it asked for an answer from the origin, this one is from
+// there.
 CacheControl control_of_waiter(Fields request_fields) {
   CacheControl control = request_control(request_fields);
   control.no_cache = false;
@@ -23,8 +24,8 @@ CacheControl control_of_waiter(Fields request_fields) {
   return control;
 }
 
-// Whether another request of this waiter would bring it nothing better: the leader asked for an answer at least as
-// young and as lasting, and this is what the origin has. An origin behind another cache may send an Age above max-age.
+// Whether another request for this waiter would bring nothing better. The leader asked for an answer at least as young
+// and as lasting, and this is what the origin has. An origin behind another cache may send an Age above max-age.
 bool asks_no_more_than(const CacheControl& waiter, const CacheControl& leader) {
   const uint64_t leaders_age = leader.no_cache ? 0 : leader.max_age.value_or(UINT64_MAX);
   return waiter.max_age.value_or(UINT64_MAX) >= leaders_age &&
@@ -105,7 +106,8 @@ FillDecision Flight::on_head(const ResponseView& response, uint64_t now_ms) {
   }
   StoreDecision decision = decide_store(request_.view(), response, policy_);
   if (response.content_length.value_or(0) > engine_.options.max_object_bytes) decision.refusal = Refusal::too_large;
-  // The request may have caused an error that states no lifetime. Such an error does not replace a fresh response.
+  // The request itself may have caused an error that states no lifetime. Such an error does not replace a fresh
+  // response.
   const bool is_passing = response.status >= 400 && !decision.explicit_lifetime;
   if (is_passing && validates_fresh(now_ms) && decision.refusal == Refusal::none) {
     decision.refusal = Refusal::not_cacheable;
@@ -122,8 +124,8 @@ bool Flight::validates_fresh(uint64_t now_ms) const {
   return validating_ != nullptr && !validating_freshness_.no_cache && ttl_ms(validating_freshness_, now_ms) > 0;
 }
 
-// Only an answer that holds for the key is remembered for everybody and removes what is stored (§4.3.3). A 404 or 410
-// removes a stale response.
+// Only an answer that holds for the key is remembered for all requests and removes what is stored (§4.3.3). A 404 or
+// 410 removes a stale response.
 FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
   engine_.counters.refused(refusal).add();
   const Scope scope = scope_of(refusal, status, request_.view().fields);
@@ -139,8 +141,8 @@ FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
   return decision;
 }
 
-// One answer to a client with a cookie proves nothing about other cookies. It is remembered when a second client had
-// one.
+// One answer to a client with a cookie proves nothing about other cookies. The refusal is remembered after a second
+// client had one.
 void Flight::remember_refusal(Scope scope, uint64_t now_ms) {
   if (scope == Scope::request) return;
   engine_.places.refused(engine_.place_hash(key_text_), scope, now_ms);
@@ -151,8 +153,8 @@ void Flight::remember_refusal(Scope scope, uint64_t now_ms) {
   shard.uncacheable.remember(key_, scope, now_ms);
 }
 
-// The answer was for the asking client alone. When the others would get the same, each fetches for itself, at once.
-// Else one waiter asks again for all, until kMaxRefusals leaders were refused.
+// The answer was only for the asking client. If the others would get the same kind, each fetches for itself at once.
+// Otherwise one waiter asks again for all, until kMaxRefusals leaders were refused.
 void Flight::release_or_promote(Refusal refusal, Scope scope) {
   const char* const reason = token(refusal);
   ++refusals_;
@@ -180,7 +182,7 @@ void Flight::release_those_with_authorization(const char* reason) {
   release(alike, reason);
 }
 
-// Lets each of them fetch for itself.
+// Lets each waiter fetch for itself.
 void Flight::release(Waiters& waiters, const char* reason) {
   for (const auto& waiter : waiters) {
     Lookup found;
@@ -201,7 +203,7 @@ Flight::Waiters Flight::take_waiters(State next) {
   return std::move(waiters_);
 }
 
-// The head says which request fields selected the answer. They tell the variants of the key apart from now on.
+// The head says which request fields selected the answer. From now on they distinguish the variants of the key.
 void Flight::set_variant(StoredHead& head) {
   vary_values(head.vary, request_.view(), head.vary_values);
   const uint64_t variant = variant_hash(engine_.keys, head.vary, head.vary_values);
@@ -275,7 +277,8 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
       continue;
     }
     if (!may_wait_for(freshness, control, now_ms)) {
-      // It may lead, and others as demanding may follow it. But not one after the other for ever.
+      // It may become the leader, and other waiters with the same demands may attach to it. But this must not repeat
+      // for ever.
       if (++waiter->unsatisfied < kMaxRefusals) {
         engine_.lookup_again(waiter);
       } else {
@@ -294,8 +297,8 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
   release(unsatisfied, "request-limits");
 }
 
-// RFC 9111 §4.3.4. The asking client gets the stored head with all fields of the 304 laid over it. The others get what
-// may be stored of that by the rules of a 200, or ask again.
+// RFC 9111 §4.3.4. The asking client gets the stored head with all fields of the 304 laid over it. The others get the
+// part that may be stored by the rules of a 200, or ask again.
 FillDecision Flight::freshened(const ResponseView& response, uint64_t now_ms) {
   FillDecision decision;
   decision.kind = FillDecision::Kind::freshened;
@@ -338,9 +341,9 @@ void Flight::keep_freshened(std::shared_ptr<const StoredHead> head, const Respon
   answer_all(waiters, object, freshness, false);
 }
 
-// The stored response stays as it was, fresh or stale, unless the refusal holds for the key. A Set-Cookie does not: the
-// 304 confirmed the stored body as well. Under a new Vary a stale response is removed, so that it is fetched and stored
-// anew.
+// The stored response stays as it was, fresh or stale, unless the refusal holds for the key. A Set-Cookie is no such
+// refusal, because the 304 also confirmed the stored body. With a new Vary a stale response is removed, so that it is
+// fetched and stored again.
 void Flight::refuse_304(Refusal refusal, uint64_t now_ms) {
   engine_.counters.refused(refusal).add();
   Scope scope = scope_of(refusal, 304, request_.view().fields);
@@ -357,7 +360,8 @@ void Flight::refuse_304(Refusal refusal, uint64_t now_ms) {
   release_or_promote(refusal, scope);
 }
 
-// The 304 is about another response than the stored one. It answers those who wait, and the stored one is removed.
+// The 304 is about another response than the stored one. It answers the waiting requests, and the stored response is
+// removed.
 FillDecision Flight::mismatched(uint64_t now_ms) {
   TIDEGATE_ASSERT(validating_ != nullptr, "only a validation is answered by a 304");
   FillDecision decision;
@@ -396,7 +400,7 @@ void Flight::answer_all(Waiters& waiters, const std::shared_ptr<const StoredObje
     const RequestView& request = waiter->request.view();
     if (stale && !(may_serve_on_error(freshness, request_control(request.fields), now_ms) &&
                    precondition_holds(request, *object->head, now_ms))) {
-      engine_.lookup_again(waiter);  // it accepts nothing but the origin's own answer
+      engine_.lookup_again(waiter);  // it accepts only the origin's own answer
       continue;
     }
     Lookup found;

@@ -12,7 +12,7 @@ namespace tidegate::cache {
 struct Engine::IndexView {
   std::shared_ptr<Entry> entry;                // the variant that the request selects, not purged
   std::shared_ptr<const StoredObject> object;  // its object; null: on disk only
-  Freshness freshness;                         // of what is served
+  Freshness freshness;                         // freshness of the served response
   bool soft_purged = false;
   bool other_variants = false;
   UseDecision use;
@@ -84,7 +84,8 @@ Lookup Engine::lookup(Asker& asker) {
   return found;
 }
 
-// Finds what is stored for this request and whether it may be used. Erases a dead entry. With the shard's mutex held.
+// Finds what is stored for this request and whether it may be used. Erases a dead entry. The caller holds the shard's
+// mutex.
 void Engine::view_index(Shard& shard, const KeyHash& key, const Asker& asker, const CacheControl& control,
                         IndexView& view, DeferredRelease& deferred) {
   Bucket* bucket = shard.find(key);
@@ -108,11 +109,11 @@ void Engine::check_entry(Shard& shard, std::shared_ptr<Entry> entry, std::shared
     shard.erase(*entry, deferred);
     return;
   }
-  // The writer gave the disk copy up and has not told the index yet: nothing can be read.
+  // The writer gave up the disk copy and has not told the index yet. So nothing can be read.
   if (object == nullptr && !entry->disk->committed.load(std::memory_order_acquire)) return;
   view.soft_purged = purged == PurgeVerdict::stale;
   view.use = decide_use(entry->freshness, control, view.soft_purged, asker.now_ms);
-  // RFC 9110 §13.1.1: If-Match is for the origin to judge. What is stored may answer where it matches.
+  // RFC 9110 §13.1.1: the origin decides about If-Match. A stored response may be used if it matches.
   if (object != nullptr && is_servable(view.use.use) && !asker.policy.ignore_reload &&
       !precondition_holds(asker.request, *object->head, asker.now_ms)) {
     view.use = {Use::validate, Forward::request};
@@ -121,8 +122,8 @@ void Engine::check_entry(Shard& shard, std::shared_ptr<Entry> entry, std::shared
   view.object = std::move(object);
 }
 
-// Reads at once what is on disk only, but in the page cache. The shard is unlocked meanwhile and read again afterwards.
-// Only for a caller on the loop's own thread, not for a waiter that is looked up again.
+// Reads an object at once that is only on disk, but in the page cache. The shard is unlocked meanwhile and read again
+// afterwards. Only for a caller on the loop's own thread, not for a waiter that is looked up again.
 void Engine::read_resident(Asker& asker, Shard& shard, const KeyHash& key, const CacheControl& control, IndexView& view,
                            DeferredRelease& deferred) {
   if (view.entry == nullptr || view.object != nullptr || !is_servable(view.use.use)) return;
@@ -135,14 +136,14 @@ void Engine::read_resident(Asker& asker, Shard& shard, const KeyHash& key, const
   shard.mutex.lock();
   view = {};
   if (object != nullptr) disk->place = place;
-  // The entry keeps its disk body while it is in the index. If it left, or could not be read, start again.
+  // The entry keeps its disk body while it is in the index. If the entry left, or could not be read, start again.
   if (object == nullptr || entry->disk != disk) return view_index(shard, key, asker, control, view, deferred);
   asker.from_disk = true;
   if (entry->object == nullptr) shard.hold(*entry, object, deferred);
   check_entry(shard, entry, std::move(object), asker, control, view, deferred);
 }
 
-// With the shard's mutex held. The answer itself is made by the caller after it let the mutex go.
+// The caller holds the shard's mutex. It makes the answer itself after it has unlocked the mutex.
 Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view) {
   TIDEGATE_ASSERT(view.entry != nullptr, "what is served stands in the index");
   Entry& entry = *view.entry;
@@ -174,7 +175,7 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   return found;
 }
 
-// Nothing stored may be served: attach to another's fetch, or fetch. With the shard's mutex held.
+// Nothing stored may be served. Attach to another fetch, or fetch. The caller holds the shard's mutex.
 Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view, const CacheControl& control) {
   Forward why = view.other_variants ? Forward::vary_miss : Forward::uri_miss;
   if (view.entry != nullptr) why = view.use.why;
@@ -188,7 +189,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   Lookup found;
   if (const char* vain = reason_not_to_wait(shard, key, key_scratch(), view.entry != nullptr || view.other_variants,
                                             asker.request.fields, asker.now_ms)) {
-    // To wait would serve nobody. The answer is stored all the same if it has become cacheable.
+    // Waiting would help nobody. The answer is stored all the same if it has become cacheable.
     if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
     found = start_flight(asker, shard, key, view, true);
   } else {
@@ -202,7 +203,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   return found;
 }
 
-// A key with something stored (`is_known`) is judged by itself; any other key by its place.
+// A key with something stored (`is_known`) is decided by its own record; any other key by its place.
 const char* Engine::reason_not_to_wait(const Shard& shard, const KeyHash& key, std::string_view key_text, bool is_known,
                                        Fields request_fields, uint64_t now_ms) const {
   const Credentials credentials = credentials_of(request_fields);
@@ -251,7 +252,8 @@ Lookup Engine::start_flight(Asker& asker, Shard& shard, const KeyHash& key, Inde
   return found;
 }
 
-// The entry is on disk only: a reader thread loads it for all who ask meanwhile. Nothing: too many reads wait already.
+// The entry is only on disk. A reader thread loads it for all requests that come meanwhile. Returns nothing if too many
+// reads wait already.
 std::optional<Lookup> Engine::load_from_disk(Asker& asker, Shard&, const Entry& entry) {
   if (readers_ == nullptr) return std::nullopt;
   const std::shared_ptr<DiskBody> disk = entry.disk;

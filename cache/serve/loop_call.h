@@ -15,14 +15,14 @@ class LoopCall : public std::enable_shared_from_this<LoopCall> {
  public:
   LoopCall(EventLoop& loop, std::function<void()> fn) : loop_(&loop), fn_(std::move(fn)) {}
 
-  // Any thread. Several calls before it ran make it run once.
+  // Any thread. If it is called several times before fn has run, fn runs once.
   void notify() {
     const MutexLock lock(mutex_);
     if (loop_ == nullptr || posted_) return;
     posted_ = true;
     loop_->post([self = shared_from_this()] { self->run(); });
   }
-  // The loop's thread, also from within fn. Afterwards fn is not called and the loop is not touched.
+  // The loop's thread; may be called within fn. Afterwards fn is not called and the loop is not touched.
   void cancel() {
     const MutexLock lock(mutex_);
     loop_ = nullptr;

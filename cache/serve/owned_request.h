@@ -14,7 +14,7 @@ namespace tidegate::cache {
 class OwnedRequest {
  public:
   explicit OwnedRequest(const RequestView& request) : OwnedRequest(request, nullptr) {}
-  // With `vary`: without credentials (policy.h), except those that it names (as StoredHead::vary does).
+  // With `vary`: without credentials (policy.h), except those that `vary` names (as in StoredHead::vary).
   OwnedRequest(const RequestView& request, const std::string* vary);
   OwnedRequest(OwnedRequest&&) = default;
   OwnedRequest& operator=(OwnedRequest&&) = default;

@@ -55,9 +55,9 @@ PurgePosition Engine::durable_purge() const {
   return last_purge_;
 }
 
-// Removes all variants and disowns flights. Soft: makes them stale, so that stale-while-revalidate and validation still
-// work. The writer hears of it only when something was stored, or may be on disk unread. So requests that change what
-// nobody stored cost it nothing.
+// Removes all variants and disowns flights. A soft purge makes them stale, so that stale-while-revalidate and
+// validation still work. The writer is told only if something was stored, or may be on disk without having been read.
+// So unsafe requests for URLs that are not stored cost it nothing.
 void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
   const uint64_t generation = take_generation();
   bool matters = false;
@@ -99,7 +99,7 @@ void Engine::invalidate_key(const std::string& key, const RouteCache& policy, ui
   if (policy.purge_both_schemes) purge_key(hash_key(keys, other_scheme_key(key)), false, now_ms);
 }
 
-// RFC 9111 §4.4: the target, and what Location and Content-Location name on the same origin.
+// RFC 9111 §4.4: the target and, on the same origin, the URLs in Location and Content-Location.
 void Engine::invalidate(const RequestView& request, const RouteCache& policy, const ResponseView& response) {
   if (!policy.enabled || !invalidates(request.method, response.status)) return;
   std::string target;

@@ -131,7 +131,7 @@ void check_part_fields(Checks& checks, size_t p, const std::vector<std::string>&
         {"out_of_range", fmt::format("{} fields", names.size()), fmt::format("at most {}", kAggregateFieldsMost), {}});
     return;
   }
-  // Each is of one message, or asks for a part of a body or for another form of it, which the proxy could not use.
+  // These belong to one message, or ask for a part or another form of the body, which the proxy could not use.
   constexpr std::string_view kOwn[] = {
       "accept-encoding", "content-type",        "expect", "host", "if-match",    "if-modified-since", "if-none-match",
       "if-range",        "if-unmodified-since", "range",  "via",  "x-request-id"};
@@ -148,7 +148,7 @@ void check_part_fields(Checks& checks, size_t p, const std::vector<std::string>&
   }
 }
 
-// Every path parameter that a text names is one of the route's path.
+// Every path parameter in a text must be one of the route's path.
 void check_part_parameters(Checks& checks, size_t p, size_t i, const std::vector<std::string>& known,
                            const Route& route, const AggregatePart& part) {
   const auto check = [&](const char* key, const std::string& text) {

@@ -18,15 +18,16 @@ struct AggregatePart {
   std::string path = "/";                                  // a text with variables
   std::vector<std::pair<std::string, std::string>> query;  // parameters; the values are texts with variables
   std::string host;                                        // a text with variables; empty: the client's
-  bool required = true;                                    // without it there is no answer
-  std::string fallback;                                    // JSON that stands for it; empty: null
-  std::vector<uint32_t> pass_statuses;                     // of a required part, which the client gets
+  bool required = true;                                    // if it fails, there is no answer
+  std::string fallback;                                    // JSON that replaces the part if it fails; empty: null
+  // statuses of a required part that are passed on to the client
+  std::vector<uint32_t> pass_statuses;
 };
 
 struct AggregatePolicy final : PolicyPart {
   std::vector<AggregatePart> parts;
   uint64_t timeout_ms = 5'000;               // of all parts together
-  uint64_t most = 256 * 1024;                // bytes of each part's body
+  uint64_t most = 256 * 1024;                // most bytes of each part's body
   std::vector<std::string> request_headers;  // fields of the client's request that each part gets
   std::string errors = "errors";             // the member that names the parts which failed; empty: none
 };

@@ -239,7 +239,7 @@ void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
     return;
   }
   if (!check_key_source(checks, p, jwt)) return;
-  if (!jwt.keys.bytes) return;  // a reader that does not get the file
+  if (!jwt.keys.bytes) return;  // this process does not get the file
   const Result<std::vector<Jwk>> keys = parse_jwks(*jwt.keys.bytes);
   if (!keys) {
     checks.refuse({"policies", p, "authenticate", "jwt", "keys_file"},
@@ -258,7 +258,7 @@ void check_jwt(Checks& checks, size_t p, const JwtRules& jwt) {
   }
 }
 
-// What a cache keeps is for everybody. So nothing of a client may reach the backend that the cache's key does not have.
+// What a cache keeps is for everybody. So the backend may get nothing from a client that is not in the cache's key.
 void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& authenticate) {
   const bool forwards = authenticate.forward.enabled && !authenticate.forward.to_backend.empty();
   const bool shows_certificate = authenticate.certificates.enabled && authenticate.certificates.client_cert;

@@ -13,7 +13,7 @@
 
 namespace tidegate {
 
-// Somebody who is known by a secret of which only a hash is kept.
+// A client that is known by a secret. Only a hash of the secret is kept.
 struct KnownClient {
   std::string name;
   std::string hash;
@@ -23,7 +23,7 @@ struct KnownClient {
 struct ApiKeys {
   bool enabled = false;
   std::string header = "X-API-Key";
-  std::string query;  // a parameter of the query; empty: not read there
+  std::string query;  // a parameter of the query; empty: the query is not read
   std::vector<KnownClient> keys;
 };
 
@@ -35,14 +35,14 @@ struct BasicUsers {
 struct JwtRules {
   bool enabled = false;
   Blob keys;             // a JWK set (RFC 7517)
-  std::string keys_url;  // where the set is fetched from; empty: `keys` are all
-  Blob keys_ca;          // whom the server of that URL is believed by; empty: the system's
+  std::string keys_url;  // where the set is fetched from; empty: only `keys` count
+  Blob keys_ca;          // authorities for the server of that URL; empty: the system's
   uint64_t keys_refresh_ms = 600'000;
   std::vector<std::string> algorithms;
   std::string issuer;
-  std::vector<std::string> audience;  // a token is for one of them
+  std::vector<std::string> audience;  // a token must be for one of them
   uint64_t skew_s = 60;
-  std::string cookie;  // where the token is besides Authorization
+  std::string cookie;  // where the token is if it is not in Authorization
   std::string name_claim = "sub";
   std::string roles_claim = "roles";
 };
@@ -68,19 +68,22 @@ struct ForwardAuth {
   enum class OnFailure : uint8_t { refuse, pass };
   bool enabled = false;
   uint32_t pool = kNone;
-  std::string path = "/";                                                  // of what it is asked, maybe with a query
-  std::string host;                                                        // empty: the client's own
-  std::vector<std::string> request_headers = {"Authorization", "Cookie"};  // of the client's that it gets
-  std::vector<std::string> to_backend;                                     // fields of its answer that the backend gets
-  std::vector<std::string> to_client;                                      // of its refusal that the client gets
-  std::string name_header, roles_header;        // of its answer: who the client is; empty: it does not say
-  std::vector<uint64_t> refusals = {401, 403};  // its statuses that are passed on
+  // path of the question, possibly with a query
+  std::string path = "/";
+  std::string host;  // empty: the client's own Host
+  // fields of the client's request that the service gets
+  std::vector<std::string> request_headers = {"Authorization", "Cookie"};
+  std::vector<std::string> to_backend;  // fields of its answer that the backend gets
+  std::vector<std::string> to_client;   // fields of its refusal that the client gets
+  // fields of its answer that say who the client is; empty: it does not say
+  std::string name_header, roles_header;
+  std::vector<uint64_t> refusals = {401, 403};  // statuses of its answers that are passed on
   uint64_t timeout_ms = 2'000;
   OnFailure on_failure = OnFailure::refuse;
   uint64_t failure_status = 503;
-  uint64_t cache_ttl_ms = 0;  // 0: it is asked each time
+  uint64_t cache_ttl_ms = 0;  // 0: the service is asked about every request
   uint64_t cache_entries = 10'000;
-  std::vector<std::string> cache_by;  // empty: by all that it is told
+  std::vector<std::string> cache_by;  // empty: everything that the service is told
 };
 
 // One word of `cache_by`.
@@ -89,12 +92,12 @@ struct ForwardCacheBy {
   What what = What::method;
   std::string name;  // of the header (lower case) or of the cookie
 };
-// Nothing if it is none.
+// Returns nothing for any other text.
 std::optional<ForwardCacheBy> parse_forward_cache_by(std::string_view word);
 
-// A client that its TLS certificate names.
+// A client that is known by its TLS certificate.
 struct CertificateClient {
-  std::string name;  // as the certificate says it; a final "/*": all names below
+  std::string name;  // as in the certificate; a final "/*" covers all names below
   std::vector<std::string> roles;
 };
 
@@ -102,7 +105,7 @@ struct CertificateClient {
 struct CertificateClients {
   bool enabled = false;
   std::string name_from = "spiffe";
-  std::vector<CertificateClient> clients;  // empty: everybody who has a certificate, without roles
+  std::vector<CertificateClient> clients;  // empty: every client with a certificate is known, without roles
   bool client_cert = false;                // backends get Client-Cert (RFC 9440)
 };
 
@@ -119,7 +122,7 @@ struct AuthenticatePolicy final : PolicyPart {
   std::string identity_header;
 };
 
-// Whether `setting` is a hash of crypt(5) that is taken: $6$, $5$, $2y$ or $2b$, within the bounds.
+// Whether `setting` is an accepted hash of crypt(5): $6$, $5$, $2y$ or $2b$, within the bounds.
 bool is_password_hash(std::string_view setting);
 
 }  // namespace tidegate

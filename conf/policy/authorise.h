@@ -17,11 +17,11 @@ struct AuthoriseClaim {
 
 struct AuthoriseRule {
   std::vector<std::string> methods;    // empty: any
-  std::vector<std::string> roles;      // one of them is enough; empty: everybody who is known
-  std::vector<AuthoriseClaim> claims;  // of its token; all of them
+  std::vector<std::string> roles;      // one of them is enough; empty: every client that is known
+  std::vector<AuthoriseClaim> claims;  // of its token; all of them must match
 };
 
-// By what the databases of `geo` say.
+// Rules by what the databases of `geo` say about the client's address.
 struct AuthorisePlaces {
   bool enabled = false;
   std::vector<std::string> allow_countries, deny_countries;  // ISO 3166-1, "DE"
@@ -29,7 +29,7 @@ struct AuthorisePlaces {
   bool any() const {
     return enabled && !(allow_countries.empty() && deny_countries.empty() && allow_asns.empty() && deny_asns.empty());
   }
-  // Whether it names clients that may come, not only some that may not.
+  // Whether it names clients that may come, and not only clients that may not.
   bool allows() const { return enabled && !(allow_countries.empty() && allow_asns.empty()); }
 };
 
@@ -37,9 +37,10 @@ struct AuthorisePolicy final : PolicyPart {
   std::vector<Cidr> allow;  // empty: every address
   std::vector<Cidr> deny;
   AuthorisePlaces places;
-  std::vector<AuthoriseRule> rules;  // the first whose methods have the request's decides; none: refused
+  // the first rule that has the request's method decides; without one the request is refused
+  std::vector<AuthoriseRule> rules;
 
-  // Whether a request that passes is allowed thereby, where a listener denies by default.
+  // Whether a request that passes counts as allowed, where a listener denies by default.
   bool allows() const { return !allow.empty() || !rules.empty() || places.allows(); }
 };
 

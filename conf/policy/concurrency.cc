@@ -17,7 +17,7 @@ namespace {
 
 using namespace fields;
 
-// Keys without a default: another key says how many.
+// These keys have no default, because another key may say how many.
 template <class Owner>
 Field optional_integer(const char* key, uint64_t Owner::*member, Range range, const char* sentence) {
   Field field = integer(key, member, range, sentence);
@@ -164,7 +164,7 @@ void check_tenant(Checks& checks, size_t p, const ConcurrencyPolicy& concurrency
   }
 }
 
-// How many requests the lane has: exactly one key says it, the one that goes with the policy.
+// Checks how many requests the lane may have: exactly one key says it, and it is the one that fits the policy.
 void check_lane_limit(Checks& checks, size_t p, size_t l, const ConcurrencyPolicy& concurrency) {
   const ConcurrencyLane& lane = concurrency.lanes[l];
   const bool adaptive = concurrency.adaptive.enabled;

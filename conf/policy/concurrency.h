@@ -16,25 +16,26 @@ struct AdaptiveConcurrency {
   uint64_t least = 4;
   uint64_t most = 1'000;
   uint64_t initial = 20;
-  double tolerance = 1.3;  // how many times the unloaded answer time is still no sign of a queue
+  double tolerance = 1.3;  // an answer time below this multiple of the unloaded one is no sign of a queue
 };
 
-// The places of one tenant, or of several together.
+// The places that one tenant has, or several tenants together.
 struct ConcurrencyLane {
-  std::string name;                 // in metrics
-  std::vector<std::string> values;  // of what `tenant` names; empty: its own name
-  uint64_t requests = 0;            // 0: not written; then `share` is
-  double share = 0;                 // of the adaptive limit
+  std::string name;                 // its name in metrics
+  std::vector<std::string> values;  // values of what `tenant` names; empty: the lane's own name
+  uint64_t requests = 0;            // 0: not written; then `share` is set
+  double share = 0;                 // share of the adaptive limit
 };
 
-// In metrics: the requests that no lane is for.
+// The name in metrics for requests without a lane.
 constexpr const char* kConcurrencyOtherLane = "other";
 
 struct ConcurrencyPolicy final : PolicyPart {
-  uint64_t requests = 0;        // 0: not written; then `adaptive` or `connections` is
-  uint64_t connections = 0;     // of clients, that have requests under way; 0: any number
-  std::vector<std::string> by;  // what they are counted by, together; empty: all that the policy holds for
-  uint8_t prefix_v4 = 32;       // of the client's address
+  uint64_t requests = 0;     // 0: not written; then `adaptive` or `connections` is set
+  uint64_t connections = 0;  // connections of clients that may have requests in progress; 0: no limit
+  // what identifies the client whose requests are counted; empty: all requests of the policy together
+  std::vector<std::string> by;
+  uint8_t prefix_v4 = 32;  // of the client's address
   uint8_t prefix_v6 = 64;
   uint64_t keys = 65'536;
   uint64_t retry_after_s = 1;
@@ -42,9 +43,10 @@ struct ConcurrencyPolicy final : PolicyPart {
   uint64_t queue = 1'024;  // how many may wait
   std::vector<Cidr> exempt;
   std::vector<std::string> low_priority;  // names of routes
-  double low_share = 0.5;                 // of the places, for their requests
+  // share of the places that their requests may have
+  double low_share = 0.5;
   AdaptiveConcurrency adaptive;
-  std::string tenant;  // whose value names the lane, as a word of `by`; empty: there are no lanes
+  std::string tenant;  // names the lane of a request by its value, as a word of `by`; empty: there are no lanes
   std::vector<ConcurrencyLane> lanes;
 };
 

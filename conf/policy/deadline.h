@@ -14,8 +14,8 @@ enum class DeadlineUnit : uint8_t { ms, s };
 struct DeadlinePolicy final : PolicyPart {
   std::string header;
   DeadlineUnit unit = DeadlineUnit::ms;
-  uint64_t default_ms = 0;  // for a request that does not say it; 0: none
-  uint64_t most_ms = 0;     // more than this counts as this; 0: any
+  uint64_t default_ms = 0;  // for a request that does not say it; 0: no deadline
+  uint64_t most_ms = 0;     // a larger value counts as this; 0: no bound
 };
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of fault: delays and aborts that are put in on purpose, to test what clients make of them.
+// The keys of fault: delays and aborts on purpose, to test how clients handle them.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct FaultPolicy final : PolicyPart {
   double delay_percent = 100;
   uint16_t abort_status = 0;  // 0: none
   double abort_percent = 100;
-  std::string header;  // only requests with this field; empty: all
+  std::string header;  // only requests with this field; empty: all requests
 };
 
 }  // namespace tidegate

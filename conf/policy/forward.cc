@@ -19,7 +19,7 @@ using namespace fields;
 
 constexpr const char* kWords[] = {"method", "host", "path", "query", "client", "header:NAME", "cookie:NAME"};
 
-// Each message has its own: those that frame it, or that hold between two neighbours alone (RFC 9110 §7.6.1).
+// Fields that each message has for itself: they frame it, or hold only between two neighbours (RFC 9110 §7.6.1).
 bool is_of_one_message(std::string_view lower) {
   constexpr std::string_view kNames[] = {"connection",
                                          "content-length",

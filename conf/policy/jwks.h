@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JWK sets (RFC 7517): the keys by which the signatures of tokens are checked (RFC 7518, RFC 8037). A key is for the
-// algorithms of its own type alone, so no token can have an RSA key used as a secret of HMAC.
+// JWK sets (RFC 7517): the keys by which the signatures of tokens are checked (RFC 7518, RFC 8037). A key serves only
+// the algorithms of its own type. So no token can make us use an RSA key as an HMAC secret.
 //
 // Threads: any; a key is never changed after it was read.
 #pragma once
@@ -23,7 +23,7 @@ struct Jwk {
   enum class Type : uint8_t { secret, rsa, p256, p384, p521, ed25519 };
   Type type = Type::secret;
   std::string id;                        // kid; may be empty
-  std::string algorithm;                 // alg; empty: any of its type
+  std::string algorithm;                 // alg; empty: any algorithm of its type
   std::string secret;                    // of Type::secret
   std::shared_ptr<EVP_PKEY> public_key;  // of the others
 
@@ -31,8 +31,8 @@ struct Jwk {
   bool serves(std::string_view algorithm_name) const;
 };
 
-// Keys for encryption, and of types that are not known, are left out (RFC 7517 §5). An Error if nothing is left, or if
-// one of ours is malformed or too weak.
+// Leaves out keys for encryption and keys of unknown types (RFC 7517 §5). Returns an Error if no key is left, or if a
+// key that counts is malformed or too weak.
 Result<std::vector<Jwk>> parse_jwks(std::string_view text);
 
 }  // namespace tidegate

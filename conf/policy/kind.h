@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PolicyKind: what the document's side needs to know of one kind of policy. Each file of conf/policy gives one.
+// PolicyKind: what the configuration needs to know about one kind of policy. Each file of conf/policy defines one.
 #pragma once
 
 #include <functional>
@@ -13,14 +13,15 @@
 namespace tidegate {
 
 struct PolicyKind {
-  std::string_view key;  // in a policy, for example "limit"
+  std::string_view key;  // the key in a policy, for example "limit"
   std::string_view sentence;
   const Section* section = nullptr;
   // Puts a fresh part into the policy. Returns the struct that the section describes.
   std::function<void*(Policy&)> add;
-  // How the part's keys relate to each other; `p`: the index of the policy. Called only for parts without a fault.
+  // Checks how the part's keys relate to each other. `p` is the index of the policy. Called only for parts without a
+  // fault.
   std::function<void(Checks&, size_t p)> check;
-  // The pools that the part uses; kNone among them means nothing. Empty: parts of this kind use none.
+  // The pools that the part uses; ignore kNone among them. Empty: parts of this kind use no pools.
   std::function<std::vector<uint32_t>(const Policy&)> pools_of;
 };
 
@@ -41,8 +42,8 @@ PolicyKind policy_kind(std::string_view key, std::string_view sentence, const Se
 #undef TIDEGATE_POLICY
 
 const std::vector<PolicyKind>& policy_kinds();
-// The indices of the routes for whose requests the policy may hold, in order: all, if it holds everywhere or a listener
-// names it, otherwise those that name it.
+// The indices of the routes for whose requests the policy may hold, in order. These are all routes if the policy holds
+// everywhere or a listener names it. Otherwise they are the routes that name it.
 std::vector<uint32_t> routes_it_may_hold_for(Checks& checks, size_t p);
 void check_policies(Checks& checks);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of a limit: how many requests a client, a key, or whatever else they are counted by, may make in a time.
+// The keys of a limit: how many requests a client, or whatever else `by` names, may make in a time.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,13 @@ struct LimitPolicy final : PolicyPart {
   uint64_t requests = 0;
   uint64_t per_ms = 1'000;
   LimitAlgorithm algorithm = LimitAlgorithm::token_bucket;
-  uint64_t burst = 0;           // token_bucket: at once; 0: as many as `requests`
-  std::vector<std::string> by;  // what they are counted by, together; empty: the client
+  uint64_t burst = 0;           // token_bucket: most requests at once; 0: as many as `requests`
+  std::vector<std::string> by;  // what identifies the client that is counted; empty: its address
   uint8_t prefix_v4 = 32;       // of the client's address
   uint8_t prefix_v6 = 64;
-  uint64_t wait_ms = 0;      // token_bucket: how long a request over the limit may wait for its turn; 0: none does
-  uint64_t keys = 65'536;    // how many clients (keys) are remembered
-  bool fields = true;        // answers tell the limit (RateLimit, RateLimit-Policy)
+  uint64_t wait_ms = 0;      // token_bucket: how long a request over the limit may wait for its turn; 0: none waits
+  uint64_t keys = 65'536;    // how many clients (or other keys) are remembered
+  bool fields = true;        // answers state the limit (RateLimit, RateLimit-Policy)
   std::vector<Cidr> exempt;  // clients that are not counted
   SharedLimit shared;
 };
@@ -49,7 +49,7 @@ struct LimitBy {
 };
 // Nothing if it is none.
 std::optional<LimitBy> parse_limit_by(std::string_view word);
-// Whether `authenticate` must have been asked before: who the client is, or what its token claims.
+// Whether `authenticate` must run first: the word stands for the client's identity or for a claim of its token.
 bool needs_identity(std::string_view word);
 
 }  // namespace tidegate

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check of lists of what requests are told apart by: `by` of limits and concurrency, `sticky` of splits.
+// Checks lists of words by which requests are told apart: `by` of limits and concurrency, `sticky` of splits.
 #pragma once
 
 #include <string>

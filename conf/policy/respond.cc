@@ -119,7 +119,7 @@ const Section& respond_section() {
   return section;
 }
 
-// scheme "://" host [":" port]; nothing behind.
+// scheme "://" host [":" port], and nothing after it.
 bool is_origin(std::string_view text) {
   const size_t mark = text.find("://");
   if (mark == 0 || mark == std::string_view::npos || mark + 3 == text.size()) return false;

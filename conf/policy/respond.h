@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of respond: what the proxy itself says to clients. Fields of security, CORS, error pages, maintenance, mock
-// answers.
+// The keys of respond: what the proxy itself says to clients. These are security fields, CORS, error pages, maintenance
+// and mock answers.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace tidegate {
 
 struct SecurityFields {
   bool enabled = false;
-  uint64_t hsts_s = 0;  // 0: none
+  uint64_t hsts_s = 0;  // 0: the field is not sent
   bool hsts_subdomains = false;
   bool hsts_preload = false;
   std::string content_security_policy;
@@ -48,7 +48,7 @@ struct Maintenance {
   uint64_t retry_after_s = 300;
   std::string body;
   std::string content_type = "text/html; charset=utf-8";
-  std::vector<Cidr> except;  // clients that are served
+  std::vector<Cidr> except;  // clients that are served during maintenance
 };
 
 struct MockAnswer {
@@ -75,7 +75,7 @@ struct OriginPattern {
   std::string rest;    // exact: the whole origin; subdomains: ".example.com", with the port if it has one
   bool matches(std::string_view origin) const;
 };
-// Nothing if it is none.
+// Returns nothing for any other text.
 std::optional<OriginPattern> parse_origin_pattern(std::string_view word);
 
 }  // namespace tidegate

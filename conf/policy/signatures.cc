@@ -62,7 +62,7 @@ void check_covers(Checks& checks, size_t p, const std::vector<std::string>& cove
 }
 
 void check_secrets(Checks& checks, size_t p, const SignatureRules& rules) {
-  if (!rules.keys.bytes) return;  // a reader that does not get the file
+  if (!rules.keys.bytes) return;  // this process does not get the file
   const Result<std::vector<Jwk>> keys = parse_jwks(*rules.keys.bytes);
   const auto refuse = [&](const std::string& why) {
     checks.refuse({"policies", p, "authenticate", "signatures", "keys_file"},

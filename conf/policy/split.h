@@ -16,14 +16,14 @@ namespace tidegate {
 struct SplitVariant {
   std::string name;
   uint32_t pool = kNone;
-  uint32_t weight = 0;              // its share of the requests that no `when` takes
+  uint32_t weight = 0;              // its share of the requests that match no `when`
   std::string when;                 // "header:NAME", "cookie:NAME", "claim:NAME"; empty: by weight alone
-  std::vector<std::string> values;  // of `when`; empty: any
+  std::vector<std::string> values;  // values of `when`; empty: any value
 };
 
 struct SplitPolicy final : PolicyPart {
   std::vector<SplitVariant> variants;
-  std::vector<std::string> sticky;  // as `by` of a limit; empty: each request is chosen for anew
+  std::vector<std::string> sticky;  // like `by` of a limit; empty: the choice is made anew for each request
 };
 
 // One word of `when`.

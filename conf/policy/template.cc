@@ -70,7 +70,8 @@ Result<TemplatePart> parse_variable(std::string_view name) {
   return TemplatePart{What::path_parameter, std::string(name)};
 }
 
-// The literal text before the next variable, with doubled braces read as one. Nothing: a brace stands alone.
+// The literal text before the next variable, with doubled braces read as one. Returns nothing if there is a single
+// brace.
 std::optional<std::string> take_literal(std::string_view& text) {
   std::string literal;
   while (!text.empty()) {

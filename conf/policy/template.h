@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Texts with variables, as transform has them: "/v2/{path.id}". A variable stands in braces; "{{" and "}}" are braces.
+// Texts with variables, as a transform has them: "/v2/{path.id}". A variable is in braces; "{{" and "}}" are braces.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct TemplatePart {
   enum class What : uint8_t {
     literal,          // `text` itself
     client,           // the client's address
-    port,             // that the client connected to
+    port,             // the port that the client connected to
     host,             // of the request, in lower case, without port
     authority,        // host and port as the client wrote them
     path,             // of the request, normalised
@@ -24,7 +24,7 @@ struct TemplatePart {
     scheme,           // "http" or "https"
     route,            // the route's name
     request_id,       // of the exchange
-    identity,         // the name that `authenticate` found out
+    identity,         // the client's name from `authenticate`
     tls_version,      // of the client's connection; empty: plain
     status,           // of the answer
     path_parameter,   // of the route's path; `text`: its name
@@ -32,7 +32,7 @@ struct TemplatePart {
     header,           // of the request; `text`: in lower case
     cookie,
     claim,  // of the client's token
-    group,  // what a group of `match` took; `number`
+    group,  // what a group of `match` matched; `number` is the group
     json,   // a value of the body, as JSON; `text`: its path
   };
   What what = What::literal;
@@ -52,7 +52,8 @@ Result<TextTemplate> parse_template(std::string_view text);
 // "path.id", for sentences.
 std::string variable_name(const TemplatePart& part);
 
-// Whether the URL, as the client sent it, decides the value. A cache may keep answers to such requests: its key has it.
+// Whether the URL, as the client sent it, determines the value. If it does, a cache may keep the answers, because its
+// key contains the URL.
 bool is_of_url(TemplatePart::What what);
 
 }  // namespace tidegate

@@ -101,13 +101,13 @@ const Section& transform_section() {
   return section;
 }
 
-// Where a text stands, for what it may use.
+// Where a text is, which decides what it may use.
 struct TransformPlace {
   bool of_answer = false;
-  size_t groups = 0;  // of `match`, with the whole
+  size_t groups = 0;  // groups of `match`, including the whole match
 };
 
-// Reports what is wrong with a text; returns it if nothing is.
+// Reports what is wrong with a text. Returns the text if nothing is.
 std::optional<TextTemplate> check_template(Checks& checks, Way way, const std::string& text,
                                            const TransformPlace& place) {
   Result<TextTemplate> parsed = parse_template(text);
@@ -137,7 +137,7 @@ std::optional<TextTemplate> check_template(Checks& checks, Way way, const std::s
   return *std::move(parsed);
 }
 
-// How many groups it has, with the whole; 0 if it is refused.
+// How many groups it has, including the whole match; 0 if it is refused.
 size_t check_regex(Checks& checks, Way way, const std::string& pattern) {
   const Result<Regex> regex = Regex::compile(pattern, kRegexMemoryBytes);
   if (regex) return regex->groups() + 1;
@@ -172,7 +172,7 @@ void check_edit_name(Checks& checks, const EditPlace& at, const char* key, const
   }
 }
 
-// Which keys an action has beside its name.
+// Which keys an action may have in addition to its name.
 void check_edit_keys(Checks& checks, const EditPlace& at, Action action) {
   const bool has_value = action == Action::set || action == Action::add || action == Action::replace;
   const std::pair<const char*, bool> kKeys[] = {
@@ -262,7 +262,7 @@ void check_transform_path(Checks& checks, size_t p, const TransformPath& path) {
   }
 }
 
-// Every text of the part that reaches backends.
+// Visits every text of the part that reaches backends.
 template <class Visit>
 void for_each_request_text(const TransformPolicy& transform, Visit visit) {
   if (transform.path) visit(Step("path"), transform.path->value);
@@ -271,8 +271,8 @@ void for_each_request_text(const TransformPolicy& transform, Visit visit) {
   for (const TransformEdit& edit : transform.request_headers) visit(Step("request_headers"), edit.value);
 }
 
-// What a cache keeps is for everybody, and its key is the URL as the client sent it. So nothing else of a client may
-// decide what the backend is asked.
+// What a cache keeps is for everybody, and its key is the URL as the client sent it. So nothing else from a client may
+// change the backend's request.
 void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& transform) {
   const auto complain = [&](const Step& key, const Route& route, std::string_view what) {
     checks.refuse({"policies", p, "transform", key},
@@ -323,7 +323,7 @@ void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& 
   }
 }
 
-// A policy that a route names itself uses parameters that this route's path has.
+// If a route names the policy itself, the policy may use only the parameters of this route's path.
 void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy& transform) {
   for (const uint32_t r : checks.routes_that_name(p)) {
     const Route& route = checks.model().routes[r];

@@ -15,8 +15,8 @@ namespace tidegate {
 class Checks;    // checks.h
 struct Section;  // fields.h
 
-// One change in a list of fields, or in the parameters of a query. Exactly one of the first five is set: the name that
-// the change is about.
+// One change in a list of fields, or in the parameters of a query. Exactly one of the first five is set: it names the
+// field or parameter.
 struct TransformEdit {
   std::string set, add, remove, rename, replace;
   std::string value;  // set, add, replace: a text with variables
@@ -24,20 +24,20 @@ struct TransformEdit {
   std::string to;     // rename: the new name
 
   enum class Action : uint8_t { set, add, remove, rename, replace };
-  // The first that is written.
+  // The action whose member is set.
   Action action() const;
   const std::string& name() const;
 };
 
-// Neither `prefix` nor `match`: the whole path becomes `value`.
+// If neither `prefix` nor `match` is set, the whole path becomes `value`.
 struct TransformPath {
   std::string value;   // a text with variables
   std::string prefix;  // whole segments at the beginning
-  std::string match;   // a regular expression: what it takes becomes `value`
+  std::string match;   // a regular expression: the part that it matches becomes `value`
 };
 
-// One change of a JSON body. Exactly one of the first four is set: a path of names with dots between them, which goes
-// through every item of a list on its way.
+// One change of a JSON body. Exactly one of the first four is set. It is a path of names with dots between them, and
+// goes through every item of a list on its way.
 struct TransformJsonEdit {
   std::string set, remove, rename, redact;
   std::string value;  // set: a text with variables, which becomes a string; {json.PATH} alone: that value
@@ -51,12 +51,12 @@ struct TransformJsonEdit {
 enum class BodyForm : uint8_t { json, xml };
 
 struct TransformJson {
-  std::vector<std::string> pick;         // paths; empty: everything stays
-  std::vector<TransformJsonEdit> edits;  // of what was picked
+  std::vector<std::string> pick;         // paths to keep; empty: everything stays
+  std::vector<TransformJsonEdit> edits;  // changes of what was picked
   std::string body;                      // a text with variables that is the whole new body; empty: none
   uint64_t most = 256 * 1024;            // bytes of a body before and after; more is refused
-  BodyForm from = BodyForm::json;        // of the body that comes; a body of another form is left as it is
-  BodyForm to = BodyForm::json;          // of the body that goes out
+  BodyForm from = BodyForm::json;        // form of the received body; a body of another form is not changed
+  BodyForm to = BodyForm::json;          // form of the body that is sent
   std::string root = "root";             // to XML: the document's element, where the body does not name one
 };
 
@@ -71,7 +71,7 @@ struct TransformPolicy final : PolicyPart {
 // `of_answer`: of answers, else of requests.
 bool is_own_field(std::string_view lower_name, bool of_answer);
 
-// The names of a path. Empty: it is none (an empty name, or too many).
+// The names in a path. Empty if the text is not a path (an empty name, or too many names).
 std::vector<std::string> json_path_of(std::string_view path);
 
 // The checks of a JSON section (transform_json.cc); `key`: request_json or response_json.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The signed messages of ACME (RFC 8555 §6.2): JSON Web Signatures with ES256 in the flattened form. Pure but for the
-// randomness of a signature.
+// The signed messages of ACME (RFC 8555 §6.2): JSON Web Signatures with ES256 in the flattened form. Pure, except that
+// a signature is random.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -21,12 +21,12 @@ inline std::string_view text_of(const Sha256& digest) {
 std::string public_jwk(const SigningKey& key);
 // RFC 7638, in base64url.
 std::string thumbprint(const SigningKey& key);
-// What a challenge must show: token "." thumbprint (RFC 8555 §8.1).
+// What the answer to a challenge must be: token "." thumbprint (RFC 8555 §8.1).
 std::string key_authorization(std::string_view token, const SigningKey& account);
 
 struct JwsHead {
   std::string url, nonce;
-  std::string account_url;  // empty: the key itself identifies the account, as in the request that makes it
+  std::string account_url;  // empty: the key itself identifies the account, as in the request that creates it
 };
 // `payload` is JSON, or empty: a POST-as-GET (RFC 8555 §6.3).
 Result<std::string> sign_request(const SigningKey& account, const JwsHead& head, std::string_view payload);

@@ -22,7 +22,7 @@ namespace {
 constexpr size_t kMaxUrlBytes = 2'048;
 constexpr std::string_view kErrorPrefix = "urn:ietf:params:acme:error:";
 
-// A URL is sent as it is, so it holds nothing that ends a line.
+// A URL is sent unchanged, so it must not contain anything that ends a line.
 bool is_url(const std::string& text) {
   return text.starts_with("https://") && text.size() > 8 && text.size() <= kMaxUrlBytes &&
          std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
@@ -48,7 +48,7 @@ Problem problem_of(const json& object) {
   const std::string type = string_member(object, "type");
   if (type.starts_with(kErrorPrefix)) problem.type = printable(type.substr(kErrorPrefix.size()));
   problem.detail = printable(string_member(object, "detail"));
-  // RFC 8555 §6.7.1: the first of several says most.
+  // RFC 8555 §6.7.1: among several, the first one is the most useful.
   const auto more = object.find("subproblems");
   if (more != object.end() && more->is_array() && !more->empty() && more->front().is_object()) {
     const std::string first = printable(string_member(more->front(), "detail"));
@@ -62,7 +62,7 @@ std::string error_of(const json& object) {
   return error != object.end() && error->is_object() ? sentence(problem_of(*error)) : std::string();
 }
 
-// RFC 8555 §8.3: base64url, and at least 128 bits of it.
+// RFC 8555 §8.3: base64url of at least 128 bits.
 bool is_token(const std::string& token) {
   return !token.empty() && token.size() <= kMaxAcmeTokenBytes && std::all_of(token.begin(), token.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
@@ -176,7 +176,7 @@ std::optional<uint64_t> parse_retry_after_s(std::string_view value, int64_t now_
 
 namespace {
 
-// RFC 3339, as the authorities write it.
+// RFC 3339, in the form that authorities use.
 std::optional<int64_t> parse_time(const std::string& text) {
   tm utc{};
   const char* rest = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &utc);

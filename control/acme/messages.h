@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an authority sends (RFC 8555 §7.1), read from JSON. Every function takes any bytes: an authority is a server
-// elsewhere. Pure.
+// The messages of an authority (RFC 8555 §7.1), read from JSON. Every function accepts any bytes, because an authority
+// is a foreign server. Pure.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct Order {
   OrderStatus status = OrderStatus::pending;
   std::vector<std::string> authorizations;  // URLs, at most kMaxOrderedNames
   std::string finalize;                     // URL
-  std::string certificate;                  // URL; there once it is valid
-  std::string error;                        // why it is invalid, a sentence
+  std::string certificate;                  // URL; set when the order is valid
+  std::string error;                        // why it is invalid, as a sentence
 };
 Result<Order> parse_order(std::string_view body);
 
@@ -47,10 +47,10 @@ Result<Authorization> parse_authorization(std::string_view body);
 
 // A problem document (RFC 7807) with the types of RFC 8555 §6.7.
 struct Problem {
-  std::string type;    // without "urn:ietf:params:acme:error:"; empty: another one, or none
-  std::string detail;  // printable; what was sent, at most kMaxProblemBytes of it
+  std::string type;    // without "urn:ietf:params:acme:error:"; empty: another type, or none
+  std::string detail;  // printable; the received text, at most kMaxProblemBytes of it
 };
-// `status` stands in the sentence where the body is no problem document.
+// The sentence contains `status` if the body is not a problem document.
 Problem parse_problem(int status, std::string_view body);
 std::string sentence(const Problem& problem);
 

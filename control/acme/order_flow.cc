@@ -49,7 +49,7 @@ Action OrderFlow::go(State state) {
   return ask();
 }
 
-// The request of the present state.
+// The request for the present state.
 Action OrderFlow::ask() {
   switch (state_) {
     case State::directory: {
@@ -181,13 +181,14 @@ Action OrderFlow::take_problem(const Answer& answer) {
     if (++nonce_tries_ <= kMaxAcmeNonceTries) return ask();
   }
   if (answer.status >= 500) return repeat_later(sentence(problem));
-  // RFC 9773 §5: an authority that does not take the predecessor gets the order without one.
+  // RFC 9773 §5: if an authority does not accept the predecessor, the order is sent again without one.
   if (state_ == State::order && !wanted_.replaces.empty() &&
       (problem.type == "alreadyReplaced" || problem.type == "malformed")) {
     wanted_.replaces.clear();
     return go(State::order);
   }
-  // The answer to a request that was sent twice: the authority had taken the first one. What became of it is asked.
+  // The answer to a request that was sent twice: the authority had accepted the first one. Its result must be asked
+  // for.
   if (silences_ > 0 && state_ == State::challenges) return go(State::poll_authorizations);
   if (silences_ > 0 && state_ == State::finalize) return go(State::poll_order);
   return fail_with(Failure::Kind::refused, sentence(problem), answer.retry_after_s.value_or(0));
@@ -280,7 +281,7 @@ void OrderFlow::add_proof(const Authorization& authorization, const Challenge& c
 Action OrderFlow::take_authorization(const Answer& answer) {
   const Result<Authorization> authorization = parse_authorization(answer.body);
   if (!authorization) return fail_with(Failure::Kind::refused, authorization.error().message);
-  // Proofs are shown under this name, so it has to be one that was asked for.
+  // Proofs are shown under this name, so it must be one of the ordered names.
   const std::string asked = (authorization->wildcard ? "*." : "") + authorization->name;
   if (std::find(wanted_.names.begin(), wanted_.names.end(), asked) == wanted_.names.end()) {
     return fail_with(Failure::Kind::refused, "an authorization is for a name that was not ordered");
@@ -340,7 +341,7 @@ Action OrderFlow::take_polled_order(const Answer& answer) {
     case OrderStatus::processing:
       break;
   }
-  // Polls go on counting from the finalization.
+  // The count of polls continues after the finalization.
   state_ = State::poll_order;
   nonce_tries_ = 0;
   silences_ = 0;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // OrderFlow: one certificate from an authority, from the directory to the chain (RFC 8555 §7), as a state machine. It
-// has no sockets and no clock: each call says what to do next, and the caller comes back with how that went.
+// has no sockets and no clock: each call says what to do next, and the caller reports the result.
 //
 //   directory ── account ── order ── authorizations ── (publish) ── challenges ── poll ── finalize ── poll ──
 //   certificate
 //                              └─ all names are authorized already ──────────────────────┘
 //
-// Every POST needs a nonce (§6.5): that of the last answer, or one that is fetched first. A nonce that the authority
-// does not take is replaced by the one that comes with the refusal, kMaxAcmeNonceTries times.
+// Every POST needs a nonce (§6.5): the one in the last answer, or one that is fetched first. If the authority refuses a
+// nonce, the one in the refusal is used, up to kMaxAcmeNonceTries times.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,11 @@
 
 namespace tidegate::acme {
 
-// What orders of one account share. It survives them; a failure empties it.
+// What the orders of one account share. It survives them. A failure clears it.
 struct Session {
   std::optional<Directory> directory;
   std::string account_url;
-  std::string nonce;  // empty: none is there
+  std::string nonce;  // empty: there is none
   uint64_t rejected_nonces = 0;
 };
 
@@ -37,8 +37,8 @@ struct Wanted {
   std::string eab_key_id, eab_key;
   std::vector<std::string> names;
   std::string challenge;  // "http-01", "tls-alpn-01", "dns-01"
-  // Of the certificate that this order renews (RFC 9773 §5), so that the authority's limits do not count it. Empty:
-  // none, or the authority does not know it.
+  // The certificate that this order renews (RFC 9773 §5), so that the authority's limits do not count the order. Empty:
+  // none, or the authority does not know the certificate.
   std::string replaces = {};
 };
 
@@ -46,7 +46,7 @@ struct Request {
   enum class Method : uint8_t { get, head, post };
   Method method = Method::get;
   std::string url, body;
-  const char* media_type = "application/jose+json";  // of the body
+  const char* media_type = "application/jose+json";  // media type of the body
 };
 
 struct Answer {
@@ -59,21 +59,21 @@ struct Answer {
 // Why there is no certificate.
 struct Failure {
   enum class Kind : uint8_t {
-    unreachable,  // no answer, or one of 5xx: nothing was refused
-    refused,      // the authority says no, or what it says makes no sense
+    unreachable,  // no answer, or a 5xx: nothing was refused
+    refused,      // the authority refuses, or its answer is invalid
   };
   Kind kind = Kind::refused;
   std::string why;
-  uint64_t retry_after_s = 0;  // 0: the authority does not say
+  uint64_t retry_after_s = 0;  // 0: the authority does not say it
 };
 
 struct Action {
   enum class Kind : uint8_t {
-    send,     // `request`; then on_answer() or on_silence()
-    publish,  // `proofs`, until the flow is over; then on_published()
-    wait,     // `wait_ms`; then on_waited()
-    issued,   // over: `chain_pem`
-    failed,   // over: `failure`
+    send,     // send `request`; then call on_answer() or on_silence()
+    publish,  // show `proofs` until the flow is over; then call on_published()
+    wait,     // wait for `wait_ms`; then call on_waited()
+    issued,   // over: `chain_pem` is set
+    failed,   // over: `failure` is set
   };
   Kind kind = Kind::failed;
   Request request;
@@ -85,7 +85,7 @@ struct Action {
 
 class OrderFlow {
  public:
-  // The session and the keys outlive the flow. `certificate_key` is for the new certificate.
+  // The session and the keys must outlive the flow. `certificate_key` is for the new certificate.
   OrderFlow(Session& session, const SigningKey& account, const SigningKey& certificate_key, Wanted wanted);
 
   Action begin();
@@ -138,12 +138,12 @@ class OrderFlow {
   State state_ = State::directory;
   bool fetches_nonce_ = false;
   uint32_t nonce_tries_ = 0;
-  uint32_t silences_ = 0;   // of the present request
+  uint32_t silences_ = 0;   // lost answers to the present request
   uint64_t waited_ms_ = 0;  // for this authorization or the order
   uint64_t next_wait_ms_ = 0;
   std::string order_url_, certificate_url_;
   Order order_;
-  size_t at_ = 0;  // in order_.authorizations, then in pending_
+  size_t at_ = 0;  // index in order_.authorizations, later in pending_
   std::vector<Pending> pending_;
   AcmeProofs proofs_;
 };

@@ -59,14 +59,14 @@ bool is_shown(const nlohmann::json& status, const std::string& plane, uint64_t l
   return false;
 }
 
-// Everything by which an order differs from another one.
+// A text of everything that distinguishes one order from another.
 std::string text_of(const Certificate& certificate, const Acme& authority) {
   return fmt::format("{} {} {} {} {} {} {}", fmt::join(certificate.order.names, ","), word(certificate.order.challenge),
                      authority.directory, fmt::join(authority.contact, ","), authority.ca.hash, authority.eab_key_id,
                      authority.eab_key);
 }
 
-// What the authority sent is served only if it is what was ordered.
+// The authority's certificate is used only if it is what was ordered.
 Result<CertificateInfo> judge(const std::string& chain_pem, const std::string& key_pem,
                               const std::vector<std::string>& names) {
   Result<CertificateInfo> info = inspect_identity({chain_pem, key_pem});
@@ -164,7 +164,7 @@ void Orders::schedule() {
   forget_unwanted(*model, now);
 }
 
-// The state knows what was said to the leader before, and when the authority is to be asked next.
+// The state knows what an earlier leader was told, and when the authority must be asked next.
 void Orders::recall_windows(const LiveState& live_state) {
   for (const auto& [name, record] : live_state.certificates) {
     if (record.is_issued() && record.ask_window_at_s != 0) {
@@ -173,7 +173,7 @@ void Orders::recall_windows(const LiveState& live_state) {
   }
 }
 
-// A control that leads next, or is started again, keeps to it.
+// A later leader, or this control after a restart, respects it.
 void Orders::keep_window(const std::string& certificate_hash) {
   CertificateChanges changes;
   for (const auto& [name, record] : host_state_.live_state()->certificates) {
@@ -195,8 +195,8 @@ void Orders::keep_window(const std::string& certificate_hash) {
   });
 }
 
-// Asks the authority when it wants a certificate renewed, if that is to be asked now. Otherwise `next_s` is not later
-// than the next question.
+// Asks the authority when it wants a certificate renewed, if this is due. Otherwise lowers `next_s` to the time of the
+// next question.
 bool Orders::ask_for_a_window(const Model& model, int64_t now, int64_t& next_s) {
   const LiveState& live_state = *host_state_.live_state();
   std::set<std::string> served;
@@ -227,8 +227,8 @@ bool Orders::ask_for_a_window(const Model& model, int64_t now, int64_t& next_s) 
   return false;
 }
 
-// What no version in force names, once it has ended: until then a rollback may want it again. Proofs of an order that
-// another control did not finish.
+// Removes certificates that no version in force names, after they have expired; until then a rollback may need them.
+// Also removes proofs of an order that another control did not finish.
 void Orders::forget_unwanted(const Model& model, int64_t now) {
   const LiveState& live_state = *host_state_.live_state();
   CertificateChanges changes;
@@ -253,7 +253,8 @@ void Orders::write(CertificateChanges changes, std::function<void(Result<uint64_
       std::move(done));
 }
 
-// The name of the certificate that an order renews, if the authority has said something about it: so it is its own.
+// The name of the certificate that an order renews, if the authority has answered about it: then it comes from this
+// authority.
 std::string Orders::predecessor_of(const std::string& name) const {
   const IssuedCertificate record = record_of(name);
   if (!record.is_issued() || !windows_.of(record.certificate_hash)) return {};
@@ -293,7 +294,7 @@ void Orders::start(const Certificate& certificate, const Acme& authority) {
   });
 }
 
-// The key of the account is in the state before the authority hears of it.
+// The account's key is in the state before the authority gets it.
 void Orders::with_account_key(const std::string& directory, std::function<void(Result<SigningKey>)> done) {
   const LiveState& live_state = *host_state_.live_state();
   if (const auto known = live_state.accounts.find(directory); known != live_state.accounts.end()) {
@@ -347,8 +348,8 @@ void Orders::publish(AcmeProofs proofs) {
   });
 }
 
-// A plane that does not follow must not keep every certificate from being renewed: after a while the order goes on. If
-// none shows the proofs, as while an edge starts, the authority is not told: it would count a failure.
+// A plane that does not follow must not block all renewals, so after a while the order continues. If no plane shows the
+// proofs, for example while an edge starts, the authority is not told, because it would count a failure.
 void Orders::wait_for_planes(uint64_t live_state, uint64_t deadline_ns) {
   fleet_.status([weak = weak_from_this(), live_state, deadline_ns](const nlohmann::json& status) {
     const auto alive = weak.lock();
@@ -399,7 +400,7 @@ void Orders::failed(const Failure& failure) {
   this->record(std::move(record), {});
 }
 
-// The end of an order. What was issued is not lost because it could not be written at once.
+// The end of an order. An issued certificate is not lost if it cannot be written at once.
 void Orders::record(IssuedCertificate record, std::vector<std::string> objects) {
   CertificateChanges changes;
   changes.certificates.emplace_back(running_->name, record);
@@ -413,7 +414,7 @@ void Orders::record(IssuedCertificate record, std::vector<std::string> objects) 
       return alive->after(kWriteAgainMs, [self = alive.get(), record, objects] { self->record(record, objects); });
     }
     alive->running_.reset();
-    // Not from here: orders that end at once would go deeper and deeper.
+    // By a timer, because orders that end at once would recurse deeper and deeper.
     alive->schedule_timer_.arm_after_ms(0);
   });
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Orders: keeps the certificates that the configuration orders (`certificates: [{name, acme: {...}}]`), on the control
-// that leads. It orders what is missing or due, shows the authority's proofs on all planes by the live state, and puts
-// what is issued into the state, from which every proxy takes it without a version.
+// that leads. It orders certificates that are missing or due, shows the authority's proofs on all planes through the
+// live state, and stores issued certificates in the state. Every proxy reads them there without a new version.
 //
-// Invariants: one order at a time. An authority is told that a proof is there only after every plane that can be
-// reached has it. Key of the account and proofs are in the state before they are used, so another control that leads
-// goes on with the same account. A try that fails is recorded with the time of the next one.
+// Invariants: one order at a time. An authority is told about a proof only after every plane that can be reached has
+// it. The account's key and the proofs are in the state before they are used, so the next leader continues with the
+// same account. A failed try is recorded with the time of the next one.
 //
 // Threads: the control's loop.
 #pragma once
@@ -32,19 +32,19 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Orders(EventLoop& loop, HostState& host_state, Fleet& fleet);
   ~Orders();
 
-  // Looks what is due. Call it at the start, and for each version.
+  // Checks what is due. Call it at the start, and for each version.
   void update();
 
  private:
-  // The order that is under way.
+  // The order in progress.
   struct Running {
     std::string name;
     std::vector<std::string> names;
     std::string ca_pem;
-    std::string plane;  // that shows the proofs: "l7", "dns"
+    std::string plane;  // the plane that shows the proofs: "l7", "dns"
     std::optional<SigningKey> account, key;
     std::optional<OrderFlow> flow;
-    bool showing = false;  // proofs are in the state
+    bool showing = false;  // the proofs are in the state
   };
 
   void schedule();
@@ -70,16 +70,16 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Fleet& fleet_;
   Transport transport_;
   RenewalWindows windows_;
-  bool asks_ = false;  // for a window
+  bool asks_ = false;  // it is asking for a renewal window
   Timer schedule_timer_, flow_timer_;
   std::function<void()> on_flow_timer_;
   Session session_;
-  std::string session_of_;  // what the session belongs to: directory and account
+  std::string session_of_;  // the directory and account of the session
   std::unique_ptr<Running> running_;
-  // What each certificate was to be when it was looked at last, by name.
+  // The wanted content of each certificate when it was last checked, by name.
   struct Known {
     std::string wanted;
-    bool at_once = false;  // it was changed since: the pause after a failure does not count
+    bool at_once = false;  // it was changed since then, so the pause after a failure does not apply
   };
   std::map<std::string, Known> known_;
   Counter &issued_count_, &refused_count_, &unreachable_count_;

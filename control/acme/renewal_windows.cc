@@ -36,7 +36,7 @@ void RenewalWindows::keep(const std::set<std::string>& hashes) {
 }
 
 void RenewalWindows::ask(const Question& question, Session& session, std::function<void()> done) {
-  // Whatever comes of it, it is not asked again at once.
+  // Even after a failure it is not asked again at once.
   known_[question.certificate_hash].ask_at_s = seconds_now() + static_cast<int64_t>(kAcmeWindowRetryS);
   if (session.directory) return ask_for(question, session, done);
   transport_.send({Request::Method::get, question.directory_url, {}}, question.ca_pem,
@@ -70,7 +70,7 @@ void RenewalWindows::ask_for(const Question& question, const Session& session, c
                       Known& known = known_[hash];
                       if (info) known.info = *info;
                       if (!info) log_warn("renewal information: {}", info.error().message);
-                      // RFC 9773 §4.3: within bounds of ours.
+                      // RFC 9773 §4.3: within our own bounds.
                       const uint64_t pause_s = std::clamp<uint64_t>(answer->retry_after_s.value_or(kAcmeWindowAskS),
                                                                     kAcmeWindowShortestS, kAcmeWindowLongestS);
                       known.ask_at_s = seconds_now() + static_cast<int64_t>(pause_s);

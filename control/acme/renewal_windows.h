@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// RenewalWindows: asks the authority when it wants each certificate to be renewed (ARI, RFC 9773), if it offers that.
+// RenewalWindows: asks the authority when each certificate should be renewed (ARI, RFC 9773), if the authority offers
+// that.
 //
-// Invariant: what the authority said about a certificate counts for that certificate alone, and until it says something
-// else. An authority that does not answer changes nothing.
+// Invariant: an answer about a certificate counts only for that certificate, and until the next answer. An authority
+// that does not answer changes nothing.
 //
 // Threads: the control's loop.
 #pragma once
@@ -26,20 +27,20 @@ class RenewalWindows {
 
   // By the hash of the issued chain.
   std::optional<RenewalInfo> of(const std::string& certificate_hash) const;
-  // When the authority is to be asked about it, in seconds since 1970; 0: now.
+  // When to ask the authority about it, in seconds since 1970; 0: now.
   int64_t ask_at_s(const std::string& certificate_hash) const;
 
   struct Question {
     std::string certificate_hash, chain_pem;
     std::string directory_url, ca_pem;
   };
-  // Asks. `done` is called when of() and ask_at_s() have the answer, never before this has returned. The session gets
-  // the directory, if it does not have it. One question at a time, and no order meanwhile.
+  // Asks. Calls `done` when of() and ask_at_s() have the answer, but never before this call has returned. Stores the
+  // directory in the session, if it is missing. One question at a time, and no order at the same time.
   void ask(const Question& question, Session& session, std::function<void()> done);
-  // What was said to a control before this one, or to this one before it was started again. Ignored if it has asked
-  // itself.
+  // Restores an answer that an earlier leader got, or this control before a restart. Ignored if this control has asked
+  // already.
   void recall(const std::string& certificate_hash, const std::optional<RenewalInfo>& info, int64_t ask_at_s);
-  // Forgets certificates that are not among these.
+  // Forgets all other certificates.
   void keep(const std::set<std::string>& hashes);
 
  private:

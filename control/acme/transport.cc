@@ -30,7 +30,7 @@ struct Transport::Call {
   Answer answer;
   std::function<void(Result<Answer>)> done;
 
-  // libcurl ends the transfer beyond the bound.
+  // libcurl ends the transfer if the body is larger.
   static size_t take_body(char* bytes, size_t, size_t count, void* self) {
     auto& call = *static_cast<Call*>(self);
     if (call.answer.body.size() + count > call.answer_bytes) return 0;
@@ -41,7 +41,7 @@ struct Transport::Call {
 
 namespace {
 
-// A value that is not printable, or long, is as good as none: it goes into a later request.
+// A value that is not printable, or too long, is dropped, because it would go into a later request.
 std::string sound_value(std::string_view value) {
   constexpr size_t kMaxBytes = 2'048;
   const size_t first = value.find_first_not_of(" \t");
@@ -129,7 +129,7 @@ void Transport::finish(CURLcode code) {
     answer = fail(fmt::format("{}: {}", call->request.url,
                               call->error[0] != '\0' ? call->error.data() : curl_easy_strerror(code)));
   }
-  // Outside of libcurl: the caller may end this object.
+  // Called outside of libcurl, because the caller may destroy this object.
   later([done = std::move(call->done), answer = std::move(answer)] { done(answer); });
 }
 

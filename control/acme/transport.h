@@ -29,11 +29,11 @@ class Transport {
   explicit Transport(EventLoop& loop, TransportRules rules = {});
   ~Transport();
 
-  // `ca_pem`: the roots that the authority's certificate must have; empty: the system's. One request at a time. `done`
-  // comes from the loop, never before the call has returned. An Error: there is no answer.
+  // `ca_pem`: the roots for the authority's certificate; empty: the system's. One request at a time. `done` is called
+  // from the loop, never before the call has returned. An Error means that there is no answer.
   void send(const Request& request, const std::string& ca_pem, std::function<void(Result<Answer>)> done);
   bool is_busy() const { return call_ != nullptr; }
-  // Runs it soon, from the loop, unless this object ends before.
+  // Runs `then` soon, from the loop, unless this object is destroyed before.
   void later(std::function<void()> then);
 
  private:
@@ -42,7 +42,7 @@ class Transport {
 
   EventLoop& loop_;
   const TransportRules rules_;
-  std::shared_ptr<int> life_ = std::make_shared<int>(0);  // nothing is called back after the end of this object
+  std::shared_ptr<int> life_ = std::make_shared<int>(0);  // so that nothing is called after this object's end
   CurlLoop curl_;
   std::unique_ptr<Call> call_;
 };

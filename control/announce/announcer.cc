@@ -25,7 +25,7 @@ namespace {
 constexpr uint64_t kFirstBirdPauseMs = 200;
 constexpr uint64_t kLongestBirdPauseMs = 2'000;
 constexpr uint64_t kReturnLookMs = 100;
-// If more change at once, BIRD reads the file again.
+// If more protocols change at once, BIRD reads the file again.
 constexpr size_t kMaxCommandsAtOnce = 8;
 constexpr const char* kAllProtocols = "\"tidegate_*\"";
 constexpr const char* kAnnounceChangesHelp = "Addresses of VIPs that were announced or withdrawn, as decided.";
@@ -35,7 +35,7 @@ bool same(const AnnouncedAddress& a, const AnnouncedAddress& b) {
          a.why == b.why;
 }
 
-// BIRD's configuration is read whole or not at all: a rename, never a half-written file.
+// Replaced by a rename, so that BIRD never reads a half-written file.
 Result<void> replace_file(const std::string& path, const std::string& text) {
   const std::string fresh = path + ".new";
   UniqueFd fd(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
@@ -69,7 +69,7 @@ Announcer::Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet,
       failures_(metrics().counter("tidegate_control_bird_failures_total",
                                   "Attempts to tell BIRD what was decided that failed.")) {}
 
-// Nothing before the first judgement.
+// Nothing before the first verdict.
 std::optional<HealthVerdict> Announcer::forwarder() {
   const OwnPlanes::Verdicts verdicts = own_.verdicts();
   const auto found = verdicts.find("l4");
@@ -127,7 +127,7 @@ bool Announcer::write_file() {
   return true;
 }
 
-// Does the next thing that is to be done, if nothing is under way.
+// Does the next necessary step, if no command is in progress.
 void Announcer::step() {
   if (!wanted_ || busy_) return;
   if (!write_file()) return;
@@ -154,7 +154,7 @@ void Announcer::step() {
   tell("enable " + to_enable.front(), {to_enable.front()}, true);
 }
 
-// BIRD reads its configuration again, with the file.
+// Makes BIRD read its configuration again, with the file.
 void Announcer::configure() {
   busy_ = true;
   std::map<std::string, bool> written;
@@ -168,7 +168,7 @@ void Announcer::configure() {
   });
 }
 
-// A bird.conf that does not include the file is taken without a word.
+// BIRD gives no error if bird.conf does not include the file.
 void Announcer::look_for_protocols() {
   if (told_.empty()) return step();
   busy_ = true;
@@ -198,7 +198,7 @@ void Announcer::tell(const std::string& command, const std::vector<std::string>&
   });
 }
 
-// BIRD is there, or gone. What it has is not known then.
+// BIRD is there, or gone. Its state is not known then.
 void Announcer::on_bird() {
   needs_configure_ = true;
   if (bird_.answers()) return step();

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Announcer: has BIRD announce the VIPs of this host's forwarder while it serves them, and withdraw them when it does
-// not. It runs on every host that was started with --announce bird, whoever leads: the forwarder's own host sees first
-// what happens to it.
+// not. It runs on every host that was started with --announce bird, and not only on the leader, because the forwarder's
+// own host is the first to see what happens to it.
 //
 //   OwnPlanes, live state, version -> update() -> plan_announcements -> the file -> BirdClient: enable, disable
 //
-// Invariants: the file says what was decided last, before BIRD is told, so a BIRD that starts later agrees. Nothing is
-// decided before this host's forwarder was judged once; until then an earlier file holds. What is worse counts at once,
-// what is better after a wait (ReturnGuard). When control ends, all stays as it is: the forwarder serves on.
+// Invariants: the file has the last decision before BIRD is told, so a BIRD that starts later agrees. Nothing is
+// decided before this host's forwarder has its first verdict; until then an earlier file stays valid. A change for the
+// worse counts at once, a change for the better after a wait (ReturnGuard). When control ends, nothing changes, because
+// the forwarder continues to serve.
 //
 // Threads: the control's loop.
 #pragma once
@@ -57,18 +58,18 @@ class Announcer {
   const OwnPlanes& own_;
   const std::string file_;
   BirdClient bird_;
-  Timer retry_;   // of BIRD, and of the file
-  Timer return_;  // the forwarder is better, and waits
+  Timer retry_;   // for BIRD, and for the file
+  Timer return_;  // the forwarder is better, and must wait
   ReturnGuard guard_;
-  std::optional<HealthVerdict> counted_;  // of the forwarder
+  std::optional<HealthVerdict> counted_;  // last verdict on the forwarder
   std::optional<std::vector<AnnouncedAddress>> wanted_;
   std::string written_;               // the file's text
-  std::map<std::string, bool> told_;  // what BIRD has: protocol and whether it is enabled
+  std::map<std::string, bool> told_;  // what BIRD has: protocol, and whether it is enabled
   bool needs_configure_ = true;
   bool busy_ = false;
   uint64_t decided_ns_ = 0;
   uint64_t pause_ms_ = 0;
-  std::string trouble_;  // why BIRD does not have what was decided
+  std::string trouble_;  // why BIRD does not have the last decision
   Counter& announced_count_;
   Counter& withdrawn_count_;
   Counter& failures_;

@@ -51,7 +51,7 @@ Result<void> BirdClient::connect() {
   }
   fd_ = std::move(fd);
   loop_.add(fd_.get(), EPOLLIN, this);
-  deadline_.arm_after_ms(kBirdAnswerMs);  // for the greeting
+  deadline_.arm_after_ms(kBirdAnswerMs);  // until the greeting
   return {};
 }
 

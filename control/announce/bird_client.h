@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// BirdClient: a connection to the control socket of BIRD, as birdc has one. Commands are lines; an answer is lines of
-// "CODE-text", of which the last one is "CODE text". Codes of 8000 and more are errors.
+// BirdClient: a connection to BIRD's control socket, like birdc. Commands are lines. An answer is lines of "CODE-text";
+// the last one is "CODE text". Codes of 8000 and more are errors.
 //
 // Threads: the loop's. Nothing blocks.
 #pragma once
@@ -23,10 +23,10 @@ class BirdClient final : private IoHandler {
   BirdClient(EventLoop& loop, std::string socket_path, std::function<void()> on_change);
   ~BirdClient();
 
-  // Opens a connection if there is none. Returns why it cannot.
+  // Opens a connection if there is none. Returns an Error if it cannot.
   Result<void> connect();
   bool answers() const { return greeted_; }
-  // The answer comes once, from the loop: its text, or an error with BIRD's words. A connection without an answer for
+  // The answer comes once, from the loop: its text, or an Error with BIRD's text. A connection without an answer for
   // kBirdAnswerMs is closed.
   void ask(const std::string& command, Answer answer);
 

@@ -34,7 +34,7 @@ bool another_forwarder_is_up(const Forwarders& forwarders, const std::vector<Nod
   });
 }
 
-// Why the forwarder draws no traffic to the VIP. Empty: it does.
+// Why the forwarder attracts no traffic to the VIP. Empty if it does.
 std::string why_not(const Forwarders& forwarders, const LiveState& live_state, const std::vector<NodeStatus>& planes,
                     uint32_t vip, uint32_t node, const HealthVerdict& own) {
   const Model& model = forwarders.model();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Api: leads a request to its handler: route -> auth -> role -> leader? -> parameters -> body type -> idempotency ->
-// handler. Every refusal is a problem+json and is counted.
+// Api: passes a request to its handler in these steps: route -> auth -> role -> leader? -> parameters -> body type ->
+// idempotency -> handler. Every refusal is a problem+json and is counted.
 #pragma once
 
 #include <functional>
@@ -20,9 +20,9 @@ class Api {
   Api(const RouteTable& table, Auth& auth, HostState& host_state)
       : table_(table), auth_(auth), idempotency_(host_state) {}
 
-  // Says whether writes are refused now: the answer, or nothing.
+  // `refusal` says whether writes are refused now: it returns the answer, or nothing.
   void refuse_writes(std::function<std::optional<HttpResponse>()> refusal) { refusal_ = std::move(refusal); }
-  // If it is not empty, this control follows that one. Writes are refused with 421 and its name.
+  // If `leader` is not empty, this control follows that control. Writes are refused with 421 and the leader's name.
   void set_leader(std::string leader) { leader_ = std::move(leader); }
 
   void dispatch(const HttpExchangePtr& exchange);
@@ -33,7 +33,7 @@ class Api {
               std::string_view allow = {});
   bool check_parameters(const HttpExchangePtr& exchange, const ApiRoute& route);
   bool check_body(const HttpExchangePtr& exchange, const ApiRoute& route);
-  // For a call with an Idempotency-Key. Returns false if it was a repetition; then it is answered.
+  // For a call with an Idempotency-Key. Returns false if it is a repetition, which is answered here.
   bool admit_once(ApiCall& call, const ApiRoute& route);
 
   const RouteTable& table_;

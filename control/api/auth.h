@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Auth: who sends a request, and what they may do. On the unix socket the kernel tells who it is (SO_PEERCRED). On TCP
-// a bearer token does.
+// Auth: who sends a request, and what they may do. On the unix socket the kernel identifies the user (SO_PEERCRED). On
+// TCP a bearer token does.
 #pragma once
 
 #include <sys/types.h>
@@ -29,13 +29,13 @@ bool allows(Role have, Role need);
 
 struct Principal {
   Role role = Role::none;
-  std::string name;  // as the audit trail calls them: "uid:0", or the token's name
+  std::string name;  // the name in the audit trail: "uid:0", or the token's name
   // The owner of Idempotency-Keys: "uid:0", or a keyed hash of the token. Two tokens may share a name, but never this.
   std::string key_space;
-  bool shares_name = false;  // with another token
+  bool shares_name = false;  // another token has the same name
 };
 
-// The token file: one `ROLE TOKEN [name]` in a line, `#` starts a comment. A name may not begin with "uid:", because
+// The token file: one `ROLE TOKEN [name]` per line; `#` starts a comment. A name may not begin with "uid:", because
 // users of the unix socket have such names. Only digests of the tokens are kept for comparison.
 class Tokens {
  public:

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Background: one thread for long work. It does jobs in their order. So a large document never silences the API or
-// delays a probe.
+// Background: one thread for long work, which runs jobs in order. So a large document never blocks the API or delays a
+// probe.
 //
 // A job is two functions. `work` runs on the thread and must not touch what the loop's thread changes. `then` runs on
 // the loop with the result. `then` and everything in it (exchanges) live and die on the loop's thread.
 //
-// Threads: everything except `work` belongs to the loop's thread. The destructor waits for the job that runs, and drops
+// Threads: everything except `work` belongs to the loop's thread. The destructor waits for the running job, and drops
 // the others with their `then`.
 #pragma once
 
@@ -32,7 +32,7 @@ class Background {
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  // Returns false if there are `max_jobs` jobs already. If `work` threw, `then` gets nothing.
+  // Returns false if there are `max_jobs` jobs already. If `work` threw, `then` is called with nothing.
   template <class Work, class Then>
   [[nodiscard]] bool run(Work work, Then then) {
     using Done = decltype(work());
@@ -40,13 +40,13 @@ class Background {
     return submit([work = std::move(work), done]() mutable { done->emplace(work()); },
                   [then = std::move(then), done]() mutable { then(std::move(*done)); });
   }
-  // Destroys a large object on the thread, where that delays nobody.
+  // Destroys a large object on the thread, where this delays nobody.
   void discard(std::shared_ptr<void> garbage);
   size_t jobs() const { return pending_.size(); }
 
  private:
   struct Job {
-    uint64_t id;  // 0: nobody waits for it
+    uint64_t id;  // 0: there is no `then`
     std::function<void()> work;
   };
   bool submit(std::function<void()> work, std::function<void()> then);

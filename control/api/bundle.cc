@@ -17,7 +17,7 @@ std::optional<std::string> base64_decode(std::string_view text) {
   while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
   std::string url_form(text.substr(0, text.size() - padding));
   for (char& c : url_form) {
-    if (c == '-' || c == '_') return std::nullopt;  // they belong to the alphabet for URLs (§5)
+    if (c == '-' || c == '_') return std::nullopt;  // they belong to the URL-safe alphabet (§5)
     if (c == '+') c = '-';
     if (c == '/') c = '_';
   }

@@ -19,7 +19,7 @@ constexpr const char* kBundleType = "application/vnd.tidegate.bundle+json";
 struct Bundle {
   std::string file;                                                 // the document's name, for the places in faults
   std::string text;                                                 // YAML or JSON
-  std::map<std::string, std::shared_ptr<const std::string>> files;  // by the path that the document writes
+  std::map<std::string, std::shared_ptr<const std::string>> files;  // by the path in the document
 };
 
 Result<Bundle> decode_bundle(std::string_view body);

@@ -142,8 +142,8 @@ void add_confirm_routes(RouteTable& table, HostState& host_state, ProvisionalVer
                  confirmed();
                  return answer();
                }
-               // Decided as every write is, so that no host reverts what was confirmed. Its time is over only when the
-               // revert has been decided first.
+               // Decided like every write, so that no host reverts a confirmed version. It is too late only after the
+               // revert was decided.
                host_state.decide<Result<void>>(
                    [&host_state, version, who = call.who.name] { return host_state.end_provisional(version, who); },
                    [&provisionals, call, version, answer](const Result<void>& decided) {

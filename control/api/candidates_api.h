@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API of candidates: those that were refused, and how the votes on versions went.
+// The API of candidates: the refused ones, and the votes on versions.
 #pragma once
 
 #include "control/api/route_table.h"

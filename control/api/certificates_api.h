@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The certificates of the edge over REST: from where each comes, for which names, until when, how the last order went,
-// and whether it is revoked. Any control answers: it is in the state.
+// The certificates of the edge over REST: their source, names and end, the result of the last order, and whether they
+// are revoked. Any control can answer, because the data is in the state.
 #pragma once
 
 #include "control/api/route_table.h"

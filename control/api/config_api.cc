@@ -43,9 +43,9 @@ bool wants_bundle(const HttpRequest& request) {
 
 std::string document_yaml(const json& document) { return Document::from_json("config", document)->to_yaml(); }
 
-// A part of a configuration: how it is taken from the document, and how it is written as YAML.
+// A part of a configuration: how to select it in the document, and how to write it as YAML.
 struct Part {
-  std::function<json(json&)> select;  // gives null if there is no such part
+  std::function<json(json&)> select;  // returns null if there is no such part
   std::function<std::string(const json&)> to_yaml;
 };
 
@@ -105,7 +105,7 @@ class ConfigApi {
     respond_with_part(call, manifest, {[](json& document) { return document; }, document_yaml});
   }
 
-  // YAML gets a fragment of the document: "pools:" and its content.
+  // In YAML it is a fragment of the document: "pools:" and its content.
   void get_kind(const ApiCall& call) {
     const std::string& kind = call.path.at("kind");
     respond_with_part(call, host_state_.shared_manifest(),
@@ -178,7 +178,7 @@ class ConfigApi {
       return call.respond(problem(400, "name_differs", "the name in the body is not the one in the path"));
     }
     object["name"] = target.name;
-    // The short way for one element if possible, else a change of the whole document.
+    // Changes only one element if possible, otherwise the whole document.
     std::function<void()> whole = [this, call, target, object] { put_into_document(call, target, object); };
     long_calls_.change_element(call, target, std::move(object), std::move(whole));
   }
@@ -209,7 +209,7 @@ class ConfigApi {
     });
   }
 
-  // The document with its files and private keys, as `tidegate apply` sends it.
+  // The document with its files and private keys, in the form that `tidegate apply` sends.
   void respond_with_bundle(const ApiCall& call, const std::shared_ptr<const Manifest>& manifest) {
     if (manifest->version == 0) return call.respond(not_configured());
     if (!allows(call.who.role, Role::publisher)) {
@@ -239,7 +239,7 @@ class ConfigApi {
   // The answer is JSON if Accept asks for it, otherwise YAML.
   void respond_with_part(const ApiCall& call, const std::shared_ptr<const Manifest>& manifest, Part part) {
     if (manifest->version == 0) return call.respond(not_configured());
-    // Only those who may write the configuration see its secrets.
+    // Only callers who may write the configuration see its secrets.
     const bool redacted = !allows(call.who.role, Role::publisher);
     const bool as_json = wants_json(call.request());
     const Headers fields = {{"ETag", entity_tag(*manifest, as_json ? "json" : "yaml", redacted)},

@@ -32,8 +32,8 @@ struct Line {
   std::string_view text;
 };
 
-// Compares the middle, without the common beginning and end. The table has the length of the longest common subsequence
-// from each pair of positions to the end.
+// Compares the part between the common beginning and the common end. The table has the length of the longest common
+// subsequence from each pair of positions to the end.
 void diff_middle(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b,
                  std::vector<Line>& out) {
   const size_t columns = b.size() + 1;
@@ -123,8 +123,8 @@ void redact(nlohmann::json& value) {
 }
 
 std::string element_yaml(const std::string& kind, const nlohmann::json& element) {
-  // It is written as the only element of its list, because the order of keys is known there. Then the list is taken
-  // off:
+  // It is written as the only element of its list, because there the order of keys is known. Then the list around it is
+  // removed:
   //   pools:
   //     - name: origins
   constexpr size_t kIndent = 4;

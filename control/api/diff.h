@@ -14,7 +14,7 @@
 namespace tidegate {
 
 // Returns lines with the prefix " ", "- " or "+ ". Unchanged lines beyond two lines of context become "@@". The method
-// is the longest common subsequence. Beyond kMaxDiffCells of work the middle is shown as replaced.
+// is the longest common subsequence. If that needs more than kMaxDiffCells cells, the middle is shown as replaced.
 constexpr size_t kMaxDiffCells = 4'000'000;
 std::vector<std::string> diff_lines(std::string_view before, std::string_view after);
 

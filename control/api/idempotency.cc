@@ -25,7 +25,7 @@ std::string encode(const std::string& body_digest, const HttpResponse& answer) {
   return {bytes.begin(), bytes.end()};
 }
 
-// Returns nothing for a record that another release wrote in another form.
+// Returns nothing for a record in another form, which another release wrote.
 std::optional<Answered> decode(const std::string& bytes) {
   try {
     const json record = json::from_msgpack(bytes);
@@ -47,7 +47,7 @@ class RememberingExchange : public HttpExchange {
 
   const HttpRequest& request() const override { return inner_->request(); }
   void respond(HttpResponse response) override {
-    // A failure of this side may be tried again with the same key.
+    // After a failure of ours, the client may try again with the same key.
     if (response.status >= 500) return inner_->respond(std::move(response));
     finished_ = true;
     posts_.finish(once_, response, [inner = inner_, response] { inner->respond(response); });

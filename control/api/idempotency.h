@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Idempotency: a POST that is repeated with the same Idempotency-Key gets the same answer and is not done again
+// Idempotency: a POST that is repeated with the same Idempotency-Key gets the same answer and is not executed again
 // (draft-ietf-httpapi-idempotency-key-header). The answer to a change is committed with the change (answer_kept_with).
-// So if control dies in between, there are both or neither. Any other answer is on the disk before it is sent.
+// So if control dies in between, both exist or neither does. Any other answer is on the disk before it is sent.
 #pragma once
 
 #include <map>
@@ -22,15 +22,15 @@ class HostState;
 struct OnceOnly {
   std::string request;  // a digest of the owner, the path and the key
   std::string body_digest;
-  // The digest that earlier releases used, with the name of the owner. It is empty if others share that name, because
-  // the answer may be theirs.
+  // The digest of earlier releases, which used the owner's name. It is empty if others share that name, because the
+  // answer may belong to them.
   std::string earlier_request = {};
 };
 OnceOnly once_only(const Principal& who, const HttpRequest& request, std::string_view key);
 
 KeptAnswer kept_answer(const OnceOnly& once, const HttpResponse& answer);
 
-// Returns a function for the commit: it keeps the answer that `answer_to` makes of the write. Empty for a request
+// Returns a function for the commit: it stores the answer that `answer_to` makes from the write. Empty for a request
 // without a key.
 template <class Written, class Tell>
 AnswerTo<Written> answer_kept_with(const std::optional<OnceOnly>& once, Tell answer_to) {
@@ -45,19 +45,19 @@ class Idempotency {
   explicit Idempotency(HostState& host_state) : host_state_(host_state) {}
 
   enum class Verdict : uint8_t {
-    fresh,       // do it, then call finish() or abandon()
-    repeated,    // `answer` is the earlier one
-    under_way,   // the first one has not been answered yet
-    other_body,  // the key was used for something else
+    fresh,       // execute it, then call finish() or abandon()
+    repeated,    // `answer` is the earlier answer
+    under_way,   // the first request has not been answered yet
+    other_body,  // the key was used for another request
   };
   struct Lookup {
     Verdict verdict = Verdict::fresh;
     std::optional<HttpResponse> answer;
   };
   Result<Lookup> begin(const OnceOnly& once);
-  // `kept` is called when the answer is on the disk (and decided), or cannot be.
+  // `kept` is called when the answer is on the disk (and decided), or could not be stored.
   void finish(const OnceOnly& once, const HttpResponse& answer, std::function<void()> kept);
-  // The request was not answered. A repetition is fresh again, or gets the answer that was committed with the change.
+  // The request was not answered. A repetition is executed, or gets the answer that was committed with the change.
   void abandon(const OnceOnly& once) { under_way_.erase(once.request); }
 
  private:
@@ -65,7 +65,7 @@ class Idempotency {
   std::map<std::string, std::string> under_way_;  // the body's digest, by request
 };
 
-// Returns an exchange that gives its answer to `posts` before it sends it.
+// Returns an exchange that stores its answer in `posts` before it sends it.
 HttpExchangePtr remember_answer(HttpExchangePtr exchange, Idempotency& posts, OnceOnly once);
 
 }  // namespace tidegate

@@ -13,7 +13,7 @@ namespace tidegate {
 
 namespace {
 
-// RFC 8259 §4 lets the reader choose one of the values. Two readers that choose differently see two documents.
+// RFC 8259 §4 lets the reader choose one of the values. Two readers that choose differently would see two documents.
 struct RepeatedKey {
   std::string key;
 };
@@ -57,7 +57,7 @@ Result<nlohmann::json> parse_json(std::string_view text) {
     return fail(fmt::format("the key {} stands twice in one object", in_quotes(repeated.key)));
   } catch (const nlohmann::json::exception& error) {
     // A number beyond any double is not a parse_error. The library's text begins with "[json.exception.parse_error.101]
-    // ". The rest has line, column and what was expected.
+    // ". The rest has the line, the column and what was expected.
     std::string_view message = error.what();
     const size_t end = message.find("] ");
     if (end != std::string_view::npos) message.remove_prefix(end + 2);

@@ -159,8 +159,8 @@ class LiveStateApi {
     return result;
   }
 
-  // Returns the record's key, or sends 404. A record may be older than the removal of its backend, so clearing does not
-  // look for the backend.
+  // Returns the record's key, or sends 404. The backend of a record may be gone, so clearing does not check that the
+  // backend exists.
   std::optional<std::string> target_key(const ApiCall& call, bool must_exist) const {
     const std::string& target = call.path.at("name");
     constexpr std::string_view kPrefix = "/v1/admin/";
@@ -219,7 +219,7 @@ class LiveStateApi {
     const Pool* pool = find_named(model.pools, pool_name);
     const auto found_by_it = [&](const Backend& each) {
       return each.found_by == backend;
-    };  // all that its name leads to
+    };  // all addresses of its name
     if (pool && !backend.empty() && std::any_of(pool->backends.begin(), pool->backends.end(), found_by_it)) return {};
     return pool ? lack("pool " + in_quotes(pool_name), "backend", pool->backends, backend)
                 : lack(kConfiguration, "pool", model.pools, pool_name);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Live state over REST: operators drain and undrain; anybody who may read sees what is in service, and why not.
+// Live state over REST: operators drain and undrain. Every reader sees what is in service, and why something is not.
 #pragma once
 
 #include "control/api/long_calls.h"

@@ -14,7 +14,7 @@ namespace tidegate {
 
 namespace {
 
-// What a dry run answers: the changes, and what each plane said to them.
+// The answer to a dry run: the changes, and what each plane said about them.
 ApplyOutcome voted_on(ApplyOutcome previewed, const Voting& voting) {
   previewed.voting = voting;
   return previewed;
@@ -55,8 +55,8 @@ void LongCalls::refuse_as_busy(const ApiCall& call) {
   call.respond(std::move(busy));
 }
 
-// The answer names each change: that of a large document is written beside the loop. A change that was made is answered
-// also while many reads wait.
+// The answer names each change, so for a large document it is written outside of the loop. The answer to a completed
+// change is sent even if many reads wait.
 void LongCalls::answer_change(const ApiCall& call, ApplyOutcome outcome) {
   const size_t elements = outcome.changes.size() + outcome.faults.size();
   const auto kept = std::make_shared<ApplyOutcome>(std::move(outcome));
@@ -92,7 +92,8 @@ void LongCalls::change(const ApiCall& call, Change change, int attempt) {
   // Copied before `change` is moved, because compilers may evaluate arguments in any order.
   ApplyRequest request = apply_request(call);
   if (change.adjust) change.adjust(request);
-  // An answer that depends on nothing else is written there too: it names every change, or every fault, of a document.
+  // If the answer depends on nothing else, it is written there too, because it names every change or every fault of a
+  // document.
   auto work = [examine = change.examine, manifest = host_state_.shared_manifest(), plans = host_state_.plans(),
                why_not = why_not_, of_base = change.of_base, id = candidates_.next_id()]() {
     Examined examined = examine(*manifest, plans.get());
@@ -128,7 +129,7 @@ void LongCalls::finish(const ApiCall& call, const Change& change, uint64_t base,
   if (!waits) call.respond(crowded_out());
 }
 
-// It is this change's turn, and no other can be committed until it is decided. Returns false if it was answered.
+// It is this change's turn, and no other one can be committed until it is decided. Returns false if it was answered.
 bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base, int attempt,
                        const std::shared_ptr<Examined>& examined) {
   if (auto refused = refusal(call, change)) {
@@ -156,7 +157,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
     call.respond(*std::move(refusal));
     return false;
   }
-  if (in_force.version != base) {  // rare: a whole document, while another change was committed
+  if (in_force.version != base) {  // rare: a whole document was examined while another change was committed
     examined->message = message_of(as_sent(examined->candidate, candidates_.next_id(), in_force));
   }
   const std::string digest = examined->message.digest;
@@ -167,7 +168,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
           const bool done = outcome.status == ApplyOutcome::Status::committed;
           if (done) candidates_.note_version(outcome.manifest.version, voting);
           answer_change(call, std::move(outcome));
-          // Others hold `examined` until this returns: its content is freed beside the loop.
+          // The callers hold `examined` until this returns. So its content is moved out, and freed outside of the loop.
           changes_.discard(std::make_shared<Examined>(std::move(*examined)));
           committed(done);
         };
@@ -181,7 +182,7 @@ bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base,
   return true;
 }
 
-// A provisional version is confirmed or reverted before anything else changes. A rollback ends it too.
+// A provisional version must be confirmed or reverted before anything else changes. A rollback also ends it.
 std::optional<HttpResponse> LongCalls::refuse_while_provisional(const ApplyRequest& request) const {
   const std::optional<ProvisionalVersion>& provisional = provisionals_.current();
   if (request.dry_run) return std::nullopt;
@@ -203,7 +204,7 @@ void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& 
     return done(FailedWrite<ApplyOutcome>::of(said.error()));
   }
   auto with_record = [this, provisional, commit = std::move(commit)] {
-    // Where a journal decides, the other hosts learn it with the version. Elsewhere the replica's stream says it.
+    // With a journal, the other hosts learn it with the version. Otherwise the replica's stream tells them.
     if (host_state_.has_journal()) host_state_.set_next_provisional(dump(to_json(provisional)));
     ApplyOutcome outcome = commit();
     host_state_.set_next_provisional({});
@@ -239,7 +240,7 @@ void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void
 
 bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
                               const std::function<void(bool)>& done) {
-  if (host_state_.manifest().version != provisional.version) return false;  // something else ended it
+  if (host_state_.manifest().version != provisional.version) return false;  // something else has ended it
   ApplyRequest request{"control", fmt::format("version {} was not confirmed", provisional.version),
                        provisional.back_to};
   request.allow_restart = true;
@@ -254,8 +255,8 @@ bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::
           const Voting& voting, const std::function<void(bool)>& committed) {
         const bool is_last_word = !host_state_.has_journal();
         const auto write = [this, examined, previewed, request, voting, provisional, is_last_word] {
-          // A journal may have decided a confirmation meanwhile; then this is called on the loop. Without
-          // one, the time was over on this host, so no confirmation is taken any more.
+          // With a journal this is called on the loop, and a confirmation may have been decided meanwhile.
+          // Without one, the time is over on this host, so no confirmation is accepted any more.
           if (!is_last_word && (!provisionals_.current() || provisionals_.current()->version != provisional.version)) {
             return FailedWrite<ApplyOutcome>::of(fail("the version is not provisional any more"));
           }
@@ -309,7 +310,7 @@ void LongCalls::change_object(const ApiCall& call, const WriteTarget& target, Tr
   if (elements_.size() == 1) try_elements();
 }
 
-// Begins with the first one that has something to try.
+// Begins with the first element that has something to try.
 void LongCalls::try_elements() {
   while (!elements_.empty() && !try_first_element()) elements_.pop_front();
 }
@@ -372,7 +373,7 @@ void LongCalls::finish_element(uint64_t base, std::optional<TriedElement> tried)
 }
 
 // It is the first element's turn, and nothing else can be committed until it is decided. Returns false if it was
-// answered, or is tried again.
+// answered, or will be tried again.
 bool LongCalls::decide_element(uint64_t base, const std::shared_ptr<TriedElement>& tried) {
   ElementChange& change = elements_.front();
   if (host_state_.manifest().version != base) {

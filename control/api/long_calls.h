@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LongCalls: calls that read or examine whole documents. They run beside the loop: reads on one thread, changes on
-// another one in the order of arrival. Then the planes vote (Candidates), and the loop commits and answers.
+// LongCalls: calls that read or examine whole documents. They run outside of the loop: reads on one thread, changes on
+// another thread in the order of arrival. Then the planes vote (Candidates), and the loop commits and answers.
 //
 // Threads: the control's loop. The given functions run on a Background's thread and may only read the store.
 #pragma once
@@ -26,23 +26,23 @@ namespace tidegate {
 struct Examined {
   std::optional<HttpResponse> answer;
   Candidate candidate;
-  CandidateMessage message = {};  // made from the base, if the candidate is valid
-  ApplyOutcome previewed = {};    // on that base
+  CandidateMessage message = {};  // derived from the base, if the candidate is valid
+  ApplyOutcome previewed = {};    // the preview on that base
 };
 
 // A change of the configuration in progress.
 struct Change {
-  WriteTarget target;  // for the preconditions
-  // True if the candidate is made from `base`, the version in force. If another version came meanwhile, it is examined
-  // again.
+  WriteTarget target;  // target of the preconditions
+  // True if the candidate is derived from `base`, the version in force. If another version comes meanwhile, it is
+  // examined again.
   bool of_base = true;
   bool needs_precondition = true;
-  // `known`: the plans of the last version that was judged; may be null.
+  // `known`: the plans of the last examined version; may be null.
   std::function<Examined(const Manifest& base, const Plans* known)> examine;
-  std::function<void(ApplyRequest&)> adjust = {};  // sets what the call's parameters do not say; may be empty
+  std::function<void(ApplyRequest&)> adjust = {};  // sets values that are not in the call's parameters; may be empty
 };
 
-// What came of trying one object in place of another: an answer, or a trial to be committed.
+// The result of trying a new content of one object: an answer, or a trial to commit.
 struct TriedObject {
   std::optional<HttpResponse> answer;
   Trial trial;
@@ -51,30 +51,31 @@ using TryObject = std::function<TriedObject(WorkingCopy& copy, const std::shared
 
 class LongCalls {
  public:
-  // How often a change is examined because other versions came first. Then it is refused as stale.
+  // How often a change is examined again because other versions came first. After that it is refused as stale.
   static constexpr int kMaxAttempts = 5;
-  // An answer that names more changes, faults or elements than these is written beside the loop: it would take
+  // An answer that names more changes, faults or elements than this is written outside of the loop, because it takes
   // milliseconds.
   static constexpr size_t kElementsAnsweredAtOnce = 500;
 
   LongCalls(EventLoop& loop, HostState& host_state, Candidates& candidates, ProvisionalVersions& provisionals);
 
-  // `why` says why this host cannot do what a candidate wants, which its content does not tell. Nothing: it can. It is
-  // called beside the loop. Call this before the first change.
+  // `why` returns the reason if this host cannot do what a candidate needs, and nothing if it can. The candidate's
+  // content does not show this. It is called outside of the loop. Call this before the first change.
   void refuse_candidates(std::function<std::optional<std::string>(const Model&)> why) { why_not_ = std::move(why); }
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
-  // The same for a read that names so many `elements`: a small one is done at once, as is one that finds no place.
+  // The same for a read that names this many `elements`. A small answer is written at once, and so is one if no job is
+  // free.
   void answer_list(const ApiCall& call, size_t elements, std::function<HttpResponse()> read);
   // Commits the content of version `provisional.back_to` as a new version. The planes prepare it, but none can refuse
-  // it. `done` is called on the loop with whether it was committed.
+  // it. `done` is called on the loop and says whether it was committed.
   void revert(const ProvisionalVersion& provisional, std::function<void(bool)> done);
   void change(const ApiCall& call, Change change, int attempt = 1);
-  // Puts one element in place of another. Such changes are tried beside the loop, one after the other, each on the
-  // version that the one before made. If one element is not enough, `otherwise` is called on the loop.
+  // Replaces one element. Such changes are tried outside of the loop, one after the other, each on the result of the
+  // previous one. If replacing one element is not enough, `otherwise` is called on the loop.
   void change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
                       std::function<void()> otherwise);
-  // The same for whatever `attempt` tries, which may be any one object. It runs beside the loop and may be called
-  // again. `comment` is kept with the version if the call has none.
+  // The same for any one object that `attempt` tries. `attempt` runs outside of the loop and may be called again.
+  // `comment` is stored with the version if the call has none.
   void change_object(const ApiCall& call, const WriteTarget& target, TryObject attempt, std::function<void()> otherwise,
                      std::string comment);
 
@@ -87,7 +88,7 @@ class LongCalls {
     std::string comment;
     int attempt = 1;
   };
-  // What came of a trial, with the copy that it used.
+  // The result of a trial, with the copy that it used.
   struct TriedElement {
     std::unique_ptr<WorkingCopy> copy;
     TriedObject object;
@@ -110,7 +111,7 @@ class LongCalls {
   Proposal proposal(CandidateMessage message, std::shared_ptr<const Model> model, const ApplyRequest& request) const;
   ApplyOutcome refused(const Voting& voting) const;
   std::optional<HttpResponse> refuse_while_provisional(const ApplyRequest& request) const;
-  // Commits what was accepted, as a provisional version if the request says so, and calls `done` when that is decided.
+  // Commits what was accepted, as a provisional version if the request says so. Calls `done` when that is decided.
   void commit_accepted(const ApplyRequest& request, const std::string& digest, std::function<ApplyOutcome()> commit,
                        std::function<void(ApplyOutcome)> done);
   bool decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,

@@ -16,7 +16,7 @@
 namespace tidegate {
 
 HttpResponse problem(int status, std::string_view code, std::string_view detail);
-// The answer for a write or read of the state that failed: 507 if there is no room, else 500.
+// The answer after a failed write or read of the state: 507 if there is no room, else 500.
 HttpResponse store_failure(const Error& error);
 // A 400 that also has "parameter", "given" and "expected".
 HttpResponse bad_parameter(const QueryFault& fault);

@@ -18,12 +18,12 @@
 
 namespace tidegate {
 
-// One call of the API: who asks, and the values of the pattern's {names} (decoded).
+// One call of the API: the caller, and the values of the pattern's {names} (decoded).
 struct ApiCall {
   HttpExchangePtr exchange;
   Principal who;
   std::map<std::string, std::string> path;
-  std::optional<OnceOnly> once;  // set if it has an Idempotency-Key: a change is committed with its answer
+  std::optional<OnceOnly> once;  // set if it has an Idempotency-Key: then a change is committed with its answer
 
   const HttpRequest& request() const { return exchange->request(); }
   void respond(HttpResponse response) const { exchange->respond(std::move(response)); }
@@ -33,7 +33,7 @@ using ApiHandler = std::function<void(const ApiCall&)>;
 
 enum class Effect : uint8_t {
   reads,
-  writes,  // writes the state: refused by a control that follows another one
+  writes,  // writes the state: refused by a control that follows another control
 };
 
 struct ApiRoute {
@@ -46,7 +46,7 @@ struct ApiRoute {
   std::vector<std::string> accepts;   // media types of the request's body; empty: it has no body
   ApiHandler handler;
   size_t body_bytes = kMaxBodyBytes;  // a longer body is refused
-  bool any_query = false;             // passed on to a plane, which checks its own parameters
+  bool any_query = false;             // passed on to a plane, which checks the parameters
 };
 
 // Returns true if `path` matches `pattern`, and sets its names. A {name} matches one non-empty segment,
@@ -59,9 +59,9 @@ class RouteTable {
   const std::vector<ApiRoute>& routes() const { return routes_; }
 
   struct Found {
-    const ApiRoute* route = nullptr;  // null: no such path, or not with this method
+    const ApiRoute* route = nullptr;  // null: there is no such path, or not with this method
     std::map<std::string, std::string> path;
-    std::string allow;  // the methods of the path if only the method was wrong
+    std::string allow;  // the allowed methods of the path, if only the method was wrong
   };
   Found find(std::string_view method, std::string_view path) const;
 

@@ -227,7 +227,7 @@ Result<FoundName> found_name_from_json(const json& object) {
   return out;
 }
 
-// A control of an earlier release sends none.
+// A control of an earlier release sends no names.
 Result<void> read_names(Reader& reader, const json& object, NameBook& names) {
   if (!object.is_object() || !object.contains("names")) return {};
   for (const auto& [key, value] : reader.child("names", json::value_t::object).items()) {
@@ -259,7 +259,7 @@ Result<LiveState> live_state_from_json(const json& object) {
     if (!record.error().empty()) return fail(record.error());
   }
   if (Result<void> read = read_names(reader, object, live_state.names); !read) return read.error();
-  // A control of an earlier release sends none.
+  // A control of an earlier release sends no loads.
   if (!object.is_object() || !object.contains("loads")) return checked(reader, std::move(live_state));
   for (const auto& [key, value] : reader.child("loads", json::value_t::object).items()) {
     Reader record(value, "load");

@@ -26,7 +26,7 @@ nlohmann::json to_json(const AuditRecord& record);
 nlohmann::json to_json(const Fault& fault);
 nlohmann::json to_json(const std::vector<Fault>& faults);
 
-// From another control. A missing member, or one of a wrong type, is an Error that names it.
+// From another control. If a member is missing or has a wrong type, returns an Error that names it.
 Result<StateHead> head_from_json(const nlohmann::json& json);
 Result<Manifest> manifest_from_json(const nlohmann::json& json);
 Result<LiveState> live_state_from_json(const nlohmann::json& json);

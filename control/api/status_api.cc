@@ -12,7 +12,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr uint64_t kLongestProbeOrderMs = 5 * 60'000 + 1'000;  // the longest `timeout` of a probe, and the way
+// the longest `timeout` of a probe, plus time for the way
+constexpr uint64_t kLongestProbeOrderMs = 5 * 60'000 + 1'000;
 
 }  // namespace
 
@@ -103,7 +104,7 @@ void add_node_routes(RouteTable& table, Fleet& fleet) {
              {},
              {},
              hand_on("/metrics")});
-  // An order tells its own time. The forwarder keeps to it, so nothing waits for longer.
+  // An order contains its own time limit. The forwarder respects it, so nothing waits for longer.
   table.add({"POST",
              "/v1/node/probe",
              Role::replica,

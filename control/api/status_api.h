@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state of the edge over REST: what each node and plane has applied, waiting for it, and this host's own part.
+// The state of the edge over REST: what each node and plane has applied, calls that wait for it, and this host's own
+// part.
 #pragma once
 
 #include <functional>
@@ -15,7 +16,7 @@ namespace tidegate {
 void add_status_routes(RouteTable& table, HostState& host_state, Fleet& fleet, AppliedWaits& waits);
 // Adds this host's planes, for other controls: /v1/node/...
 void add_node_routes(RouteTable& table, Fleet& fleet);
-// Adds what this host's own probes see while no leader is heard, for other controls of its site.
+// Adds the results of this host's own probes while there is no contact to a leader, for other controls of its site.
 void add_own_probes_route(RouteTable& table, std::function<nlohmann::json()> seen);
 
 }  // namespace tidegate

@@ -66,7 +66,7 @@ void Watch::open(const ApiCall& call) {
     if (const auto closed = weak.lock()) closed->gone = true;
   });
   streams_[next_id_++] = stream;
-  // This is sent at once, so that the client knows that it watches, and from which event on.
+  // Sent at once, so that the client knows that the watch has begun, and after which event.
   send(*stream, "hello", {{"head", to_json(host_state_.head())}});
   push(*stream);
   sweep();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) for every change: version, live state, purge, applied.
 // The id of an event is the head after it ("version.words.purge"). A client that sends it as Last-Event-ID gets what it
-// missed: each version, each purge, and the present live state. A watcher costs a descriptor and no thread.
+// missed: each version, each purge, and the present live state. A watcher needs a descriptor, but no thread.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace tidegate {
 class Watch {
  public:
   static constexpr uint64_t kHeartbeatMs = 5'000;
-  static constexpr uint64_t kAppliedPollMs = 10;  // while planes are behind and there is a watcher
+  static constexpr uint64_t kAppliedPollMs = 10;  // used while planes are behind and there is a watcher
   static constexpr uint64_t kAppliedPatienceMs = 10'000;
   static constexpr size_t kMaxReplayed = 1'000;
 
@@ -53,7 +53,7 @@ class Watch {
   Timer applied_;
   uint64_t applied_until_ns_ = 0;
   bool asking_ = false;
-  std::map<std::string, StateHead> applied_heads_;  // by "node/plane", as sent last
+  std::map<std::string, StateHead> applied_heads_;  // by "node/plane": the last one that was sent
 };
 
 // Parses "3.17.2". Returns nothing if it is not three numbers.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records of zones as the API speaks of them: JSON, to and from what dns/plan/records.h works on. Pure.
+// Records of zones in the API's JSON form, converted to and from the form of dns/plan/records.h. Pure.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,8 +17,8 @@ namespace tidegate {
 // {"name","type","ttl","data":[...],"file","line"}
 nlohmann::json to_json(const dns::RecordSet& set);
 
-// Adds to `change` what a body asks for: {"ttl": seconds, "data": ["192.0.2.1", ...]}, with ttl left out or null for
-// that of the set. Adds every fault, with its pointer.
+// Fills `change` from a body: {"ttl": seconds, "data": ["192.0.2.1", ...]}. Without ttl, or with null, the set keeps
+// its TTL. Adds every fault, with its pointer.
 void read_record_body(std::string_view body, dns::RecordChange& change, std::vector<Fault>& faults);
 
 }  // namespace tidegate

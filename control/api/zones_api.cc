@@ -23,7 +23,7 @@ using nlohmann::json;
 constexpr const char* kZoneFile = "text/dns";  // RFC 4027
 constexpr uint64_t kDefaultSets = 1'000;
 
-// "example.test." of a path; empty if it is no domain name.
+// "example.test." from a path; empty if it is not a domain name.
 std::string apex_of(const std::string& text) {
   const std::optional<std::string> domain = canonical_domain(text);
   return !domain ? std::string() : domain->ends_with('.') ? *domain : *domain + ".";
@@ -48,7 +48,7 @@ HttpResponse no_such_zone(const Model* model, const std::string& name) {
                  fmt::format("there is no zone {}{}{}", in_quotes(name), hint.empty() ? "" : "; ", hint));
 }
 
-// What a call says of a set, checked against its zone.
+// The set that a call names, checked against its zone.
 struct Wanted {
   std::optional<HttpResponse> refusal;
   dns::RecordFilter filter;
@@ -77,7 +77,7 @@ Wanted wanted_of(const ApiCall& call, const dns::Name& apex) {
   return wanted;
 }
 
-// What is wanted of a zone's text: an answer, or other content of its file.
+// The result for a zone's text: an answer, or new content for its file.
 struct Edited {
   std::optional<HttpResponse> answer;
   std::string text;
@@ -99,7 +99,7 @@ class ZonesApi {
         HttpResponse::json(200, dump({{"version", host_state_.head().version}, {"zones", std::move(zones)}}) + "\n"));
   }
 
-  // Every set, those of one name, or one.
+  // Returns every set, those of one name, or one.
   void get_records(const ApiCall& call) {
     const size_t offset = number_parameter(call, "offset", 0), limit = number_parameter(call, "limit", kDefaultSets);
     read(call, [call, offset, limit](const Zone& zone, const dns::Name& apex, uint64_t version) {
@@ -181,10 +181,10 @@ class ZonesApi {
     return {{}, std::move(edited.text)};
   }
 
-  // Commits other content of the zone's file, at the cost of that zone.
+  // Commits new content of the zone's file. The cost depends only on that zone.
   void change_zone(const ApiCall& call, const std::string& what, EditZone edit) {
     const std::string& name = call.path.at("zone");
-    const WriteTarget target{"records", fmt::format("{} {}", name, what)};  // no object: it is looked for in the file
+    const WriteTarget target{"records", fmt::format("{} {}", name, what)};  // not an object: it is in the zone's file
     if (auto refusal = check_precondition(call.request(), host_state_.manifest(), target)) {
       return call.respond(std::move(*refusal));
     }

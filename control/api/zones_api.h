@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// /v1/zones: zones, their records, and their files. A record is no object of its own: the file of its zone is, and a
-// change of a record is a version in which that file alone is another one. So a later apply of the file decides again:
-// what it does not have is gone.
+// /v1/zones: zones, their records, and their files. A record is not an object of its own, but the file of its zone is.
+// The change of a record makes a version in which only that file differs. So a later apply of the file replaces all
+// records: those that it does not have are gone.
 #pragma once
 
 #include "control/api/long_calls.h"

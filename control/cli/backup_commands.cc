@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of this host's own state: backup restore. They need no control, and no API.
+// The commands for this host's own state: backup restore. They need neither control nor API.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -26,7 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kParts[] = {"secrets", "state"};  // of a state directory and of a backup
+constexpr const char* kParts[] = {"secrets", "state"};  // parts of a state directory and of a backup
 
 struct BackupArguments {
   std::string directory;
@@ -66,16 +66,16 @@ void backup(Cli& cli, const BackupArguments& arguments) {
   fmt::print("{} holds {}\n", arguments.directory, contents(**store));
 }
 
-// True while a control runs there.
+// True while a control uses it.
 bool is_in_use(const fs::path& environment) {
   const UniqueFd lock(::open((environment / "writer.lock").c_str(), O_RDWR | O_CLOEXEC));
   return lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
 }
 
-// The mode and the group of a directory of the state that a backup replaces.
+// The mode and group of a directory that a backup replaces.
 struct Access {
   mode_t mode;
-  std::optional<gid_t> group;  // none: the group of the state directory
+  std::optional<gid_t> group;  // not set: the group of the state directory
 };
 
 Access access_of(const fs::path& directory, mode_t default_mode) {
@@ -85,7 +85,7 @@ Access access_of(const fs::path& directory, mode_t default_mode) {
 }
 
 // The user who restores may not be the user of the control. So everything is given to the owner of the state directory,
-// with the access that it had before.
+// with the earlier access rights.
 void give_to_owner_of(const fs::path& state_dir, const fs::path& directory, const Access& access) {
   struct stat owner {};
   if (::stat(state_dir.c_str(), &owner) != 0) return;
@@ -98,7 +98,7 @@ void give_to_owner_of(const fs::path& state_dir, const fs::path& directory, cons
   ::chmod(directory.c_str(), access.mode);  // after chown(2), which clears the set-group-id bit
 }
 
-// Never overwrites the state that was there. Returns its new place, or nothing if there was none.
+// Never overwrites the present state. Returns its new place, or nothing if there was none.
 Result<std::string> put_aside(const fs::path& directory) {
   std::error_code error;
   if (!fs::exists(directory / "data.mdb", error)) {
@@ -112,8 +112,8 @@ Result<std::string> put_aside(const fs::path& directory) {
   return aside;
 }
 
-// Copies the backup into `staging` and opens it there as a control would. So a backup that is damaged, or lacks private
-// keys, or has an earlier format, is refused or migrated while the present state is still in place.
+// Copies the backup into `staging` and opens it there like a control. So a backup that is damaged or lacks private keys
+// is refused, and one with an earlier format is migrated, while the present state is still in place.
 Result<std::string> stage(const std::string& backup, const fs::path& staging) {
   std::error_code error;
   fs::remove_all(staging, error);
@@ -130,7 +130,7 @@ Result<std::string> stage(const std::string& backup, const fs::path& staging) {
   }
   const Result<std::unique_ptr<StateStore>> store = StateStore::open(staging.string(), StateStore::Mode::read_write);
   if (!store) {
-    // Without the advice for a control whose own state this is.
+    // Without the advice, which is for a control that opens its own state.
     const std::string& why = store.error().message;
     return fail(fmt::format("the backup in {} {}: {}", backup,
                             is_damage(store.error()) ? "is damaged" : "cannot be used",
@@ -139,7 +139,7 @@ Result<std::string> stage(const std::string& backup, const fs::path& staging) {
   return contents(**store);
 }
 
-// The private keys first: a state that names keys without having them would be damaged.
+// The private keys first, because a state that names missing keys counts as damaged.
 Result<std::vector<std::string>> exchange(const fs::path& staging, const fs::path& state_dir) {
   std::vector<std::string> aside;
   for (const char* part : kParts) {
@@ -167,7 +167,7 @@ void restore(Cli& cli, const BackupArguments& arguments) {
     return refuse(cli, fmt::format("a tidegate-control runs on {}: stop it first", arguments.state_dir));
   }
   fs::create_directories(state_dir, error);
-  // Beside the present state, so that a full disk does not harm it.
+  // In the state directory, next to the present state, so that a full disk does not harm it.
   const fs::path staging = state_dir / "restoring";
   const Result<std::string> staged = stage(arguments.directory, staging);
   if (!staged) {
@@ -182,7 +182,7 @@ void restore(Cli& cli, const BackupArguments& arguments) {
   give_to_owner_of(state_dir, state_dir / "secrets", secrets_access);
   give_to_owner_of(state_dir, state_dir / "state", state_access);
   {
-    // Its writer sets the modes of the files and touches the notify file, by which the planes find the state.
+    // Opening for writing sets the modes of the files, and touches the notify file, by which the planes find the state.
     const Result<std::unique_ptr<StateStore>> store =
         StateStore::open(arguments.state_dir, StateStore::Mode::read_write);
     if (!store) return refuse(cli, store.error().message);

@@ -44,7 +44,7 @@ void add_if_match(CLI::App* command, ChangeOptions& options) {
 
 namespace {
 
-// Says which planes did not vote: the version comes to them later.
+// Names the planes that did not vote: the version comes to them later.
 void print_absent(const json& answer) {
   for (const json& vote : answer.value("votes", json::array())) {
     const std::string said = string_member(vote, "vote");

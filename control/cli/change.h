@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every command that changes the configuration has in common.
+// Common parts of all commands that change the configuration.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,11 @@ void add_change_options(CLI::App* command, ChangeOptions& options);
 std::string change_query(const ChangeOptions& options);
 void add_if_match(CLI::App* command, ChangeOptions& options);
 
-// Prints "version 7: 2 objects changed" and a line for each object. Waits if that is asked for.
+// Prints "version 7: 2 objects changed" and a line for each object. Waits if the options say so.
 void print_outcome(Cli& cli, const nlohmann::json& answer, const ChangeOptions& options);
 
 // Returns the If-Match for a text that this tool prints: *, an ETag, a version's number, or a digest or its beginning.
-// If it names no version, sets exit status 1 and returns nothing.
+// If it stands for no version, sets exit status 1 and returns nothing.
 std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text);
 
 }  // namespace tidegate::cli

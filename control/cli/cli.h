@@ -45,10 +45,10 @@ std::optional<HttpResponse> call_raw(Cli& cli, ApiRequest request);
 std::optional<nlohmann::json> call(Cli& cli, ApiRequest request, const std::string& document = {});
 void print_refusal(Cli& cli, const HttpResponse& response, const std::string& document);
 
-// Returns "?key=value&..." of the values that are not empty.
+// Returns "?key=value&..." for the values that are not empty.
 std::string query(const std::vector<std::pair<std::string, std::string>>& parameters);
 
-// Counts changes as people do. The order of a list is left out, because it follows from its elements.
+// Counts changes as people do. The order of a list does not count, because it follows from its elements.
 nlohmann::json changes_for_people(const nlohmann::json& answer);
 
 // Adds a subcommand that also knows the common options. `example` is the end of its help text.
@@ -56,7 +56,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit
 void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
-// What would become of the frames of a file, by the forwarder of this host.
+// Explains what the forwarder of this host would do with the frames of a file.
 struct PcapArguments {
   std::string file, run_dir = "/run/tidegate", port;
   bool to_us = false;

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-// Typing must not wait for a control that is far away or gone.
+// The user's typing must not wait for a control that is far away or gone.
 constexpr uint64_t kPatienceMs = 1'000;
 
 constexpr const char* kBash = R"sh(_tidegate() {
@@ -45,17 +45,17 @@ const CLI::Option* option_named(const CLI::App& app, const CLI::App* command, co
   return option != nullptr ? option : app.get_option_no_throw(word);
 }
 
-// The words before the cursor, sorted out.
+// The parsed words before the cursor.
 struct Line {
   const CLI::App* command = nullptr;
-  std::vector<std::string> operands;    // of the command
-  const CLI::Option* option = nullptr;  // whose value is at the cursor
+  std::vector<std::string> operands;    // operands of the command
+  const CLI::Option* option = nullptr;  // the option whose value is at the cursor
 };
 Line read(const CLI::App& app, const std::vector<std::string>& words) {
   Line line;
   for (size_t i = 0; i + 1 < words.size(); ++i) {
     const std::string& word = words[i];
-    if (std::exchange(line.option, nullptr) != nullptr) continue;  // this word is its value
+    if (std::exchange(line.option, nullptr) != nullptr) continue;  // this word is the option's value
     if (word.starts_with("-")) {
       const CLI::Option* option = option_named(app, line.command, word);
       if (option != nullptr && option->get_expected_min() > 0) line.option = option;
@@ -91,7 +91,7 @@ const CLI::Option* operand_at(const CLI::App& command, size_t number) {
   return nullptr;
 }
 
-// The configuration in force, or a list of it; null if nobody answers.
+// The configuration in force, or a list of it. Null if there is no answer.
 json fetch(Cli& cli, const std::string& section) {
   ApiRequest request;
   request.target = "/v1/config/" + section;

@@ -56,7 +56,7 @@ Input load_input(const std::string& path) {
     input.loaded = load_text_of(shown_name(path), std::move(text));
     return input;
   }
-  // A bundle is the content of a version: there is nothing to expand.
+  // A bundle is the content of a version, so there is nothing to expand.
   LoadedFile& loaded = input.loaded;
   loaded.text = input.bundle->text;
   loaded.document = Document::parse(input.bundle->file, loaded.text, loaded.faults);
@@ -89,7 +89,7 @@ void check(Cli& cli, const std::string& path) {
   fmt::print("ok: {}{}\n", count(objects, "object"), warnings.empty() ? "" : ", " + count(warnings.size(), "warning"));
 }
 
-// What was included and put in is here only, so the faults of such a document are told here.
+// Included and inserted text exists only here, so the faults of such a document are reported here.
 bool expand_into(Cli& cli, LoadedFile& loaded, Bundle& bundle) {
   judge(loaded);
   if (loaded.model) {
@@ -201,7 +201,7 @@ void get(Cli& cli, const GetArguments& arguments) {
   const std::optional<HttpResponse> response = call_raw(cli, std::move(request));
   if (!response) return;
   if (response->status == 200) {
-    // The document can be applied again: what it says literally must not be taken for a variable.
+    // The document can be applied again, so literal text must not look like a variable.
     const bool document = kind.empty() && !with_files && !cli.json();
     fmt::print("{}", document ? escape_expansions(response->body) : response->body);
   } else {
@@ -281,7 +281,7 @@ void add_config_commands(CLI::App& app, Cli& cli) {
 
   command = add_command(app, "keys", "Explain every key that a configuration may hold, with unit, bounds and default",
                         "tidegate keys | less");
-  command->add_flag("--print-manual", arguments->as_manual)->group("");  // the page edge.yaml(5)
+  command->add_flag("--print-manual", arguments->as_manual)->group("");  // prints the page edge.yaml(5)
   command->callback([arguments] { fmt::print("{}", arguments->as_manual ? manual_of_keys() : key_reference()); });
 
   command =

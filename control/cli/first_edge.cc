@@ -18,7 +18,7 @@ constexpr uint16_t kHttp = 80;
 
 bool is_any(const IpAddress& address) { return address == IpAddress{address.family, {}}; }
 
-// JSON's strings are YAML's double-quoted ones. What looks like an insertion is meant literally.
+// JSON's strings are also YAML's double-quoted strings. Text that looks like an insertion is escaped.
 std::string yaml_text(std::string_view text) {
   std::string out = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   for (size_t at = out.find("${"); at != std::string::npos; at = out.find("${", at + 3)) out.insert(at, "$");

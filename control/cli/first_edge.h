@@ -20,14 +20,15 @@ struct FirstEdge {
   std::optional<Endpoint> listen;    // not set: every address, port 80, or 443 with a certificate
   std::string certificate, key;      // paths, relative to the document's folder or absolute; both or none
   std::string zone;                  // empty: no DNS
-  std::optional<IpAddress> address;  // of the zone's names; not set: the address of `listen`
+  std::optional<IpAddress> address;  // for the zone's names; not set: the address of `listen`
 
   Endpoint listens_at() const;
-  // The address to which the zone's names lead. Nothing: `listen` is every address, so it has to be said.
+  // The address to which the zone's names lead. Nothing if `listen` is every address; then it must be given.
   std::optional<IpAddress> public_address() const;
 };
 
-// "192.0.2.7:8080, [2001:db8::7]:8080": at least one, at most kMaxBackends. Error: what is wrong with which.
+// "192.0.2.7:8080, [2001:db8::7]:8080": at least one, at most kMaxBackends. The Error says what is wrong with which
+// one.
 Result<std::vector<Endpoint>> parse_backends(std::string_view text);
 // Whether a host can have it as its own: no multicast, no reserved or unspecified address.
 bool is_of_a_host(const IpAddress& address);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command hash-lab: how the ways to divide a table among the backends of a document's pools compare.
+// The command hash-lab: compares the ways to divide a table among the backends of a document's pools.
 
 #include <fmt/format.h>
 
@@ -25,7 +25,7 @@ struct HashLabOptions {
   uint32_t slots = 65'537;
 };
 
-// Any key shows the same properties. A fixed one makes two runs print the same numbers, but for the times.
+// Any key shows the same properties. With a fixed key, two runs print the same numbers, except for the times.
 constexpr HashKey kKey = {0x7469646567617465, 0x686173682d6c6162};
 
 std::string percent(double fraction) { return fmt::format("{:.2f} %", fraction * 100); }

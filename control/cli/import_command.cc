@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command import: another program's configuration as a document, and a list of what was left out.
+// The command import: turns another program's configuration into a document, and lists what was left out.
 
 #include <fmt/format.h>
 
@@ -32,7 +32,7 @@ struct Language {
 constexpr Language kLanguages[] = {
     {"nginx", import_nginx}, {"haproxy", import_haproxy}, {"httproute", import_httproute}};
 
-// By the name of the file: haproxy.cfg, httproute.yaml, nginx.conf.
+// By the file's name: haproxy.cfg, httproute.yaml, nginx.conf.
 const Language* language_of(const ImportArguments& arguments) {
   std::string name = arguments.from;
   if (name == "auto") {
@@ -47,7 +47,7 @@ const Language* language_of(const ImportArguments& arguments) {
   return nullptr;
 }
 
-// The faults of the document. Files that it names are looked for beside the one that was imported.
+// The faults of the document. Files that it names are looked for in the folder of the imported file.
 std::vector<Fault> faults_of(const Document& document, const std::string& path) {
   std::vector<Fault> faults;
   LoadedFile loaded;

@@ -33,7 +33,7 @@ struct InitArguments {
   bool defaults = false;
 };
 
-// Returns the first fault of the document in a line, as `check` would find it. The zone's file is not there yet.
+// Returns the first fault of the document in one line, as `check` would report it. The zone's file does not exist yet.
 Result<void> check(const FirstEdge& edge, const std::string& path) {
   if (edge.backends.empty()) return {};
   const FileReader disk = files_beside(path);
@@ -56,7 +56,7 @@ Result<void> check(const FirstEdge& edge, const std::string& path) {
   return fail(reason);
 }
 
-// A file as the document has to name it: relative if it is below the document's folder.
+// The path of a file as the document must name it: relative if it is below the document's folder.
 std::string named_from(const std::string& document, const std::string& file) {
   const fs::path whole = fs::absolute(file).lexically_normal();
   const fs::path relative = whole.lexically_relative(fs::absolute(document).lexically_normal().parent_path());
@@ -80,12 +80,12 @@ struct Question {
   const char* option;
   std::string InitArguments::*flag;
   const char* text;
-  std::function<std::string(const FirstEdge&)> usual;  // what an empty answer means; not set: there must be one
-  std::function<bool(const FirstEdge&)> needed;        // not set: always
-  std::function<Result<void>(FirstEdge&, const std::string&)> take;  // of an answer that is not empty
+  std::function<std::string(const FirstEdge&)> usual;  // the meaning of an empty answer; not set: an answer is required
+  std::function<bool(const FirstEdge&)> needed;        // whether the question is asked; not set: always
+  std::function<Result<void>(FirstEdge&, const std::string&)> take;  // takes an answer that is not empty
 };
 
-// In this order: what is asked depends on the answers before it.
+// In this order, because questions depend on earlier answers.
 std::vector<Question> questions(const std::string& document) {
   const auto nothing = [](const char* what) { return [what](const FirstEdge&) { return std::string(what); }; };
   return {
@@ -157,12 +157,12 @@ std::vector<Question> questions(const std::string& document) {
   };
 }
 
-// The certificate is checked with its key, the zone with its address.
+// True if the certificate can be checked with its key, and the zone with its address.
 bool is_whole(const FirstEdge& edge) {
   return edge.certificate.empty() == edge.key.empty() && (edge.zone.empty() || edge.public_address());
 }
 
-// The edge with the answer, or why not.
+// The edge with the answer, or an Error.
 Result<FirstEdge> with_answer(FirstEdge edge, const Question& question, const std::string& answer,
                               const std::string& document) {
   if (Result<void> taken = question.take(edge, answer); !taken) return taken.error();
@@ -171,7 +171,7 @@ Result<FirstEdge> with_answer(FirstEdge edge, const Question& question, const st
   return edge;
 }
 
-// Returns the answer on the terminal; nothing at its end.
+// Reads the answer from the terminal. Nothing at the end of its input.
 std::optional<std::string> ask(const Question& question, const FirstEdge& edge) {
   fmt::print(stderr, "{}{}: ", question.text, question.usual ? fmt::format(" [{}]", question.usual(edge)) : "");
   std::string answer;
@@ -184,7 +184,7 @@ std::optional<std::string> ask(const Question& question, const FirstEdge& edge) 
   return answer.substr(begin, answer.find_last_not_of(" \t\r") + 1 - begin);
 }
 
-// Asks until the answer is one. Returns nothing at the end of the terminal's input.
+// Asks until the answer is valid. Returns nothing at the end of the terminal's input.
 std::optional<FirstEdge> answered(const FirstEdge& edge, const Question& question, const std::string& document) {
   for (;;) {
     const std::optional<std::string> answer = ask(question, edge);
@@ -201,7 +201,7 @@ std::optional<FirstEdge> answered(const FirstEdge& edge, const Question& questio
   }
 }
 
-// Goes through all questions. Sets the exit status and returns nothing if there is no edge at the end.
+// Asks all questions. If the result is not complete, sets the exit status and returns nothing.
 std::optional<FirstEdge> interview(Cli& cli, const InitArguments& arguments) {
   const bool may_ask = !arguments.defaults && ::isatty(STDIN_FILENO) != 0;
   FirstEdge edge;
@@ -233,7 +233,7 @@ std::optional<FirstEdge> interview(Cli& cli, const InitArguments& arguments) {
   return edge;
 }
 
-// Error: it exists already, or it cannot be written. Then there is no file that was not there before.
+// Returns an Error if the file exists already, or cannot be written. After an Error no new file is left.
 Result<void> write_new(const std::string& path, const std::string& text) {
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (file < 0) {
@@ -265,7 +265,7 @@ void init(Cli& cli, const InitArguments& arguments) {
     fmt::print(stderr, "refused: {}\n", reason);
     cli.exit_status = kRefused;
   };
-  // Nobody should answer five questions for nothing.
+  // Checked first, because nobody should answer five questions for nothing.
   std::error_code ignored;
   if (fs::exists(arguments.file, ignored)) return refuse(arguments.file + " exists already and is left as it is");
   const std::optional<FirstEdge> edge = interview(cli, arguments);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command l4: what the forwarder of this host holds now, and what its packets are: services, neighbours, flows,
-// new flows as events, top talkers, captures.
+// The command l4: shows what the forwarder of this host holds now, and its packets: services, neighbours, flows, new
+// flows as events, top talkers, captures.
 
 #include <fmt/format.h>
 
@@ -20,7 +20,7 @@ using nlohmann::json;
 struct L4Arguments {
   std::string view, run_dir = "/run/tidegate", backend, from;
   uint64_t limit = 100;
-  // Of captures and top talkers. Empty: as the forwarder has it.
+  // For captures and top talkers. Empty: the forwarder's default.
   std::string seconds, packets, bytes, snap, client, vip, port, protocol, reason, prefix, output;
   bool dropped = false;
 };
@@ -106,7 +106,7 @@ void print_top(const json& top) {
   table.print();
 }
 
-// Nothing, after it was reported, if the forwarder gives no answer of 200.
+// Returns nothing, and reports the reason, if the forwarder does not answer with 200.
 std::optional<HttpResponse> ask_forwarder(Cli& cli, const std::string& run_dir, HttpClientRequest request) {
   HttpTarget target;
   target.unix_path = run_dir + "/l4.sock";

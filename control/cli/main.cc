@@ -19,7 +19,7 @@ namespace {
 
 const std::string kVersionLine = std::string("tidegate ") + TIDEGATE_VERSION;
 
-// Returns the first word that is neither an option nor an option's value: it is at the place of a command.
+// Returns the first word that is neither an option nor an option's value. This is the word in the place of a command.
 std::string command_word(const CLI::App& app, int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -55,7 +55,7 @@ void add_help_commands(CLI::App& app, Cli& cli) {
       cli.exit_status = kMisuse;
       return;
     }
-    // help() would print the help of the command that was parsed, which is this one.
+    // help() would print the help of the parsed command, which is this one.
     const CLI::App* told = word->empty() ? &app : app.get_subcommand(*word);
     const std::string name = word->empty() ? "tidegate" : "tidegate " + *word;
     fmt::print("{}", app.get_formatter()->make_help(told, name, CLI::AppFormatMode::Normal));
@@ -65,7 +65,7 @@ void add_help_commands(CLI::App& app, Cli& cli) {
   });
 }
 
-// What parse() does with the common options, for a line that is not parsed.
+// Does for the common options what parse() does, for a line that is not parsed.
 void take_environment(const CLI::App& app, Cli& cli) {
   const auto take = [&app](const char* option, std::string& into) {
     const char* value = std::getenv(app.get_option(option)->get_envname().c_str());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of observation: status health certificates explain watch.
+// The commands for observation: status health certificates explain watch.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -147,7 +147,7 @@ std::string distance(int64_t at_s, int64_t now_s) {
   return at_s > now_s ? "in " + text : text + " ago";
 }
 
-// "good, ends in 6d", "revoked"; empty: its stapling is off.
+// "good, ends in 6d", "revoked"; empty if its stapling is off.
 std::string staple_text(const json& certificate, int64_t now_s) {
   const json staple = certificate.value("ocsp", json::object());
   const std::string state = string_member(staple, "state");
@@ -230,7 +230,7 @@ void print_explanation(const json& steps) {
   }
 }
 
-// A request that no proxy remembers is no success: a script must see it.
+// If no proxy remembers the request, the exit status is not 0, so that a script can see it.
 void explain_past_request(Cli& cli, const std::string& id) {
   ApiRequest request;
   request.target = "/v1/explain" + query({{"request", id}});
@@ -298,7 +298,7 @@ std::string event_line(const std::string& event, const json& data) {
   return fmt::format("{} version {} words {}", event, number_member(head, "version"), number_member(head, "words"));
 }
 
-// Prints the events of an event stream, which it gets line by line.
+// Prints the events of an event stream. It gets the stream line by line.
 class EventPrinter {
  public:
   explicit EventPrinter(bool as_json) : as_json_(as_json) {}

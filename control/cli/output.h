@@ -9,7 +9,7 @@
 
 namespace tidegate::cli {
 
-bool stdout_is_terminal();  // and NO_COLOR is not set
+bool stdout_is_terminal();  // true if it is a terminal and NO_COLOR is not set
 bool stderr_is_terminal();
 
 enum class Tone : uint8_t { plain, good, bad, faint, strong };

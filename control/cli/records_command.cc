@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command of a zone's records: tidegate records list|set|delete|import|export ZONE.
+// The command for a zone's records: tidegate records list|set|delete|import|export ZONE.
 
 #include <fmt/format.h>
 
@@ -41,7 +41,7 @@ bool misuse(Cli& cli, std::string_view why) {
 
 std::string zone_path(const RecordsArguments& arguments) { return "/v1/zones/" + percent_encode(arguments.zone); }
 
-// Of the first operands: "/records", "/records/www" or "/records/www/A".
+// The path for the first operands: "/records", "/records/www" or "/records/www/A".
 std::string records_path(const RecordsArguments& arguments, size_t most) {
   std::string path = zone_path(arguments) + "/records";
   for (size_t i = 0; i < most && i < arguments.operands.size(); ++i)
@@ -49,7 +49,7 @@ std::string records_path(const RecordsArguments& arguments, size_t most) {
   return path;
 }
 
-// Sends a write and prints what came of it. Faults get their carets in `document`.
+// Sends a write and prints the result. Faults are shown with carets in `document`.
 void write(Cli& cli, ApiRequest request, const RecordsArguments& arguments, const std::string& document = {}) {
   const ChangeOptions& options = arguments.change;
   request.target += change_query(options);
@@ -104,7 +104,7 @@ void remove(Cli& cli, const RecordsArguments& arguments) {
   write(cli, std::move(request), arguments);
 }
 
-// The file with everything that it includes, below its own folder.
+// The file with all files that it includes, which must be in its folder or below.
 std::optional<std::string> read_zone_file(Cli& cli, const std::string& path) {
   std::ifstream file;
   if (path != kRecordsOfInput) file.open(path, std::ios::binary);

@@ -47,7 +47,7 @@ const Node* find_node(const Model& model, const std::string& named) {
   return named.empty() && model.nodes.size() == 1 ? &model.nodes.front() : nullptr;
 }
 
-// Looks beside this program, in the build tree's folder of that name, and in PATH.
+// Looks in this program's folder, in the build tree's folder of that name, and in PATH.
 std::string program_path(const std::string& plane) {
   const std::string name = "tidegate-" + plane;
   std::error_code ignored;
@@ -58,8 +58,8 @@ std::string program_path(const std::string& plane) {
   return name;
 }
 
-// Daemons and their notices outlive no change of folder, and a process that follows another one gets the same
-// arguments.
+// Makes all paths absolute, because the daemons and their successors, which get the same arguments, may have another
+// working folder.
 void make_absolute(RunArguments& arguments) {
   for (std::string* path :
        {&arguments.file, &arguments.secret, &arguments.state_dir, &arguments.run_dir, &arguments.tokens,
@@ -68,8 +68,8 @@ void make_absolute(RunArguments& arguments) {
   }
 }
 
-// One supervisor to a folder: another one would take the sockets on which the first one's daemons speak. The lock goes
-// with the process, however that ends.
+// A folder has one supervisor: another one would take over the sockets on which the daemons of the first one speak. The
+// lock ends with the process, also if the process is killed.
 Result<UniqueFd> lock_folder(const std::string& run_dir) {
   const std::string path = run_dir + "/run.lock";
   UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));

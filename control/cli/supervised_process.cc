@@ -21,7 +21,7 @@ std::string how_it_ended(std::optional<int> status) {
 }
 
 bool ended_for_good(std::optional<int> status) {
-  constexpr std::array kForGood = {1, 2, 126, 127};  // the last two: as of a shell that cannot run a program
+  constexpr std::array kForGood = {1, 2, 126, 127};  // the last two: what a shell returns if it cannot run a program
   return status && WIFEXITED(*status) &&
          std::find(kForGood.begin(), kForGood.end(), WEXITSTATUS(*status)) != kForGood.end();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SupervisedProcess: one process that a supervisor watches, whether it is its child or not. After an upgrade the daemon
-// is a process that the one before it started.
+// SupervisedProcess: one process that a supervisor watches. It need not be a child: after an upgrade, the earlier
+// daemon process has started the present one.
 #pragma once
 
 #include <sys/types.h>
@@ -18,17 +18,17 @@ namespace tidegate::cli {
 
 class SupervisedProcess final : private IoHandler {
  public:
-  // `status` as of wait(2); nothing: it was another process's child. Called once. The SupervisedProcess may be
-  // destroyed in a later iteration of the loop only.
+  // `status` as in wait(2); nothing: it was another process's child. Called once. The SupervisedProcess may be
+  // destroyed only in a later iteration of the loop.
   using Ended = std::function<void(SupervisedProcess& process, std::optional<int> status)>;
 
-  // An Error: there is no such process, or no descriptor for it could be had.
+  // Returns an Error if there is no such process, or if no descriptor for it is available.
   static Result<std::unique_ptr<SupervisedProcess>> watch(EventLoop& loop, pid_t pid, Ended ended);
   ~SupervisedProcess();
 
   pid_t pid() const { return pid_; }
   void signal(int number) const;  // has no effect on a process that has ended, even if another one has its pid
-  // Somebody else waited for it.
+  // Somebody else has waited for the process.
   void reaped(int status) { end(status); }
 
  private:
@@ -38,13 +38,13 @@ class SupervisedProcess final : private IoHandler {
 
   EventLoop& loop_;
   const pid_t pid_;
-  UniqueFd process_;  // pidfd; empty: it has ended
+  UniqueFd process_;  // pidfd; empty: the process has ended
   Ended ended_;
 };
 
 std::string how_it_ended(std::optional<int> status);
-// It said itself that it cannot run: its options are wrong, a port is taken, a privilege or the program is missing.
-// Another try would end in the same way.
+// Whether the exit status says that the daemon cannot run: its options are wrong, a port is taken, a privilege or the
+// program is missing. Another try would end in the same way.
 bool ended_for_good(std::optional<int> status);
 
 }  // namespace tidegate::cli

@@ -42,9 +42,9 @@ sigset_t supervised_signals() {
 
 }  // namespace
 
-// One daemon: the process that serves, those that it replaced and that still finish their connections, the pipe for the
-// output of all of them, the socket on which the serving one names the one that follows it (sd_notify(3)), and the
-// pause before the next start.
+// One daemon: the process that serves, the replaced processes that still finish their connections, the pipe for the
+// output of all of them, the socket on which the serving process names its successor (sd_notify(3)), and the pause
+// before the next start.
 class Supervisor::Daemon final : private IoHandler {
  public:
   Daemon(EventLoop& loop, DaemonCommand command, const std::string& run_dir, const bool& ending)
@@ -77,7 +77,7 @@ class Supervisor::Daemon final : private IoHandler {
     print_line(fmt::format("started, process {}", child));
   }
 
-  // To the process that serves, or to all.
+  // Sends it to the process that serves, or to all.
   void signal(int number) const {
     if (main_) main_->signal(number);
   }
@@ -86,7 +86,7 @@ class Supervisor::Daemon final : private IoHandler {
     for (const auto& process : replaced_) process->signal(number);
   }
 
-  // A child was waited for. False: it is none of this daemon's.
+  // A child was waited for. Returns false if it does not belong to this daemon.
   bool reaped(pid_t pid, int status) {
     SupervisedProcess* process = main_ && main_->pid() == pid ? main_.get() : nullptr;
     for (const auto& other : replaced_) {
@@ -99,8 +99,8 @@ class Supervisor::Daemon final : private IoHandler {
   void cancel_restart() { pause_.cancel(); }
 
  private:
-  // The socket on which the daemon's processes speak. What comes counts only if the kernel says that the process that
-  // serves sent it.
+  // The socket for messages of the daemon's processes. A message counts only if the kernel says that the serving
+  // process sent it.
   class Notices final : private IoHandler {
    public:
     Notices(Daemon& owner, std::string path) : owner_(owner), path_(std::move(path)) {}
@@ -116,7 +116,7 @@ class Supervisor::Daemon final : private IoHandler {
       address.sun_family = AF_UNIX;
       if (path_.size() >= sizeof address.sun_path) return fail("the path is too long for a socket: " + path_);
       std::memcpy(address.sun_path, path_.data(), path_.size());
-      ::unlink(path_.c_str());  // of a supervisor that was killed
+      ::unlink(path_.c_str());  // left by a supervisor that was killed
       UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
       const int on = 1;
       if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
@@ -187,7 +187,7 @@ class Supervisor::Daemon final : private IoHandler {
     ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
     ::setenv("NOTIFY_SOCKET", notices_.path().c_str(), 1);
     ::setenv("TIDEGATE_SUPERVISOR_PID", std::to_string(supervisor).c_str(), 1);
-    for (const char* other : {"WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(other);  // of this process's own manager
+    for (const char* other : {"WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(other);  // from this process's own manager
     ::dup2(input_.get(), STDOUT_FILENO);
     ::dup2(input_.get(), STDERR_FILENO);
     std::vector<char*> arguments;
@@ -218,7 +218,7 @@ class Supervisor::Daemon final : private IoHandler {
 
   void follow(pid_t pid) {
     Result<std::unique_ptr<SupervisedProcess>> watched = watch(pid);
-    // It has ended already: the one that it followed does not serve any more.
+    // It has ended already, and its predecessor does not serve any more.
     if (!watched) return print_line(fmt::format("upgraded, but {}", watched.error().message));
     print_line(fmt::format("upgraded: process {} serves, process {} finishes its connections", pid, main_->pid()));
     replaced_.push_back(std::exchange(main_, *std::move(watched)));
@@ -226,8 +226,8 @@ class Supervisor::Daemon final : private IoHandler {
   }
 
   void ended(SupervisedProcess& process, std::optional<int> status) {
-    notices_.read();  // it may have named the one that follows it
-    on_io(0);         // its last output
+    notices_.read();  // it may have named its successor
+    on_io(0);         // reads its last output
     flush_partial();
     const auto found =
         std::find_if(replaced_.begin(), replaced_.end(), [&](const auto& one) { return one.get() == &process; });
@@ -242,7 +242,7 @@ class Supervisor::Daemon final : private IoHandler {
     if (ending_ && !running()) on_all_ended();
   }
 
-  // Those that it had replaced end too. They may hold what the next one needs.
+  // The replaced processes are ended too, because they may hold what the next process needs.
   void main_ended(std::optional<int> status) {
     const std::string how = how_it_ended(status);
     if (ending_) return print_line(how);
@@ -252,7 +252,7 @@ class Supervisor::Daemon final : private IoHandler {
     retry(how);
   }
 
-  // Its function may be the one that runs.
+  // It is destroyed later, because its function may be running now.
   void let_die(std::unique_ptr<SupervisedProcess> process) {
     loop_.defer([gone = std::make_shared<std::unique_ptr<SupervisedProcess>>(std::move(process))] { gone->reset(); });
   }
@@ -299,8 +299,8 @@ class Supervisor::Daemon final : private IoHandler {
   }
 
  public:
-  std::function<void()> on_all_ended;  // while the supervisor ends
-  // It is not started again. `served`: one of its processes has served before.
+  std::function<void()> on_all_ended;  // called while the supervisor ends
+  // The daemon is not started again. `served`: one of its processes has served before.
   std::function<void(const std::string& name, bool served)> on_given_up;
 
  private:
@@ -313,7 +313,7 @@ class Supervisor::Daemon final : private IoHandler {
   uint64_t started_ns_ = 0;
   uint64_t pause_ms_ = kFirstPauseMs;
   Timer pause_;
-  UniqueFd output_, input_;  // the two ends of the pipe; the daemon's processes write
+  UniqueFd output_, input_;  // the two ends of the pipe; the daemon's processes write to one
   Notices notices_;
   std::string partial_;
 };
@@ -354,7 +354,7 @@ Supervisor::~Supervisor() = default;
 
 int Supervisor::run() {
   signals_ = std::make_unique<SignalReader>(*this);
-  // A process that followed another one is this process's child when that one has ended.
+  // A process that has followed another one becomes this process's child when that one has ended.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   for (const auto& daemon : daemons_) daemon->start();
   loop_.run();
@@ -364,14 +364,15 @@ int Supervisor::run() {
 void Supervisor::on_signal(int signal) {
   if (signal == SIGCHLD) return reap();
   if (signal == SIGHUP || signal == SIGUSR1) {
-    // The configuration is for the process that serves. Every one has log files.
+    // SIGHUP is only for the process that serves, because it uses the configuration. SIGUSR1 is for all, because each
+    // has log files.
     for (const auto& daemon : daemons_) signal == SIGHUP ? daemon->signal(signal) : daemon->signal_all(signal);
     return;
   }
   end();
 }
 
-// Of children that no daemon knows (a daemon's own children, which outlived it) nothing is said.
+// Nothing is reported about children that no daemon knows (children of a daemon that outlived it).
 void Supervisor::reap() {
   int status = 0;
   for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {

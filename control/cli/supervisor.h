@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Supervisor: keeps a few daemons running. It starts them, prints their output line by line with their names, starts
-// them again with growing pauses if they crash, and ends them in order when it is told to. A daemon that is upgraded
-// names the process that serves from then on, as it does to systemd; the one before it is watched until it ends.
+// them again with growing pauses if they crash, and ends them in order when it must end. An upgraded daemon names the
+// process that serves from then on, as it does to systemd. The earlier process is watched until it ends.
 //
-// A daemon that says by its exit status that it cannot run is not started again. If it never served, this is a start
-// that failed: all end, and the exit status says so to whoever started this process. If it served before, it stays down
-// and the others serve on.
+// A daemon whose exit status says that it cannot run is not started again. If it never served, the start failed: all
+// daemons end, and the exit status of this process says so. If it served before, it stays down and the others go on.
 //
 // Threads: one loop. kill -9 leaves no process behind: children die with this one (PR_SET_PDEATHSIG), and processes
 // that followed others watch it (ServiceManager::on_gone).
@@ -33,10 +32,10 @@ class Supervisor {
   static constexpr uint64_t kFirstPauseMs = 100;
   static constexpr uint64_t kLongestPauseMs = 5'000;
   static constexpr uint64_t kSettledMs = 10'000;   // a daemon that ran this long starts again without a pause
-  static constexpr uint64_t kPatienceMs = 40'000;  // from SIGTERM to SIGKILL: longer than a proxy drains
+  static constexpr uint64_t kPatienceMs = 40'000;  // time from SIGTERM to SIGKILL; longer than a proxy needs to drain
 
-  // The first command is ended after the others.
-  // Daemons name their successors at `<run_dir>/<name>.notify`. The directory must exist.
+  // The first command is ended after the others. Daemons name their successors at `<run_dir>/<name>.notify`. The
+  // directory must exist.
   Supervisor(std::vector<DaemonCommand> commands, const std::string& run_dir);
   ~Supervisor();
   // Runs until SIGTERM or SIGINT, or until a daemon cannot run, and then until all have ended. Passes SIGHUP on.

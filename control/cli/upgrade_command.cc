@@ -21,7 +21,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kLookMs = 200;
-constexpr uint64_t kGraceMs = 15'000;  // beyond --within: for the last words of the old process
+constexpr uint64_t kGraceMs = 15'000;  // in addition to --within: for the last messages of the old process
 
 struct UpgradeArguments {
   std::vector<std::string> daemons;
@@ -105,7 +105,7 @@ std::string problem_of(const HttpResponse& response) {
   return problem.is_object() ? problem.value("detail", response.body) : response.body;
 }
 
-// Waits until every process before the new one has ended. Each does so within its drain_timeout.
+// Waits until every earlier process has ended. Each does so within its drain_timeout.
 void wait_for_drained(Cli& cli, const UpgradeArguments& arguments, const std::string& daemon) {
   for (uint64_t last = UINT64_MAX;;) {
     HttpClientRequest request;
@@ -160,7 +160,7 @@ void upgrade(Cli& cli, const UpgradeArguments& arguments, const std::string& dae
   print_failure(cli, daemon, answer->status == 200 ? "the old process ended in the middle" : problem_of(*answer));
 }
 
-// The planes of this node that run, in the order in which they are upgraded.
+// The running planes of this node, in the order in which they are upgraded.
 std::vector<std::string> running_daemons(const UpgradeArguments& arguments) {
   std::vector<std::string> running;
   for (const char* daemon : {"dns", "l7", "l4", "control"}) {
@@ -182,7 +182,7 @@ void run(Cli& cli, const UpgradeArguments& arguments) {
   for (const std::string& daemon : daemons) {
     if (daemon != "control") {
       upgrade(cli, arguments, daemon);
-      // What is wrong with one program is probably wrong with the next.
+      // An error of one program will probably also occur for the next one.
       if (cli.exit_status != kDone) return;
     } else if (all) {
       fmt::print("{}: {}\n", daemon, kAdviceOnControl);

@@ -18,7 +18,7 @@ using nlohmann::json;
 namespace {
 
 constexpr int kUnauthorized = 401;
-constexpr uint64_t kUploadBytesPerMs = 1'000;  // a slow link's
+constexpr uint64_t kUploadBytesPerMs = 1'000;  // upload speed of a slow link
 
 struct Easy {
   Easy() : handle(curl_easy_init()) { TIDEGATE_ASSERT(handle != nullptr, "libcurl makes a transfer"); }
@@ -35,7 +35,7 @@ struct Easy {
   std::string why(CURLcode code) const { return error[0] != '\0' ? error.data() : curl_easy_strerror(code); }
 };
 
-// Keeps what came, up to a bound. libcurl ends the transfer beyond it.
+// Stores the received bytes, up to a bound. libcurl ends the transfer if there are more.
 size_t take_body(char* bytes, size_t, size_t count, void* out) {
   auto& body = *static_cast<std::string*>(out);
   if (body.size() + count > kMaxEtcdAnswerBytes) return 0;
@@ -51,7 +51,7 @@ struct Client::Call {
   std::unique_ptr<Easy> easy;
   std::string answer;
   size_t tries = 0;
-  size_t endpoint = 0;  // of the present try
+  size_t endpoint = 0;  // endpoint of the present try
   bool logged_in_again = false;
   std::string first_failure;
 };
@@ -105,7 +105,7 @@ Client::~Client() {
 
 curl_slist* Client::headers() const {
   curl_slist* list = curl_slist_append(nullptr, "Content-Type: application/json");
-  list = curl_slist_append(list, "Expect:");  // no round trip before a large body
+  list = curl_slist_append(list, "Expect:");  // avoids a round trip before a large body
   if (!token_.empty()) list = curl_slist_append(list, ("Authorization: " + token_).c_str());
   return list;
 }
@@ -113,7 +113,7 @@ curl_slist* Client::headers() const {
 void Client::prepare(CURL* easy, const std::string& url, curl_slist* headers, const std::string& body) const {
   curl_easy_setopt(easy, CURLOPT_URL, url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // the environment's proxy is for others
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // the proxy in the environment is not for us
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
   curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.data());
@@ -202,7 +202,7 @@ void Client::log_in(const std::shared_ptr<Call>& then) {
              [this, then](Result<json> answer) {
                if (!answer) return finish_with(then, fail("the login failed: " + answer.error().message));
                token_ = string_member(*answer, "token");
-               // A token becomes a header field.
+               // The token becomes a header field, so it must be printable.
                const bool sound = !token_.empty() &&
                                   std::all_of(token_.begin(), token_.end(), [](char c) { return c > ' ' && c < 0x7f; });
                if (!sound) {
@@ -239,7 +239,7 @@ void Client::watch(const json& request, std::function<void(const WatchAnswer&)> 
 void Client::end_watch() {
   if (!watch_) return;
   curl_.remove(watch_->easy.handle);
-  // It may be inside its own callback.
+  // It is destroyed later, because its callback may be running.
   loop_.defer([gone = std::exchange(watch_, nullptr)] {});
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Client: etcd's v3 API by its JSON gateway, over libcurl, on control's event loop. It never blocks the loop. It has
-// several endpoints: after one that does not answer it tries the next one, and stays with the one that does. With a
-// user it logs in, and again when its token has ended.
+// several endpoints. If one does not answer, it tries the next one, and stays with the one that answers. With a user it
+// logs in, and again when its token has expired.
 //
-// Every call may be sent twice (the answer to the first was lost): callers send only what may be repeated.
+// Every call may be sent twice, if the first answer was lost. So callers may send only requests that can be repeated.
 //
 // Threads: the loop's. Callbacks come from the loop, never before the call has returned.
 #pragma once
@@ -31,25 +31,25 @@ struct ClientOptions {
   std::string user, password;  // no user: no login
 };
 
-// Takes "http[s]://HOST[:PORT],...", of at most kMaxEtcdEndpoints. An Error names what is wrong.
+// Accepts "http[s]://HOST[:PORT],...", with at most kMaxEtcdEndpoints. An Error names what is wrong.
 Result<std::vector<std::string>> parse_endpoints(const std::string& list);
 
 class Client {
  public:
-  static constexpr uint64_t kTryMs = 700;  // for one endpoint: less than half of the shortest usual lease
+  static constexpr uint64_t kTryMs = 700;  // time for one endpoint: less than half of the shortest usual lease
 
   Client(EventLoop& loop, ClientOptions options);
   ~Client();
 
   using Done = std::function<void(Result<nlohmann::json>)>;
-  // POSTs to `path` ("/v3/kv/range"). Each endpoint is tried once at most, kTryMs each; more for a large body.
+  // POSTs to `path` ("/v3/kv/range"). Each endpoint is tried at most once, for kTryMs each; longer for a large body.
   void call(const std::string& path, const nlohmann::json& body, Done done);
-  // Opens the watch stream, in place of an earlier one. `ended` is called once, when it ended by itself.
+  // Opens the watch stream and closes an earlier one. `ended` is called once, when the stream has ended by itself.
   void watch(const nlohmann::json& request, std::function<void(const WatchAnswer&)> on_answer,
              std::function<void(const std::string& why)> ended);
   void end_watch();
 
-  // The endpoint that the next call asks first.
+  // The endpoint that the next call tries first.
   const std::string& endpoint() const { return options_.endpoints[current_]; }
 
  private:

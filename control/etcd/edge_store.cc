@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// News from etcd, and the election. What follows for this host's state is in edge_store_state.cc.
+// News from etcd, and the election. The effects on this host's state are in edge_store_state.cc.
 #include "control/etcd/edge_store.h"
 
 #include <fmt/format.h>
@@ -67,12 +67,13 @@ void EdgeStore::poll() {
                  }
                  if (!std::exchange(answers_, true)) log_info("etcd answers: {}", client_.endpoint());
                  silence_.clear();
-                 // The watch of an endpoint that does not answer may be silent for ever.
+                 // The watch at an endpoint that does not answer may be silent for ever.
                  if (watching_ && asked != client_.endpoint()) {
                    client_.end_watch();
                    watching_ = false;
                  }
-                 if (range->revision < known) {  // what it says now counts, older or not
+                 // the store went back, so its present content counts, even if it is older
+                 if (range->revision < known) {
                    log_error("etcd: it went back from revision {} to {}", known, range->revision);
                    leader_seen_ = head_seen_ = 0;
                    client_.end_watch();
@@ -88,12 +89,12 @@ void EdgeStore::watch_from(uint64_t revision) {
   client_.watch(
       watch_request(keys_.now(), range_end_of(keys_.now()), revision),
       [this](const WatchAnswer& answer) {
-        if (answer.canceled) {  // etcd has compacted what it was to begin with
+        if (answer.canceled) {  // etcd has compacted the revision at which the watch should begin
           client_.end_watch();
           watching_ = false;
           return poll();
         }
-        if (!answers_) poll();  // it is back, so ask now instead of at the timer
+        if (!answers_) poll();  // etcd is back, so ask now and not at the timer
         if (answer.events.empty()) return;
         for (const WatchEvent& event : answer.events) take_key(event.kv, event.erased, event.kv.mod_revision);
         catch_up();
@@ -128,7 +129,7 @@ void EdgeStore::take_now(const Range& range) {
   if (election_.create_revision() != 0 && read_from_ == 0) poll();
 }
 
-// `revision`: the store's, at which the key was so. News that are older than what is known are dropped.
+// `revision`: the store's revision for this content of the key. News that are older than earlier ones are dropped.
 void EdgeStore::take_key(const KeyValue& kv, bool erased, uint64_t revision) {
   if (kv.key == keys_.leader()) {
     if (revision < leader_seen_) return;
@@ -239,7 +240,7 @@ void EdgeStore::settle_role() {
     log_info("this control leads, from write {} on", position_.sequence);
   } else {
     log_warn("this control does not lead any more");
-    if (leader_ && leader_->node == options_.node) leader_.reset();  // who leads now is not known yet
+    if (leader_ && leader_->node == options_.node) leader_.reset();  // it is not known yet who leads now
   }
   on_role_(leads);
 }
@@ -261,7 +262,7 @@ void EdgeStore::resign(std::function<void()> done) {
                [done = std::move(done)](const Result<json>&) { done(); });
 }
 
-// --- what others ask
+// --- questions of others
 
 uint64_t EdgeStore::behind() const {
   return head_ && head_->position.sequence > position_.sequence ? head_->position.sequence - position_.sequence : 0;

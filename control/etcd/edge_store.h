@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// EdgeStore: the state of an edge in etcd, from one of its controls. It elects the control that leads, has the leader's
-// writes decided, and brings this host's state to what was decided. The host's state is a copy: planes go on from it
-// without etcd.
+// EdgeStore: the state of an edge in etcd, from one of its controls. It takes part in the election of the leader, has
+// the leader's writes decided, and updates this host's state to the decided one. The host's state is a copy, so planes
+// can work without etcd.
 //
-// Two ways lead to news: a watch stream, at once, and a read every kPollMs, which also says whether etcd answers. A
-// read asks a quorum, so a member that is cut off from the others does not answer it.
+// News come in two ways: at once by a watch stream, and by a read every kPollMs, which also shows whether etcd answers.
+// A read needs a quorum, so a member that is cut off from the others cannot answer it.
 //
 // Threads: the control's loop.
 #pragma once
@@ -31,10 +31,11 @@ struct EdgeStoreOptions {
   ClientOptions client;
   std::string prefix = "/tidegate/";
   uint64_t lease_s = 2;
-  std::string site_secret;  // what is stored is sealed with a key made of it
-  std::string node, api;    // told to others when this control leads
-  bool begin_anew = false;  // an etcd that lost its content gets this host's
-  // A new checkpoint is made after so many writes, or when they are larger than the last one and than that.
+  std::string site_secret;  // stored data is sealed with a key derived from it
+  std::string node, api;    // other controls see these when this control leads
+  bool begin_anew = false;  // an etcd that lost its content gets this host's state
+  // A new checkpoint is made after checkpoint_records writes, or when the writes are larger than the last checkpoint
+  // and larger than checkpoint_bytes.
   uint64_t checkpoint_records = 2'000;
   uint64_t checkpoint_bytes = 8 << 20;
 };
@@ -42,28 +43,29 @@ struct EdgeStoreOptions {
 class EdgeStore : public WriteJournal {
  public:
   static constexpr uint64_t kPollMs = 1'000;
-  static constexpr uint64_t kPollAgainMs = 200;  // after a read without an answer
+  static constexpr uint64_t kPollAgainMs = 200;  // pause after a read without an answer
 
-  // `on_role` is told when this control begins to lead, or ceases.
+  // `on_role` is called when this control begins or ceases to lead.
   EdgeStore(EventLoop& loop, HostState& host_state, EdgeStoreOptions options, std::function<void(bool)> on_role);
   ~EdgeStore() override;
   Result<void> start();
-  // Gives the lead up, so that another control need not wait for the lease to end. `done` follows within a second.
+  // Gives up the leadership, so that another control need not wait for the lease to end. `done` is called within a
+  // second.
   void resign(std::function<void()> done);
 
   bool leads() const;
-  uint64_t term() const { return election_.create_revision(); }  // grows from leader to leader; 0: not elected
-  // The answer to a write that this control may not take; nothing if it may.
+  uint64_t term() const { return election_.create_revision(); }  // grows with each leader; 0: not elected
+  // The answer to a write that this control may not accept; nothing if it may.
   std::optional<HttpResponse> refusal() const;
   nlohmann::json describe() const;
   bool answers() const { return answers_; }
-  // How many decided writes this host does not have. It counts those of which it has heard.
+  // How many decided writes this host is missing, among those that it knows of.
   uint64_t behind() const;
 
   void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) override;
   void not_stored(const Error& why) override;
   void left_position() override;
-  // A leader, here or elsewhere, and this host has what it decides.
+  // There is a leader, here or elsewhere, and this host has its decisions.
   bool hears_a_leader() const { return election_.create_revision() != 0 || (answers_ && leader_ && trouble_.empty()); }
 
  private:
@@ -112,26 +114,26 @@ class EdgeStore : public WriteJournal {
   JournalWriter writer_;
   Timer poll_timer_, step_timer_;
 
-  bool answers_ = false;  // etcd answered the last read
-  std::string silence_;   // why it did not
-  std::string trouble_;   // why this host does not have what was decided; empty: it has, or is about to
+  bool answers_ = false;  // etcd has answered the last read
+  std::string silence_;   // why it has not
+  std::string trouble_;   // why this host does not have the decided state; empty: it has it, or is about to
   bool watching_ = false;
   bool polling_ = false;
   std::optional<LeaderRecord> leader_;
-  uint64_t leader_seen_ = 0, head_seen_ = 0;  // the newest revision of the store at which they were known
+  uint64_t leader_seen_ = 0, head_seen_ = 0;  // the store revisions at which the leader and the head were last seen
   bool now_known_ = false;
   std::optional<Head> head_;
-  uint64_t head_revision_ = 0;  // its mod revision
-  JournalPosition position_;    // of this host's state
-  bool off_chain_ = false;      // the journal does not lead on from position_: a checkpoint does
-  uint64_t read_from_ = 0;      // the create revision for which the head was read after the election; 0: not yet
-  bool beginning_ = false;      // what an earlier leader left is being removed
-  bool ready_ = false;          // the election was won, and this host has all that was decided
+  uint64_t head_revision_ = 0;  // mod revision of the head
+  JournalPosition position_;    // position of this host's state
+  bool off_chain_ = false;      // the journal does not continue from position_, so a checkpoint must be read
+  uint64_t read_from_ = 0;      // create revision for which the head was read after the election; 0: not yet
+  bool beginning_ = false;      // leftovers of an earlier leader are being removed
+  bool ready_ = false;          // the election was won, and this host has all decided writes
   bool told_leads_ = false;
   std::optional<Waiting> waiting_;
   bool writing_ = false;  // the head is being moved
   bool checkpointing_ = false;
-  std::optional<CheckpointRef> new_checkpoint_;                            // stored, to be named by the head
+  std::optional<CheckpointRef> new_checkpoint_;                            // stored, but not named by the head yet
   std::shared_ptr<EdgeStore*> self_ = std::make_shared<EdgeStore*>(this);  // null once this object is destroyed
   Counter& failures_;
   Counter& elections_;

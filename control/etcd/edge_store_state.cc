@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How this host's state follows what was decided, and how the leader has its writes decided.
+// How this host's state follows the decided writes, and how the leader has its own writes decided.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ void EdgeStore::trouble(const std::string& why) {
 
 void EdgeStore::catch_up() {
   if (!now_known_ || reader_.reading() || ready_ || beginning_) return;
-  if (writing_ || waiting_) return;  // a write of when this control led: what became of it comes first
+  if (writing_ || waiting_) return;  // a write from when this control led: its result comes first
   if (!head_ && position_.sequence != 0 && !options_.begin_anew) {
     return trouble(fmt::format(
         "it holds nothing of this edge, but this host has {} writes that were decided there. A person must decide: "
@@ -51,7 +51,7 @@ void EdgeStore::read_journal() {
       keys_.journal(position_.sequence + 1), keys_.journal(head_->position.sequence + 1),
       [this](uint64_t sequence, const std::string& sealed) { return take_write(sequence, sealed); },
       [this, before = position_](const Result<void>& result) {
-        if (result && position_ == before) off_chain_ = true;  // it was trimmed meanwhile
+        if (result && position_ == before) off_chain_ = true;  // the journal was trimmed meanwhile
         on_read(result);
       });
 }
@@ -89,7 +89,7 @@ void EdgeStore::read_checkpoint() {
         return {};
       },
       [this, before = position_](const Result<void>& result) {
-        // Nothing was there: the head names another checkpoint by now, and the next read tells.
+        // There was nothing: by now the head names another checkpoint, and the next read shows it.
         if (result && position_ == before) return;
         on_read(result);
       });
@@ -107,7 +107,7 @@ void EdgeStore::on_read(const Result<void>& result) {
 
 // --- the leader
 
-// This host has all that is known to be decided.
+// This host has all decided writes that it knows of.
 void EdgeStore::begin_to_lead() {
   const uint64_t created = election_.create_revision();
   if (created == 0 || read_from_ != created || ready_ || beginning_) return;
@@ -122,7 +122,7 @@ void EdgeStore::begin_to_lead() {
   });
 }
 
-// etcd holds nothing of this edge: it begins with this host's state.
+// etcd has no state of this edge, so this host's state is stored as the first.
 void EdgeStore::store_first() {
   JournalPosition before;
   Result<WriteSet> all = host_state_.store().everything(before);
@@ -167,12 +167,12 @@ void EdgeStore::append(const WriteSet& set, Appended done) {
   if (!writing_) after_write();
 }
 
-// Begins with what is to be written next.
+// Begins the next write.
 void EdgeStore::after_write() {
   if (new_checkpoint_) return name_checkpoint();
   if (!waiting_) return;
   Waiting write = *std::exchange(waiting_, std::nullopt);
-  // The head may have been moved since, by the name of a checkpoint.
+  // The head may have moved since then, because a checkpoint was named.
   if (writer_.head()) {
     write.next.first = writer_.head()->first;
     write.next.checkpoint = writer_.head()->checkpoint;
@@ -248,7 +248,7 @@ void EdgeStore::name_checkpoint() {
   const CheckpointRef reference = *std::exchange(new_checkpoint_, std::nullopt);
   if (!leads() || !writer_.head()) return after_write();
   Head next = *writer_.head();
-  // The journal still leads on from the checkpoint before, for hosts that are a little behind.
+  // The journal still continues from the previous checkpoint, for hosts that are a little behind.
   next.first = next.checkpoint.position.sequence + 1;
   next.checkpoint = reference;
   next.bytes = 0;

@@ -20,7 +20,7 @@ Election::Ask Election::next(uint64_t now_ns) {
   if (create_revision_ != 0) {
     if (now_ns + ttl_ns_ >= lease_until_ns_ + ttl_ns_ / kRenewalsPerLease) ask = Ask::renew;
   } else if (may_lead_ && seen_ == 0) {
-    // A lease that ends soon could end before the key is of use.
+    // A lease that ends soon could end before the key is useful.
     ask = lease_ != 0 && now_ns + ttl_ns_ / 2 < lease_until_ns_ ? Ask::campaign : Ask::grant;
   }
   asking_ = ask != Ask::nothing;
@@ -56,7 +56,7 @@ void Election::renewed(uint64_t sent_ns, uint64_t ttl_ns) {
   TIDEGATE_ASSERT(asking_, "an answer has a question");
   asking_ = false;
   if (ttl_ns == 0) return drop();
-  if (lease_ == 0) return;  // it was given up meanwhile
+  if (lease_ == 0) return;  // the lease was given up meanwhile
   ttl_ns_ = ttl_ns;
   lease_until_ns_ = std::max(lease_until_ns_, sent_ns + ttl_ns);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JournalReader: reads what is stored in pieces, in the order of its keys, with as many requests as that takes.
+// JournalReader: reads values that are stored in pieces, in the order of their keys, with as many requests as
+// necessary.
 //
 // Threads: the control's loop.
 #pragma once
@@ -18,8 +19,8 @@ class JournalReader {
  public:
   JournalReader(Client& client, const Keys& keys) : client_(client), keys_(keys) {}
 
-  // Calls `on_value` for each value whose pieces are all between `from` and `end`, in order. It returns an Error to
-  // stop. Then `done` is called: without an Error if everything there was read. One read at a time.
+  // Calls `on_value` for each value whose pieces are all between `from` and `end`, in order. `on_value` returns an
+  // Error to stop. Then calls `done`, without an Error if everything was read. One read at a time.
   using OnValue = std::function<Result<void>(uint64_t sequence, std::string bytes)>;
   void read(std::string from, std::string end, OnValue on_value, std::function<void(Result<void>)> done);
   bool reading() const { return under_way_ != nullptr; }
@@ -29,7 +30,7 @@ class JournalReader {
     std::string from, end;
     OnValue on_value;
     std::function<void(Result<void>)> done;
-    Keys::Piece last;   // of the value that is being put together
+    Keys::Piece last;   // last piece of the value that is being put together
     std::string bytes;  // of it
   };
   void ask();

@@ -52,7 +52,7 @@ std::shared_ptr<const JournalWriter::Pieces> JournalWriter::pieces_of(std::strin
   return pieces;
 }
 
-// All pieces from `index` on.
+// Stores all pieces from `index` on.
 void JournalWriter::put_pieces(const std::shared_ptr<const Pieces>& pieces, uint64_t index,
                                std::function<void(Result<void>)> done) {
   if (index == pieces->count) return done({});
@@ -97,7 +97,7 @@ void JournalWriter::append(const Head& next, std::string value, std::function<vo
   });
 }
 
-// `piece`: its only piece is stored by the same transaction; null: there is none.
+// `piece`: the only piece, which the same transaction stores; null: there is none.
 void JournalWriter::move_head(const Head& next, const std::shared_ptr<const Pieces>& piece,
                               std::function<void(Result<void>)> done) {
   Txn txn = guarded();
@@ -113,7 +113,7 @@ void JournalWriter::move_head(const Head& next, const std::shared_ptr<const Piec
 }
 
 // A transaction whose answer was lost is sent again. Then its own effect makes the comparison fail. If the head is
-// further on, another control leads, and it may have gone on from our write.
+// further ahead, another control leads, and it may have continued from our write.
 Result<void> JournalWriter::check_moved(const Head& next, const TxnAnswer& answer) {
   uint64_t moved_at = answer.succeeded ? answer.revision : 0;
   bool went_on = false;
@@ -140,7 +140,7 @@ void JournalWriter::trim() {
   txn.erases.emplace_back(keys_.journal(0), keys_.journal(head_->first));
   txn.erases.emplace_back(keys_.checkpoint(0), keys_.checkpoint(head_->checkpoint.position.sequence));
   send(std::make_shared<const nlohmann::json>(txn_request(txn)), [this](const Result<TxnAnswer>& answer) {
-    if (!answer || !answer->succeeded) return;  // the next checkpoint's trim does it
+    if (!answer || !answer->succeeded) return;  // the trim after the next checkpoint will do it
     client_.call("/v3/kv/compaction", {{"revision", std::to_string(answer->revision)}},
                  [](const Result<nlohmann::json>& compacted) {
                    if (!compacted) log_info("etcd was not compacted: {}", compacted.error().message);

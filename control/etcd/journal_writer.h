@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // JournalWriter: the writes of the control that leads. Each transaction compares the create revision of the leader's
-// key: of two controls that both believe they lead, one can write. A write is decided by the transaction that moves the
-// head; what is larger than a piece is stored before that.
+// key. So if two controls believe that they lead, only one can write. The transaction that moves the head decides a
+// write. A write that is larger than a piece is stored before that.
 //
 // Threads: the control's loop.
 #pragma once
@@ -21,13 +21,14 @@ namespace tidegate::etcd {
 
 class JournalWriter {
  public:
-  static constexpr uint64_t kRetryMs = 50;  // after a transaction without an answer
+  static constexpr uint64_t kRetryMs = 50;  // pause after a transaction without an answer
 
-  // `leads`: whether this control may still count itself as the leader. While it may, transactions are repeated.
+  // `leads`: whether this control may still count itself as the leader. Transactions are repeated only as long as it
+  // may.
   JournalWriter(EventLoop& loop, Client& client, const Keys& keys, std::function<bool()> leads);
 
-  // Begins to write for the key with that create revision. What an earlier leader left behind the head is removed.
-  // `head`: as etcd has it; nothing: etcd holds no state of this edge yet.
+  // Begins to write for the key with that create revision. Removes what an earlier leader left after the head. `head`:
+  // the one in etcd; nothing: etcd has no state of this edge yet.
   void begin(uint64_t create_revision, std::optional<Head> head, uint64_t head_revision,
              std::function<void(Result<void>)> done);
   void end() { create_revision_ = 0; }
@@ -35,20 +36,20 @@ class JournalWriter {
   const std::optional<Head>& head() const { return head_; }
   uint64_t head_revision() const { return head_revision_; }
 
-  // Moves the head to `next`, after `value` was stored for it. The Error begins with kNotDecided or kNotKnown. One at a
+  // Stores `value` and then moves the head to `next`. The Error begins with kNotDecided or kNotKnown. One call at a
   // time.
   void append(const Head& next, std::string value, std::function<void(Result<void>)> done);
-  // Stores a checkpoint beside whatever is appended meanwhile. The head does not name it yet.
+  // Stores a checkpoint while other values may be appended. The head does not name it yet.
   void store_checkpoint(uint64_t sequence, std::string value, std::function<void(Result<void>)> done);
-  // Removes what the head no longer needs, and compacts.
+  // Removes values that the head no longer needs, and compacts.
   void trim();
 
  private:
   using Answered = std::function<void(Result<TxnAnswer>)>;
-  // Sends the transaction until it is answered, or this control does not lead any more.
+  // Sends the transaction again until it is answered, or until this control does not lead any more.
   void send(std::shared_ptr<const nlohmann::json> txn, Answered done);
   struct Pieces {
-    std::string of;  // where their keys begin
+    std::string of;  // common beginning of their keys
     std::string value;
     uint64_t count = 0;
     std::pair<std::string, std::string> put(uint64_t index) const;
@@ -66,7 +67,7 @@ class JournalWriter {
   uint64_t create_revision_ = 0;
   std::optional<Head> head_;
   uint64_t head_revision_ = 0;                // mod revision of the head's key; 0: it does not exist
-  std::vector<std::function<void()>> again_;  // transactions that had no answer
+  std::vector<std::function<void()>> again_;  // transactions that got no answer
   Timer retry_;
 };
 

@@ -29,7 +29,7 @@ const json& object_member(const json& object, const char* key) {
   return member != object.end() && member->is_object() ? *member : empty;
 }
 
-// A 64-bit number: a string of digits, or a JSON number. Absent is 0. Nothing: it is something else.
+// A 64-bit number: a string of digits, or a JSON number. Absent means 0. Returns nothing for anything else.
 std::optional<uint64_t> whole_number(const json& object, const char* key) {
   const auto member = object.find(key);
   if (member == object.end() || member->is_null()) return 0;
@@ -48,7 +48,7 @@ std::optional<uint64_t> whole_number(const json& object, const char* key) {
   return number;
 }
 
-// False: the member is no number.
+// Returns false if the member is not a number.
 bool read_number(const json& object, const char* key, uint64_t& number) {
   const std::optional<uint64_t> read = whole_number(object, key);
   number = read.value_or(0);
@@ -57,7 +57,7 @@ bool read_number(const json& object, const char* key, uint64_t& number) {
 
 bool read_bytes(const json& object, const char* key, std::string& bytes) {
   const auto member = object.find(key);
-  if (member == object.end()) return true;  // an empty value
+  if (member == object.end()) return true;  // an empty value is left out
   if (!member->is_string()) return false;
   std::optional<std::string> decoded = base64_decode(member->get_ref<const std::string&>());
   if (!decoded) return false;
@@ -101,7 +101,7 @@ json put_json(std::string_view key, std::string_view value, uint64_t lease) {
 std::string range_end_of(std::string_view prefix) {
   std::string end(prefix);
   while (!end.empty() && end.back() == '\xff') end.pop_back();
-  if (end.empty()) return std::string(1, '\0');  // to the last key of all
+  if (end.empty()) return std::string(1, '\0');  // up to the last key of all
   end.back() = static_cast<char>(end.back() + 1);
   return end;
 }

@@ -6,9 +6,9 @@
 //   journal/SEQUENCE/PIECE-PIECES      the decided writes, in order
 //   checkpoint/SEQUENCE/PIECE-PIECES   the whole state after the write SEQUENCE
 //
-// A value of the journal and a checkpoint is sealed with a key made of the site's secret (AES-128-GCM), because private
-// keys are in it. Inside, a write is the digest of the one before it and a write set: so a chain of digests leads to
-// the head, and a host whose state left the chain notices.
+// Values of the journal and checkpoints are sealed with a key derived from the site's secret (AES-128-GCM), because
+// they contain private keys. Inside, a write is a write set and the digest of the previous write. So a chain of digests
+// leads to the head, and a host notices if its state is not on the chain.
 //
 // Pure functions. What they parse comes from the network.
 #pragma once
@@ -32,7 +32,7 @@ struct CheckpointRef {
 struct Head {
   JournalPosition position;
   uint64_t first = 0;  // the oldest write that the journal still has
-  uint64_t bytes = 0;  // of the writes after the checkpoint
+  uint64_t bytes = 0;  // size of the writes after the checkpoint
   CheckpointRef checkpoint;
   bool operator==(const Head&) const = default;
 };
@@ -45,7 +45,7 @@ struct LeaderRecord {
 std::string encode(const Head& head);
 Result<Head> parse_head(std::string_view text);
 std::string encode(const LeaderRecord& leader);
-LeaderRecord parse_leader(std::string_view text);  // empty members where it has none
+LeaderRecord parse_leader(std::string_view text);  // Members are empty if the text does not have them.
 
 class Keys {
  public:
@@ -53,7 +53,8 @@ class Keys {
   std::string now() const { return prefix_ + "now/"; }
   std::string head() const { return prefix_ + "now/head"; }
   std::string leader() const { return prefix_ + "now/leader"; }
-  std::string journal(uint64_t sequence) const;  // where the pieces of that write begin, and those before it end
+  // The beginning of the keys for that write's pieces. The pieces of earlier writes end there.
+  std::string journal(uint64_t sequence) const;
   std::string journal_end() const;
   std::string checkpoint(uint64_t sequence) const;
   std::string checkpoint_end() const;
@@ -71,13 +72,13 @@ class Keys {
 
 // --- the content
 struct Write {
-  std::string previous;  // digest of the write before
+  std::string previous;  // digest of the previous write
   WriteSet set;
 };
 std::string seal_key(std::string_view site_secret);
-// Gives the sealed bytes, and the digest of the write.
+// Returns the sealed bytes, and sets the digest of the write.
 std::string seal_write(std::string_view key, const Write& write, std::string& digest);
-// An Error if it was sealed with another secret, or is damaged.
+// Returns an Error if it was sealed with another secret, or is damaged.
 Result<Write> open_write(std::string_view key, std::string_view sealed, std::string& digest);
 
 }  // namespace tidegate::etcd

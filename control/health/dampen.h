@@ -8,13 +8,13 @@
 namespace tidegate {
 
 struct Dampener {
-  std::optional<bool> up;  // the present verdict; nothing before the first result
+  std::optional<bool> up;  // the present verdict; not set before the first result
   uint32_t against = 0;    // consecutive results that contradict it
 };
 
 // Adds one result. Returns true if the verdict changed. The first result decides at once. Later results decide after
-// `rise` or `fall` of them in a row. `held`: the verdict may not change yet; results count nevertheless, so the first
-// one after that time can decide.
+// `rise` or `fall` of them in a row. `held`: the verdict may not change yet. Results still count, so the first one
+// after that time can decide.
 inline bool observe(Dampener& dampener, bool success, uint32_t rise, uint32_t fall, bool held = false) {
   if (!dampener.up) {
     dampener.up = success;

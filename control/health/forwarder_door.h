@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How control has forwarders send probes (l4/probe/order.h): that of its own host over the admin socket, others through
-// the controls of their hosts.
+// How control makes forwarders send probes (l4/probe/order.h): the forwarder of its own host over the admin socket,
+// others through the controls of their hosts.
 #pragma once
 
 #include <memory>
@@ -12,9 +12,9 @@
 
 namespace tidegate {
 
-// Both outlive what it gives.
+// Both must outlive the returned object.
 std::shared_ptr<const ForwarderDoor> make_forwarder_door(Fleet& fleet, const HostState& host_state);
-// The forwarder of this host.
+// Sends the order to the forwarder of this host.
 void order_probe_here(Fleet& fleet, std::string order, uint64_t timeout_ms, ForwarderDoor::Answer answer);
 
 }  // namespace tidegate

@@ -19,10 +19,10 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kReportsHelp = "Reports of proxies about their load, by whether they came.";
-// Other times between two reports count as one of these.
+// Shorter or longer times between two reports count as these.
 constexpr double kShortestGapS = 0.1, kLongestGapS = 60;
 
-// Where the addresses of a target are; the sites of a pool are those of its backends' nodes.
+// Adds the sites of a target's addresses. The sites of a pool are those of its backends' nodes.
 void add_sites(const Model& model, const SteerTarget& target, std::map<std::string, uint32_t>& sites) {
   const auto add = [&](uint32_t site) {
     if (site != kNone) sites[model.sites[site].name] = model.sites[site].shed_above;
@@ -107,7 +107,7 @@ void LoadWatch::look(std::function<void()> done) {
   });
 }
 
-// Of each site: the mean of its proxies of which two reports are known.
+// For each site: the mean over those of its proxies that have two reports.
 std::map<std::string, LoadWatch::Measured> LoadWatch::measured_in(const json& edge) {
   std::map<std::string, ProxyCounters> came;
   for (const json& node : edge.value("nodes", json::array())) {
@@ -151,7 +151,7 @@ void LoadWatch::take(const json& edge) {
   commit(wanted);
 }
 
-// Writes what differs from the state, in one commit. What cannot be written is tried again with the next look.
+// Writes the differences from the state, in one commit. If that fails, the next look tries again.
 void LoadWatch::commit(const Wanted& wanted) {
   const std::shared_ptr<const LiveState> live_state = host_state_.live_state();
   std::vector<std::pair<std::string, std::optional<SiteLoad>>> changes;

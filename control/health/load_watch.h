@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoadWatch: asks the proxies for their load, decides what share of its clients each site sheds, and keeps that in the
-// live state, where every name server reads it. It asks only while a steer of the policy `shed` exists.
+// LoadWatch: asks the proxies for their load, decides what share of its clients each site sheds, and writes that to the
+// live state, where every name server reads it. It asks only while there is a steer with the policy `shed`.
 //
-// Invariants: at most one commit a period, for all sites together, and none while no share moves. A site whose proxies
-// do not answer keeps its share. After a start, or when another control leads, the shares in force go on.
+// Invariants: at most one commit per period, for all sites together, and none while no share changes. A site whose
+// proxies do not answer keeps its share. After a start, or when another control leads, the shares in force stay.
 //
 // Threads: the control's loop.
 #pragma once
@@ -24,33 +24,33 @@
 
 namespace tidegate {
 
-// A proxy's counters as its status gives them.
+// A proxy's counters from its status.
 struct ProxyCounters {
-  uint64_t at_ns = 0, cpu_ns = 0;  // its monotonic clock; CPU time of all its threads
+  uint64_t at_ns = 0, cpu_ns = 0;  // time on its monotonic clock; CPU time of all its threads
   uint64_t workers = 0, connections = 0, max_connections = 0;
 
-  // Nothing if a member is missing or absurd.
+  // Nothing if a member is missing or impossible.
   static std::optional<ProxyCounters> from_json(const nlohmann::json& status);
 };
 
-// The load between two reports in per cent: CPU time of the workers' cores, or connections of those that may be,
-// whichever is higher. Nothing if the proxy was started anew, or the reports are one.
+// The load between two reports in per cent: the CPU time relative to the workers' cores, or the connections relative to
+// their limit, whichever is higher. Nothing if the proxy was restarted, or if both are the same report.
 std::optional<double> load_between(const ProxyCounters& before, const ProxyCounters& now);
 
 class LoadWatch : public std::enable_shared_from_this<LoadWatch> {
  public:
   LoadWatch(EventLoop& loop, HostState& host_state, Fleet& fleet, uint64_t period_ms = kLoadPeriodMs);
 
-  // Begins or ends to ask, as the model in force demands. Call it for each version.
+  // Begins or stops asking, as the model in force needs it. Call it for each version.
   void update();
-  // Asks once, now. `done` is called when what came of it is in force.
+  // Asks once, now. Calls `done` when the result is in force.
   void look(std::function<void()> done);
   void append_metrics(std::string& out) const;
 
  private:
   struct Wanted {
     std::map<std::string, uint32_t> sites;  // name, and its shed_above
-    double ttl_s = 0;                       // the longest of the steers
+    double ttl_s = 0;                       // the longest TTL of the steers
   };
   struct SiteState {
     ShedController controller;

@@ -60,7 +60,7 @@ void NameWatch::update() {
   std::erase_if(settled_, [this](const std::string& key) { return !wanted_.contains(key); });
   const uint32_t own = model->node_index(fleet_.own_node(model.get()));
   names_.follow(*model, pools, own == kNone ? std::vector<Endpoint>() : model->nodes[own].dns.resolvers);
-  schedule();  // it also erases the records of names that no pool uses any more
+  schedule();  // also erases the records of names that no pool uses any more
 }
 
 size_t NameWatch::failing() const {
@@ -138,7 +138,7 @@ void NameWatch::on_commit(const Result<uint64_t>& sequence) {
   if (sequence) {
     stored_.add();
     pause_ms_ = 0;
-    return schedule();  // what was found meanwhile
+    return schedule();  // for names that were found meanwhile
   }
   if (pause_ms_ == 0) {
     log_error("cannot store what names of backends lead to, trying until it can be done: {}", sequence.error().message);

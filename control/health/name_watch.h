@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// NameWatch: looks up the names of backends for the whole edge (conf/found_backends.h says of which pools) and keeps
-// what they lead to in the live state. Probes, forwarder, proxy and DNS take the servers from there.
+// NameWatch: looks up the names of backends for the whole edge (conf/found_backends.h says for which pools) and writes
+// their addresses to the live state. Probes, forwarder, proxy and DNS take the servers from there.
 //
-// A look-up that fails keeps the last addresses. That holds across a restart and a change of the leader: what is stored
-// stays until every look-up of the name has had an answer here. Changes that come together are one commit. There are at
-// most kNameCommitsPerS of them a second, so a name that changes all the time costs no more. A commit that fails is
-// tried again.
+// If a lookup fails, the last addresses are kept. This is also true after a restart and a change of the leader: stored
+// addresses stay until every lookup of the name has had an answer here. Changes that come together are one commit.
+// There are at most kNameCommitsPerS commits per second, which limits the cost of names that change all the time. A
+// failed commit is tried again.
 //
-// A server to which a name of a forwarder's pool no longer leads keeps its flows for kLeftServerNs: it stays in the
-// record, with the time at which it left, gets no new work and is probed on.
+// If a name of a forwarder's pool no longer leads to a server, the server keeps its flows for kLeftServerNs: it stays
+// in the record with the time at which it left, gets no new work, and is still probed.
 //
 // Threads: the control's loop.
 #pragma once
@@ -40,7 +40,7 @@ class NameWatch {
   // Takes the present model of the host state.
   void update();
   size_t looked_up() const { return wanted_.size(); }
-  // Names whose last look-up found nothing new.
+  // Number of names whose last lookup found nothing new.
   size_t failing() const;
 
  private:
@@ -56,24 +56,24 @@ class NameWatch {
   EventLoop& loop_;
   HostState& host_state_;
   Fleet& fleet_;
-  std::set<std::string> wanted_;   // keys of the book
-  std::set<std::string> keeping_;  // of which servers that left are kept
-  std::set<std::string> settled_;  // of which each look-up had an answer once and none of them failed
+  std::set<std::string> wanted_;   // wanted keys of the book
+  std::set<std::string> keeping_;  // keys for which servers that left are kept
+  std::set<std::string> settled_;  // keys for which each lookup has succeeded at least once
   BackendNames names_;
   std::shared_ptr<NameWatch*> self_ = std::make_shared<NameWatch*>(this);  // null once this object is destroyed
   Timer timer_, left_timer_;
   TokenBucket commits_;
   bool committing_ = false;
   Counter& stored_;
-  uint64_t pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
+  uint64_t pause_ms_ = 0;  // pause after a failed commit; 0: the last one succeeded
 };
 
-// How long a server to which its name no longer leads keeps what runs there: as long as an idle TCP flow does.
+// How long a server to which its name no longer leads keeps its running work: as long as an idle TCP flow stays.
 constexpr uint64_t kLeftServerNs = 900 * kNsPerS;
 
-// The record of a name from what is stored and what was found. Until the look-ups of this process have `settled`, what
-// is stored stays beside what was found. With `keeps_left`, servers that are no longer found stay for kLeftServerNs, as
-// ones that left. `now_ns`: realtime.
+// Computes the record of a name from the stored and the found servers. Until the lookups of this process have
+// `settled`, stored servers stay in addition to the found ones. With `keeps_left`, servers that are no longer found
+// stay for kLeftServerNs, marked as left. `now_ns`: realtime.
 FoundName next_record(const FoundName* stored, const FoundName& found, bool settled, bool keeps_left, uint64_t now_ns);
 
 }  // namespace tidegate

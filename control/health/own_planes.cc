@@ -21,7 +21,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxAliveBytes = 64 << 10;
 
-// An error says nothing about the plane, unless nobody listens at its socket or the time was over.
+// An error says nothing about the plane, unless nothing listens at its socket or the time was over.
 PlaneAnswer of_error(const std::string& sentence) {
   PlaneAnswer answer;
   const auto says = [&](const char* words) { return sentence.find(words) != std::string::npos; };
@@ -138,7 +138,7 @@ void OwnPlanes::open(const ApiCall& call) {
   report();
 }
 
-// Writes to every stream. Streams whose peer is gone are let go.
+// Writes to every stream. Streams whose peer is gone are removed.
 void OwnPlanes::report() {
   json planes = json::object();
   for (const auto& [plane, verdict] : verdicts()) planes[plane] = to_json(verdict);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// OwnPlanes: asks each plane of this host how it is, several times a second, and tells whoever wants to know: the
-// PlaneWatch of this control if it leads, and the control that leads over GET /v1/node/planes.
+// OwnPlanes: asks each plane of this host for its state, several times a second. It reports the verdicts to the
+// PlaneWatch of this control if it leads, and to the leading control over GET /v1/node/planes.
 //
 //   {"node","planes":{"l4":{"up":true,"reason":"","since_ns":0},...}}      on each change, and every kPlaneReportMs
 //
-// A plane is in the answer from its first verdict on.
+// A plane is in the answer only after its first verdict.
 //
 // Threads: the control's loop.
 #pragma once
@@ -39,7 +39,7 @@ class OwnPlanes {
   struct Watched {
     explicit Watched(uint64_t now_ns) : judge(now_ns) {}
     PlaneJudge judge;
-    std::unique_ptr<HttpCall> call;  // the question under way, or the last one
+    std::unique_ptr<HttpCall> call;  // the question in progress, or the last one
     bool asked = false;
   };
 

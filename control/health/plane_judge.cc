@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kDecidingProbes = 2;
 
-// What `applied` lacks of `wanted`: "version 7" or "words 12".
+// What `applied` is missing of `wanted`: "version 7" or "words 12".
 std::string missing(const PlaneAnswer& applied, const StateHead& wanted) {
   if (applied.version < wanted.version) return fmt::format("version {}", wanted.version);
   if (applied.live_state < wanted.live_state) return fmt::format("words {}", wanted.live_state);
@@ -50,7 +50,8 @@ bool PlaneJudge::observe(const PlaneAnswer& answer, const StateHead& head, uint6
 }
 
 std::string PlaneJudge::lag(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns) {
-  // A plane that follows a busy state is always a little behind. So it is held against one head until it has that.
+  // A plane that follows a busy state is always a little behind. So it is compared with one head until it has reached
+  // that head.
   if (!awaited_ || missing(answer, *awaited_).empty()) {
     if (missing(answer, head).empty()) {
       awaited_.reset();
@@ -66,7 +67,7 @@ std::string PlaneJudge::lag(const PlaneAnswer& answer, const StateHead& head, ui
 bool PlaneJudge::decide(HealthVerdict verdict, uint64_t now_ns) {
   if (!verdict.up && !was_up_ && now_ns - born_ns_ < kPlaneStartMs * kNsPerMs) return false;
   const bool same = verdict_ && verdict_->up == verdict.up && verdict_->drains == verdict.drains;
-  if (same) return false;  // another reason for the same state is no change
+  if (same) return false;  // another reason for the same state does not count as a change
   verdict.reason = shortened(std::move(verdict.reason));
   verdict_ = std::move(verdict);
   return true;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PlaneJudge: what control's questions to one plane of its own host mean. Pure: it has no socket and no clock.
+// PlaneJudge: derives a verdict from the answers of one plane of control's own host. Pure: it has no socket and no
+// clock.
 //
 // Rules:
 // - A plane whose process is gone is down at once. One that does not answer is down after kPlaneSilentMs, because its
@@ -20,15 +21,15 @@
 
 namespace tidegate {
 
-// What came of one question.
+// The result of one question.
 struct PlaneAnswer {
   enum class Kind : uint8_t {
-    up,        // it serves; `version` and `live_state` say what
+    up,        // it serves; `version` and `live_state` say which state it has
     draining,  // it takes no new work, because of `why`
-    down,      // it serves nobody, because of `why`
-    gone,      // nobody listens at its socket, or its process ended while it was asked
+    down,      // it cannot serve, because of `why`
+    gone,      // nothing listens at its socket, or its process ended while it was asked
     silent,    // it has not answered for kPlaneSilentMs
-    unknown,   // control could not ask, or the plane is of an earlier release: nothing follows
+    unknown,   // control could not ask, or the plane is of an earlier release: this has no effect
   };
   Kind kind = Kind::unknown;
   uint64_t version = 0, live_state = 0;
@@ -45,13 +46,13 @@ class PlaneJudge {
   const std::optional<HealthVerdict>& verdict() const { return verdict_; }
 
  private:
-  // What is wrong with a plane that serves and has applied this: "" or a reason.
+  // What is wrong with a plane that serves and has applied this state: "" or a reason.
   std::string lag(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns);
   bool decide(HealthVerdict verdict, uint64_t now_ns);
 
   uint64_t born_ns_;
   bool was_up_ = false;
-  // What the plane is waited for: the head when it was last seen to lack something.
+  // The head that the plane must reach: the head at the time when the plane was last found to be behind.
   std::optional<StateHead> awaited_;
   uint64_t awaited_since_ns_ = 0;
   std::optional<HealthVerdict> verdict_;
@@ -60,9 +61,9 @@ class PlaneJudge {
 // 0: up, 1: drains, 2: down.
 inline int badness(const HealthVerdict& verdict) { return verdict.up ? 0 : verdict.drains ? 1 : 2; }
 
-// A minimum time between changes. Whatever is worse counts at once, because clients suffer. What is better counts after
-// a wait, which doubles with each change for the worse and begins anew after kPlaneCalmMs without one. So a plane that
-// flaps is written at most twice in each wait.
+// A minimum time between changes. A change for the worse counts at once, because clients suffer. A change for the
+// better counts after a wait, which doubles with each change for the worse and is reset after kPlaneCalmMs without one.
+// So a plane that flaps is written at most twice in each wait.
 class ReturnGuard {
  public:
   void on_worse(uint64_t now_ns);
@@ -74,26 +75,26 @@ class ReturnGuard {
   uint64_t returns_ns_ = 0;
 };
 
-// Whether a host that is silent is dead for its clients. The planes of a host that is heard are as it says. While it is
-// silent, the path of the clients is asked: two failures in a row take a plane down, two successes keep it up.
+// Decides whether a silent host is dead for its clients. While a host reports, its own reports about its planes count.
+// While it is silent, the clients' path is probed: two failures in a row take a plane down, two successes keep it up.
 class HostHearing {
  public:
   explicit HostHearing(uint64_t now_ns) : heard_ns_(now_ns) {}
 
   void on_heard(uint64_t now_ns);
-  // This process did not run for so long: that is not silence.
+  // This process did not run for this long, so the host's silence in this time does not count.
   void on_pause(uint64_t paused_ns) { heard_ns_ += paused_ns; }
   bool wants_probes(uint64_t now_ns) const;
   bool is_silent(uint64_t now_ns) const;
   void on_probe(const std::string& plane, bool success, const std::string& why);
-  // What the probes say of the plane of a silent host. Nothing: the last verdict holds.
+  // The verdict of the probes on the plane of a silent host. Nothing: the last verdict stays.
   std::optional<HealthVerdict> verdict(const std::string& plane) const;
-  // Some probe succeeded since the host was heard last.
+  // Whether a probe has succeeded since the host was last heard.
   bool any_success() const { return any_success_; }
 
  private:
   struct Row {
-    int successes = 0, failures = 0;  // in a row
+    int successes = 0, failures = 0;  // numbers in a row
     std::string why;
   };
   uint64_t heard_ns_;

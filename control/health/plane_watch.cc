@@ -22,10 +22,11 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kTickMs = 100;
-constexpr uint64_t kLateTickNs = 300 * kNsPerMs;  // this process did not run
+constexpr uint64_t kLateTickNs = 300 * kNsPerMs;  // a later tick means that this process did not run
 constexpr uint64_t kProbeTimeoutMs = 400;
 constexpr uint64_t kConnectAgainNs = 200 * kNsPerMs;
-// A connection on which nothing comes for so long is made anew; the time doubles with each that brings nothing.
+// If nothing comes on a connection for this long, it is opened again. The time doubles with each connection that brings
+// nothing.
 constexpr uint64_t kPatienceNs = 500 * kNsPerMs;
 constexpr uint64_t kLongestPatienceNs = 4'000 * kNsPerMs;
 constexpr uint64_t kProbePauseNs = 250 * kNsPerMs;  // between two rounds
@@ -56,7 +57,7 @@ void add_services(const Model& model, const std::vector<NodeStatus>& planes, uin
   if (shares) endpoints = std::move(held);
 }
 
-// A proxy is reached at the addresses that pools give it.
+// A proxy is reached at the addresses that pools have for it.
 void add_backends(const Model& model, uint32_t node, std::vector<Endpoint>& endpoints) {
   for (uint32_t p = 0; p < model.pools.size(); ++p) {
     for (const Backend& backend : model.pools[p].backends) {
@@ -71,7 +72,7 @@ void add_backends(const Model& model, uint32_t node, std::vector<Endpoint>& endp
   }
 }
 
-// An address that this host has itself says nothing about another host: a proxy has the VIP of its site, too.
+// An address of this host says nothing about another host. A proxy also has the VIP of its site.
 void remove_own_addresses(std::vector<Endpoint>& endpoints) {
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0) return;
@@ -206,7 +207,7 @@ void PlaneWatch::connect(const std::string& name, Peer& peer) {
       *node, "/v1/node/planes", [this, &peer](std::string_view bytes) { take(peer, bytes); },
       [this, &peer](const Result<HttpResponse>& response) {
         peer.ended = true;
-        // A control that answers anything else is of an earlier release, or does not trust this one. It lives.
+        // If a control answers anything else, it is of an earlier release, or does not trust this one. But it is alive.
         if (response && response->status != 200) peer.hearing.on_heard(loop_.now_ns());
       });
 }
@@ -228,7 +229,7 @@ void PlaneWatch::take_line(Peer& peer, std::string_view text) {
   const Result<json> line = parse_json(text);
   const auto planes = line && line->is_object() ? line->find("planes") : json::const_iterator();
   if (!line || !line->is_object() || planes == line->end() || !planes->is_object()) {
-    peer.ended = true;  // not what a control says
+    peer.ended = true;  // it is not what a control sends
     return;
   }
   peer.heard_ns = loop_.now_ns();
@@ -264,7 +265,7 @@ void PlaneWatch::probe(const std::string& node, Peer& peer) {
       peer.attempts.push_back(start_probe(loop_, target, [this, &peer, round, endpoint](const ProbeResult& result) {
         --peer.under_way;
         if (!result.looked) {
-          round->success = true;  // this host could not look: nobody is to blame
+          round->success = true;  // this host could not probe, so no plane is charged
         } else {
           (result.success ? answered_ : unanswered_).add();
           round->success |= result.success;

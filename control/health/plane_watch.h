@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// PlaneWatch: the control that leads decides which planes of the edge are down, and writes it as verdicts
-// ("plane/<node>/<plane>"), of the same kind as those of backends.
+// PlaneWatch: on the control that leads, decides which planes of the edge are down, and writes verdicts
+// ("plane/<node>/<plane>") like those on backends.
 //
-// It hears its own planes from OwnPlanes and those of other hosts from their controls (GET /v1/node/planes). A host
-// that says nothing for kHostSilentMs is silent. Then, and only then, the way of its clients decides: TCP to the VIPs
-// of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). So a management network
-// that is cut, or a control that is started again, takes nobody down.
+// It gets the state of its own planes from OwnPlanes, and of other hosts' planes from their controls (GET
+// /v1/node/planes). A host that reports nothing for kHostSilentMs is silent. Only then the clients' path decides: TCP
+// to the VIPs of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). So a broken
+// management network, or the restart of a control, takes no plane down.
 //
 // Invariants: a plane without a record is up, so a healthy edge writes nothing. A node without a management address
-// cannot be heard and is never judged. If this control hears none of several hosts and reaches none of their clients'
-// addresses, it is itself cut off, and all verdicts hold. What is worse is written at once, what is better after a wait
-// (ReturnGuard).
+// cannot report and gets no verdicts. If several other hosts are all silent, and none of their addresses for clients
+// can be reached, this control is itself cut off, and all verdicts stay. Changes for the worse are written at once,
+// changes for the better after a wait (ReturnGuard).
 //
 // Threads: the control's loop.
 #pragma once
@@ -31,9 +31,10 @@
 
 namespace tidegate {
 
-// The addresses at which clients reach a plane of a node. Empty: no TCP leads there, so nothing can be said.
-// A VIP that one of several forwarders holds says something about its holder alone, and is the only one that counts for
-// a forwarder that shares such a VIP: another one would answer for it. `planes` is Snapshot::nodes.
+// The addresses at which clients reach a plane of a node. Empty: there is no TCP address, so nothing can be probed. If
+// one of several forwarders holds a VIP, probing the VIP says something only about the holder. For a forwarder that
+// shares such VIPs, only the VIPs that it holds count, because another forwarder answers for the others. `planes` is
+// Snapshot::nodes.
 std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
                                 PlaneKind kind);
 
@@ -42,9 +43,9 @@ class PlaneWatch {
   PlaneWatch(EventLoop& loop, HostState& host_state, Fleet& fleet, OwnPlanes& own, VerdictWriter& writer);
   ~PlaneWatch();
 
-  // Takes the model in force. Call it for each version.
+  // Uses the model in force. Call it for each version.
   void update();
-  // Compares what is known with the verdicts. Call it when OwnPlanes has something new.
+  // Updates the verdicts. Call it when OwnPlanes has something new.
   void judge_all();
   size_t silent_hosts() const;
 
@@ -52,12 +53,13 @@ class PlaneWatch {
   struct Peer {
     explicit Peer(uint64_t now_ns) : hearing(now_ns) {}
     HostHearing hearing;
-    OwnPlanes::Verdicts said;  // by the host's control, when it was heard last
+    OwnPlanes::Verdicts said;  // the last report of the host's control
     std::unique_ptr<HttpCall> stream;
     std::string buffer;
     bool ended = false;
     uint64_t connected_ns = 0, heard_ns = 0, probed_ns = 0, patience_ns = 0;
-    // Of the round that is under way, and of those that are over: an attempt may not end inside its own callback.
+    // Attempts of the round in progress and of earlier rounds: an attempt must not be destroyed inside its own
+    // callback.
     std::vector<std::unique_ptr<ProbeAttempt>> attempts;
     size_t under_way = 0;
   };
@@ -79,7 +81,7 @@ class PlaneWatch {
   Fleet& fleet_;
   OwnPlanes& own_;
   VerdictWriter& writer_;
-  std::map<std::string, Peer> peers_;          // by node, without this host's
+  std::map<std::string, Peer> peers_;          // by node; this host is not in it
   std::map<std::string, ReturnGuard> guards_;  // by key
   Timer timer_;
   uint64_t last_tick_ns_ = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probe: one check of one backend. It connects, or asks over HTTP, and says in a sentence what was wrong.
+// Probe: one check of one backend. It connects, or sends a request, and says in a sentence what was wrong.
 //
 // Threads: the loop's. Nothing blocks. `done` is called once, within the probe's timeout. The destructor cancels the
 // attempt. An attempt may not be destroyed inside its own `done`.
@@ -21,7 +21,7 @@ namespace tidegate {
 
 class ProbeCommands;
 
-// What has a forwarder send a probe (forwarder_door.h).
+// Makes a forwarder send a probe (forwarder_door.h).
 struct ForwarderDoor {
   using Answer = std::function<void(Result<HttpResponse>)>;
   std::function<void(const std::string& node, std::string order, uint64_t timeout_ms, Answer answer)> order;
@@ -31,7 +31,7 @@ struct ForwarderDoor {
 struct ProbeTarget {
   ProbeType type = ProbeType::tcp;
   Endpoint endpoint;
-  std::string host;  // Host field and SNI
+  std::string host;  // for the Host field and SNI
   std::string path;
   bool tls_verify = true;
   std::string tls_ca_pem;  // empty: the system's authorities
@@ -39,37 +39,37 @@ struct ProbeTarget {
   std::string send, expect;  // tcp, udp: bytes
   std::string dns_name, dns_type, dns_rcode;
   uint32_t tls_days = 0;
-  bool tls = false;                         // grpc
+  bool tls = false;                         // for grpc
   std::string grpc_service;                 // empty: the server as a whole
   std::vector<std::string> command;         // a program's name, and its arguments
-  std::string backend;                      // command and via_vip: its name
-  std::shared_ptr<ProbeCommands> commands;  // what runs it; null: this control runs no commands
-  // Of a probe via the VIP: what the forwarder asks the backend for, and the nodes whose forwarders can ask, of which
-  // the first that answers does.
+  std::string backend;                      // for command and via_vip: the backend's name
+  std::shared_ptr<ProbeCommands> commands;  // runs the programs; null: this control runs no commands
+  // For a probe via the VIP: the targets that the forwarder probes at the backend, and the nodes whose forwarders can
+  // do it. The first one that answers counts.
   bool via_vip = false;
   std::vector<Endpoint> vips;
   std::vector<std::string> forwarders;
   std::string pool;
-  std::shared_ptr<const ForwarderDoor> door;  // null: this control reaches no forwarder
+  std::shared_ptr<const ForwarderDoor> door;  // null: this control can reach no forwarder
   uint64_t hold_ms = 0;
   uint64_t interval_ms = 1'000, timeout_ms = 1'000;
   uint32_t rise = 2, fall = 2;
   bool operator==(const ProbeTarget&) const = default;
 };
-// The backend's first address is probed. `commands`: what runs the programs of probes of type command.
+// The backend's first address is probed. `commands`: runs the programs of probes of type command.
 ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared_ptr<ProbeCommands> commands = {});
 
-// Makes it a probe via the VIPs of the services that use the pool. `backend` is one of the pool.
+// Turns it into a probe via the VIPs of the services that use the pool. `backend` must be in the pool.
 void ask_for_vips(ProbeTarget& target, const Model& model, uint32_t pool, const Backend& backend,
                   std::shared_ptr<const ForwarderDoor> door);
 
-// What kind of failure it was, for the metrics.
+// The kind of failure, for the metrics.
 enum class ProbeCause : uint8_t {
-  refused,      // nobody listens there
+  refused,      // nothing listens there
   timeout,      // nothing came in time
-  connection,   // it broke, or there is no way
-  answer,       // not the one that was expected
-  certificate,  // of TLS, or its handshake
+  connection,   // the connection broke, or there is no route
+  answer,       // not the expected answer
+  certificate,  // TLS certificate or handshake
 };
 constexpr std::array<const char*, 5> kProbeCauses = {"refused", "timeout", "connection", "answer", "certificate"};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the attempts of several types of probes share. Only their sources include this.
+// Code that the attempts of several probe types share. Only their sources include this.
 #pragma once
 
 #include <fmt/format.h>
@@ -30,7 +30,7 @@ inline std::string connect_sentence(int error) {
 
 inline std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
 
-// The deadline of an attempt. The backend is not charged with time in which this process did not run. So a deadline
+// The deadline of an attempt. Time in which this process did not run does not count against the backend. So a deadline
 // that comes late begins again, at most a few times.
 class Deadline {
  public:
@@ -43,7 +43,7 @@ class Deadline {
   void cancel() { timer_.cancel(); }
 
  private:
-  // If a deadline comes later than this, the process did not run, or had no time.
+  // If a deadline comes later than this, the process did not run, or had no CPU time.
   static constexpr uint64_t kPausedNs = 20 * kNsPerMs;
   static constexpr int kMaxExtensions = 3;
 
@@ -67,7 +67,7 @@ class SocketAttempt : public ProbeAttempt, private IoHandler {
  protected:
   SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done, int type);
 
-  // Called when the connection is there, and then for each event that was waited for.
+  // Called when the connection is open, and then for each event that was waited for.
   virtual void on_ready() = 0;
   void wait_for(uint32_t events);
   // Ends the attempt. Nothing of this object may be used afterwards, because the owner may replace it.
@@ -85,7 +85,7 @@ class SocketAttempt : public ProbeAttempt, private IoHandler {
   UniqueFd fd_;
   Deadline deadline_;
   std::unique_ptr<Timer> at_once_;
-  uint32_t events_ = 0;  // that are waited for; 0: none
+  uint32_t events_ = 0;  // the events to wait for; 0: none
 };
 
 // Reading the system's authorities takes long, so contexts are kept: one for each set of authorities.

@@ -26,12 +26,12 @@ namespace tidegate {
 
 namespace {
 
-constexpr const char* kSetpriv = "/usr/bin/setpriv";  // util-linux, which each Debian has
-constexpr size_t kReasonBytes = 160;                  // of the program's first line
+constexpr const char* kSetpriv = "/usr/bin/setpriv";  // from util-linux, which every Debian system has
+constexpr size_t kReasonBytes = 160;                  // most bytes of the program's first line
 constexpr int kFirstFreeFd = 3;
-constexpr int kCannotRun = 126, kNotFound = 127;  // exit statuses of setpriv, if the program could not be started
+constexpr int kCannotRun = 126, kNotFound = 127;  // exit statuses of setpriv if the program could not be started
 
-// Nobody but root or this user may have put it there.
+// Whether only root or this user can have put it there.
 bool is_trusted(const struct stat& file) {
   return (file.st_uid == 0 || file.st_uid == ::geteuid()) && (file.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
@@ -44,7 +44,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   return out;
 }
 
-// posix_spawn, because other threads run. The program leads a process group of its own.
+// posix_spawn, because other threads run. The program gets a process group of its own.
 Result<pid_t> spawn(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
                     int output_fd) {
   posix_spawn_file_actions_t actions;
@@ -73,7 +73,7 @@ Result<pid_t> spawn(const std::vector<std::string>& arguments, const std::vector
   return pid;
 }
 
-// In printable ASCII, because it becomes a part of the live state.
+// In printable ASCII, because it becomes part of the live state.
 std::string first_line(const std::string& output) {
   std::string line = output.substr(0, std::min(output.find('\n'), kReasonBytes));
   for (char& byte : line) byte = byte >= 0x20 && byte <= 0x7e ? byte : '?';
@@ -82,7 +82,7 @@ std::string first_line(const std::string& output) {
 
 }  // namespace
 
-// One program that runs. It stays here until it has ended, also if nobody waits for it any more.
+// One running program. The object stays here until the program has ended, even if nobody waits for it any more.
 struct ProbeCommands::Child {
   struct Ready final : IoHandler {
     explicit Ready(std::function<void()> on_ready) : act(std::move(on_ready)) {}
@@ -109,10 +109,11 @@ struct ProbeCommands::Child {
     ::waitpid(pid, nullptr, 0);
   }
 
-  // The group's number cannot belong to others, because its leader has not been waited for.
+  // No other process can have the group's number, because its leader has not been waited for.
   void kill() const { ::kill(-pid, SIGKILL); }
 
-  // Reads all and keeps the beginning, so that a talkative program can go on. Takes turns with other descriptors.
+  // Reads everything and keeps the beginning, so that a program with much output can continue. Takes turns with other
+  // descriptors.
   void read() {
     std::array<char, 4'096> buffer;
     const ssize_t got = ::read(output_fd.get(), buffer.data(), buffer.size());
@@ -128,8 +129,8 @@ struct ProbeCommands::Child {
   }
   // Returns waitpid's status.
   int reap() {
-    if (output_fd) read();  // what it printed last; its first line is what counts
-    kill();                 // what it left behind
+    if (output_fd) read();  // reads its last output; only the first line counts
+    kill();                 // kills what it left behind
     int status = 0;
     ::waitpid(std::exchange(pid, 0), &status, 0);
     return status;
@@ -139,7 +140,7 @@ struct ProbeCommands::Child {
   pid_t pid;
   UniqueFd process, output_fd;
   std::string output;
-  Ended ended;  // empty once it is abandoned
+  Ended ended;  // empty after abandon()
   Ready end, input;
 };
 
@@ -162,7 +163,7 @@ Result<std::shared_ptr<ProbeCommands>> ProbeCommands::allow(EventLoop& loop, con
                                               fmt::format("--regid={}", runner->pw_gid), "--clear-groups"};
     commands->wrapper_.insert(commands->wrapper_.end(), as_user.begin(), as_user.end());
   }
-  // Nothing goes on without control, which would start it a second time after its own next start.
+  // No program may outlive control, because control would start it a second time after its own restart.
   commands->wrapper_.insert(commands->wrapper_.end(), {"--pdeathsig=KILL", "--"});
   return commands;
 }
@@ -232,7 +233,7 @@ Result<uint64_t> ProbeCommands::run(const std::vector<std::string>& command,
 void ProbeCommands::on_ended(uint64_t number) {
   const auto found = children_.find(number);
   TIDEGATE_ASSERT(found != children_.end(), "a child stays until it has ended");
-  // Destroyed later, because this is called by it.
+  // Destroyed later, because it is the caller of this function.
   const std::shared_ptr<Child> child = std::move(found->second);
   children_.erase(found);
   const int status = child->reap();
@@ -317,7 +318,7 @@ class CommandAttempt final : public ProbeAttempt {
     const bool ran = !WIFEXITED(status) || (WEXITSTATUS(status) != kCannotRun && WEXITSTATUS(status) != kNotFound);
     done_({false, std::move(why), ran, ProbeCause::answer});
   }
-  // The owner does not hold this attempt yet.
+  // Fails later, because the owner does not hold this attempt yet.
   void fail_later(std::string why) {
     at_once_ = std::make_unique<Timer>(loop_, [this, why = std::move(why)] { done_({false, why, false}); });
     at_once_->arm_after_ns(0);
@@ -328,7 +329,7 @@ class CommandAttempt final : public ProbeAttempt {
   const std::shared_ptr<ProbeCommands> commands_;
   Deadline deadline_;
   std::unique_ptr<Timer> at_once_;
-  uint64_t number_ = 0;  // of the program that runs; 0: none
+  uint64_t number_ = 0;  // number of the running program; 0: none
 };
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace tidegate {
 namespace {
 
 constexpr size_t kHeaderBytes = 12;
-constexpr uint16_t kRecursionDesired = 0x0100;  // a resolver may refuse other queries
+constexpr uint16_t kRecursionDesired = 0x0100;  // resolvers may refuse queries without it
 constexpr std::array<const char*, 6> kRcodes = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
 constexpr std::pair<std::string_view, uint16_t> kTypes[] = {{"A", 1},   {"NS", 2},   {"CNAME", 5}, {"SOA", 6},
                                                             {"MX", 15}, {"TXT", 16}, {"AAAA", 28}, {"HTTPS", 65}};
@@ -48,7 +48,7 @@ std::string dns_probe_query(uint16_t id, std::string_view name, std::string_view
 std::optional<std::string> dns_probe_fault(std::string_view answer, uint16_t id, std::string_view expected_rcode) {
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(answer[at]); };
   if (answer.size() < kHeaderBytes || byte(0) != id >> 8 || byte(1) != (id & 0xff)) return std::nullopt;
-  if ((byte(2) & 0x80) == 0) return std::nullopt;  // a query
+  if ((byte(2) & 0x80) == 0) return std::nullopt;  // the message is a query
   const uint8_t rcode = byte(3) & 0x0f;
   const std::string got = rcode < kRcodes.size() ? kRcodes[rcode] : fmt::format("code {}", rcode);
   return got == expected_rcode ? std::string() : fmt::format("answers {}, expected {}", got, expected_rcode);

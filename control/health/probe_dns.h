@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The query of a DNS probe, and what an answer says. Pure.
+// The query of a DNS probe, and the evaluation of an answer. Pure.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace tidegate {
 // root.
 std::string dns_probe_query(uint16_t id, std::string_view name, std::string_view type);
 
-// Nothing: the message is no answer to that query, so the wait goes on. An empty text: the answer has the expected
-// code. Otherwise what is wrong: "answers SERVFAIL, expected NOERROR".
+// Nothing: the message is not an answer to that query, so the probe waits on. An empty text: the answer has the
+// expected code. Otherwise what is wrong: "answers SERVFAIL, expected NOERROR".
 std::optional<std::string> dns_probe_fault(std::string_view answer, uint16_t id, std::string_view expected_rcode);
 
 }  // namespace tidegate

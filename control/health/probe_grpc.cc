@@ -61,7 +61,7 @@ std::string grpc_health_fault(std::string_view message) {
     if (!value) return "the answer is no message of grpc.health.v1";
     if (*tag == 0x08) status = *value;  // field 1, an enum
     if ((*tag & 7) == 2)
-      message.remove_prefix(std::min<uint64_t>(*value, message.size()));  // a field of later versions
+      message.remove_prefix(std::min<uint64_t>(*value, message.size()));  // skips a field of a later version
   }
   if (status == 1) return {};
   return std::string("status ") + (status < kServing.size() ? kServing[status] : "of a later version") +
@@ -86,7 +86,7 @@ class GrpcAttempt final : public SocketAttempt {
     if (session_ == nullptr) begin();
     while (true) {
       if (!send_all()) return;
-      // nghttp2 gave the connection up, and has said so.
+      // nghttp2 has ended the connection, and the reason was reported.
       if (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) {
         return end("the backend does not speak HTTP/2 as it should", ProbeCause::answer);
       }
@@ -107,7 +107,7 @@ class GrpcAttempt final : public SocketAttempt {
     wait_for(EPOLLIN);
   }
 
-  // Returns true once it is complete. False: the attempt waits or is over.
+  // Returns true if it is complete. False: the attempt waits or is over.
   bool shake_hands() {
     if (!tls_) {
       const auto context = probe_tls_context(target_);
@@ -178,7 +178,8 @@ class GrpcAttempt final : public SocketAttempt {
                                                                     {"user-agent", "tidegate-probe"}};
     std::vector<nghttp2_nv> pairs;
     const auto bytes_of = [](std::string_view text) {
-      return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text.data()));  // nghttp2 copies and writes nothing
+      // nghttp2 copies it and does not write to it
+      return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text.data()));
     };
     for (const auto& [name, value] : fields) {
       pairs.push_back({bytes_of(name), bytes_of(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE});
@@ -231,7 +232,7 @@ class GrpcAttempt final : public SocketAttempt {
     }
     end(grpc_health_fault(answer_), ProbeCause::answer);
   }
-  // An empty text: the backend is up.
+  // With an empty text, the backend is up.
   void end(std::string why, ProbeCause cause) {
     tls_.reset();
     finish({why.empty(), why, true, cause});
@@ -240,7 +241,7 @@ class GrpcAttempt final : public SocketAttempt {
   static constexpr std::string_view kCheckPath = "/grpc.health.v1.Health/Check";
 
   const ProbeTarget target_;
-  std::string to_send_;  // of the request's body
+  std::string to_send_;  // rest of the request's body
   std::unique_ptr<TlsStream> tls_;
   bool tls_done_ = false;
   nghttp2_session* session_ = nullptr;

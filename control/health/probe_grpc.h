@@ -11,9 +11,9 @@
 
 namespace tidegate {
 
-// A HealthCheckRequest for a service, as a message of gRPC (flag, length, protobuf). Pure.
+// A HealthCheckRequest for a service, as a gRPC message (flag, length, protobuf). Pure.
 std::string grpc_health_request(std::string_view service);
-// What a HealthCheckResponse says, as such a message. An empty text: SERVING. Pure.
+// The fault in a HealthCheckResponse (a gRPC message). An empty text means SERVING. Pure.
 std::string grpc_health_fault(std::string_view message);
 
 std::unique_ptr<ProbeAttempt> start_grpc_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);

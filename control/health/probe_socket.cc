@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probes that speak over a socket of their own: tcp, udp, dns, tls.
+// The probes that use a socket of their own: tcp, udp, dns, tls.
 #include <sys/socket.h>
 
 #include <array>
@@ -70,7 +70,7 @@ void SocketAttempt::finish(ProbeResult result) {
   done_(std::move(result));
 }
 
-// The owner does not hold this attempt yet. So a timer answers, which dies with the attempt.
+// The owner does not hold this attempt yet. So a timer of the attempt answers.
 void SocketAttempt::finish_later(ProbeResult result) {
   at_once_ = std::make_unique<Timer>(loop_, [this, result = std::move(result)] { finish(result); });
   at_once_->arm_after_ns(0);
@@ -95,8 +95,8 @@ namespace {
 
 std::string lacks(const std::string& expected) { return fmt::format("the answer lacks '{}'", text_of_bytes(expected)); }
 
-// The backend is up if the connection opens and, with `expect`, that text comes. The connection is reset, so that the
-// backend does not wait for a request.
+// The backend is up if the connection opens and, with `expect`, that text comes. The connection is ended by a reset, so
+// that the backend does not wait for a request.
 class TcpAttempt final : public SocketAttempt {
  public:
   TcpAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
@@ -128,7 +128,7 @@ class TcpAttempt final : public SocketAttempt {
   std::string to_send_, expect_, answer_;
 };
 
-// udp and dns. The backend is up if it answers as it should. Without an answer, the time is over.
+// For udp and dns. The backend is up if it answers as expected. Without an answer, the deadline ends the attempt.
 class DatagramAttempt final : public SocketAttempt {
  public:
   DatagramAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)
@@ -166,7 +166,7 @@ class DatagramAttempt final : public SocketAttempt {
   bool sent_ = false;
 };
 
-// The backend is up if the handshake succeeds and the certificate is good for long enough.
+// The backend is up if the handshake succeeds and the certificate is valid for long enough.
 class TlsAttempt final : public SocketAttempt {
  public:
   TlsAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probe via the VIP: a forwarder of the VIP's site asks the backend for the VIP, by the backend's MAC address. Here
-// is what it is ordered, and what its answer means.
+// The probe via the VIP: a forwarder of the VIP's site sends it to the VIP, with the backend's MAC address. This file
+// makes the order, and evaluates the answer.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace {
 
 using nlohmann::json;
 
-// For the way to the forwarder and back, beside the probe's own time.
+// Time for the way to the forwarder and back, in addition to the probe's own time.
 constexpr uint64_t kProbeOrderWayMs = 1'000;
 
 std::string to_hex(std::string_view bytes) {
@@ -32,7 +32,7 @@ std::string to_hex(std::string_view bytes) {
   return hex;
 }
 
-// Anything that is not hexadecimal ends it.
+// Stops at anything that is not hexadecimal.
 std::string from_hex(std::string_view hex) {
   const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
   std::string bytes;
@@ -45,14 +45,15 @@ std::string from_hex(std::string_view hex) {
 }
 
 // An order occupies a connection of the forwarder's admin socket until it is answered. Many silent backends must not
-// take all of them, because the forwarder is judged over that socket. So the attempts beyond kMaxVipProbes wait.
+// occupy all connections, because the forwarder's health is checked over that socket. So attempts beyond kMaxVipProbes
+// wait.
 class VipAttempt;
 struct VipTurns {
   size_t running = 0;
   std::deque<VipAttempt*> waiting;
 };
 VipTurns& vip_turns() {
-  thread_local VipTurns turns;  // of the control's loop
+  thread_local VipTurns turns;  // used by the control's loop only
   return turns;
 }
 
@@ -121,7 +122,7 @@ class VipAttempt final : public ProbeAttempt {
                         });
   }
 
-  // Nothing follows for the backend from a forwarder that cannot ask. The next one may.
+  // If a forwarder cannot send the probe, this says nothing about the backend. The next forwarder may be able to.
   void take(size_t forwarder, const Result<HttpResponse>& answer) {
     const std::optional<ProbeResult> result = answer && answer->status == 200 ? judge(answer->body) : std::nullopt;
     if (result && result->looked) return finish(*result);
@@ -132,7 +133,7 @@ class VipAttempt final : public ProbeAttempt {
     ask(forwarder + 1);
   }
 
-  // Nothing: it is no answer to the order.
+  // Nothing if it is not an answer to the order.
   std::optional<ProbeResult> judge(const std::string& body) const {
     const Result<json> read = parse_json(body);
     const auto results = read && read->is_object() ? read->find("results") : json::const_iterator();
@@ -168,7 +169,7 @@ class VipAttempt final : public ProbeAttempt {
     return {false, fmt::format("the answer lacks '{}'", text_of_bytes(target_.expect)), true, ProbeCause::answer};
   }
 
-  // Never inside the constructor or a callback of the owner.
+  // Never called inside the constructor or a callback of the owner.
   void finish(ProbeResult result) {
     end_turn();
     loop_.defer([self = self_, result = std::move(result)] {

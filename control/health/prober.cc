@@ -23,7 +23,7 @@ constexpr const char* kEndedProbesHelp = "Probes that came to an end, by result.
 
 namespace {
 
-// A backend's site is its own, or that of its node, or the only one.
+// A backend's site is its own, or that of its node, or the only site.
 std::string site_of(const Model& model, const Backend& backend) {
   if (backend.site != kNone) return model.sites[backend.site].name;
   if (backend.node != kNone && model.nodes[backend.node].site != kNone) {
@@ -84,7 +84,7 @@ void Prober::update() {
   for (const auto& [key, target] : wanted) {
     if (watches_.find(key) == watches_.end()) begin(key, target);
   }
-  if (site_.empty()) remove_stale_verdicts(wanted);  // other verdicts are the leader's
+  if (site_.empty()) remove_stale_verdicts(wanted);  // other verdicts belong to the leader
 }
 
 void Prober::begin(const std::string& key, const ProbeTarget& target) {
@@ -100,7 +100,7 @@ void Prober::begin(const std::string& key, const ProbeTarget& target) {
   watches_[key] = std::move(owned);
 }
 
-// The verdict that waits to be stored, or the stored one. It is not removed, because its backend is back.
+// The verdict that waits to be stored, or the stored one. A pending removal is dropped, because its backend is back.
 std::optional<bool> Prober::last_verdict(const std::string& key) {
   if (const auto pending = writer_.pending().find(key); pending != writer_.pending().end()) {
     if (pending->second) return pending->second->up;
@@ -112,7 +112,7 @@ std::optional<bool> Prober::last_verdict(const std::string& key) {
 
 void Prober::probe(const std::string& key, Watch& watch) {
   watch.next->arm_after_ms(with_jitter(watch.target.interval_ms));
-  if (watch.under_way) return;  // the timeout is longer than the interval: that attempt decides
+  if (watch.under_way) return;  // the timeout is longer than the interval: the attempt in progress decides
   watch.under_way = true;
   watch.attempt = start_probe(loop_, watch.target, [this, key, &watch](const ProbeResult& result) {
     TIDEGATE_ASSERT(watch.under_way, "an attempt has one result");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prober: probes every backend of every pool that has a probe, and keeps the verdicts in the host state up to date.
 //
-// Invariants: a backend has one attempt at a time. A verdict is written only when it changes, by the VerdictWriter.
-// A server that was found by a name (NameWatch) is a backend of its own. After a start the earlier verdicts hold until
-// a probe contradicts them. A verdict is removed with its backend or with its pool's probe.
+// Invariants: a backend has one attempt at a time. A verdict is written only when it changes, by the VerdictWriter. A
+// server that was found by a name (NameWatch) counts as a backend of its own. After a start the earlier verdicts stay
+// until a probe contradicts them. A verdict is removed with its backend or with its pool's probe.
 //
 // Threads: the control's loop.
 #pragma once
@@ -28,21 +28,21 @@ namespace tidegate {
 
 class Prober {
  public:
-  // `spread_key` gives each backend its place in the interval, so that probes do not come in a burst.
-  // `site`: only the backends of that site are probed, by a control that does not lead. `writer` must be of that kind.
+  // `spread_key` decides when in the interval each backend is probed, so that probes do not come in a burst. `site`:
+  // for a control that does not lead; only the backends of that site are probed. `writer` must have the same scope.
   Prober(EventLoop& loop, HostState& host_state, VerdictWriter& writer, const HashKey& spread_key,
          std::string site = {});
   ~Prober();
 
-  // Of a control that does not lead: its verdicts are told here and not written, the first one of each backend too if
-  // it changes nothing.
+  // For a control that does not lead: its verdicts are passed here and not written. The first verdict on each backend
+  // is passed even if it changes nothing.
   using Told = std::function<void(const std::string& key, bool up, const std::string& reason)>;
   void tell_instead(Told told) { told_ = std::move(told); }
-  // What runs the programs of probes of type command. Without it, such probes do not look.
+  // Sets what runs the programs of probes of type command. Without it, such probes do nothing.
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }
-  // What has forwarders send the probes via the VIP. Without it, such probes do not look.
+  // Sets what makes forwarders send probes via the VIP. Without it, such probes do nothing.
   void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }
-  // Takes the present model of the host state: starts, changes and stops probes.
+  // Uses the present model of the host state: starts, changes and stops probes.
   void update();
   size_t watched() const { return watches_.size(); }
 
@@ -51,10 +51,11 @@ class Prober {
     ProbeTarget target;
     Dampener dampener;
     std::unique_ptr<Timer> next;
-    std::unique_ptr<ProbeAttempt> attempt;  // the last one; it is replaced, and never destroyed inside its own callback
+    // the last attempt; it is replaced, and never destroyed inside its own callback
+    std::unique_ptr<ProbeAttempt> attempt;
     bool under_way = false;
-    bool told = false;            // to whoever is told instead
-    uint64_t holds_until_ns = 0;  // the verdict stays until then
+    bool told = false;            // its verdict was passed to `Told`
+    uint64_t holds_until_ns = 0;  // the verdict does not change before this time
   };
   using Wanted = std::map<std::string, ProbeTarget>;
 

@@ -9,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-// One measurement moves the share at most as if the load were so many times too high or too low.
+// One measurement changes the share at most as if the load were this many times too high or too low.
 constexpr double kMostRatio = 4;
 
 }  // namespace

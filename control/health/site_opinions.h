@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// SiteOpinions: what the controls of a site say of its backends while no leader is heard, and what follows from it.
+// SiteOpinions: what the controls of a site report about its backends while there is no contact to a leader, and the
+// conclusion.
 //
-// A backend is up if one of them reaches it, and down if all that looked failed. The host of a forwarder needs that:
-// its network card is the forwarder's, so its own probes may have no way to the backends. A control's word on its own
-// node's backends counts only for itself, because it reaches them also when its network is gone.
+// A backend is up if one control reaches it, and down if the probes of all failed. The host of a forwarder needs this:
+// its network card belongs to the forwarder, so its own probes may not reach the backends. A control's report about
+// backends on its own node counts only for itself, because it reaches them even if its network is gone.
 //
 // Threads: the control's loop.
 #pragma once
@@ -18,18 +19,18 @@ class SiteOpinions {
  public:
   struct Opinion {
     bool up = false;
-    std::string reason;  // of a failure
+    std::string reason;  // reason of a failure
     bool operator==(const Opinion&) const = default;
   };
   using Opinions = std::map<std::string, Opinion>;  // by the backend's key: "backend/POOL/NAME"
 
   void note_own(const std::string& key, Opinion opinion) { own_[key] = std::move(opinion); }
-  // All that the control of `node` says now, in place of what it said before. Nothing, if it gives no answer.
+  // Everything that the control of `node` reports now. It replaces its earlier report. Empty if it does not answer.
   void note_other(const std::string& node, Opinions opinions) { others_[node] = std::move(opinions); }
 
   const Opinions& own() const { return own_; }
-  // What holds on this host. `node`: the backend's own, or empty. Nothing: this control has not looked yet, or it
-  // failed alone and the others may still say otherwise (`patient`).
+  // The conclusion for this host. `node`: the backend's own node, or empty. Nothing: this control has no result yet, or
+  // only its own probe failed and the others may still report otherwise (`patient`).
   std::optional<Opinion> conclude(const std::string& key, const std::string& node, bool patient) const;
 
  private:

@@ -82,7 +82,7 @@ void SiteWatch::begin(const std::string& site) {
   });
 }
 
-// The next ones after this node in the order of names, so that every control is asked by some.
+// Asks the next nodes after this one in the order of names, so that every control is asked by some.
 void SiteWatch::ask_others(const std::string& site) {
   const std::shared_ptr<const Model> model = host_state_.model();
   const std::string own = fleet_.own_node(model.get());
@@ -111,7 +111,7 @@ void SiteWatch::ask_others(const std::string& site) {
 }
 
 void SiteWatch::on_answer(const std::string& node, const Result<HttpResponse>& answer) {
-  if (asked_.erase(node) == 0) return;  // it was asked before a leader was heard again
+  if (asked_.erase(node) == 0) return;  // it was asked before there was contact to a leader again
   SiteOpinions::Opinions theirs;
   const Result<nlohmann::json> body = answer && answer->status == 200 ? parse_json(answer->body) : fail("no answer");
   if (body && body->is_object() && body->contains("backends") && (*body)["backends"].is_object()) {

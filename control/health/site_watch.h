@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SiteWatch: while no leader is heard, this host probes the backends of its own site itself, and asks other controls of
-// the site what they see (SiteOpinions). The verdicts hold on this host only and say so. They are gone when a leader is
-// heard again, because its live state takes their place.
+// SiteWatch: while there is no contact to a leader, this host itself probes the backends of its own site, and asks
+// other controls of the site for their results (SiteOpinions). The verdicts are valid only on this host and say so.
+// When there is contact to a leader again, its live state replaces them.
 //
 // Threads: the control's loop.
 #pragma once
@@ -26,22 +26,22 @@ namespace tidegate {
 class SiteWatch {
  public:
   static constexpr uint64_t kLookMs = 500;
-  static constexpr uint64_t kSilenceMs = 3'000;  // the time in which another control would lead, where there is etcd
+  static constexpr uint64_t kSilenceMs = 3'000;  // with etcd, another control would lead within this time
 
   static constexpr uint64_t kPatienceMs =
-      2'000;                               // for the first words of others, before a failure of ours counts alone
-  static constexpr size_t kMostAsked = 4;  // other controls of the site
+      2'000;                               // time for the first reports of others, before a failure here counts alone
+  static constexpr size_t kMostAsked = 4;  // the number of other controls of the site that are asked
 
   SiteWatch(EventLoop& loop, HostState& host_state, Fleet& fleet, const HashKey& spread_key,
             std::function<bool()> leader_is_heard);
   ~SiteWatch() { *self_ = nullptr; }
-  // This control leads now: it probes everything.
+  // This control leads now and probes everything, so this object stops.
   void stop();
-  void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }  // of Prober
-  void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }            // of Prober
+  void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }  // for the Prober
+  void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }            // for the Prober
   bool probes() const { return prober_ != nullptr; }
-  // {"backends": {"backend/POOL/NAME": {"up", "reason"}}}: what this control's own probes say. Empty while a leader is
-  // heard.
+  // {"backends": {"backend/POOL/NAME": {"up", "reason"}}}: the results of this control's own probes. Empty while there
+  // is contact to a leader.
   nlohmann::json seen() const;
 
  private:
@@ -61,11 +61,12 @@ class SiteWatch {
   uint64_t heard_ns_;
   std::shared_ptr<const ForwarderDoor> door_;
   std::shared_ptr<ProbeCommands> commands_;
-  std::string site_;                          // while it probes
+  std::string site_;                          // set while it probes
   std::map<std::string, std::string> nodes_;  // of backends, by their keys
   SiteOpinions opinions_;
-  std::set<std::string> asked_;                                            // nodes whose answer is not there yet
-  uint64_t patient_until_ns_ = 0;                                          // others may still look for the first time
+  std::set<std::string> asked_;  // nodes that have not answered yet
+  // until then others may not have their first results
+  uint64_t patient_until_ns_ = 0;
   std::shared_ptr<SiteWatch*> self_ = std::make_shared<SiteWatch*>(this);  // null once this object is destroyed
   std::unique_ptr<VerdictWriter> writer_;
   std::unique_ptr<Prober> prober_;

@@ -42,11 +42,11 @@ std::optional<HealthVerdict> VerdictWriter::latest(const std::string& key) const
 }
 
 void VerdictWriter::commit() {
-  if (pending_.empty() || committing_) return;  // on_commit() takes what came meanwhile
+  if (pending_.empty() || committing_) return;  // on_commit() writes what came meanwhile
   const TokenRate rate = TokenRate::per_second(kVerdictCommitsPerS, kVerdictCommitBurst);
   if (!commits_.take(rate, 1, loop_.now_ns())) return timer_.arm_after_ms(1'000 / kVerdictCommitsPerS);
   committing_ = true;
-  // Listeners of the state may note more while this is stored.
+  // Listeners of the state may add more while this is stored.
   storing_ = std::exchange(pending_, {});
   const std::vector<std::pair<std::string, std::optional<HealthVerdict>>> verdicts(storing_.begin(), storing_.end());
   if (scope_ == Scope::site) return on_commit(host_state_.set_site_verdicts(verdicts));
@@ -66,7 +66,7 @@ void VerdictWriter::on_commit(const Result<uint64_t>& sequence) {
     if (!pending_.empty() && !timer_.armed()) timer_.arm_after_ms(kCoalesceMs);
     return;
   }
-  pending_.insert(stored.begin(), stored.end());  // insert() keeps what is there: it was noted later
+  pending_.insert(stored.begin(), stored.end());  // insert() keeps existing entries, because they are newer
   unstored_.add();
   if (pause_ms_ == 0) {
     log_error("cannot store {} health verdicts, trying until it can be done: {}", stored.size(),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // VerdictWriter: writes verdicts into the live state. Verdicts that come together are one commit, kCoalesceMs after the
-// first. In the long run there are at most kVerdictCommitsPerS commits a second: a flap of many backends waits and is
-// committed together, and of each backend only the last verdict is written. A commit that fails is tried again with
-// growing pauses, and logged once.
+// first. On average there are at most kVerdictCommitsPerS commits per second. If many backends flap, their verdicts
+// wait and are committed together, and only the last verdict on each backend is written. A failed commit is tried again
+// with growing pauses, and logged once.
 //
 // Threads: the control's loop.
 #pragma once
@@ -24,18 +24,18 @@ class VerdictWriter {
   static constexpr uint64_t kCoalesceMs = 2;
   using Pending = std::map<std::string, std::optional<HealthVerdict>>;
 
-  // Of the control that leads: its verdicts are decided and hold everywhere. Of a site: of a control that does not lead
-  // and hears no leader; its verdicts hold on this host only.
+  // everywhere: for the control that leads; its verdicts are decided and valid everywhere. site: for a control that
+  // does not lead and has no contact to a leader; its verdicts are valid only on this host.
   enum class Scope : uint8_t { everywhere, site };
   VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope = Scope::everywhere);
   ~VerdictWriter();
 
-  // Nothing removes the record.
+  // An empty `record` removes the record.
   void note(const std::string& key, std::optional<HealthVerdict> record);
-  // Drops what waits for a key, for example a removal that is no longer wanted.
+  // Drops the waiting verdict for a key, for example a removal that is no longer wanted.
   void forget(const std::string& key) { pending_.erase(key); }
   Pending& pending() { return pending_; }
-  // What is stored or waits to be. Nothing: there is no record, or it is to be removed.
+  // The stored or waiting verdict. Nothing if there is no record, or if it will be removed.
   std::optional<HealthVerdict> latest(const std::string& key) const;
 
  private:
@@ -46,12 +46,12 @@ class VerdictWriter {
   HostState& host_state_;
   const Scope scope_;
   Pending pending_;
-  Pending storing_;  // what is being decided
+  Pending storing_;  // verdicts that are being decided
   bool committing_ = false;
   std::shared_ptr<VerdictWriter*> self_ = std::make_shared<VerdictWriter*>(this);  // null once this object is destroyed
   Timer timer_;
   TokenBucket commits_;
-  uint64_t pause_ms_ = 0;  // after a commit that failed; 0: the last one succeeded
+  uint64_t pause_ms_ = 0;  // pause after a failed commit; 0: the last one succeeded
   Counter& stored_;
   Counter& unstored_;
 };

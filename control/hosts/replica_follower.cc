@@ -41,7 +41,7 @@ void ReplicaFollower::connect() {
   buffer_.clear();
   giving_up_ = false;
   const StateHead& head = host_state_.head();
-  // Verdicts of this host's own are replaced by the leader's live state.
+  // The leader's live state replaces this host's own verdicts.
   const uint64_t words = head.live_state < StateStore::kSiteWords ? head.live_state : 0;
   HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
                                                  host_state_.manifest().digest, words, head.purge));
@@ -62,7 +62,7 @@ void ReplicaFollower::give_up(const std::string& why) {
   reconnect(why);
 }
 
-// Does not end the calls. connect() replaces them. The timer calls it, so never one of their callbacks.
+// Does not end the calls. connect() replaces them. Called by the timer, so never by one of their callbacks.
 void ReplicaFollower::reconnect(const std::string& why) {
   if (connected_ || trouble_ != why) log_warn("replica of {}: {}", leader_.to_string(), why);
   connected_ = false;
@@ -93,7 +93,7 @@ void ReplicaFollower::take_line(std::string_view text) {
     const Result<StateHead> head = head_from_json(line->value("head", json()));
     if (!head) return give_up(head.error().message);
     if (head->version < host_state_.head().version) {
-      // The leader lost its state, or it belongs to another edge. This state stays in use, and a person must decide.
+      // The leader lost its state, or belongs to another edge. This state stays in use, and a person must decide.
       return give_up(
           fmt::format("the leader is at version {}, behind ours ({})", head->version, host_state_.head().version));
     }

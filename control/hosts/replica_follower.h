@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReplicaFollower: writes another control's stream (see replica_source.h) into this host's own state, version by
-// version. This host's planes follow that state, as on every host. If the leader is gone, the last state holds. The
-// follower connects again with growing pauses and continues where it was.
+// version. This host's planes follow that state, as on every host. If the leader is gone, the last state stays in
+// force. The follower connects again with growing pauses and continues where it was.
 //
 // Threads: the control's loop.
 #pragma once
@@ -35,14 +35,14 @@ class ReplicaFollower {
                   Peers peers);
   ~ReplicaFollower();
   void start() { connect(); }
-  void set_peers(Peers peers) { peers_ = std::move(peers); }  // from the next connection on
+  void set_peers(Peers peers) { peers_ = std::move(peers); }  // used from the next connection on
 
   const Endpoint& leader() const { return leader_; }
   bool connected() const { return connected_; }
   const std::string& trouble() const { return trouble_; }  // why it is not connected; empty while it is
 
  private:
-  // A version whose objects are fetched now.
+  // A version whose objects are being fetched.
   struct ArrivingVersion {
     Manifest manifest;
     std::optional<ProvisionalVersion> provisional;
@@ -59,8 +59,8 @@ class ReplicaFollower {
   void fetch_next();
   void store_version();
   HttpClientRequest request(std::string target) const;
-  HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers looked whether there is one
-  // Ends the stream inside its own callback: the loop does so at the end of the iteration.
+  HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers() has checked that there is one
+  // Ends the stream inside its own callback: the loop destroys it at the end of the iteration.
   void give_up(const std::string& why);
 
   EventLoop& loop_;

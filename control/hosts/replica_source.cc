@@ -54,7 +54,7 @@ void ReplicaSource::open(const ApiCall& call) {
   const auto stream = std::make_shared<Stream>();
   stream->exchange = call.exchange;
   stream->sent = {version, number_parameter(call, "words", 0), number_parameter(call, "purge", 0)};
-  // The follower has this number with another content, so it gets this version.
+  // The follower has this number with another content, so it gets this version again.
   const std::string digest = call.request().parameter("digest").value_or("");
   if (version == host_state_.head().version) {
     if (digest == host_state_.manifest().digest) {
@@ -69,7 +69,7 @@ void ReplicaSource::open(const ApiCall& call) {
   });
   streams_[next_id_++] = stream;
   write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(host_state_.head())}});
-  // A confirmation that the follower did not hear.
+  // A confirmation that the follower did not get.
   const bool has_head = stream->sent.version == host_state_.head().version;
   if (has_head && !provisionals_.current()) write(*stream, {{"type", "confirmed"}, {"version", stream->sent.version}});
   push(*stream);
@@ -97,7 +97,7 @@ void ReplicaSource::push(Stream& stream) {
   }
   while (!stream.gone && stream.sent.purge < head.purge) {
     const Result<std::vector<Purge>> purges = host_state_.store().purges_after(stream.sent.purge, kPurgesAtOnce);
-    if (!purges || purges->empty()) break;  // older ones were trimmed; the follower continues with the next one
+    if (!purges || purges->empty()) break;  // older purges were trimmed; the follower continues with the next one
     for (const Purge& purge : *purges) write(stream, {{"type", "purge"}, {"purge", to_json(purge)}});
     stream.sent.purge = purges->back().sequence;
   }

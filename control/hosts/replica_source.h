@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReplicaSource: the leader's side of replication. GET /v1/replica is a stream of NDJSON lines. It begins with what the
-// follower lacks. Then it carries each commit as soon as it is made.
+// follower does not have. Then it sends each commit as soon as it is made.
 //
 //   {"type":"hello","node","head"}                       once
 //   {"type":"version","manifest",{"objects":{hash:b64}}} the version in force; small objects that are new come along
@@ -40,7 +40,7 @@ class ReplicaSource {
     HttpExchangePtr exchange;
     StateHead sent;
     std::vector<ManifestEntry> sent_entries;  // entries of the version that was sent last on this stream
-    std::set<std::string> sent_objects;       // of ordered certificates, by hash: what the follower has by now
+    std::set<std::string> sent_objects;       // objects of ordered certificates, by hash, that the follower has by now
     bool gone = false;
   };
 

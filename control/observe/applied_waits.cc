@@ -11,7 +11,7 @@ namespace tidegate {
 
 using nlohmann::json;
 
-// One long poll. It asks the fleet, pauses, and asks again.
+// One waiting call. It asks the fleet, pauses, and asks again.
 class AppliedWaits::Wait : public std::enable_shared_from_this<AppliedWaits::Wait> {
  public:
   // A plane applies a change in about a millisecond. More frequent questions would only cost CPU.

@@ -15,7 +15,7 @@ using nlohmann::json;
 namespace {
 
 struct Trouble {
-  std::string what;  // empty: there is none
+  std::string what;  // empty: there is no trouble
   int64_t next_try_s = 0;
 };
 

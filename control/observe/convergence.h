@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convergence: whether the planes of an edge have applied a version, live state or purge, as /v1/status tells. Pure.
+// Convergence: whether the planes of an edge have applied a version, live state or purge, according to /v1/status.
+// Pure.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -14,9 +14,9 @@ namespace tidegate {
 
 namespace {
 
-// Returns the time of the record that decides a backend's state. 0: no record decides it.
+// Returns the time of the record that decides a backend's state; 0 if no record decides it.
 uint64_t said_ns(const LiveState& live_state, const std::string& pool, const std::string& backend) {
-  // A server that was found by a name: "<backend>/<address>:<port>". An override of the backend counts for it, too.
+  // A server that was found by a name: "<backend>/<address>:<port>". An override of the backend also applies to it.
   const std::string of_name = backend_key(pool, backend.substr(0, backend.find('/')));
   for (const std::string& key : {backend_key(pool, backend), of_name, pool_key(pool)}) {
     if (const auto record = live_state.overrides.find(key); record != live_state.overrides.end())
@@ -35,7 +35,7 @@ EdgeMetrics::EdgeMetrics(HostState& host_state) : host_state_(host_state) {
   });
 }
 
-// What comes after `before`, thing by thing. Nearly always a thing is at the place where it was.
+// Finds what follows `before`, thing by thing. Nearly always a thing is at the same index as before.
 class EdgeMetrics::Noting {
  public:
   explicit Noting(const States& before) : before_(before) { next_.reserve(before.size()); }
@@ -57,7 +57,7 @@ class EdgeMetrics::Noting {
   }
   const States& before_;
   States next_;
-  std::map<Key, const State*> by_key_;  // made if a thing is elsewhere
+  std::map<Key, const State*> by_key_;  // made only if a thing is at another index
 };
 
 void EdgeMetrics::look() {
@@ -89,10 +89,10 @@ void EdgeMetrics::look() {
   certificates_version_ = snapshot->version;
   look_at_ordered_certificates(*snapshot);
   look_at_staples(*snapshot);
-  seen_ = std::move(snapshot);  // the keys before were of the one that it had
+  seen_ = std::move(snapshot);  // the earlier keys were views of the previous snapshot
 }
 
-// Where a record decides a state, the record says since when.
+// If a record decides a state, the record has the time.
 std::vector<EdgeMetrics::Series> EdgeMetrics::backend_series() const {
   std::vector<Series> series;
   for (const State& state : backends_) {
@@ -148,7 +148,7 @@ void EdgeMetrics::look_at_ordered_certificates(const Snapshot& snapshot) {
   }
 }
 
-// Without a good answer it ends at 0, so that an alert on its end sees it.
+// For a certificate without a good answer the end is 0, so an alert on the end fires.
 void EdgeMetrics::look_at_staples(const Snapshot& snapshot) {
   staples_.clear();
   for (const Certificate& certificate : snapshot.model->certificates) {

@@ -26,8 +26,8 @@ class EdgeMetrics {
   void append(std::string& out);
 
  private:
-  // The state of one thing, and when this control saw it begin (realtime). `key`: its name, or two; views of the model
-  // of `seen_`.
+  // The state of one thing, and when this control first saw it (realtime). `key`: its name, or two names; views of the
+  // model of `seen_`.
   using Key = std::pair<std::string_view, std::string_view>;
   struct State {
     Key key;
@@ -48,7 +48,7 @@ class EdgeMetrics {
   class Noting;
 
   // Compares with the present snapshot and notes the time of each change. It makes no text, because it runs at each
-  // change, and most things stay as they are.
+  // change, and most things do not change.
   void look();
   void look_at_certificates(const Model& model);
   void look_at_ordered_certificates(const Snapshot& snapshot);
@@ -63,11 +63,11 @@ class EdgeMetrics {
   HostState& host_state_;
   std::shared_ptr<const Snapshot> seen_;
   States backends_, pools_, vips_, sites_, planes_;
-  std::map<std::string, int64_t> certificates_;  // when each ends, in epoch seconds, by rendered labels
-  std::map<std::string, int64_t> ordered_;       // the same for those that come from an authority
-  std::map<std::string, uint32_t> failures_;     // of them: tries in a row that failed
+  std::map<std::string, int64_t> certificates_;  // by rendered labels: when each one ends, in epoch seconds
+  std::map<std::string, int64_t> ordered_;       // the same for certificates that come from an authority
+  std::map<std::string, uint32_t> failures_;     // failed tries in a row for these
   std::map<std::string, Staple> staples_;        // of certificates with `ocsp`
-  uint64_t certificates_version_ = UINT64_MAX;   // the version that they belong to
+  uint64_t certificates_version_ = UINT64_MAX;   // the version for which they were computed
 };
 
 }  // namespace tidegate

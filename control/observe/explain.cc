@@ -30,7 +30,7 @@ std::vector<IpAddress> addresses_among(const json& answers) {
   return addresses;
 }
 
-// One walk from client to origin. Each step names its successor. Every walk ends in finish().
+// One walk from client to origin. Each step chooses the next one. Every walk ends in finish().
 class Walk : public std::enable_shared_from_this<Walk> {
  public:
   Walk(Fleet& fleet, std::shared_ptr<const Model> model, uint64_t version, ExplainQuestion question,
@@ -117,7 +117,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
     }
     skip("l4", addresses.empty() ? "there is no address to send packets to"
                                  : fmt::format("{} is no VIP of this edge", addresses.front().to_string()));
-    // Without an address there is no packet. An address that is no VIP may belong to a proxy.
+    // Without an address there is no packet. An address that is not a VIP may belong to a proxy.
     if (addresses.empty()) return finish();
     ask_l7(proxies_at(addresses.front()));
   }
@@ -155,14 +155,14 @@ class Walk : public std::enable_shared_from_this<Walk> {
     ask_first("l4", nodes, 0, l4_target_, [](Walk& walk, const json* answer) { walk.ask_holder(answer); });
   }
 
-  // A forwarder that stands by names the one that holds the VIP.
+  // A forwarder on standby names the forwarder that holds the VIP.
   void ask_holder(const json* answer) {
     const std::string holder = answer ? string_member(*answer, "holder") : std::string();
     if (holder.empty()) return follow_l4(answer);
     ask_first("l4", {holder}, 0, l4_target_, [](Walk& walk, const json* told) { walk.follow_l4(told); });
   }
 
-  // Asks the backend's node. If there is no single backend, the first eligible one answers for all.
+  // Asks the backend's node. If there is no single backend, asks about the first eligible one.
   void follow_l4(const json* answer) {
     if (!answer) return ask_l7(proxies_of_site());
     std::vector<std::string> backends;
@@ -231,7 +231,7 @@ class Walk : public std::enable_shared_from_this<Walk> {
   json steps_ = json::array();
   uint32_t site_ = kNone;
   const Service* service_ = nullptr;  // in model_
-  std::string l4_target_;             // what forwarders are asked
+  std::string l4_target_;             // the question to forwarders
 };
 
 // Reads the question from the call's parameters. Sends 400 and returns nothing if it is malformed.
@@ -270,7 +270,7 @@ void answer_past(const ApiCall& call, Fleet& fleet, const HostState& host_state)
     return call.respond(problem(400, "bad_parameter", fmt::format("request stands alone, without {}", other)));
   }
   const std::string id = request.parameter("request").value_or("");
-  constexpr size_t kLongestId = 128;  // a proxy keeps no longer one
+  constexpr size_t kLongestId = 128;  // a proxy stores no longer id
   if (id.empty() || id.size() > kLongestId) {
     return call.respond(
         problem(400, "bad_parameter", fmt::format("request: an id of 1 to {} bytes is expected", kLongestId)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Explain: why a client's query, packet and request go where they go. Nothing is computed here. Each plane says what it
-// would do, by its own functions and live state. Its answer decides whom to ask next:
+// would do, by its own functions and live state. Its answer decides which plane is asked next:
 //
 //   dns (a node that serves DNS) -> the VIP among its answers -> l4 (a forwarder of the VIP's site) -> the backend's
 //   node -> l7
@@ -22,11 +22,11 @@ namespace tidegate {
 struct ExplainQuestion {
   IpAddress client;
   std::optional<uint16_t> client_port;
-  std::string url;  // absolute; empty if only a name is asked for
+  std::string url;  // absolute; empty if the question is only about a name
   std::string method = "GET";
-  std::string headers;           // of the request: lines "Name: value", with LF between them
-  std::optional<uint64_t> body;  // its bytes
-  std::string host;              // of the url, or the name itself
+  std::string headers;           // fields of the request: lines "Name: value", with LF between them
+  std::optional<uint64_t> body;  // bytes of the request's body
+  std::string host;              // of the URL, or the name itself
   uint16_t port = 443;
 };
 

@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMostPasses = 16;  // told; each may have forwarders asked
+constexpr size_t kMostPasses = 16;  // passes in the answer; for each one, forwarders may be asked
 
 class PastSearch : public std::enable_shared_from_this<PastSearch> {
  public:
@@ -24,7 +24,7 @@ class PastSearch : public std::enable_shared_from_this<PastSearch> {
              std::function<void(json)> done)
       : fleet_(fleet), model_(std::move(model)), version_(version), id_(std::move(id)), done_(std::move(done)) {}
 
-  // All proxies at the same time: one that does not answer must not hold the others up.
+  // Asks all proxies at the same time, so that one that does not answer does not delay the others.
   void ask_proxies() {
     std::vector<std::string> nodes;
     for (const Node& node : model_->nodes) {
@@ -69,7 +69,7 @@ class PastSearch : public std::enable_shared_from_this<PastSearch> {
     follow_pass(0);
   }
 
-  // The forwarders of the VIP first, then the proxy's own record.
+  // First the forwarders of the VIP, then the proxy's own record.
   void follow_pass(size_t index) {
     if (index == passes_.size()) return finish();
     const json& pass = passes_[index];
@@ -112,7 +112,7 @@ class PastSearch : public std::enable_shared_from_this<PastSearch> {
 
   void skip_l4(const std::string& why) { steps_.push_back({{"plane", "l4"}, {"past", true}, {"skipped", why}}); }
 
-  // A forwarder tells of flows that it has now. One that has ended is forgotten.
+  // A forwarder knows only the flows that it has now. Ended flows are forgotten.
   void take_flow(const std::string& node, const std::string& vip, const Result<json>& answer) {
     json step = {{"plane", "l4"}, {"node", node}, {"past", true}, {"vip", vip}};
     if (!answer || !answer->is_object()) {

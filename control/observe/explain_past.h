@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain of a past request, by its X-Request-Id. Every proxy of the edge is asked what it remembers of it. For each
-// pass that was found, the forwarders of the VIP's site are asked for the flow. What could not be asked, and what a
-// proxy has forgotten, is part of the answer.
+// Explain of a past request, by its X-Request-Id. Every proxy of the edge is asked for its records. For each recorded
+// pass through a proxy, the forwarders of the VIP's site are asked for the flow. The answer also says what could not be
+// asked, and what a proxy has forgotten.
 //
 // Threads: the control's loop.
 #pragma once
@@ -16,8 +16,8 @@
 namespace tidegate {
 
 // Calls `done` once with {"request","version","found","steps":[...],"not_found":[{"node","why"}],
-// "unreachable":[{"node","why"}],"sentence"}. A step is of l4 or l7, as in explain(); those of one pass stand together,
-// the newest pass first. "version" is the one in force now: the VIP is looked up in it.
+// "unreachable":[{"node","why"}],"sentence"}. A step is of l4 or l7, as in explain(). The steps of one pass are
+// together, the newest pass first. "version" is the version in force now, in which the VIP is looked up.
 void explain_past(Fleet& fleet, const HostState& host_state, std::string id, std::function<void(nlohmann::json)> done);
 
 }  // namespace tidegate

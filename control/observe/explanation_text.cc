@@ -27,7 +27,7 @@ std::string join_by(const json& list, const char* member, const char* separator)
 
 std::string join(const json& list, const char* member) { return join_by(list, member, ", "); }
 
-// Lists those that get no new work: "proxy1 (down: connect refused)".
+// Lists backends that get no new work: "proxy1 (down: connect refused)".
 std::string left_out(const json& candidates, const char* member) {
   std::string text;
   if (!candidates.is_array()) return text;
@@ -46,8 +46,8 @@ void add_reason(std::string& why, const std::string& more) {
   why += (why.empty() ? "" : "; ") + more;
 }
 
-// The steps through steers within steers, each in the plane's own words: "www (failover): ... > steer/eu is taken >
-// ...". One steer alone has told its reason already.
+// The steps through inner steers, in each plane's own words: "www (failover): ... > steer/eu is taken > ...". A single
+// steer has already given its reason.
 std::string nested_steps(const json& steps) {
   if (!steps.is_array()) return {};
   const auto steers =
@@ -92,7 +92,7 @@ ExplanationLine describe_l4(const json& step) {
   return line;
 }
 
-// What only a request can show is said, not guessed.
+// Lists what only a real request can show.
 void add_not_asked(const json& step, std::string& why) {
   const std::string text = join_by(step.value("not_asked", json()), "", "; ");
   if (!text.empty()) add_reason(why, "not asked: " + text);
@@ -136,7 +136,7 @@ ExplanationLine describe_l7(const json& step) {
   return line;
 }
 
-// Of a past request: the flow as the forwarder has it now.
+// For a past request: the flow as the forwarder has it now.
 ExplanationLine describe_past_l4(const json& step) {
   ExplanationLine line{"l4", "", "", ""};
   const std::string vip = string_member(step, "vip");

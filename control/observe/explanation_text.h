@@ -16,7 +16,7 @@ struct ExplanationLine {
   std::string why;    // "nearest: site eu, 12 km"; may be empty
 };
 
-// `step` is an element of /v1/explain's steps.
+// `step` is an element of "steps" in /v1/explain.
 ExplanationLine describe_step(const nlohmann::json& step);
 // One paragraph: "dns answers ... because ...; l4 ...; l7 ...".
 std::string describe_steps(const nlohmann::json& steps);

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxAnswerBytes = 16 << 20;
 
-// Returns the JSON of a 200. Any other answer is an Error with its text in one sentence.
+// Returns the JSON of a 200. For any other answer returns an Error with its text in one sentence.
 Result<json> read_json(const Result<HttpResponse>& response) {
   if (!response) return fail(response.error().message);
   Result<json> body = parse_json(response->body);
@@ -27,7 +27,7 @@ Result<json> read_json(const Result<HttpResponse>& response) {
   return body;
 }
 
-// Collects the answers to several questions, each at its place.
+// Collects the answers to several questions, each at its index.
 class Gathering {
  public:
   Gathering(size_t questions, std::function<void(json)> done)
@@ -47,7 +47,7 @@ class Gathering {
   std::function<void(json)> done_;
 };
 
-// Checks the shape of another host's answer.
+// Checks the form of another host's answer.
 bool is_node_status(const json& status) {
   if (!status.is_object()) return false;
   for (const char* list : {"planes", "unreachable"}) {

@@ -83,13 +83,13 @@ acme::Transport* Staples::free_line() {
   return nullptr;
 }
 
-// Asks what is due, as far as there are lines, or sleeps until something is.
+// Asks what is due, as long as there are free lines, or sleeps until something is due.
 void Staples::schedule() {
   const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return;
   const int64_t now_s = epoch_now_s();
   int64_t next_s = now_s + kLongestNapS;
-  size_t asked = 0;  // of one turn: each is work of this loop
+  size_t asked = 0;  // counted per turn, because each question is work for this loop
   for (auto& [name, watched] : watched_) {
     if (watched.is_asked) continue;
     if (watched.due_s > now_s) {
@@ -97,7 +97,7 @@ void Staples::schedule() {
       continue;
     }
     acme::Transport* const line = free_line();
-    if (line == nullptr || asked++ == kOcspQuestions) break;  // the next outcome leads here again
+    if (line == nullptr || asked++ == kOcspQuestions) break;  // the next outcome calls this function again
     ask(name, watched, *line);
   }
   forget_unwanted(*model);
@@ -156,7 +156,7 @@ void Staples::take(const Question& question, Outcome outcome) {
   const auto watched = watched_.find(question.name);
   if (watched == watched_.end() || watched->second.chain_hash != question.chain_hash ||
       watched->second.responder != question.responder) {
-    return;  // another certificate is shown now, or another responder is asked
+    return;  // by now another certificate is shown, or another responder is asked
   }
   const StapleRecord* const before = record_in(*host_state_.live_state(), question.name);
   StapleRecord record = record_after(before, question.chain_hash, outcome, epoch_now_s(), random_fraction());
@@ -177,7 +177,7 @@ void Staples::take(const Question& question, Outcome outcome) {
   if (!write_timer_.armed() && !writes_) write_timer_.arm_after_ms(kGatherMs);
 }
 
-// Many answers come at once after a start: they are written together.
+// After a start many answers come at once. They are written together.
 void Staples::write() {
   if (writes_ || changes_.staples.empty()) return;
   writes_ = true;
@@ -190,7 +190,7 @@ void Staples::write() {
         alive->writes_ = false;
         if (!written) {
           log_error("OCSP answers cannot be recorded: {}", written.error().message);
-          CertificateChanges again = *changes;  // before those that came meanwhile
+          CertificateChanges again = *changes;  // in front of those that came meanwhile
           auto& newer = alive->changes_;
           again.staples.insert(again.staples.end(), newer.staples.begin(), newer.staples.end());
           again.objects.insert(again.objects.end(), newer.objects.begin(), newer.objects.end());
@@ -202,7 +202,8 @@ void Staples::write() {
       });
 }
 
-// Of certificates without `ocsp` now. A certificate that is not issued yet may have one of an earlier time.
+// Removes records of certificates that do not have `ocsp` any more. A certificate that is not issued yet may have an
+// old record.
 void Staples::forget_unwanted(const Model& model) {
   if (writes_ || !changes_.staples.empty()) return;
   for (const auto& [name, record] : host_state_.live_state()->staples) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Staples: asks authorities about the certificates that have `ocsp`, on the control that leads, and keeps the good
-// answers in the live state. From there every proxy shows them, so no handshake ever waits for an authority.
+// Staples: on the control that leads, asks authorities about the certificates that have `ocsp`, and writes the good
+// answers to the live state. Every proxy takes them from there, so no handshake ever waits for an authority.
 //
-// Invariants: what is in the live state was judged here (judge_ocsp). At most kOcspQuestions are under way. Each
-// certificate has at most one. The time of the next question is in the record, so another control that leads, or this
-// one after a restart, keeps to it.
+// Invariants: answers in the live state were checked here (judge_ocsp). At most kOcspQuestions are in progress, and at
+// most one for each certificate. The time of the next question is in the record, so the next leader, or this control
+// after a restart, respects it.
 //
 // Threads: the control's loop.
 #pragma once
@@ -29,19 +29,19 @@ class Staples : public std::enable_shared_from_this<Staples> {
   Staples(EventLoop& loop, HostState& host_state);
   ~Staples();
 
-  // Looks what is to be asked. Call it at the start, and for each version and live state.
+  // Checks what must be asked. Call it at the start, and for each version and live state.
   void update();
 
  private:
   struct Watched {
     std::string chain_hash;
-    std::string responder;  // of the configuration; empty: the certificate's own
+    std::string responder;  // from the configuration; empty: the certificate's own
     int64_t due_s = 0;      // epoch
-    bool is_asked = false;  // a question is under way
+    bool is_asked = false;  // a question is in progress
   };
-  // A question that is under way.
+  // A question in progress.
   struct Question {
-    std::string name, chain_hash, responder;  // as it was asked
+    std::string name, chain_hash, responder;  // as in the question
     std::shared_ptr<const std::string> chain_pem;
   };
 
@@ -58,7 +58,7 @@ class Staples : public std::enable_shared_from_this<Staples> {
   std::vector<std::unique_ptr<acme::Transport>> lines_;
   Timer schedule_timer_, write_timer_;
   std::map<std::string, Watched> watched_;  // by the certificate's name
-  CertificateChanges changes_;              // that are not written yet
+  CertificateChanges changes_;              // changes that were not written yet
   bool writes_ = false;
   std::array<Counter*, kOcspVerdicts> verdict_counts_{};
   Counter &no_answer_count_, &unaskable_count_;

@@ -43,7 +43,7 @@ Ballot::Ballot(uint64_t id, const BallotRules& rules, std::vector<Voter> voters,
 void Ballot::on_greeting(uint64_t id, size_t index, Greeting greeting, uint64_t now_ns) {
   if (id != id_ || decision_ != Decision::open) return;
   Voter& voter = voters_.at(index);
-  if (voter.standing != Standing::greeted) return;  // a repetition, or too late
+  if (voter.standing != Standing::greeted) return;  // a repetition, or it came too late
   voter.known_silent = false;
   if (greeting == Greeting::cannot_vote) {
     settle(voter, Standing::old, "it is of an earlier release, which cannot refuse a version");
@@ -102,7 +102,7 @@ void Ballot::give_up() {
   }
   decision_ = Decision::no;
   for (size_t i = 0; i < voters_.size(); ++i) {
-    // Also where no vote came: the question may have arrived.
+    // Also if no vote came, because the question may have arrived.
     if (voters_[i].since_ns != 0) orders_.push_back({Order::Kind::release, i});
   }
 }
@@ -188,7 +188,7 @@ Vote Ballot::as_vote() const {
   TIDEGATE_ASSERT(decision_ != Decision::open, "a host votes when its planes have");
   Vote vote;
   for (const Voter& voter : voters_) {
-    // Who asks knows the host.
+    // The asking control knows the host, so only the plane is named.
     const std::string plane = voter.name.substr(voter.name.find('/') + 1);
     if (voter.standing == Standing::no) {
       vote.choice = Vote::Choice::no;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ballot: the vote on one candidate, as a state machine. It has no sockets and no clock of its own, so that a test can
 // run it under any schedule. A leader's voters are the planes of its host and the controls of the other hosts. Such a
-// control runs a Ballot of its own among its planes, and its result is the host's vote.
+// control runs its own Ballot among its planes, and the result is the host's vote.
 //
-//   greet every voter -> whoever answers is asked to prepare -> all that were reached have voted: the decision
+//   greet every voter -> ask those that answer to prepare -> when all that were reached have voted: the decision
 //
 // - A voter is reached if it answers the greeting within `reach_ns`. The others are behind: the version comes to them
 //   later. A voter that is known to be silent is not waited for, but it is asked if it answers in time.
@@ -11,7 +11,7 @@
 // - The decision is yes if nobody says no. Then whoever holds the candidate waits for the version. Otherwise everybody
 //   is told to release it. A vote that comes after that is released again.
 //
-// The caller carries out the orders, and gives each answer to the Ballot once or several times, in any order.
+// The caller executes the orders, and passes each answer to the Ballot, once or several times, in any order.
 #pragma once
 
 #include <cstddef>
@@ -47,10 +47,10 @@ struct Voter {
   bool known_silent = false;  // it did not answer the last time
 
   Standing standing = Standing::greeted;
-  Vote vote = {};            // its reason, also where it did not vote
+  Vote vote = {};            // its reason, even if it did not vote
   uint64_t since_ns = 0;     // when it was asked to prepare
-  uint64_t deadline_ns = 0;  // of the greeting or of its vote
-  uint64_t took_ns = 0;      // from the question to the vote
+  uint64_t deadline_ns = 0;  // deadline of the greeting or of its vote
+  uint64_t took_ns = 0;      // time from the question to the vote
 };
 
 class Ballot {
@@ -70,19 +70,19 @@ class Ballot {
   // The question could not be asked, or its answer was lost.
   void on_lost(uint64_t id, size_t voter, std::string why, uint64_t now_ns);
   void on_time(uint64_t now_ns);
-  // The candidate was decided with yes and cannot be committed after all, or is not wanted any more.
+  // The candidate was accepted, but cannot be committed, or is not wanted any more.
   void give_up();
 
-  std::vector<Order> take_orders();  // those since the last call
+  std::vector<Order> take_orders();  // the orders since the last call
   Decision decision() const { return decision_; }
   uint64_t deadline_ns() const;  // when on_time() has something to do; UINT64_MAX: never
   uint64_t id() const { return id_; }
   const std::vector<Voter>& voters() const { return voters_; }
-  // Why it was decided with no: "eu1/l7: cannot bind ...". One line for each voter that is to blame.
+  // Why the decision is no: "eu1/l7: cannot bind ...". One line for each voter that caused it.
   std::vector<std::string> reasons() const;
   // Every key that needs a restart, with the voter's name: "eu1/l7: l7.workers".
   std::vector<std::string> restarts() const;
-  bool needs_only_restart() const;  // it was decided with no for keys that need a restart, and nothing else
+  bool needs_only_restart() const;  // the decision is no only because of keys that need a restart
   // The result as the vote of the host whose planes these voters are.
   Vote as_vote() const;
 

@@ -27,7 +27,7 @@ std::vector<Voter> voters_of(const std::vector<Seat>& seats) {
   return voters;
 }
 
-// What another process says of a request that it refuses.
+// The reason that another process gives for refusing a request.
 std::string refusal_of(const HttpResponse& response) {
   const Result<json> body = parse_json(response.body);
   const std::string detail = body ? string_member(*body, "detail") : std::string();
@@ -121,10 +121,10 @@ void BallotRun::ask(const Seat& seat, HttpClientRequest request,
   }
 }
 
-// In an upgrade, a question can wait at the socket of the old process while the new one takes the path. The old one
-// says that it is followed, and the question is asked once more. True: it was.
+// During an upgrade, a question can wait at the socket of the old process while the new one takes the path. The old one
+// answers that it is followed, and the question is asked once more. Returns true if it was asked again.
 bool BallotRun::ask_successor(size_t voter, const Result<HttpResponse>& response, void (BallotRun::*question)(size_t)) {
-  constexpr size_t kMost = 3;  // upgrades of one plane during one ballot
+  constexpr size_t kMost = 3;  // bound for upgrades of one plane during one ballot
   if (!response || response->status != 200 || followed_[voter] >= kMost) return false;
   const Result<json> body = parse_json(response->body);
   if (!body || !body->is_object() || string_member(*body, "state") != "followed") return false;
@@ -189,7 +189,8 @@ void BallotRun::release(size_t voter) {
   request.method = "DELETE";
   request.target = fmt::format("{}?id={}", seat.plane.empty() ? kHostPath : kOwnPath, message_.id);
   request.timeout_ms = kReleaseTimeoutMs;
-  ask(seat, std::move(request), [](const Result<HttpResponse>&) {});  // if it is lost, the voter waits for its time
+  // if it is lost, the voter keeps the candidate until its own time limit
+  ask(seat, std::move(request), [](const Result<HttpResponse>&) {});
 }
 
 nlohmann::json BallotRun::votes() const {
@@ -203,7 +204,7 @@ nlohmann::json BallotRun::votes() const {
                   {"took_ms", static_cast<double>(voter.took_ns / 1'000) / 1'000}};
     entry["plane"] = seats_[i].plane.empty() ? json(nullptr) : json(seats_[i].plane);
     if (told_[i].is_array() && !told_[i].empty()) {
-      // Another host told of each of its planes.
+      // Another host has reported each of its planes.
       for (json plane : told_[i]) {
         plane["node"] = seats_[i].node;
         list.push_back(std::move(plane));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// BallotRun: carries out the orders of one Ballot. It asks the planes of this host over their admin sockets, and the
+// BallotRun: executes the orders of one Ballot. It asks the planes of this host over their admin sockets, and the
 // controls of other hosts by their API.
 //
 // Threads: the control's loop. A run keeps itself until every question is answered or has timed out.
@@ -18,15 +18,15 @@
 
 namespace tidegate {
 
-// The candidate as it is sent.
+// The encoded candidate, as it is sent.
 struct CandidateMessage {
   uint64_t id = 0;
   std::string digest;
-  std::shared_ptr<const std::string> with_keys, without_keys;  // encode_candidate()
+  std::shared_ptr<const std::string> with_keys, without_keys;  // results of encode_candidate()
 };
 CandidateMessage message_of(const CandidateVersion& candidate);
 
-// Who is asked: a plane of this host, or the control of another host about its planes.
+// A voter: a plane of this host, or the control of another host for its planes.
 struct Seat {
   std::string node;
   std::string plane;                 // empty: another host
@@ -48,7 +48,7 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
   void give_up();
   const Ballot& ballot() const { return ballot_; }
   const std::vector<Seat>& seats() const { return seats_; }
-  // What each voter said, with the planes of other hosts as these told it.
+  // Each voter's vote. For another host also the votes of its planes, as it reported them.
   nlohmann::json votes() const;
 
  private:
@@ -67,7 +67,7 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
   const std::vector<Seat> seats_;
   Ballot ballot_;
   Decided decided_;
-  std::vector<nlohmann::json> told_;  // by voter: the planes of another host
+  std::vector<nlohmann::json> told_;  // by voter: the planes of another host, as it reported them
   std::vector<size_t> followed_;      // by voter: how often a process answered that another one serves in its place
   Timer timer_;
 };

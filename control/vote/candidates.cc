@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kGreetSilentMs = 1'000;
-constexpr unsigned kCandidatesOfTermBits = 24;  // of an id; the others are the term
+constexpr unsigned kCandidatesOfTermBits = 24;  // bits of an id; the other bits are the term
 Counter& outcome_counter(const char* outcome) {
   return metrics().counter("tidegate_control_candidates_total", "Candidates by what became of them.",
                            {{"outcome", outcome}});
@@ -60,12 +60,12 @@ bool Candidates::when_free(std::function<bool()> turn) {
   return true;
 }
 
-// Gives the turn to the first one that has something to decide.
+// Gives the turn to the first waiter that has something to decide.
 void Candidates::next() {
   while (!busy_ && !waiting_.empty()) {
     const std::function<bool()> turn = std::move(waiting_.front());
     waiting_.pop_front();
-    busy_ = true;  // what the turn calls may ask for a turn of its own
+    busy_ = true;  // because code that the turn calls may ask for its own turn
     busy_ = turn();
   }
 }
@@ -121,7 +121,7 @@ void Candidates::note_version(uint64_t version, const Voting& voting) {
 }
 
 void Candidates::note_reach(const BallotRun& run) {
-  std::map<std::string, Seat> silent;  // those that the configuration does not name any more are forgotten
+  std::map<std::string, Seat> silent;  // voters that the configuration does not name any more are forgotten
   for (size_t i = 0; i < run.seats().size(); ++i) {
     const Seat& seat = run.seats()[i];
     if (run.ballot().voters()[i].standing == Standing::unreachable) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Candidates: one change of the configuration after the other, each voted on before it is committed. It remembers who
-// is silent, the last candidates that were refused, and the votes on the last versions.
+// Candidates: handles one change of the configuration after the other. Each one is voted on before it is committed. It
+// remembers which voters are silent, the last refused candidates, and the votes on the last versions.
 //
 // Threads: the control's loop.
 #pragma once
@@ -25,12 +25,12 @@
 
 namespace tidegate {
 
-// What is to be voted on.
+// What is voted on.
 struct Proposal {
   CandidateMessage message;
-  std::shared_ptr<const Model> model;  // its own
+  std::shared_ptr<const Model> model;  // the candidate's model
   BallotRules rules;
-  bool dry_run = false;  // it is released whatever the vote is, and not remembered
+  bool dry_run = false;  // it is released after any vote, and not remembered
   std::string who, comment;
 };
 
@@ -40,26 +40,26 @@ class Candidates {
              uint64_t prepare_timeout_ms);
   ~Candidates();
 
-  // Ids of candidates grow, also from one process to the next, and from one leader to the next: planes refuse an older
-  // candidate while they hold a newer one. One leader for good takes the time. Of elected ones the clocks may be hours
-  // apart, so they take their term, which grows with each election.
+  // The id of a new candidate. Ids grow, also from one process to the next and from one leader to the next, because
+  // planes refuse an older candidate while they hold a newer one. A permanent leader uses the time. The clocks of
+  // elected leaders may be hours apart, so they use their term, which grows with each election.
   uint64_t next_id();
   void set_term(uint64_t term) { term_ = term; }
   BallotRules rules() const;
 
-  // Calls `turn` when no other candidate is under way: now, or later. It returns true if it called decide(). Returns
-  // false if as many wait as may.
+  // Calls `turn` when no other candidate is in progress: now, or later. `turn` returns true if it called decide().
+  // Returns false if too many wait already.
   [[nodiscard]] bool when_free(std::function<bool()> turn);
-  // Has the proposal voted on. `done` commits what was accepted, and says whether it did by calling `committed` once,
-  // now or later: otherwise the voters release the candidate. The next candidate has to wait for that.
+  // Has the proposal voted on. `done` commits it if it was accepted, and reports this by calling `committed` once, now
+  // or later. Without a commit, the voters release the candidate. The next candidate waits until then.
   using Done = std::function<void(const Voting&, std::function<void(bool)> committed)>;
   void decide(Proposal proposal, Done done);
 
-  // For the API. Null if there is none.
+  // For the API. Null if there is no such candidate or version.
   nlohmann::json list() const;                         // {"under_way","refused":[...]}
-  nlohmann::json find(uint64_t id) const;              // one of these
-  nlohmann::json votes_on(uint64_t version) const;     // on one of the last versions
-  void note_version(uint64_t version, const Voting&);  // `version` came of that vote
+  nlohmann::json find(uint64_t id) const;              // one of these by its id
+  nlohmann::json votes_on(uint64_t version) const;     // the votes on one of the last versions
+  void note_version(uint64_t version, const Voting&);  // `version` is the result of that vote
 
  private:
   void finish(BallotRun& run);
@@ -77,7 +77,7 @@ class Candidates {
   std::deque<std::function<bool()>> waiting_;
   bool busy_ = false;
   std::shared_ptr<BallotRun> under_way_;
-  Proposal proposal_;  // of under_way_
+  Proposal proposal_;  // the proposal of under_way_
   Done done_;
   Refusals refused_;
   std::map<uint64_t, nlohmann::json> versions_;  // the votes, by version

@@ -18,12 +18,12 @@ namespace {
 
 using nlohmann::json;
 
-// The base is committed at the leader before its next candidate, but it comes by another connection.
+// The leader commits the base before its next candidate, but it comes by another connection.
 constexpr uint64_t kBaseWaitMs = 1'000;
 constexpr uint64_t kBaseLookMs = 2;
 constexpr uint64_t kDefaultTimeoutMs = 5'000;
 constexpr uint64_t kLongestTimeoutMs = 60'000;
-// The leader must get this host's answer before it stops waiting for it.
+// The leader must get this host's answer before it stops waiting.
 constexpr uint64_t kMarginMs = 250;
 
 void answer_vote(const ApiCall& call, const Vote& vote, const json& planes) {
@@ -89,7 +89,7 @@ void HostBallot::vote(const ApiCall& call) {
   Result<CandidateVersion> candidate = decode_candidate(call.request().body);
   if (!candidate) return call.respond(problem(400, "bad_candidate", candidate.error().message));
   const uint64_t last = run_ ? run_->ballot().id() : 0;
-  if (candidate->id == last) {  // the question came twice: it has one answer
+  if (candidate->id == last) {  // the question came twice, and both get one answer
     if (run_->ballot().decision() == Ballot::Decision::open) {
       callers_.push_back(call);
     } else {
@@ -138,7 +138,7 @@ void HostBallot::ask_planes(const Waiting& waiting) {
   const uint64_t timeout_ms = number_parameter(waiting.call, "timeout", kDefaultTimeoutMs);
   rules.prepare_ns = (timeout_ms > 2 * kMarginMs ? timeout_ms - kMarginMs : timeout_ms / 2) * kNsPerMs;
   rules.reach_ns = std::min(rules.reach_ns, rules.prepare_ns);
-  rules.allow_restart = true;  // the leader decides about them
+  rules.allow_restart = true;  // the leader decides about restarts
   if (run_ && run_->ballot().decision() == Ballot::Decision::open) run_->give_up();
   run_ = std::make_shared<BallotRun>(loop_, fleet_, message_of(waiting.candidate), rules, std::move(seats),
                                      [this](BallotRun& run) {

@@ -18,7 +18,7 @@ namespace tidegate {
 
 class HostBallot {
  public:
-  // `leads`: this control takes writes itself, so it votes on no other's candidates.
+  // `leads`: this control accepts writes itself, so it does not vote on candidates of others.
   HostBallot(EventLoop& loop, const HostState& host_state, Fleet& fleet, bool leads);
   ~HostBallot();
   void set_leads(bool leads) { leads_ = leads; }
@@ -36,9 +36,9 @@ class HostBallot {
   const HostState& host_state_;
   Fleet& fleet_;
   bool leads_;
-  std::shared_ptr<Waiting> waiting_;  // the last candidate, while its base is on its way
-  std::shared_ptr<BallotRun> run_;    // on the last candidate
-  std::vector<ApiCall> callers_;      // who wait for its result
+  std::shared_ptr<Waiting> waiting_;  // the last candidate, while its base is not here yet
+  std::shared_ptr<BallotRun> run_;    // the vote on the last candidate
+  std::vector<ApiCall> callers_;      // the calls that wait for its result
 };
 
 }  // namespace tidegate

@@ -11,8 +11,7 @@
 namespace tidegate {
 namespace {
 
-// The lists whose elements decide whether a plane can serve a version. Their values alone are checked with the
-// document.
+// The lists whose elements decide whether a plane can serve a version. The document's checks cover only their values.
 constexpr std::array<std::string_view, 2> kOfDns = {"zones", "steers"};
 constexpr std::array<std::string_view, 5> kOfL4 = {"nodes", "sites", "vips", "services", "pools"};
 

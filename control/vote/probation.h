@@ -3,7 +3,7 @@
 // clock of its own.
 //
 // The leader reverts a version that was not confirmed in time. Every other host waits five seconds longer. If such a
-// host receives neither a confirmation nor a newer version, it goes back to the version before by itself. It follows
+// host receives neither a confirmation nor a newer version, it goes back to the previous version by itself. It follows
 // the leader again when it receives something from it.
 #pragma once
 
@@ -16,7 +16,7 @@ namespace tidegate {
 
 class Probation {
  public:
-  // How long a host waits for the leader's word after the time is over.
+  // How long a host waits for the leader's message after the time is over.
   static constexpr uint64_t kPatienceNs = 5'000'000'000;
 
   enum class Due : uint8_t { nothing, revert, go_back };
@@ -27,26 +27,26 @@ class Probation {
     set_leads(leads);
     told_ = provisional.went_back && !leads;
   }
-  // Whoever leads reverts, also if this host waited for another leader's word until now, or went back alone.
+  // The control that leads reverts, even if this host waited for another leader until now, or went back by itself.
   void set_leads(bool leads) {
     leads_ = leads;
     if (!provisional_) return;
     deadline_ns_ = end_ns_ + (leads ? 0 : kPatienceNs);
     told_ = provisional_->went_back && !leads;
   }
-  // Somebody confirms the version. False: it is another one, or it is too late.
+  // Somebody confirms the version. Returns false if it is another version, or if it is too late.
   bool confirm(uint64_t version, uint64_t now_ns) {
     if (!provisional_ || provisional_->version != version || (leads_ && now_ns >= end_ns_)) return false;
     provisional_.reset();
     return true;
   }
-  // Another version came in force. True: a provisional version ended by it.
+  // Another version came in force. Returns true if this ended a provisional version.
   bool on_version(uint64_t version) {
     if (!provisional_ || version == provisional_->version) return false;
     provisional_.reset();
     return true;
   }
-  // What is due, once.
+  // Returns what is due, once.
   Due on_time(uint64_t now_ns) {
     if (!provisional_ || told_ || now_ns < deadline_ns_) return Due::nothing;
     told_ = true;
@@ -54,7 +54,7 @@ class Probation {
     provisional_->went_back = true;
     return Due::go_back;
   }
-  // The revert could not be made; it is due again at that time.
+  // The revert failed. It is due again at that time.
   void try_again_at(uint64_t deadline_ns) {
     deadline_ns_ = deadline_ns;
     told_ = false;
@@ -66,8 +66,8 @@ class Probation {
  private:
   std::optional<ProvisionalVersion> provisional_;
   bool leads_ = false;
-  bool told_ = false;         // what is due was said
-  uint64_t end_ns_ = 0;       // of the time in which it must be confirmed
+  bool told_ = false;         // the due action was returned
+  uint64_t end_ns_ = 0;       // end of the time in which it must be confirmed
   uint64_t deadline_ns_ = 0;  // when something is due
 };
 

@@ -42,7 +42,7 @@ void ProvisionalVersions::start(Revert revert) {
   const std::optional<ProvisionalVersion> left = read_provisional(state_dir_);
   if (!left) return;
   const Manifest& head = host_state_.manifest();
-  // The process before ended between the announcement and the commit, or another version came.
+  // The previous process ended between the announcement and the commit, or another version came.
   if (left->version != head.version || left->digest != head.digest) return end("it is not in force");
   if (host_state_.has_journal()) {
     const Result<std::optional<std::string>> record = host_state_.store().provisional();
@@ -95,7 +95,7 @@ Result<void> ProvisionalVersions::before_adopting(const WriteSet& set) {
     if (change.db != kSysDatabase || change.key != kProvisionalRecord || !change.value) continue;
     const Result<nlohmann::json> record = parse_json(*change.value);
     const auto announced = record ? provisional_from_json(*record) : std::nullopt;
-    // A checkpoint has it too. What is known already keeps its time.
+    // A checkpoint has the record too. If the version is known already, its time does not begin again.
     if (announced && !(current() && current()->version == announced->version)) return announce(*announced);
   }
   return {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ProvisionalVersions: a version that must be confirmed in time, on this host. It keeps the file that planes read
-// (conf/provisional.h), and does what Probation says is due.
+// ProvisionalVersions: on this host, a version that must be confirmed in time. It writes the file that planes read
+// (conf/provisional.h), and executes what Probation says is due.
 //
 // Threads: the control's loop.
 #pragma once
@@ -19,33 +19,32 @@ namespace tidegate {
 
 class ProvisionalVersions {
  public:
-  // Commits the version before as a new one, and calls `done` with whether it did.
+  // Commits the previous version as a new one. Calls `done`, which says whether it did.
   using Revert = std::function<void(const ProvisionalVersion&, std::function<void(bool)> done)>;
 
   ProvisionalVersions(EventLoop& loop, HostState& host_state, std::string state_dir, bool leads);
-  // Goes on with what the process before left: the time begins again, because nobody knows how much of it is over.
+  // Continues with what the previous process left. The time begins again, because nobody knows how much of it is over.
   void start(Revert revert);
 
-  // Of the version in force too, if it is provisional: whoever leads reverts it.
+  // Also applies to a provisional version in force: the control that leads reverts it.
   void set_leads(bool leads);
 
-  // Call it before the version is committed or replicated, so that no crash makes it a lasting one.
+  // Call it before the version is committed or replicated, so that a crash cannot make it permanent.
   Result<void> announce(const ProvisionalVersion& provisional);
-  // What was announced did not come.
+  // The announced version did not come.
   void withdraw();
-  // False: that version is not provisional, or it is too late.
+  // Returns false if that version is not provisional, or if it is too late.
   bool confirm(uint64_t version);
-  // Whether confirm() would.
+  // Whether confirm() would succeed.
   bool may_confirm(uint64_t version) const;
-  // A journal has decided that it is confirmed. That is never too late.
+  // A journal has decided that it is confirmed. This is never too late.
   void take_confirmation(uint64_t version);
 
-  // Where a journal decides: another host's write is about to be adopted, and was. What it says of the version's record
-  // is taken over.
+  // With a journal: called before and after another host's write is adopted. Uses the version's record in it.
   Result<void> before_adopting(const WriteSet& set);
   void after_adopting();
 
-  // What the version in force is, if it is provisional.
+  // The provisional version in force, if there is one.
   const std::optional<ProvisionalVersion>& current() const { return probation_.provisional(); }
   nlohmann::json describe() const;  // null if there is none
 
@@ -62,7 +61,7 @@ class ProvisionalVersions {
   Timer timer_;
 };
 
-// As the state's record, and as the replica's line.
+// The form in the state's record and in the replica's stream.
 nlohmann::json to_json(const ProvisionalVersion& provisional);
 // Nothing if it is null or malformed.
 std::optional<ProvisionalVersion> provisional_from_json(const nlohmann::json& json);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Voting: how the vote on a candidate went, for answers and records.
+// Voting: the result of the vote on a candidate, for answers and records.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,10 @@
 namespace tidegate {
 
 struct Voting {
-  uint64_t id = 0;  // of the candidate; 0: nobody voted
+  uint64_t id = 0;  // id of the candidate; 0: there was no vote
   bool accepted = false;
-  bool needs_only_restart = false;                 // refused for keys that need a restart, and nothing else
-  std::vector<std::string> reasons;                // of a refusal, one line for each voter
+  bool needs_only_restart = false;                 // refused only because of keys that need a restart
+  std::vector<std::string> reasons;                // reasons of a refusal, one line for each voter
   nlohmann::json votes = nlohmann::json::array();  // BallotRun::votes()
 };
 

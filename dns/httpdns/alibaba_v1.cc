@@ -55,7 +55,7 @@ HttpDnsAnswer answer_single(std::string_view host, const IpAddress& client, cons
       if (error_of(resolved.kind) != HttpDnsError::none) return refuse_httpdns(error_of(resolved.kind));
       ttl_s = std::min(ttl_s, resolved.ttl_s);
     } else if (!v4) {
-      continue;  // "ips" stands in every answer
+      continue;  // "ips" is in every answer
     }
     addresses += fmt::format(",\"{}\":[{}]", v4 ? "ips" : "ipsv6", json_members(resolved.addresses));
   }
@@ -63,11 +63,11 @@ HttpDnsAnswer answer_single(std::string_view host, const IpAddress& client, cons
                                           host, addresses, ttl_s, ttl_s, client.to_string())};
 }
 
-// The entries of a batch. A host of others, or one that cannot be answered now, has none: its client asks elsewhere,
-// and the other hosts are answered all the same.
+// The entries of a batch. A host that is not ours, or that cannot be answered now, has no entry: the client asks
+// elsewhere for it. The other hosts are answered all the same.
 struct Batch {
   std::string entries;
-  HttpDnsError left_out = HttpDnsError::none;  // why the last host without an entry has none
+  HttpDnsError left_out = HttpDnsError::none;  // why the last host without an entry has no entry
 
   void append(std::string_view host, const IpAddress& client, uint16_t type, const Resolved& resolved) {
     if (error_of(resolved.kind) != HttpDnsError::none) {
@@ -98,7 +98,7 @@ HttpDnsAnswer answer_batch(const std::vector<std::string_view>& hosts, const std
   return {HttpDnsError::none, fmt::format("{{\"dns\":[{}]}}", batch.entries)};
 }
 
-// Whether the account asks, by its signature over `signed_text` or without one.
+// Whether the account may ask, by its signature over `signed_text` or without one.
 HttpDnsError check_account(bool is_signed, const HttpRequest& request, std::string_view signed_text,
                            const HttpDnsAccount& account, uint64_t now_s) {
   if (is_signed) return check_signature(request, signed_text, account, now_s);
@@ -114,7 +114,7 @@ HttpDnsAnswer answer_ss(const HttpRequest& request, const HttpDnsAccount& accoun
   return answer_service(request.parameter("region").value_or(""), context.client.address, context.tables);
 }
 
-// The clients of ip=, or the one that asks.
+// The clients of ip=, or the one that sends the request.
 HttpDnsError read_clients(const HttpRequest& request, const Client& sender, std::vector<IpAddress>& clients) {
   const std::string ip = request.parameter("ip").value_or("");
   if (ip.empty()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve;
-// and the signature of /{account}/ss (service.h).
+// HTTPDNS in the first form of Alibaba's public SDKs: GET /{account}/d and resolve, signed as sign_d and sign_resolve.
+// Also the signature of /{account}/ss (service.h).
 #pragma once
 
 #include <cstddef>
@@ -20,14 +20,14 @@ struct HttpDnsCall {
   std::string_view account;
   bool is_signed = false;
   bool batch = false;
-  bool service = false;  // ss: not a name, but where to ask
+  bool service = false;  // ss: the client asks for server addresses, not for a name
 };
 
-// "/{account}/{interface}"; nothing for any other path. Borrows it.
+// "/{account}/{interface}". Nothing for any other path. Borrows the path.
 std::optional<HttpDnsCall> parse_httpdns_path(std::string_view path);
 
-// The signature of `host` (decoded, for a batch the whole list; of ss the nonce) until `expiry_s`, as text (epoch
-// seconds).
+// The signature of `host` until `expiry_s` (epoch seconds, as text). `host` is decoded: for a batch it is the whole
+// list, for ss the nonce.
 std::string httpdns_signature(std::string_view host, std::string_view secret, std::string_view expiry_s);
 
 HttpDnsAnswer answer_httpdns(const HttpDnsCall& call, const HttpRequest& request, const HttpDnsContext& context);

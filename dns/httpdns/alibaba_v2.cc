@@ -61,14 +61,14 @@ std::optional<Mode> parse_mode(std::string_view text) {
   return std::nullopt;
 }
 
-// What no address stands for.
+// The code for a result without addresses.
 const char* code_of(Resolved::Kind kind) {
   return kind == Resolved::Kind::no_data  ? "RRNotExist"
          : kind == Resolved::Kind::failed ? "ServerFailure"
                                           : "DomainNotExist";
 }
 
-// "dn" with "v4":{...} and "v6":{...} of one host. Returns false if it is no host name.
+// "dn" with "v4":{...} and "v6":{...} of one host. Returns false if it is not a host name.
 bool append_host(std::string_view host, const IpAddress& client, const Families& families,
                  const HttpDnsContext& context, std::string& out) {
   out.append("{\"dn\":\"").append(host).append("\"");
@@ -85,7 +85,7 @@ bool append_host(std::string_view host, const IpAddress& client, const Families&
   return true;
 }
 
-// The parameters behind the cipher, into `opened`.
+// Decrypts the parameters into `opened`.
 HttpDnsError open_parameters(const Parameters& outer, const Mode& mode, std::string_view key, Parameters& opened) {
   if (key.size() != kAes128KeyBytes) return HttpDnsError::invalid_mode;
   const std::string_view enc = value_of(outer, "enc");

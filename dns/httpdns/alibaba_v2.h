@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTPDNS in the second form of Alibaba's public SDKs: GET /v2/d. Its parameters may be signed (HMAC-SHA256) and sealed
-// (AES-128), its answer is sealed as the request was.
+// (AES-128). The answer is sealed like the request.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@ namespace tidegate::dns {
 
 constexpr std::string_view kHttpDnsV2Path = "/v2/d";
 
-// The signature of a request's query: over its parameters id, m, dn, cip, q, enc, exp, tags, v and sdns-*, those that
-// are not empty, decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits is the bytes that they write.
+// The signature of a request's query. It covers those of the parameters id, m, dn, cip, q, enc, exp, tags, v and sdns-*
+// that are not empty: decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits stands for the bytes that they
+// encode.
 std::string httpdns_v2_signature(std::string_view query, std::string_view secret);
 
 HttpDnsAnswer answer_httpdns_v2(const HttpRequest& request, const HttpDnsContext& context);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpDnsContext: what answering one HTTPDNS request needs besides the request.
+// HttpDnsContext: what is needed to answer one HTTPDNS request, in addition to the request.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct HttpDnsContext {
   std::span<uint8_t> scratch;       // room for one DNS answer
   uint64_t now_s = 0;               // realtime
   uint64_t now_ns = 0;              // monotonic
-  AddressTable* clients = nullptr;  // the clients' quotas; null: this client has none
+  AddressTable* clients = nullptr;  // the clients' quotas; null: this client has no quota
 
   const Model& model() const { return *tables.authority->model; }
 };

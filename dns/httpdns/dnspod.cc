@@ -19,7 +19,7 @@
 namespace tidegate::dns {
 namespace {
 
-// How dn and ip are written in a request, and how its answer is.
+// How dn and ip are written in a request, and how the answer is written.
 struct Seal {
   enum class Kind : uint8_t { none, des, aes } kind = Kind::none;
   std::string key;
@@ -36,7 +36,7 @@ struct Seal {
   }
 };
 
-// What the parameters ask, once they are opened.
+// The content of the parameters, after decryption.
 struct Question {
   const HttpDnsAccount* account = nullptr;
   Seal seal;
@@ -66,8 +66,8 @@ HttpDnsError choose_seal(std::string_view alg, Question& question) {
   return question.seal.key.size() == kAes128KeyBytes ? HttpDnsError::none : HttpDnsError::invalid_mode;
 }
 
-// Who asks: the account of the token, or the one named by `id`, which must have sealed the names or be allowed to ask
-// without.
+// Finds the account: the one of the token, or the one named by `id`. That one must have sealed the names, or be allowed
+// to ask without sealing.
 HttpDnsError identify(const Parameters& parameters, const Model& model, Question& question) {
   const std::string_view token = value_of(parameters, "token"), id = value_of(parameters, "id");
   if (!token.empty()) {
@@ -79,7 +79,7 @@ HttpDnsError identify(const Parameters& parameters, const Model& model, Question
   if (!is_host(id)) return HttpDnsError::invalid_account;
   question.account = find_account(model, id);
   if (question.account == nullptr) return HttpDnsError::account_not_exists;
-  // A name of the Internet has a dot, and hexadecimal digits have none.
+  // A host name of the Internet has a dot, and hexadecimal digits have none.
   if (value_of(parameters, "dn").find('.') == std::string_view::npos) {
     return choose_seal(value_of(parameters, "alg"), question);
   }
@@ -111,7 +111,7 @@ HttpDnsError read_question(const Parameters& parameters, const Model& model, Que
   if (value_of(parameters, "dn").empty()) return HttpDnsError::missing_argument;
   if (const HttpDnsError error = identify(parameters, model, question); error != HttpDnsError::none) return error;
   const auto hosts = question.seal.open(value_of(parameters, "dn"));
-  // One refusal for all that a wrong key can lead to: who guesses learns nothing of the padding.
+  // There is one refusal for all effects of a wrong key, so that an attacker learns nothing about the padding.
   const bool sealed = question.seal.kind != Seal::Kind::none;
   if (!hosts || (sealed && !are_hosts(*hosts))) return HttpDnsError::decryption_failed;
   if (!are_hosts(*hosts)) return HttpDnsError::invalid_host;
@@ -148,7 +148,7 @@ std::string answer_question(const std::vector<std::string_view>& hosts, const Qu
   std::string lines;
   for (const std::string_view host : hosts) {
     const std::string addresses = answer_host(host, question, context);
-    if (!named && addresses == "0") return "";  // of one host and family, nothing is written as nothing
+    if (!named && addresses == "0") return "";  // for one host and family, no addresses are written as an empty text
     if (named) lines += fmt::format("{}{}{}:", lines.empty() ? "" : "\n", host, host.back() == '.' ? "" : ".");
     lines += addresses;
   }

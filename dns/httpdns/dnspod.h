@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTPDNS as DNSPod's public clients ask it: GET or POST /d?dn=. Names and addresses are written plain with a token
-// (meant for TLS), or sealed by DES or AES with the id of an account. The answer is text, sealed as the request was.
+// HTTPDNS in the form of DNSPod's public clients: GET or POST /d?dn=. Names and addresses are plain text with a token
+// (meant for TLS), or sealed by DES or AES with the id of an account. The answer is text, sealed like the request.
 #pragma once
 
 #include <string_view>
@@ -13,8 +13,8 @@ namespace tidegate::dns {
 
 constexpr std::string_view kDnspodPath = "/d";
 
-// The body is text: of an error its code. A name without addresses is no error, whoever it belongs to: its client asks
-// elsewhere.
+// The body is text; for an error it is the error's code. A name without addresses is no error, even if it is not ours:
+// the client then asks elsewhere.
 HttpDnsAnswer answer_dnspod(const HttpRequest& request, const HttpDnsContext& context);
 HttpDnsAnswer refuse_dnspod(HttpDnsError error);
 

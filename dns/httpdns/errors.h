@@ -56,7 +56,7 @@ inline const HttpDnsErrorInfo& info(HttpDnsError error) { return kHttpDnsErrors[
 
 struct HttpDnsAnswer {
   HttpDnsError error = HttpDnsError::none;
-  std::string body;  // in the form that was asked, of an error too
+  std::string body;  // in the form of the request, also for an error
 };
 // As JSON.
 HttpDnsAnswer refuse_httpdns(HttpDnsError error);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A JSON object without objects or lists in it, as clients seal their parameters: bounded, and read in one pass.
+// A JSON object without objects or lists in it, in which clients seal their parameters. It is bounded, and read in one
+// pass.
 #pragma once
 
 #include <optional>
@@ -9,8 +10,8 @@
 
 namespace tidegate::dns {
 
-// Member by name; numbers and words as they are written. Nothing: not such an object, a name twice, or escapes beyond
-// ASCII, which no parameter has.
+// Members by name. Numbers and words stay as they are written. Nothing if it is not such an object, has a name twice,
+// or has escapes beyond ASCII, which no parameter needs.
 std::optional<Parameters> parse_flat_json(std::string_view text);
 
 }  // namespace tidegate::dns

@@ -14,9 +14,9 @@ class Parameters {
  public:
   using Entry = std::pair<std::string, std::string>;
 
-  // Returns false, and changes nothing, if the name is there.
+  // Returns false, and changes nothing, if the name is already there.
   bool add(std::string_view name, std::string value);
-  // Null: absent.
+  // Null if absent.
   const std::string* find(std::string_view name) const;
   size_t size() const { return entries_.size(); }
   std::vector<Entry>::const_iterator begin() const { return entries_.begin(); }
@@ -26,10 +26,10 @@ class Parameters {
   std::vector<Entry> entries_;
 };
 
-// The first of each name, at most kMaxHttpDnsParameters. A parameter that cannot be decoded counts as absent, and so
-// does one whose name is encoded.
+// The first parameter of each name, at most kMaxHttpDnsParameters. A parameter counts as absent if it cannot be
+// decoded, or if its name is encoded.
 Parameters parse_parameters(std::string_view query);
-// Empty: absent. Borrows the parameters.
+// Empty if absent. Borrows the parameters.
 std::string_view value_of(const Parameters& parameters, std::string_view name);
 
 }  // namespace tidegate::dns

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the forms of HTTPDNS share: lists of hosts, and names resolved by answer() of query.h, so that a client gets the
-// same addresses over HTTP as over UDP.
+// Code for all forms of HTTPDNS: lists of hosts, and names resolved by answer() of query.h. So a client gets the same
+// addresses over HTTP as over UDP.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace tidegate::dns {
 
-// Letters, digits, '-', '_' and dots: what a host has, and nothing that JSON would have to escape.
+// Letters, digits, '-', '_' and dots. These may be in a host, and JSON need not escape them.
 bool is_host(std::string_view text);
 // The parts between commas; borrows the list.
 std::vector<std::string_view> split_list(std::string_view list);
@@ -32,15 +32,15 @@ struct Resolved {
     found,
     no_data,    // the name has no address of that family
     no_name,    // there is no such name
-    foreign,    // not a name of ours: the client asks somebody else
-    malformed,  // no host name
+    foreign,    // not one of our names: the client asks elsewhere
+    malformed,  // not a host name
     failed,     // nothing may be answered now
   } kind = Kind::found;
   std::vector<IpAddress> addresses;  // in the order of the answer
   uint32_t ttl_s = 0;
 };
 
-// `type` is A or AAAA, `client` whose place and network decide.
+// `type` is A or AAAA. The place and network of `client` decide.
 Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& client, const HttpDnsContext& context);
 // "a","b": the members of a JSON list.
 std::string json_members(const std::vector<IpAddress>& addresses);

@@ -11,7 +11,7 @@
 namespace tidegate::dns {
 namespace {
 
-// The addresses of a list of VIPs in the order given, one family's each.
+// The addresses of a list of VIPs in the given order, of one family.
 struct ServiceAddresses {
   std::string v4, v6;
   void add(const Vip& vip) {
@@ -22,7 +22,7 @@ struct ServiceAddresses {
   }
 };
 
-// A region that a client names (a site's) first, then the sites in the order of its own place.
+// The site that the client names as region comes first, then the sites in the order of the client's place.
 size_t rank_of(const Vip& vip, std::string_view region, const Model& model, std::span<const uint32_t> order) {
   if (vip.site == kNone) return order.size() + 1;
   if (model.sites[vip.site].name == region) return 0;

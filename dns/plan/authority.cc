@@ -67,7 +67,7 @@ class Planner {
     for (uint32_t i = 0; i < authority_->model->steers.size() && faults_.size() <= kMaxFaults; ++i) lay_steer(i);
   }
 
-  // A steer needs a name of our own to stand on: not one that the zone gives away or points elsewhere.
+  // A steer needs one of our own names. The zone must not delegate it or redirect it.
   void lay_steer(uint32_t index) {
     const Steer& steer = authority_->model->steers[index];
     const auto refuse_name = [&](const std::string& why) {
@@ -77,7 +77,7 @@ class Planner {
     if (!name) return refuse_name("the name is malformed");
     const ServedZone* found_zone = authority_->zone_for(*name);
     if (found_zone == nullptr) {
-      // It may be in a zone that was refused.
+      // Its zone may have been refused.
       if (authority_->zones.size() == authority_->model->zones.size()) refuse_name("no zone holds the name");
       return;
     }
@@ -116,8 +116,8 @@ class Planner {
   std::vector<Fault> faults_;
 };
 
-// What a digest is made of. Numbers take as many bytes as they need (LEB128), and texts have their length before them,
-// so that different contents never give the same bytes.
+// The content of a digest. Numbers take as many bytes as they need (LEB128), and texts have their length before them.
+// So different contents never give the same bytes.
 class DigestText {
  public:
   void add_text(std::string_view text) {
@@ -137,11 +137,11 @@ class DigestText {
   std::string digest() { return digest_.hex(); }
 
  private:
-  static constexpr size_t kLongest = 10;  // bytes of a 64-bit number, seven bits each
+  static constexpr size_t kLongest = 10;  // bytes of a 64-bit number, with seven bits each
   Sha256Stream digest_;
 };
 
-// Over what was configured, not over addresses in memory.
+// Over the configuration, not over addresses in memory.
 std::string Planner::digest() const {
   const Authority& authority = *authority_;
   DigestText text;

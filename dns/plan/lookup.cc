@@ -4,7 +4,7 @@
 namespace tidegate::dns {
 namespace {
 
-// A name as the zone and the steers laid over it each know it.
+// A name as the zone knows it, and as the steers over it know it.
 struct Both {
   NodeView node;
   const SteerNames::Entry* entry = nullptr;
@@ -18,7 +18,7 @@ Both find_both(const ServedZone& served, std::span<const uint8_t> lower_name) {
 
 uint32_t steer_of(const SteerNames::Entry* entry) { return entry == nullptr ? kNone : entry->steer; }
 
-// What stands above the name takes it away: a delegation (RFC 1034 §4.3.2 step 3b), or a DNAME (RFC 6672 §3.2).
+// A name above it decides: a delegation (RFC 1034 §4.3.2 step 3b), or a DNAME (RFC 6672 §3.2).
 Found occluded_by(NodeView occluder) {
   return {occluder.is_delegation() ? Found::Kind::referral : Found::Kind::dname, occluder, kNone};
 }
@@ -37,7 +37,7 @@ Found find_name(const ServedZone& served, const Name& name, uint16_t type) {
   }
   if (exact) return {Found::Kind::exact, exact.node, steer_of(exact.entry)};
 
-  // Every name above an existing one exists, so the walk down from the apex ends at the closest encloser (RFC 4592
+  // Every name above an existing one exists. So the walk down from the apex ends at the closest encloser (RFC 4592
   // §3.3.1).
   Both encloser{zone.apex_node(), served.steer_names.apex()};
   for (size_t labels = zone.apex().labels(); labels < name.labels(); ++labels) {

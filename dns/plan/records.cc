@@ -29,8 +29,8 @@ bool ends_in(const Name& name, const Name& apex) {
   return std::equal(suffix.begin(), suffix.end(), apex.wire().begin(), apex.wire().end());
 }
 
-// Reads one record's data as a line of a zone. Exactly one record must come of it, so that data cannot bring other
-// records or directives with it. Adds the fault otherwise.
+// Reads one record's data as a line of a zone. The result must be exactly one record, so that data cannot contain other
+// records or directives. Otherwise adds a fault.
 std::optional<std::string> read_data(const Name& apex, const RecordChange& change, size_t index,
                                      std::vector<Fault>& faults) {
   const std::string& data = change.data[index];
@@ -57,14 +57,15 @@ std::optional<std::string> read_data(const Name& apex, const RecordChange& chang
   return rdata_to_text(change.type, file.rdata(file.records.front()));
 }
 
-// The records of a text, for a comparison: owner, type, TTL and data.
+// The records of a text, for comparison: owner, type, TTL and data.
 using Known = std::multimap<std::tuple<std::string, uint16_t>, std::tuple<uint32_t, std::string>>;
 Known known_of(const MasterFile& file) {
   Known known;
   const auto bytes = [](std::span<const uint8_t> span) { return std::string(span.begin(), span.end()); };
   for (const MasterRecord& record : file.records) {
     std::string data = bytes(file.rdata(record));
-    if (record.type == rrtype::kSoa && data.size() > 20) data.replace(data.size() - 20, 4, 4, '\0');  // the serial
+    // the serial is not compared
+    if (record.type == rrtype::kSoa && data.size() > 20) data.replace(data.size() - 20, 4, 4, '\0');
     known.emplace(std::tuple(bytes(file.owner(record)), record.type), std::tuple(record.ttl_s, std::move(data)));
   }
   return known;
@@ -85,12 +86,12 @@ bool same_records(const Known& a, const Known& b) {
   return true;
 }
 
-// The set as the file has it, and as it is to be.
+// The set in the file, and the new set.
 struct Sets {
-  std::vector<bool> left_out;  // parallel to the records: those of the set
+  std::vector<bool> left_out;  // parallel to the records: true for those of the set
   uint32_t ttl_s = kDefaultTtlS;
   std::vector<std::string> before;  // data, sorted
-  bool one_ttl = true;              // all of them have the same
+  bool one_ttl = true;              // all of them have the same TTL
 };
 
 Sets sets_of(const MasterFile& file, const RecordChange& change) {
@@ -130,7 +131,7 @@ ListedRecords list_records(const Name& apex, std::string_view file_name, std::st
   std::vector<Fault> faults;
   const MasterFile file = read_master_file(apex, file_name, text, faults);
   ListedRecords listed;
-  std::map<std::pair<std::string_view, uint16_t>, size_t> at;  // index of each set among those wanted
+  std::map<std::pair<std::string_view, uint16_t>, size_t> at;  // index of each set in the result
   for (const MasterRecord& record : file.records) {
     if (filter.type != 0 && record.type != filter.type) continue;
     const auto owner = file.owner(record);
@@ -188,7 +189,7 @@ EditedZone edit_records(const Name& apex, std::string_view file_name, std::strin
   if (change.type != rrtype::kSoa) rewriter.raise_serial();
   edited.text = rewriter.write();
   edited.changed = true;
-  // Whatever the text looks like: the other records are as before.
+  // Checks that all other records are the same as before.
   const MasterFile again = read_master_file(apex, file_name, edited.text, none);
   if (!none.empty() || !same_records(known_of(again), wanted)) {
     add_fault(edited.faults, {"cannot_edit",

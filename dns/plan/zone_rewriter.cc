@@ -46,7 +46,7 @@ void ZoneRewriter::replace(std::vector<bool> left_out, std::string instead) {
 
 std::string ZoneRewriter::write() {
   out_.reserve(text_.size() + instead_.size() + 64);
-  size_t index = 0, written = 0;  // of the records; of the text
+  size_t index = 0, written = 0;  // index of the record; offset in the text
   while (lexer_.next(entry_)) {
     const size_t at_newline = text_.rfind('\n', entry_.at);
     const size_t line_at = at_newline == std::string_view::npos ? 0 : at_newline + 1;
@@ -95,7 +95,7 @@ void ZoneRewriter::write_directive(std::string_view region) {
   if (name == kIncludeEnds && scopes_.size() > 1) {
     scopes_.pop_back();
     if (!drops_marks_) return void(out_.append(region));
-    scopes_.back().owner_lost = true;  // the last owner is that of the included file now
+    scopes_.back().owner_lost = true;  // the last owner is now the one of the included file
     out_ += fmt::format("; back again\n$ORIGIN {}\n", owner_to_text(scopes_.back().origin.wire()));
     return;
   }
@@ -110,7 +110,7 @@ void ZoneRewriter::write_directive(std::string_view region) {
 void ZoneRewriter::write_record(const MasterRecord& record, std::string_view region, size_t region_at) {
   Scope& scope = scopes_.back();
   const MasterToken* const serial = raises_serial_ && record.type == rrtype::kSoa ? serial_of(entry_) : nullptr;
-  std::string_view rest = region;  // what is to be written as it is
+  std::string_view rest = region;  // text to write unchanged
   size_t rest_at = region_at;
   const auto write_up_to = [&](size_t at) {
     out_.append(rest.substr(0, at - rest_at));
@@ -136,7 +136,7 @@ void ZoneRewriter::write_record(const MasterRecord& record, std::string_view reg
     const auto [end, fault] = std::from_chars(serial->text.data(), serial->text.data() + serial->text.size(), number);
     if (fault == std::errc{} && end == serial->text.data() + serial->text.size()) {
       write_up_to(lexer_.at(*serial));
-      out_ += fmt::format("{}", number + 1);  // RFC 1982 §3.1: it wraps
+      out_ += fmt::format("{}", number + 1);  // RFC 1982 §3.1: it wraps around
       rest.remove_prefix(serial->text.size());
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ZoneRewriter: writes the text of a zone file again, entry by entry, without some of its records. A record that took
-// its owner or its TTL from one that is left out states it from then on.
+// ZoneRewriter: writes the text of a zone file again, entry by entry, without some of its records. If a record took its
+// owner or its TTL from a record that is left out, it now states it itself.
 //
 // Pure: one call, one thread.
 #pragma once
@@ -19,11 +19,11 @@ namespace tidegate::dns {
 
 class ZoneRewriter {
  public:
-  // All borrowed. `file` was read from `text` without faults.
+  // Everything is borrowed. `file` was read from `text` without faults.
   ZoneRewriter(const Name& apex, const MasterFile& file, std::string_view text);
 
-  // Leaves these records out. `instead`, whole lines that state owner and TTL, comes in place of the first of them, or
-  // at the end.
+  // Leaves these records out. `instead` is whole lines that state owner and TTL. It replaces the first of them, or
+  // comes at the end.
   void replace(std::vector<bool> left_out, std::string instead);
   void raise_serial() { raises_serial_ = true; }
   // Writes the origins of included files instead of their marks.
@@ -32,10 +32,10 @@ class ZoneRewriter {
   std::string write();
 
  private:
-  // What ends with a file, as master_file.cc has it.
+  // State that ends with a file, as in master_file.cc.
   struct Scope {
     Name origin;
-    bool owner_lost = false;  // a record that begins with a blank would take another owner than before
+    bool owner_lost = false;  // a record that begins with a blank would now take a wrong owner
   };
 
   void write_directive(std::string_view region);
@@ -52,8 +52,8 @@ class ZoneRewriter {
   MasterLexer lexer_;
   MasterEntry entry_;
   std::vector<Scope> scopes_;
-  bool has_default_ttl_ = false;  // $TTL: it goes on after an included file
-  bool ttl_lost_ = false;         // without $TTL a record without a TTL would take another one than before
+  bool has_default_ttl_ = false;  // from $TTL, which stays in force after an included file
+  bool ttl_lost_ = false;         // without $TTL, a record without a TTL would now take a wrong one
   std::string out_;
 };
 

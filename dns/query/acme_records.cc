@@ -11,7 +11,7 @@ namespace tidegate::dns {
 namespace {
 
 constexpr std::string_view kDnsProof = "dns/";
-constexpr size_t kMaxTextBytes = 255;  // of one string of a TXT record
+constexpr size_t kMaxTextBytes = 255;  // maximum length of one string in a TXT record
 
 }  // namespace
 

@@ -12,11 +12,11 @@
 
 namespace tidegate::dns {
 
-// An RRset stands once in an answer (RFC 2181 §5). The answer ends where an alias leads back to a name that was asked
-// for already, or where a DNAME makes a name longer each time. A resolver that wants to go on asks for the last target.
+// An RRset may be in an answer only once (RFC 2181 §5). The answer ends if an alias leads back to an earlier name, or
+// if a DNAME makes a name longer each time. A resolver that wants to continue asks for the last target.
 class AliasTrail {
  public:
-  // False: `name` has been asked for already.
+  // Returns false if the query has already been at `name`.
   bool enter(std::span<const uint8_t> name) {
     const uint64_t hash = name_hash(name);
     if (std::find(names_.begin(), names_.begin() + count_, hash) != names_.begin() + count_) return false;
@@ -25,7 +25,7 @@ class AliasTrail {
   }
 
   enum class Dname : uint8_t { first, again, endless };
-  // A DNAME, told by where its owner's name is stored, that takes a name of `name_bytes`.
+  // Notes the use of a DNAME, which is identified by the address of its owner's name, for a name of `name_bytes`.
   Dname take(const uint8_t* owner, size_t name_bytes) {
     for (int i = 0; i < dname_count_; ++i) {
       if (dnames_[i].owner == owner) return name_bytes > dnames_[i].name_bytes ? Dname::endless : Dname::again;
@@ -39,8 +39,8 @@ class AliasTrail {
     const uint8_t* owner;
     size_t name_bytes;
   };
-  std::array<uint64_t, kMaxAliases + 2> names_;    // hashes; count_ of them
-  std::array<TakenName, kMaxAliases + 1> dnames_;  // dname_count_ of them
+  std::array<uint64_t, kMaxAliases + 2> names_;    // hashes; the first count_ are set
+  std::array<TakenName, kMaxAliases + 1> dnames_;  // the first dname_count_ are set
   int count_ = 0;
   int dname_count_ = 0;
 };

@@ -10,15 +10,15 @@
 namespace tidegate::dns {
 namespace {
 
-// Where the name begins in the data of a type that leads to one.
+// The offset of the name in the data of a type that leads to one.
 size_t name_offset(uint16_t type) {
   switch (type) {
     case rrtype::kMx:
     case rrtype::kSvcb:
     case rrtype::kHttps:
-      return 2;  // behind a preference or priority
+      return 2;  // after a preference or priority
     case rrtype::kSrv:
-      return 6;  // behind priority, weight and port
+      return 6;  // after priority, weight and port
     default:
       return 0;
   }
@@ -26,10 +26,10 @@ size_t name_offset(uint16_t type) {
 
 bool is_root(const Name& name) { return name.labels() == 0; }
 
-// The names that were looked at already: each has its addresses once.
+// The names that were handled already. The addresses of each name are added once.
 class SeenNames {
  public:
-  // False: this one was, or there are as many as there may be.
+  // Returns false if this name was handled already, or if there are as many as allowed.
   bool add(const Name& name) {
     const uint64_t hash = name_hash(name.wire());
     const auto end = hashes_.begin() + static_cast<ptrdiff_t>(count_);
@@ -45,7 +45,7 @@ class SeenNames {
 
 }  // namespace
 
-// A name of the reply, which may end in the pointer to the apex and in no other.
+// Reads a name of the reply. It may end in the pointer to the apex, and in no other pointer.
 bool AnswerBuilder::read_target(size_t at, Name& target) const {
   const auto message = reply_.written();
   std::array<uint8_t, Name::kMaxBytes> whole;
@@ -74,7 +74,7 @@ void AnswerBuilder::add_addresses_of_targets(const RrsetView& rrset, size_t at) 
     at = rdata_at + load_u16(&reply_.written()[at + 10]);
     Name target;
     if (target_at > kMaxPointerTarget || !read_target(target_at, target)) continue;
-    // "." is the owner itself for SVCB and HTTPS (RFC 9460 §2.5), and nothing for the others.
+    // "." means the owner itself for SVCB and HTTPS (RFC 9460 §2.5). For other types it means no name.
     if (is_root(target)) {
       if (rrset.type != rrtype::kSvcb && rrset.type != rrtype::kHttps) continue;
       target = *name_;
@@ -91,7 +91,7 @@ void AnswerBuilder::add_addresses_of_targets(const RrsetView& rrset, size_t at) 
 }
 
 void AnswerBuilder::add_addresses(const Name& target, size_t target_at, const ServedZone& zone, const Found& found) {
-  const size_t apex_at = target_at + target.bytes() - zone.zone->apex().bytes();  // addresses hold no pointer to it
+  const size_t apex_at = target_at + target.bytes() - zone.zone->apex().bytes();  // addresses have no pointer to it
   for (const uint16_t type : {rrtype::kA, rrtype::kAaaa}) {
     RrsetView rrset;
     if (found.steer != kNone) {
@@ -111,7 +111,8 @@ void AnswerBuilder::add_addresses(const Name& target, size_t target_at, const Se
   }
 }
 
-// The zone has steers, which may give addresses to a delegation's servers: its own glue does not know of them.
+// If the zone has steers, these may give addresses to a delegation's servers. The zone's own glue does not contain
+// them.
 void AnswerBuilder::add_glue(const RrsetView& servers, size_t at) {
   SeenNames seen;
   const Zone& zone = *zone_->zone;

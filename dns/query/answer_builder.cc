@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of AnswerBuilder that few queries need: referrals and aliases. The others are in query.cc, beside answer().
+// The parts of AnswerBuilder that few queries need: referrals and aliases. The other parts are in query.cc, with
+// answer().
 #include "dns/query/answer_builder.h"
 
 #include <array>
@@ -13,7 +14,7 @@ Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
   if (aliases == 0) reply_.set_authoritative(false);
   RrsetView servers, glue;
   delegation.find(rrtype::kNs, servers);
-  // The delegation's name is the end of the current one, below the apex: it stands there label by label.
+  // The delegation's name is the end of the current name, below the apex, so the question contains it label by label.
   const size_t servers_at = reply_.size();
   reply_.add_rrset(Section::authority, servers, name_at_ + name_->bytes() - delegation.name().size(), apex_at_);
   if (!zone_->steer_names.empty()) {
@@ -41,7 +42,7 @@ Outcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
       std::memcpy(&rdata[at], text.data(), text.size());
       at += text.size();
     };
-    // http/1.1 is spoken everywhere: it is the default of the scheme, so only h2 needs to be told (§7.1.2).
+    // http/1.1 is the default of the scheme, so only h2 must be listed (§7.1.2).
     if (service.http2) {
       begin(kAlpn, 3);
       put("\x02h2");
@@ -70,7 +71,7 @@ std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
   reply_.add_rrset(Section::answer, cname, name_at_, apex_at_);
   if (reply_.overflowed()) return Outcome::alias;
   const auto target = cname.wire.subspan(12);
-  if (cname.apex_pointer_count() == 0) return Outcome::alias;  // leads out of this zone
+  if (cname.apex_pointer_count() == 0) return Outcome::alias;  // the target is outside of this zone
   const auto labels = target.first(target.size() - 2);
   const auto apex = zone_->zone->apex().wire();
   std::array<uint8_t, Name::kMaxBytes> whole;
@@ -79,7 +80,7 @@ std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
   return continue_with({whole.data(), labels.size() + apex.size()}, labels.empty() ? apex_at_ : target_at);
 }
 
-// To the name that an alias leads to, which stands at `at`; ends where the way has been there already.
+// Continues with an alias's target, which is at `at`. Ends if the query has already been there.
 std::optional<Outcome> AnswerBuilder::continue_with(std::span<const uint8_t> target, size_t at) {
   if (name_ == &request_.name) trail_.enter(name_->wire());
   alias_.parse(target);
@@ -89,7 +90,7 @@ std::optional<Outcome> AnswerBuilder::continue_with(std::span<const uint8_t> tar
   return std::nullopt;
 }
 
-// RFC 6672 §2.2, §3.1: the DNAME itself, and a CNAME made from it.
+// RFC 6672 §2.2, §3.1: adds the DNAME itself, and a CNAME made from it.
 std::optional<Outcome> AnswerBuilder::follow_dname(NodeView owner) {
   RrsetView dname;
   owner.find(rrtype::kDname, dname);
@@ -108,7 +109,7 @@ std::optional<Outcome> AnswerBuilder::follow_dname(NodeView owner) {
   const size_t alias_at = reply_.size() + 12;
   reply_.add_record(Section::answer, name_at_, rrtype::kCname, dname.ttl_s, alias);
   if (reply_.overflowed()) return Outcome::alias;
-  if (request_.type == rrtype::kCname) return Outcome::answered;  // the made CNAME is what was asked for
+  if (request_.type == rrtype::kCname) return Outcome::answered;  // the query asked for this CNAME
   if (const auto end = continue_with(alias, alias_at)) return end;
   if (tables_.authority->zone_for(*name_) != zone_) return Outcome::alias;
   return std::nullopt;

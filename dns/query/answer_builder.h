@@ -26,21 +26,21 @@ class AnswerBuilder {
   Outcome build();
   // How much of the client subnet the answer depends on; known after build().
   uint8_t scope() const { return scope_; }
-  // What is to be said beside the outcome (note::), or nothing.
+  // A note in addition to the outcome (note::), or nothing.
   std::string_view note() const { return note_; }
 
  private:
-  // Answers for name_: the outcome, or nothing when an alias led to another name, which is name_ now.
+  // Answers for name_. Returns the outcome, or nothing if an alias led to another name, which is then name_.
   std::optional<Outcome> answer_name(int aliases);
   Outcome answer_steered(uint32_t steer);
-  // The TXT records of dns-01 at name_. Nothing: there is none, or the zone answers.
+  // Adds the TXT records of dns-01 at name_. Returns nothing if there is none, or if the zone answers.
   std::optional<Outcome> answer_acme(const Found& found);
   // An HTTPS record of our own listeners for each port, with the steer's addresses as hints.
   Outcome answer_https(const CompiledSteer& steer);
-  // What the steer gives this client for `name`. Raises scope() where the client's place matters.
+  // The steer's choice for this client and `name`. Raises scope() if the client's place matters.
   Choice choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name);
-  // Additional data (RFC 1035 §3.3, RFC 2782, RFC 9460 §4.1): the addresses of the names that the records of an RRset
-  // lead to, which stand in the reply from `at` on. Only what is ours, and whole RRsets that fit.
+  // Additional data (RFC 1035 §3.3, RFC 2782, RFC 9460 §4.1): the addresses of the names to which an RRset's records
+  // lead. The RRset is in the reply from `at` on. Adds only our own names, and only whole RRsets that fit.
   void add_addresses_of_targets(const RrsetView& rrset, size_t at);
   void add_addresses(const Name& target, size_t target_at, const ServedZone& zone, const Found& found);
   void add_glue(const RrsetView& servers, size_t at);
@@ -58,10 +58,10 @@ class AnswerBuilder {
   Reply& reply_;
   const ServedZone* zone_ = nullptr;
   AliasTrail trail_;
-  const Name* name_;               // the question's, then alias_
-  Name alias_;                     // the name that the last alias leads to
-  size_t name_at_ = kQnameOffset;  // where it stands in the reply
-  size_t apex_at_ = 0;             // where the zone's apex stands in the question
+  const Name* name_;               // the question's name, later alias_
+  Name alias_;                     // target of the last alias
+  size_t name_at_ = kQnameOffset;  // its offset in the reply
+  size_t apex_at_ = 0;             // offset of the zone's apex in the question
   uint8_t scope_ = 0;
   std::string_view note_;
 };

@@ -76,7 +76,7 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   if (rr_type == 0) return {{"plane", "dns"}, {"error", "type is not a record type"}};
   const Authority& authority = *tables.authority;
 
-  // The very answer, and how it ended.
+  // The real answer, and how it ended.
   std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
   std::vector<uint8_t> out(kMaxMessageBytes);
   const size_t query_bytes = write_query(query, asked->wire(), static_cast<uint16_t>(rr_type));
@@ -89,7 +89,7 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   told["rcode"] = dns::name(static_cast<Rcode>(load_u16(&message[header::kFlags]) & header::kRcodeMask));
   told["ttl_s"] = freshness_s(message);
 
-  // What stood behind it.
+  // The details of the answer.
   const CompiledSteer* steer = nullptr;
   if (const ServedZone* zone = authority.zone_for(*asked)) {
     told["zone"] = zone->name;

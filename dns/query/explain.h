@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain: why a client's query is answered as it is, told by the functions and tables that answer it.
+// Explain: why a client's query is answered in this way. It uses the same functions and tables as the answer.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -61,7 +61,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-// "sheds 30 % of its clients, decided at a load of 91 %"; empty if the site sheds nothing, or the steer does not ask.
+// "sheds 30 % of its clients, decided at a load of 91 %". Empty if the site sheds nothing, or the steer does not use
+// it.
 std::string shed_text(uint32_t site, const CompiledSteer& steer, const Tables& tables) {
   if (steer.policy != SteerPolicy::shed || site == kNone || tables.shares.empty()) return {};
   if (tables.shares[site].below == 0) return {};
@@ -161,7 +162,7 @@ Json tell_steps(const std::vector<ChoiceStep>& steps, IpAddress::Family family, 
                 const Tables& tables) {
   const Model& model = *tables.authority->model;
   Json told = Json::array();
-  std::vector<uint32_t> open;  // the steers that the step is within, outermost first
+  std::vector<uint32_t> open;  // the steers to which the step belongs, outermost first
   bool anyway = false;
   for (const ChoiceStep& step : steps) {
     Json line{{"level", step.level}};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Publishing Tables to workers by one pointer, without a reference count on any query's path.
 //
-// Each reader has a slot. It pins before a batch and unpins after it; while pinned, the Tables it got stay alive. The
-// publisher (one thread) keeps every Tables until no slot holds it any more (hazard pointers, Michael 2004).
+// Each reader has a slot. The reader pins before a batch and unpins after it. While it is pinned, its Tables stay
+// alive. The publisher (one thread) keeps each Tables object until no slot holds it (hazard pointers, Michael 2004).
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ namespace tidegate::dns {
 
 class alignas(64) TablesSlot {
  public:
-  // Reader's thread. Null before the first publication.
+  // For the reader's thread. Null before the first publication.
   const Tables* pin() {
     const Tables* tables = current_.load(std::memory_order_acquire);
     for (;;) {
@@ -34,7 +34,7 @@ class alignas(64) TablesSlot {
   std::atomic<const Tables*> pinned_{nullptr};
 };
 
-// Pinned for a scope.
+// Pins for a scope.
 class PinnedTables {
  public:
   explicit PinnedTables(TablesSlot& slot) : slot_(slot), tables_(slot.pin()) {}
@@ -50,14 +50,14 @@ class PinnedTables {
 
 class TablesPublisher {
  public:
-  // A new reader's slot; it sees what is in force at once. It lives until remove_reader().
+  // A slot for a new reader, with the Tables in force. It lives until remove_reader().
   TablesSlot& add_reader() {
     slots_.push_back(std::make_unique<TablesSlot>());
     slots_.back()->current_.store(in_force(), std::memory_order_seq_cst);
     return *slots_.back();
   }
 
-  // Its thread has ended.
+  // Call it after the reader's thread has ended.
   void remove_reader(const TablesSlot& slot) {
     std::erase_if(slots_, [&](const auto& known) { return known.get() == &slot; });
   }
@@ -68,7 +68,7 @@ class TablesPublisher {
     collect();
   }
 
-  // Lets go of what nobody reads any more; true when nothing old is left.
+  // Releases Tables that nobody reads any more. Returns true if no old ones are left.
   bool collect() {
     for (size_t i = 0; i + 1 < alive_.size();) {
       bool pinned = false;
@@ -88,7 +88,7 @@ class TablesPublisher {
 
  private:
   std::vector<std::unique_ptr<TablesSlot>> slots_;
-  std::vector<std::shared_ptr<const Tables>> alive_;  // the last is in force
+  std::vector<std::shared_ptr<const Tables>> alive_;  // the last one is in force
 };
 
 }  // namespace tidegate::dns

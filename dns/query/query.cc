@@ -14,7 +14,7 @@ namespace {
 constexpr uint32_t kAnyTtlS = 3'600;
 constexpr uint8_t kAnyRdata[] = {7, 'R', 'F', 'C', '8', '4', '8', '2', 0};  // HINFO, RFC 8482 §4.2
 
-// Types whose data leads to another name that a client will ask for next.
+// Types whose data leads to another name, for which a client will ask next.
 bool leads_to_a_name(uint16_t type) {
   switch (type) {
     case rrtype::kNs:
@@ -35,7 +35,7 @@ size_t size_limit(const Request& request, const Client& client, size_t room) {
   return std::clamp<size_t>(request.edns.payload_bytes, kMinUdpPayload, kMaxUdpPayload);
 }
 
-// RFC 7873 §5.4: who sends a server cookie with no question wants to know whether it still holds.
+// RFC 7873 §5.4: a client that sends a server cookie without a question wants to know whether it is still valid.
 bool cookie_holds(const Request& request, const Client& client, const Worker& worker) {
   return request.edns.server_cookie_bytes == 0 ||
          verify_server_cookie(worker.cookie_secret, request.edns, client.address, worker.now_s);
@@ -46,7 +46,7 @@ OptReply opt_reply(const Request& request, const Client& client, const Worker& w
   const std::string_view note = worker.last_note;
   opt.error = info(outcome).extended_error;
   if (opt.error == ExtendedError::none && !note.empty()) opt.error = ExtendedError::other;
-  // "Other" says nothing by itself.
+  // "Other" alone says nothing, so a text is added.
   if (opt.error == ExtendedError::other) opt.error_text = note.empty() ? info(outcome).sentence : note;
   if (info(outcome).rcode == Rcode::formerr) return opt;
   opt.nsid = request.edns.wants_nsid;
@@ -64,9 +64,9 @@ OptReply opt_reply(const Request& request, const Client& client, const Worker& w
 
 }  // namespace
 
-// What every query needs is inline, for this file alone calls it.
+// The parts that every query needs are inline, because only this file calls them.
 inline Outcome AnswerBuilder::build() {
-  // The parent's side of a zone cut answers for DS where both zones are served (RFC 4035 §3.1.4.1).
+  // The parent's side of a zone cut answers for DS if both zones are served here (RFC 4035 §3.1.4.1).
   zone_ = tables_.authority->zone_for(*name_);
   if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_->labels() &&
       name_->labels() > 0) {
@@ -129,7 +129,7 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
   return found.kind == Found::Kind::wildcard ? Outcome::wildcard : Outcome::answered;
 }
 
-// What an authority looks for while a certificate is ordered. It stands in place of the zone's own TXT records and of
+// The TXT records that an authority reads while a certificate is ordered. They replace the zone's own TXT records, and
 // an alias.
 std::optional<Outcome> AnswerBuilder::answer_acme(const Found& found) {
   const std::span<const uint8_t> wire = name_->wire();
@@ -200,7 +200,7 @@ const char* name(Transport transport) {
 }
 
 const IpAddress& located_address(const Request& request, const Client& client) {
-  // A /0 says: do not look at me; the sender is then all there is to go by (RFC 7871 §7.1.2).
+  // /0 means: do not use my address. Then only the sender's address is left (RFC 7871 §7.1.2).
   if (request.has_edns && request.edns.has_subnet && request.edns.subnet.source_prefix > 0) {
     return request.edns.subnet.address;
   }

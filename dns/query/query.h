@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Query: the pure answer function of the DNS plane. Bytes and read-only tables in, bytes out. No socket, clock, lock or
-// allocation; the transports know nothing of DNS and this knows nothing of them.
+// allocation. The transports know nothing of DNS, and this function knows nothing of the transports.
 #pragma once
 
 #include <array>
@@ -23,11 +23,11 @@ constexpr size_t kTransportCount = 3;
 const char* name(Transport transport);
 
 struct Client {
-  IpAddress address;  // unmapped
+  IpAddress address;  // unmapped address
   Transport transport = Transport::udp;
 };
 
-// What one worker has counted. Written by its thread alone, read by whoever scrapes.
+// The counters of one worker. Only its thread writes them. Any thread may read them for a scrape.
 struct Tally {
   using Count = std::atomic<uint64_t>;
   static constexpr size_t kRcodes = 24;
@@ -46,25 +46,25 @@ struct Tally {
   }
 };
 
-// A worker's own: everything that answering changes.
+// A worker's own data: everything that changes when it answers.
 struct alignas(64) Worker {
   explicit Worker(const HashKey& cookie_key) : cookie_secret(cookie_key) {}
   HashKey cookie_secret;
-  uint32_t now_s = 0;  // realtime, refreshed by the transport once a batch
+  uint32_t now_s = 0;  // realtime, updated by the transport once a batch
   Tally tally;
-  // Of the last answer:
+  // About the last answer:
   Outcome last_outcome = Outcome::bad_short;
-  std::string_view last_note;     // what was said beside the outcome (note::), or nothing
-  bool last_is_personal = false;  // it depends on who asked: it was steered, or holds a cookie
+  std::string_view last_note;     // the note in addition to the outcome (note::), or nothing
+  bool last_is_personal = false;  // the answer depends on the client: it was steered, or has a cookie
 };
 
-// Answers one message; returns the answer's length in `out`, or 0 when nothing may be sent. `out` has room for
-// kMaxUdpPayload over UDP; over the others as much as it has is used, up to kMaxMessageBytes.
+// Answers one message. Returns the answer's length in `out`, or 0 if nothing may be sent. Over UDP, `out` must have
+// room for kMaxUdpPayload. Other transports use all the room that it has, up to kMaxMessageBytes.
 size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client& client, const Tables& tables,
               Worker& worker);
 
-// Whose network decides: the client subnet's, if one was sent, else the sender's (RFC 7871 §7.2.1).
-// Borrows one of the two.
+// The address whose network decides: the client subnet's, if one was sent, else the sender's (RFC 7871 §7.2.1). Borrows
+// one of the two.
 const IpAddress& located_address(const Request& request, const Client& client);
 
 }  // namespace tidegate::dns

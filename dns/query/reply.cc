@@ -9,7 +9,7 @@ Reply::Reply(std::span<uint8_t> out, const Request& request, size_t limit, size_
       size_(request.question_end != 0 ? request.question_end : kHeaderBytes),
       limit_(limit),
       records_limit_(limit - reserved) {
-  // The question goes back byte for byte: resolvers hide entropy in the case of its letters.
+  // The question is returned byte for byte, because resolvers hide entropy in the case of its letters.
   if (request.question_end != 0) {
     std::memcpy(out_ + kHeaderBytes, &request.message[kHeaderBytes], request.question_end - kHeaderBytes);
   }
@@ -53,7 +53,7 @@ void Reply::add_record(Section section, size_t owner_at, uint16_t type, uint32_t
 }
 
 void Reply::write_header(Rcode rcode) {
-  if (overflowed_) {  // RFC 2181 §9: what is cut is of no use; the client comes again over TCP
+  if (overflowed_) {  // RFC 2181 §9: a partial RRset is useless; the client comes again over TCP
     size_ = request_.question_end;
     counts_[0] = counts_[1] = counts_[2] = 0;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reply: writes one answer message into the caller's buffer, within a limit, and remembers whether something did not
+// Reply: writes one answer message into the caller's buffer, up to a limit, and remembers whether something did not
 // fit.
 #pragma once
 
@@ -16,25 +16,27 @@ enum class Section : uint8_t { answer, authority, additional };
 
 class Reply {
  public:
-  // Copies the question. `limit` is of the whole message, at most out.size(); `reserved` bytes of it stay free for OPT.
+  // Copies the question. `limit` is for the whole message, at most out.size(). `reserved` bytes of it stay free for
+  // OPT.
   Reply(std::span<uint8_t> out, const Request& request, size_t limit, size_t reserved);
 
-  // Where the next record will stand.
+  // Offset of the next record.
   size_t size() const { return size_; }
-  // A record set of the zone. `owner_at` is where its owner's name stands in this message, `apex_at` the zone's apex.
+  // Adds a record set of the zone. `owner_at` is the offset of its owner's name in this message, `apex_at` of the
+  // zone's apex.
   void add_rrset(Section section, const RrsetView& rrset, size_t owner_at, size_t apex_at);
-  // Records that spell out their own owners.
+  // Adds records that contain their own owners.
   void add_with_owners(Section section, const RrsetView& rrset, size_t apex_at);
-  // One record whose data is given whole.
+  // Adds one record with complete data.
   void add_record(Section section, size_t owner_at, uint16_t type, uint32_t ttl_s, std::span<const uint8_t> rdata);
 
-  // Whether records of so many bytes can still be added.
+  // Whether this many bytes of records still fit.
   bool fits(size_t bytes) const { return !overflowed_ && size_ + bytes <= records_limit_; }
-  // What was written so far, to read names from.
+  // The message so far, for reading names.
   std::span<const uint8_t> written() const { return {out_, size_}; }
   bool overflowed() const { return overflowed_; }
   void set_authoritative(bool authoritative) { authoritative_ = authoritative; }
-  // Completes header and OPT (opt_bytes 0: none was written); returns the message's length.
+  // Completes the header and OPT (opt_bytes 0: none was written). Returns the message's length.
   size_t finish(Rcode rcode);
   size_t finish_with_opt(Rcode rcode, const OptReply& opt, std::string_view nsid);
 

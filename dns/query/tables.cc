@@ -46,7 +46,7 @@ bool same_geography(const Model& a, const Model& b) {
          steered_sites(a) == steered_sites(b) && WantedFacts::of(a) == WantedFacts::of(b);
 }
 
-// What is odd in the zones that `old` (may be null) does not hold.
+// Logs the unusual things in zones that `old` (may be null) does not have.
 void log_warnings(const Authority& authority, const Authority* old) {
   std::unordered_set<const Zone*> known;
   if (old != nullptr) {
@@ -80,7 +80,7 @@ Result<void> load_rankings(Tables& tables, const Tables* previous) {
   return {};
 }
 
-// What `previous` knows of each alias.
+// Copies the addresses of each alias from `previous`.
 void take_over_aliases(Tables& tables, const Tables* previous) {
   for (const std::string& name : tables.authority->aliases) {
     AliasAddresses& known = tables.aliases.emplace_back();

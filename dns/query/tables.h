@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables: what this plane decides by, derived from a Snapshot. Authority is what a version's content says (zones and
-// steers), the GeoMap is compiled from it and from a database on this host, and Health is what live state changes. New
-// Tables share whatever did not change with the ones before.
+// Tables: the data from which this plane decides, derived from a Snapshot. Authority is the content of a version (zones
+// and steers). The GeoMap is compiled from it and from a database on this host. Health depends on live state. New
+// Tables share everything that did not change with the previous ones.
 //
 // Immutable once built: every worker reads the same one.
 #pragma once
@@ -35,30 +35,29 @@ struct Tables {
   std::shared_ptr<const Authority> authority;
   std::shared_ptr<const GeoMap> geo;
   std::vector<FileStamp> mmdb_stamps;
-  Rankings rankings;  // of the geography, for the authority's steers
-  // What is left of each HTTPDNS account's quota; parallel to Model::httpdns_accounts. The only part that changes while
-  // it is in force (TokenBucket: any thread). An account keeps its bucket from version to version, by its id.
+  Rankings rankings;  // rankings of the geography for the authority's steers
+  // The rest of each HTTPDNS account's quota; parallel to Model::httpdns_accounts. Only this part changes while the
+  // Tables are in force (TokenBucket: any thread). The account's id keeps its bucket from version to version.
   std::vector<std::shared_ptr<TokenBucket>> account_buckets;
   Health health;
-  std::vector<SiteShare> shares;        // what loaded sites shed; empty: nothing
+  std::vector<SiteShare> shares;        // load shares of sites; empty: no site sheds
   std::vector<AliasAddresses> aliases;  // parallel to Authority::aliases
   AcmeRecords acme;                     // usually empty
   std::string nsid;
-  std::string digest;  // of the authority, the geography and health
+  std::string digest;  // digest of the authority, the geography and health
 };
 
 inline SteerContext steer_context(const Tables& tables) {
   return {tables.authority->steers, tables.rankings, tables.health, tables.aliases, tables.shares};
 }
 
-// Builds what `previous` (may be null) does not already hold. `planned` (may be null) is used if it was made of the
-// same Model. What is known of aliases is that of `previous`. The Error names what is at fault in a zone, a steer or a
-// geo database.
+// Builds what `previous` (may be null) does not already hold. `planned` (may be null) is used if it was made from the
+// same Model. The aliases are copied from `previous`. The Error names the fault in a zone, a steer or a geo database.
 Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                    const Tables* previous,
                                                    std::shared_ptr<const Authority> planned = nullptr);
 
-// The same with what is known of the aliases now.
+// The same Tables with the present addresses of the aliases.
 std::shared_ptr<const Tables> with_aliases(const Tables& tables, const AliasBook& aliases);
 
 }  // namespace tidegate::dns

@@ -9,7 +9,7 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr uint64_t kTogetherMs = 20;  // answers that come within this time make one change
+constexpr uint64_t kTogetherMs = 20;  // answers that come within this time count as one change
 constexpr uint32_t kShortestS = 1, kLongestS = 3'600, kNegativeS = 30, kStaleTtlS = 30;
 constexpr uint64_t kStaleNs = 24 * 3'600 * kNsPerS;
 constexpr uint64_t kFirstRetryS = 1, kLastRetryS = 60;
@@ -19,11 +19,11 @@ constexpr uint64_t kFirstRetryS = 1, kLastRetryS = 60;
 struct AliasResolver::Lookup {
   std::string name;
   IpAddress::Family family;
-  uint64_t due_ns = 0;    // monotonic; of the next lookup
-  uint64_t fresh_ns = 0;  // when it last succeeded; 0: never
+  uint64_t due_ns = 0;    // time of the next lookup; monotonic
+  uint64_t fresh_ns = 0;  // time of the last successful lookup; 0: never
   uint64_t retry_s = kFirstRetryS;
   bool under_way = false;
-  bool dropped = false;  // nobody follows it any more; it goes with its answer
+  bool dropped = false;  // nobody follows it any more; it is removed when its answer comes
 };
 
 AliasResolver::AliasResolver(EventLoop& loop, std::function<void()> on_change)
@@ -34,7 +34,7 @@ AliasResolver::AliasResolver(EventLoop& loop, std::function<void()> on_change)
 
 AliasResolver::~AliasResolver() = default;
 
-// What is under way gets no answer. It is due again at once, for other resolvers.
+// Questions in progress get no answer. They are due again at once, with other resolvers.
 void AliasResolver::stop_asking() {
   resolvers_now_.reset();
   under_way_ = 0;
@@ -74,7 +74,7 @@ void AliasResolver::follow(const std::vector<std::string>& names, const std::vec
   run_due();
 }
 
-// Starts the lookups that are due, at most kMaxAliasLookups at one time. The one that is due longest comes first.
+// Starts the lookups that are due, at most kMaxAliasLookups at one time. The one that has been due longest comes first.
 void AliasResolver::run_due() {
   if (!resolvers_now_) return;
   const uint64_t now = monotonic_ns();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// AliasResolver: looks up the addresses of the names of others that steers lead to (targets of type alias), by c-ares,
-// and looks them up again when their TTL ends. It works on the main thread's loop. Queries never wait for it: they read
-// the book's copy in the Tables.
+// AliasResolver: looks up the addresses of external names to which steers lead (targets of type alias), by c-ares. It
+// looks them up again when their TTL ends. It works on the main thread's loop. Queries never wait for it: they read the
+// book's copy in the Tables.
 //
-// While a name cannot be looked up, its last addresses stay for a day (RFC 8767). A name that does not exist, or has no
-// address of a family, is known to have none.
+// While lookups of a name fail, its last addresses are kept for a day (RFC 8767). If a name does not exist, or has no
+// address of a family, it is recorded as having none.
 #pragma once
 
 #include <functional>
@@ -29,7 +29,7 @@ class AliasResolver {
   AliasResolver(const AliasResolver&) = delete;
   AliasResolver& operator=(const AliasResolver&) = delete;
 
-  // Looks up these names from now on, and no others. `resolvers` empty: those of /etc/resolv.conf.
+  // From now on looks up these names, and no others. If `resolvers` is empty, those of /etc/resolv.conf are asked.
   void follow(const std::vector<std::string>& names, const std::vector<Endpoint>& resolvers);
   const AliasBook& book() const { return book_; }
 
@@ -39,7 +39,7 @@ class AliasResolver {
   const Counts& counts() const { return counts_; }
 
  private:
-  struct Lookup;  // of one name and family
+  struct Lookup;  // state of one name and family
 
   void stop_asking();
   void run_due();
@@ -52,7 +52,7 @@ class AliasResolver {
 
   EventLoop& loop_;
   std::function<void()> on_change_;
-  std::unique_ptr<NameLookup> resolvers_now_;  // null: nothing is asked
+  std::unique_ptr<NameLookup> resolvers_now_;  // null: nothing is being asked
   std::vector<Endpoint> resolvers_;
   std::map<std::pair<std::string, IpAddress::Family>, std::unique_ptr<Lookup>> lookups_;
   size_t under_way_ = 0;

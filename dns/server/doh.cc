@@ -24,8 +24,8 @@ HttpResponse method_not_allowed() {
   return response;
 }
 
-// A shared cache knows nothing of client subnets. What is the same for all it may keep for a moment: a change of the
-// zone is seen as soon, and a proxy before us answers a crowd by itself.
+// A shared cache knows nothing of client subnets. It may keep answers that are the same for all clients, but only for a
+// moment. Then changes of the zone are visible soon, and a proxy in front of us can answer a crowd by itself.
 std::string cache_control(uint32_t freshness_s, bool is_personal) {
   if (is_personal || freshness_s == 0) return fmt::format("max-age={}, private", freshness_s);
   return fmt::format("max-age={}, s-maxage={}", freshness_s, std::min(freshness_s, kSharedFreshnessS));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// DNS over HTTPS (RFC 8484), as a function from request to response: TLS ended at our L7.
+// DNS over HTTPS (RFC 8484), as a function from request to response. Our L7 terminates TLS.
 #pragma once
 
 #include <span>

@@ -46,7 +46,7 @@ void HttpFront::serve(const HttpExchangePtr& exchange) {
   exchange->respond(request.path == kDohPath ? serve_doh(request, context) : serve_httpdns(request, context));
 }
 
-// A proxy that names no client asks for many.
+// If a proxy names no client, its requests are for many clients.
 bool HttpFront::is_trusted(const IpAddress& address) const {
   return std::any_of(trusted_proxies_.begin(), trusted_proxies_.end(),
                      [&](const Cidr& network) { return network.contains(address); });

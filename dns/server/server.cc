@@ -56,7 +56,7 @@ Server::~Server() { stop(); }
 
 void Server::stop() {
   if (!listeners_) return;
-  if (listeners_->xdp) listeners_->xdp->stop();  // first: its queries come to the ordinary sockets then
+  if (listeners_->xdp) listeners_->xdp->stop();  // it is first, because its queries then come to the ordinary sockets
   for (const auto& udp : listeners_->udp) udp->udp->stop();
   for (const auto& stream : listeners_->streams) stream->stop();
 }
@@ -65,7 +65,7 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
   auto listeners = std::make_unique<Listeners>();
   listeners->node = node;
   if (!node.enabled) return listeners;
-  // The first worker settles what port 0 means; UDP first, so that TCP comes to the same port.
+  // The first worker decides what port 0 becomes. UDP comes first, so that TCP gets the same port.
   std::vector<Endpoint> addresses = node.listen;
   std::vector<Endpoint> http_addresses = node.httpdns_listen;
   for (uint32_t w = 0; w < std::max<uint32_t>(node.workers, 1); ++w) {
@@ -128,8 +128,8 @@ Result<void> Server::hold_ports(const DnsNode& node) {
   return {};
 }
 
-// A port that this process has needs no hold: nobody can take it. A second UDP socket on it would get a share of its
-// queries, and drop them.
+// A port that this process has need not be held, because nobody can take it. A second UDP socket on it would get a
+// share of its queries, and drop them.
 Result<void> Server::hold_port(const Endpoint& endpoint, int type, const DnsNode& node) {
   if (endpoint.port == 0 || has_port(endpoint) || held_ports_.holds(endpoint, type)) return {};
   const bool may_be_shared = (overlaps_ && !listeners_) || held_ports_.meets(endpoint, type);
@@ -148,7 +148,7 @@ bool Server::has_port(const Endpoint& endpoint) const {
 }
 
 Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
-  // What was built for the candidate is taken over, but for the live state, which may be newer.
+  // What was built for the candidate is used, except the live state, which may be newer.
   const Tables* known =
       held_ != nullptr && held_->snapshot->configured == snapshot->configured ? held_.get() : publisher_.in_force();
   auto tables = build_tables(std::move(snapshot), node, known, std::exchange(planned_, nullptr));
@@ -172,7 +172,7 @@ Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node&
     stop();
     for_each_worker([&](const Worker& worker) { add_into(retired_, worker.tally); });
     listeners_ = std::move(fresh);
-    // A queue has one socket: those before had to go first.
+    // A queue has only one socket, so the previous ones had to be closed first.
     if (node.dns.enabled && !node.dns.xdp.empty() && !xdp_let_go_) {
       listeners_->xdp = std::make_unique<XdpFront>(node.dns, udp_endpoints(), publisher_, cookie_secret_);
     }
@@ -187,7 +187,7 @@ void Server::set_aliases(const AliasBook& aliases) {
   if (held_ != nullptr) held_ = with_aliases(*held_, aliases);
 }
 
-// Its threads have ended; what they had counted stays.
+// Its threads have ended. Their counters are kept.
 void Server::retire_xdp() {
   listeners_->xdp->for_each_worker([this](const Worker& worker) { add_into(retired_, worker.tally); });
   listeners_->xdp.reset();
@@ -267,7 +267,7 @@ void Server::append_metrics(std::string& out) const {
   append_transport_metrics(out);
 }
 
-// What belongs to the listeners that are open now; it begins anew when they are opened anew.
+// Metrics of the listeners that are open now. They begin at 0 when listeners are opened again.
 void Server::append_transport_metrics(std::string& out) const {
   if (!listeners_) return;
   const auto sum_udp = [&](Tally::Count UdpTally::*count) {

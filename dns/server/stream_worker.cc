@@ -26,7 +26,7 @@ StreamWorker::StreamWorker(const DnsNode& node, TablesPublisher& publisher, cons
         look_.arm_after_ms(kLeaveLookMs);
       }) {
   HttpServerLimits limits;
-  limits.body_bytes = kMaxMessageBytes;  // a DoH message; HTTPDNS has no bodies
+  limits.body_bytes = kMaxMessageBytes;  // for a DoH message; HTTPDNS has no bodies
   limits.head.head_bytes = 16 << 10;
   limits.trusted_addresses = node.trusted_proxies;  // their connections carry the queries of many clients
   http_ = std::make_unique<HttpServer>(
@@ -63,7 +63,7 @@ Result<void> StreamWorker::add_http(const Endpoint& endpoint, HeldPorts& held) {
 }
 
 void StreamWorker::leave() {
-  left_.store(1, std::memory_order_relaxed);  // until it has looked
+  left_.store(1, std::memory_order_relaxed);  // assumed until the first look
   loop_.post([this] {
     tcp_->stop_listening();
     http_->stop_listening();
@@ -91,7 +91,7 @@ void StreamWorker::start() {
 
 void StreamWorker::stop() {
   if (!thread_.joinable()) return;
-  // Posted, not called: a loop that has not begun to run yet would forget a stop() from before.
+  // Posted, not called: a loop that does not run yet would forget a stop().
   loop_.post([this] { loop_.stop(); });
   thread_.join();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// StreamWorker: one thread with an event loop for everything that comes over connections: DNS over TCP, and HTTPDNS and
-// DoH over plain HTTP/1 (behind our L7). One a worker, its listeners in SO_REUSEPORT groups with the others'.
+// StreamWorker: one thread with an event loop for all connections: DNS over TCP, and HTTPDNS and DoH over plain HTTP/1
+// (behind our L7). Each worker has one. Its listeners are in SO_REUSEPORT groups with those of the others.
 #pragma once
 
 #include <atomic>
@@ -23,8 +23,8 @@ namespace tidegate::dns {
 
 class StreamWorker {
  public:
-  // `node` is copied, the others borrowed; `clients` is HttpFront's. Takes what is `held` of its ports. Binds at once,
-  // serves from start() on.
+  // `node` is copied, the others are borrowed; `clients` is for HttpFront. Takes `held` sockets for its ports. Binds at
+  // once, serves from start() on.
   static Result<std::unique_ptr<StreamWorker>> open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                     const std::vector<Endpoint>& http, TablesPublisher& publisher,
                                                     const HashKey& cookie_secret, AddressTable& clients,
@@ -33,7 +33,7 @@ class StreamWorker {
   StreamWorker(const StreamWorker&) = delete;
   StreamWorker& operator=(const StreamWorker&) = delete;
 
-  // One socket more, which is held; before start().
+  // Adds one more held socket. Call it before start().
   Result<void> add_tcp(const Endpoint& endpoint, HeldPorts& held);
   Result<void> add_http(const Endpoint& endpoint, HeldPorts& held);
 
@@ -41,9 +41,9 @@ class StreamWorker {
   void stop();
   // Another process accepts from now on. Connections end with their answer (HTTP) or when they are idle.
   void leave();
-  // As of leave(), at most kLeaveLookMs ago.
+  // Number of connections after leave(), at most kLeaveLookMs old.
   size_t connections_left() const { return left_.load(std::memory_order_relaxed); }
-  std::vector<std::pair<Endpoint, int>> sockets() const;  // that listen; borrowed
+  std::vector<std::pair<Endpoint, int>> sockets() const;  // sockets that listen; borrowed
 
   const std::vector<Endpoint>& tcp_endpoints() const { return tcp_endpoints_; }
   const std::vector<Endpoint>& http_endpoints() const { return http_endpoints_; }
@@ -63,7 +63,7 @@ class StreamWorker {
   std::unique_ptr<HttpServer> http_;
   std::vector<Endpoint> tcp_endpoints_, http_endpoints_;
   std::atomic<size_t> left_{0};
-  Timer look_;  // after leave()
+  Timer look_;  // runs after leave()
   std::thread thread_;
 };
 

@@ -18,10 +18,11 @@ namespace tidegate::dns {
 namespace {
 
 constexpr int kListenBacklog = 1'024;
-constexpr size_t kLengthBytes = 2;  // before every message
+constexpr size_t kLengthBytes = 2;  // length before every message
 constexpr int kAcceptsPerTurn = 64;
-constexpr uint64_t kPauseMs = 100;    // after the process ran out of descriptors, with nothing of ours to close
-constexpr size_t kKeptBytes = 4'096;  // of room for answers, by a connection with none under way
+// used when the process has no descriptors left, and no connection of ours can be closed
+constexpr uint64_t kPauseMs = 100;
+constexpr size_t kKeptBytes = 4'096;  // room for answers that a connection without unsent answers keeps
 
 }  // namespace
 
@@ -37,7 +38,7 @@ class TcpServer::Listener final : public IoHandler {
   int fd() const { return fd_.get(); }
   void on_io(uint32_t) override {
     if (server_.accept_some(fd_.get()) != Accepted::no_descriptors) return;
-    server_.loop_.modify(fd_.get(), 0);  // what waits in the backlog would wake us without end
+    server_.loop_.modify(fd_.get(), 0);  // connections in the backlog would wake us all the time
     pause_.arm_after_ms(kPauseMs);
   }
 
@@ -55,7 +56,7 @@ class TcpServer::Connection final : public IoHandler {
     server_.loop_.add(fd_.get(), EPOLLIN, this);
   }
   ~Connection() { leave(); }
-  // Gives the socket and the place back at once; the object may live to the end of the loop's turn.
+  // Gives the socket and the place back at once. The object may live until the end of the loop's turn.
   void leave() {
     if (!fd_) return;
     server_.loop_.remove(fd_.get());
@@ -65,7 +66,7 @@ class TcpServer::Connection final : public IoHandler {
   const IpAddress& address() const { return client_.address; }
 
   void on_io(uint32_t events) override {
-    if (closed) return;  // its end is under way
+    if (closed) return;  // it is being closed already
     const bool alive = (events & (EPOLLERR | EPOLLHUP)) == 0 && send_pending() && (backlogged() || serve());
     if (!alive) return server_.close(*this);
     const uint32_t wanted = backlogged() ? EPOLLOUT : EPOLLIN;
@@ -83,7 +84,7 @@ class TcpServer::Connection final : public IoHandler {
   bool backlogged() const { return backlog() != 0; }
   bool holds_query() const { return in_bytes_ >= kLengthBytes && in_bytes_ - kLengthBytes >= load_u16(in_.data()); }
 
-  // Answers what waited for room, then reads once and answers that. False: the connection is over.
+  // Answers queries that waited for room, then reads once and answers. Returns false if the connection is over.
   bool serve() {
     if (!answer_buffered()) return false;
     if (backlogged()) return true;
@@ -95,7 +96,7 @@ class TcpServer::Connection final : public IoHandler {
     return answer_buffered();
   }
 
-  // Every whole query in the buffer, as long as the client takes the answers.
+  // Answers every whole query in the buffer, as long as the client takes the answers.
   bool answer_buffered() {
     if (in_bytes_ >= kLengthBytes && load_u16(in_.data()) > server_.limits_.query_bytes) return refuse_oversized();
     while (!backlogged() && holds_query()) {
@@ -109,7 +110,7 @@ class TcpServer::Connection final : public IoHandler {
     return false;
   }
 
-  // Whole queries until their answers reach the bound; the rest stays in the buffer.
+  // Answers whole queries until their answers reach the bound. The rest stays in the buffer.
   bool answer_batch() {
     const PinnedTables tables(server_.slot_);
     if (tables.get() == nullptr) return false;
@@ -158,7 +159,7 @@ class TcpServer::Connection final : public IoHandler {
   Client client_;
   std::vector<uint8_t> in_;
   size_t in_bytes_ = 0;
-  std::vector<uint8_t> out_;  // answers not yet taken by the client
+  std::vector<uint8_t> out_;  // answers that the client has not taken yet
   size_t out_sent_ = 0;
   uint32_t interest_ = EPOLLIN;
 };
@@ -220,7 +221,8 @@ TcpServer::Accepted TcpServer::accept_some(int listener) {
 void TcpServer::admit(UniqueFd fd, const IpAddress& address) {
   const uint64_t now_ns = loop_.now_ns();
   std::optional<AddressTable::Hold> hold = addresses_.hold(address, limits_.connections_per_address, now_ns);
-  // An address that has its share pays for itself: nobody sweeps the others out by connecting again and again.
+  // If an address has its share, one of its own connections is closed. So nobody can displace others by connecting
+  // again and again.
   if (!hold && evict_oldest_of(address)) hold = addresses_.hold(address, limits_.connections_per_address, now_ns);
   if (connections_.size() >= limits_.connections) evict_oldest();
   if (!hold || (is_reserved_file(fd.get()) && !evict_oldest())) {
@@ -263,7 +265,7 @@ void TcpServer::touch(Connection& connection) {
 void TcpServer::close(Connection& connection) {
   connection.closed = true;
   connection.leave();
-  // Its own callback may be running: it is destroyed after it.
+  // It is destroyed later, because its own callback may be running.
   auto dying = std::make_shared<std::unique_ptr<Connection>>(std::move(*connection.place));
   connections_.erase(connection.place);
   loop_.defer([dying] { dying->reset(); });

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // TCP (RFC 1035 §4.2.2, RFC 7766): pipelined queries on kept connections, answered in the order in which they came.
 //
-// Bounds: connections a worker and, within these, of one client address (at either bound the one without progress for
-// longest makes room, at the latter of that address), bytes of a query, bytes of answers that a client does not read
-// (its next queries wait until it does), and time without progress. The last descriptors are left to others
-// (core/open_files.h).
+// Bounds: connections per worker; among these, connections of one client address; bytes of a query; bytes of answers
+// that a client does not read (its next queries wait until it does); time without progress. If a worker or a client
+// address has too many connections, the one of them that made no progress for the longest time is closed. The last
+// descriptors are left for others (core/open_files.h).
 //
 // Threads: everything on the loop's thread.
 #pragma once
@@ -29,19 +29,19 @@ namespace tidegate::dns {
 struct TcpLimits {
   size_t connections = kTcpConnections;
   uint32_t connections_per_address = kTcpConnectionsPerAddress;
-  uint64_t idle_ms = 10'000;         // without a byte in either direction (RFC 7766 §6.2.3 asks for seconds)
-  size_t query_bytes = 4'096;        // a longer one closes the connection
-  size_t backlog_bytes = 128 << 10;  // of answers not yet taken; at least one largest answer
+  uint64_t idle_ms = 10'000;         // time without a byte in either direction (RFC 7766 §6.2.3 asks for seconds)
+  size_t query_bytes = 4'096;        // a longer query closes the connection
+  size_t backlog_bytes = 128 << 10;  // bytes of answers that were not taken yet; at least one largest answer
 };
 
 struct TcpTally {
   Tally::Count accepted{0};
   Tally::Count evicted{0};             // closed to make room for another
-  Tally::Count evicted_by_address{0};  // of the same address, which has its share
-  Tally::Count refused{0};             // the newcomer itself: no descriptor left for it
+  Tally::Count evicted_by_address{0};  // closed to make room for a connection of the same address, which has its share
+  Tally::Count refused{0};             // new connections that were refused because no descriptor was left
   Tally::Count timed_out{0};
-  Tally::Count oversized_query{0};  // closed
-  Tally::Count unanswerable{0};     // a message that gets no answer over UDP either: closed
+  Tally::Count oversized_query{0};  // connections closed because of a query that was too long
+  Tally::Count unanswerable{0};     // connections closed because of a message that would get no answer over UDP either
 };
 
 class TcpServer {
@@ -51,11 +51,11 @@ class TcpServer {
   TcpServer(const TcpServer&) = delete;
   TcpServer& operator=(const TcpServer&) = delete;
 
-  // Returns the endpoint as bound.
+  // Returns the bound endpoint.
   Result<Endpoint> listen(const Endpoint& endpoint, HeldPorts& held);
-  // Those before it are served on.
+  // Existing connections are still served.
   void stop_listening();
-  std::vector<std::pair<Endpoint, int>> sockets() const;  // that listen; borrowed
+  std::vector<std::pair<Endpoint, int>> sockets() const;  // sockets that listen; borrowed
   size_t connections() const { return connections_.size(); }
   const TcpTally& tally() const { return tally_; }
 
@@ -71,8 +71,8 @@ class TcpServer {
   void admit(UniqueFd fd, const IpAddress& address);
   bool evict_oldest();
   bool evict_oldest_of(const IpAddress& address);
-  void touch(Connection& connection);  // it made progress
-  void close(Connection& connection);  // its memory goes at the end of the loop's turn
+  void touch(Connection& connection);  // the connection made progress
+  void close(Connection& connection);  // its memory is freed at the end of the loop's turn
 
   EventLoop& loop_;
   TablesSlot& slot_;
@@ -83,7 +83,7 @@ class TcpServer {
   AddressTable addresses_;  // outlives connections_, which hold places in it
   Connections connections_;
   std::vector<uint8_t> scratch_;  // one answer with its length; shared by all connections
-  Timer sweep_;                   // closes the idle
+  Timer sweep_;                   // closes idle connections
 };
 
 }  // namespace tidegate::dns

@@ -22,9 +22,9 @@ namespace tidegate::dns {
 namespace {
 
 constexpr unsigned kBatch = 16;
-constexpr size_t kMaxQueryBytes = 2'048;     // a name, an OPT with room for padding: more is no query
-constexpr int kSocketBufferBytes = 4 << 20;  // some 10 ms of overload
-constexpr int kLastBatches = 256;            // answered after stop(), at most
+constexpr size_t kMaxQueryBytes = 2'048;     // a name, and an OPT with room for padding; nothing longer is a query
+constexpr int kSocketBufferBytes = 4 << 20;  // enough for some 10 ms of overload
+constexpr int kLastBatches = 256;            // the most batches that are answered after stop()
 constexpr size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
 
 bool set_option(int fd, int level, int option, int value) {
@@ -33,13 +33,13 @@ bool set_option(int fd, int level, int option, int value) {
 
 const int kWakeSignal = SIGRTMIN;  // interrupts recvmmsg(2)
 
-// Faults of one datagram or moment, not of the socket.
+// Faults of one datagram or one moment, not of the socket.
 bool is_passing(int error) {
   return error == EINTR || error == EAGAIN || error == ECONNREFUSED || error == ENOMEM || error == ENOBUFS;
 }
 
-// Turns what the kernel said about where a datagram arrived into what it wants to hear about where the answer leaves
-// from.
+// Turns the kernel's information about where a datagram arrived into the information about where the answer must be
+// sent from.
 void reverse_packet_info(msghdr& message) {
   cmsghdr* control = CMSG_FIRSTHDR(&message);
   if (control == nullptr) {
@@ -102,10 +102,10 @@ Result<std::unique_ptr<UdpServer>> UdpServer::bind(const Endpoint& endpoint, Tab
       !(v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_option(fd, IPPROTO_IP, IP_PKTINFO, 1))) {
     return fail(fmt::format("packet info on {}: {}", endpoint.to_string(), std::strerror(errno)));
   }
-  // Answers are small enough for any path; a forged "fragmentation needed" must not make them smaller (RFC 9715 §3.1).
+  // Answers are small enough for any path. A forged "fragmentation needed" must not make them smaller (RFC 9715 §3.1).
   v6 ? set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT)
      : set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT);
-  // As far as the host's limits let us; the default is what is left otherwise.
+  // As far as the host's limits allow; otherwise the default stays.
   set_option(fd, SOL_SOCKET, SO_RCVBUF, kSocketBufferBytes);
   set_option(fd, SOL_SOCKET, SO_SNDBUF, kSocketBufferBytes);
   server->endpoint_ = local_endpoint(fd);
@@ -122,13 +122,13 @@ void UdpServer::start() {
 void UdpServer::stop() {
   if (!thread_.joinable()) return;
   stop_.store(true, std::memory_order_release);
-  // Fails with ENOTCONN, yet marks the socket and wakes the thread out of recvmmsg, now or whenever it next blocks.
+  // Fails with ENOTCONN, but marks the socket, and wakes the thread out of recvmmsg, now or when it next blocks.
   ::shutdown(socket_.get(), SHUT_RD);
   thread_.join();
 }
 
-// shutdown(2) would end the other process's receiving too. A signal wakes this thread alone. One that comes between the
-// thread's look at stop_ and its system call is lost, so it is repeated.
+// shutdown(2) would also end the other process's receiving. A signal wakes only this thread. A signal between the
+// thread's check of stop_ and its system call is lost, so it is repeated.
 void UdpServer::leave() {
   if (!thread_.joinable()) return;
   struct sigaction action {};
@@ -155,7 +155,7 @@ void UdpServer::receive_until_stopped() {
       return;
     }
   }
-  // What had come before the end is answered: the clients of a listener that goes need not ask twice.
+  // Queries that came before the end are answered, so that clients of a closing listener need not ask twice.
   for (int i = 0; i < kLastBatches && receive(*batch, MSG_DONTWAIT) > 0; ++i) {
   }
 }
@@ -204,7 +204,7 @@ void UdpServer::send_batch(Batch& batch, unsigned answers) {
     if (count > 0) {
       sent += static_cast<unsigned>(count);
     } else if (errno != EINTR) {
-      // The first of the rest was not taken: its client asks again. The others may yet go.
+      // The kernel did not accept the first of the rest, so its client must ask again. The others may still be sent.
       Tally::add(tally_.send_failed);
       ++sent;
     }

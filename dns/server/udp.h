@@ -16,7 +16,7 @@
 
 namespace tidegate::dns {
 
-// What happened to datagrams outside of answer(); written by the thread alone.
+// Datagrams that were not handled by answer(). Only the thread writes it.
 struct UdpTally {
   Tally::Count oversized{0};     // longer than any query: dropped
   Tally::Count unanswerable{0};  // from port 0: dropped
@@ -34,7 +34,7 @@ class UdpServer {
 
   void start();
   void stop();  // returns when the thread has ended; queries already received are answered
-  // As stop(), but another process receives on the same socket, and goes on.
+  // Like stop(), but another process continues to receive on the same socket.
   void leave();
   int fd() const { return socket_.get(); }
   const Endpoint& endpoint() const { return endpoint_; }
@@ -45,7 +45,7 @@ class UdpServer {
   UdpServer(const Endpoint& endpoint, TablesSlot& slot, Worker& worker);
   void run();
   void receive_until_stopped();
-  int receive(Batch& batch, int flags);  // and answers; what recvmmsg returned
+  int receive(Batch& batch, int flags);  // also answers; returns the result of recvmmsg
   void serve_batch(Batch& batch, unsigned received);
   void send_batch(Batch& batch, unsigned answers);
 
@@ -53,10 +53,10 @@ class UdpServer {
   TablesSlot& slot_;
   Worker& worker_;
   UniqueFd socket_;
-  bool wildcard_ = false;  // bound to every address: answers name the one that was asked
+  bool wildcard_ = false;  // bound to every address: answers are sent from the address that was asked
   UdpTally tally_;
   std::atomic<bool> stop_{false};
-  std::atomic<bool> ended_{false};  // the thread receives no more
+  std::atomic<bool> ended_{false};  // the thread does not receive any more
   std::thread thread_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's part in being followed by another process, and in following one.
+// How the server hands over to another process, and how it follows one.
 #include <sys/socket.h>
 
 #include "dns/server/server.h"
@@ -24,7 +24,7 @@ void Server::inherit(const HandOverItem& item, UniqueFd socket) {
   held_ports_.adopt(item.endpoint, is_stream ? SOCK_STREAM : SOCK_DGRAM, std::move(socket));
 }
 
-// A process with more workers was before this one: none of its sockets is closed, because queries may wait in each.
+// The previous process had more workers. None of its sockets is closed, because queries may wait in each.
 Result<void> Server::open_inherited(Listeners& listeners) {
   for (const Endpoint& endpoint : listeners.node.listen) {
     while (held_ports_.holds_more(endpoint, SOCK_DGRAM)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The addresses that names of others have, for steers with targets of type alias. AliasResolver (server/) fills the
-// book; a Tables holds a copy of what it needs.
+// The addresses of external names, for steers with targets of type alias. AliasResolver (server/) fills the book. A
+// Tables object holds a copy of what it needs.
 #pragma once
 
 #include <array>
@@ -14,9 +14,9 @@
 namespace tidegate::dns {
 
 struct AliasAddresses {
-  // Of one address family.
+  // The addresses of one family.
   struct Of {
-    bool known = false;  // it was looked up: without addresses, the name has none
+    bool known = false;  // it was looked up; if there are no addresses, the name has none
     uint32_t ttl_s = 0;
     std::vector<std::array<uint8_t, 16>> addresses;  // IPv4 uses the first four bytes; sorted
     bool operator==(const Of&) const = default;

@@ -23,7 +23,7 @@ class Urn {
     total_ += candidate.weight;
   }
   bool empty() const { return count_ == 0; }
-  // By share. One whose share is 0 comes when no other is left.
+  // Draws by share. A candidate with share 0 is drawn only if no other is left.
   const Candidate& draw(Random& random) {
     size_t drawn = 0;
     if (count_ > 1 && total_ > 0) {
@@ -45,7 +45,7 @@ class Urn {
   uint64_t total_ = 0;
 };
 
-// Told nothing: queries pay nothing for explain.
+// Records nothing, so explain costs queries nothing.
 struct NoTrail {
   static size_t step(const ChoiceStep&) { return 0; }
   static void settle(size_t, bool) {}
@@ -56,7 +56,7 @@ struct StepTrail {
   std::vector<ChoiceStep>& steps;
   bool anyway = false;
   uint8_t level = 0;
-  // Returns its index.
+  // Returns the step's index.
   size_t step(ChoiceStep step) {
     step.level = level;
     step.anyway = anyway;
@@ -83,8 +83,8 @@ class Chooser {
         choice_(choice),
         trail_(std::move(trail)) {}
 
-  // Adds the steer's answer to the choice, which has room up to `end`. True if it had one. `salt` makes its draws
-  // others than those of the steers around it.
+  // Adds the steer's answer to the choice, which has room up to `end`. Returns true if it had one. `salt` makes its
+  // draws different from those of the outer steers.
   bool take(const CompiledSteer& steer, uint64_t salt, uint32_t end) {
     end = std::min(end, choice_.count + steer.max_answers);
     trail_.step({ChoiceStep::Kind::steer, 0, steer.model_index});
@@ -96,8 +96,8 @@ class Chooser {
     return true;
   }
 
-  // Whether take() would have an answer. Raises the scope to that of every decision on which the answer may depend: not
-  // only of those steers within this one that the draw leads to.
+  // Whether take() would have an answer. Raises the scope for every decision on which the answer may depend, in all
+  // inner steers, and not only in those that the draw reaches.
   bool survey(const CompiledSteer& steer) {
     const CompiledSteer::Family& family = steer.of(family_);
     const auto any_of_class = [&](const CandidateClass& each) { return survey_class(family.of(each)); };
@@ -132,7 +132,7 @@ class Chooser {
     return std::any_of(family.classes.begin(), family.classes.end(), any_of_class);
   }
 
-  // Whether the steer has any address of the family for this client, whatever health says.
+  // Whether the steer has any address of the family for this client, ignoring health.
   bool could_answer(const CompiledSteer& steer) const {
     const CompiledSteer::Family& family = steer.of(family_);
     const bool by_weight = steer.policy == SteerPolicy::weighted || steer.policy == SteerPolicy::sticky;
@@ -157,7 +157,7 @@ class Chooser {
   }
 
  private:
-  // The key's seed is made when something is drawn: most classes have one candidate.
+  // The key's seed is computed only when something is drawn, because most classes have one candidate.
   uint64_t seed(uint64_t salt) {
     if (!seed_) seed_ = key_.seed();
     return salt == 0 ? *seed_ : mix64(*seed_ ^ salt);
@@ -200,9 +200,9 @@ class Chooser {
     return last.key == kNone && take_class(family.of(last), salt, end);
   }
 
-  // `nearest`, but for the loaded sites that send this client on. They come last: if every site sends it on, one is
-  // drawn by what the sites keep, so that all of them share what none has room for. Which clients are sent on is
-  // decided by a hash of their network: as the share grows, those who were sent on still are.
+  // `nearest`, but the loaded sites that send this client on come last. If every site sends it on, one is drawn by the
+  // shares that the sites keep, so that all of them share the excess. A hash of the client's network decides who is
+  // sent on. So while a share grows, clients that were sent on stay so.
   template <class Use>
   bool by_load(const CompiledSteer& steer, const CompiledSteer::Family& family, Use&& use) {
     const RankingMap::Found found = find(family);
@@ -242,7 +242,7 @@ class Chooser {
     return mix64(key_.hash_of_network(prefix) ^ steer.name_hash ^ context_.shares[site].identity);
   }
 
-  // Of the sites that send the client on: rendezvous hashing by the share that each keeps, as next_of_network().
+  // Among the sites that send the client on: rendezvous hashing by the share that each keeps, as in next_of_network().
   const CandidateClass* next_by_room(const CompiledSteer& steer, const CompiledSteer::Family& family,
                                      std::span<const uint32_t> sites, double& passed) {
     double best = std::numeric_limits<double>::infinity();
@@ -275,7 +275,7 @@ class Chooser {
     return false;
   }
 
-  // One target is drawn; another one only if it has nothing.
+  // Draws one target, and another one only if that one has no address.
   bool take_weighted(const CompiledSteer& steer, const CompiledSteer::Family& family, uint64_t salt, uint32_t end) {
     std::array<const CandidateClass*, kMaxDrawn> open;
     size_t count = 0;
@@ -309,7 +309,7 @@ class Chooser {
 
   // Rendezvous hashing (Thaler and Ravishankar 1998), with weights (Schindelhauer and Schomaker 2005): each candidate
   // has a score of its own for the client's network, and the smallest wins. So the loss of a candidate moves only the
-  // networks that it had. Gives the candidate after the one whose score is `passed`, and its score; null after the
+  // networks that it had. Returns the candidate after the one whose score is `passed`, and its score; null after the
   // last.
   const Candidate* next_of_network(const CompiledSteer& steer, const CompiledSteer::Family& family, double& passed) {
     const uint8_t prefix = client_.is_v4() ? steer.client_prefix_v4 : steer.client_prefix_v6;
@@ -429,7 +429,7 @@ class Chooser {
     return added;
   }
 
-  // An RRset holds a record once (RFC 2181 §5), and several ways may lead to an address.
+  // An RRset has a record only once (RFC 2181 §5), and there may be several ways to an address.
   bool push(const std::array<uint8_t, 16>& address) {
     const size_t bytes = family_ == IpAddress::Family::v4 ? 4 : 16;
     for (uint32_t i = 0; i < choice_.count; ++i) {

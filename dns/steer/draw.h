@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The chance in a steered answer. It is a function of the name, the client's network and a short window of time, and of
-// nothing else: a client that asks twice, by two transports or two servers, gets the same addresses in the same order.
-// Clients of other networks draw anew, so that a crowd spreads; so does each network in its next window.
+// The random draw in a steered answer. It is a function only of the name, the client's network and a short window of
+// time. So a client that asks twice, by two transports or two servers, gets the same addresses in the same order. Each
+// other network has its own draw, so that a crowd spreads, and each network draws again in its next window.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 
 namespace tidegate::dns {
 
-// Whose draw it is. The network is what resolvers tell of a client (RFC 7871 §11.1): a /24 of IPv4, a /56 of IPv6, so
-// that a client subnet and a whole address draw alike.
+// Identifies a draw. The network is what resolvers reveal about a client (RFC 7871 §11.1): a /24 of IPv4, a /56 of
+// IPv6. So a client subnet and a whole address give the same draw.
 class DrawKey {
  public:
   static constexpr uint32_t kWindowS = 10;
@@ -27,13 +27,13 @@ class DrawKey {
   DrawKey(std::span<const uint8_t> lower_name, const IpAddress& client_address, uint64_t realtime_s)
       : name_(lower_name), client_(client_address), now_s_(realtime_s) {}
 
-  // Without a secret: the same on every server. Whoever chooses names or networks to be sent somewhere could as well go
-  // there by address.
+  // Without a secret, so it is the same on every server. A client that chooses names or networks to reach a certain
+  // server could also use that server's address.
   uint64_t seed() const {
     const uint64_t hash = hash_of_asker();
     return mix64(hash ^ (now_s_ + offset_s(hash)) / kWindowS * 0xd1b54a32d192ed03ULL);
   }
-  // Of the client's network of this many bits, at any time; for `sticky`.
+  // The hash of the client's network with this many bits, the same at any time; for `sticky`.
   uint64_t hash_of_network(uint8_t prefix) const {
     const IpAddress base = Cidr::of(client_, prefix).base;
     uint64_t words[2];
@@ -44,7 +44,7 @@ class DrawKey {
     }
     return mix64(mix64(words[0] ^ (client_.is_v4() ? 0x9e3779b97f4a7c15ULL : 0)) ^ words[1]);
   }
-  // Until the next window.
+  // Seconds until the next window.
   uint32_t changes_in_s() const {
     return static_cast<uint32_t>(kWindowS - (now_s_ + offset_s(hash_of_asker())) % kWindowS);
   }
@@ -62,7 +62,7 @@ class DrawKey {
     std::memcpy(&network, client_.bytes.data(), client_.is_v4() ? kV4Bytes : kV6Bytes);
     return mix64(hash ^ network);
   }
-  // Each network's windows begin at a moment of their own, so that not all clients change at once.
+  // Each network's windows begin at their own time, so that not all clients change at once.
   static uint64_t offset_s(uint64_t hash) { return hash % kWindowS; }
 
   std::span<const uint8_t> name_;
@@ -78,7 +78,7 @@ class Random {
     state_ += 0x9e3779b97f4a7c15ULL;
     return mix64(state_);
   }
-  // Uniform in [0, bound), bound > 0; by multiplication (Lemire 2019), its bias below 2^-32 for any bound here.
+  // Uniform in [0, bound), bound > 0; by multiplication (Lemire 2019). The bias is below 2^-32 for any bound here.
   uint32_t below(uint32_t bound) { return static_cast<uint32_t>((next() >> 32) * bound >> 32); }
   uint64_t below_wide(uint64_t bound) { return static_cast<uint64_t>(Uint128{next()} * bound >> 64); }
 

@@ -102,14 +102,14 @@ size_t code_of(const std::vector<Value>& sorted, const Value& value) {
   return at != sorted.end() && *at == value ? static_cast<size_t>(at - sorted.begin()) + 1 : 0;
 }
 
-// What one record of a database says. A part that no steer uses is said too, but is 0 in `place`.
+// The facts in one record of a database. Facts that no steer uses are here too, but are 0 in `place`.
 struct Record {
   bool located = false;
   bool says_continent = false, says_country = false, says_region = false, says_asn = false;
   Place place;
 };
 
-// The parts of a place that are still open: the first database that says something decides.
+// The parts of a place that are still open. The first database with an entry decides.
 struct Open {
   bool continent = true, country = true, region = true, asn = true;
 
@@ -131,13 +131,13 @@ struct PlaceHash {
 
 }  // namespace
 
-// Fills a GeoMap: interns orders and places, and walks the operator's networks and the databases' trees side by side.
+// Fills a GeoMap: numbers orders and places, and walks the operator's networks and the databases' trees together.
 class GeoCompiler {
  public:
   explicit GeoCompiler(GeoMap& map) : map_(map), wants_facts_(!map.wanted_.empty()), records_(map.mmdbs_.size()) {}
 
   Result<void> compile() {
-    // Order 0 is that of an address of which nothing is known.
+    // Order 0 is for an address about which nothing is known.
     if (map_.geo_.default_site != kNone) {
       nowhere_ = order_from_site(map_.geo_.default_site);
     } else {
@@ -152,7 +152,7 @@ class GeoCompiler {
     }
     map_.nowhere_ = nowhere_;
     intern(Place{nowhere_, 0, 0, 0, 0});  // place 0
-    // IPv4 first: IPv6 takes it over where its addresses carry one.
+    // IPv4 first, because IPv6 uses it where its addresses carry one.
     if (auto walked = walk_family<uint32_t>(map_.v4_, IpAddress::Family::v4); !walked) return walked;
     if (auto walked = walk_family<Uint128>(map_.v6_, IpAddress::Family::v6); !walked) return walked;
     if (places_overflowed_) {
@@ -167,19 +167,19 @@ class GeoCompiler {
  private:
   using Cursor = Mmdb::Cursor;
   static constexpr size_t kMaxMmdbs = 4;
-  static constexpr uint32_t kNoNode = 0;          // the roots are never a child
+  static constexpr uint32_t kNoNode = 0;          // the roots are never children
   using Cursors = std::array<Cursor, kMaxMmdbs>;  // one for each database
   struct NetworkNode {
     uint32_t child[2] = {kNoNode, kNoNode};
-    int32_t order = -1;  // of a network that ends here, or none
+    int32_t order = -1;  // order of a network that ends here, or none
     const CarriedIpv4* carried = nullptr;
   };
-  // The records of one database that the walk has met.
+  // The records of one database that the walk has reached.
   struct Records {
     std::unordered_map<uint32_t, Record> by_offset;
-    uint64_t nodes = 0;  // of its tree that were met
+    uint64_t nodes = 0;  // nodes of its tree that the walk has reached
     size_t located = 0;
-    bool has_fact = false;  // of a kind that is asked for
+    bool has_fact = false;  // some record has a fact of a wanted kind
   };
 
   uint16_t intern(const std::vector<uint32_t>& order) {
@@ -199,7 +199,7 @@ class GeoCompiler {
     return place_ids_.emplace(place, static_cast<uint16_t>(map_.places_.size() - 1)).first->second;
   }
 
-  // Nearest first; equally near ones in the model's order. `first`, unless kNone, goes before all.
+  // Nearest first; equally near sites in the model's order. `first`, unless kNone, comes before all.
   uint16_t order_from(const Location& from, uint32_t first) {
     std::vector<std::pair<double, uint32_t>> by_distance;
     for (const uint32_t site : map_.ranked_) {
@@ -209,7 +209,7 @@ class GeoCompiler {
     std::vector<uint32_t> order;
     order.reserve(by_distance.size());
     for (const auto& [distance, site] : by_distance) order.push_back(site);
-    // More distinct orders than fit cannot be told apart: what comes after is treated as nowhere.
+    // If there are too many distinct orders, later ones are treated as unknown.
     if (order_ids_.size() > UINT16_MAX && !order_ids_.contains(order)) return nowhere_;
     return intern(order);
   }
@@ -247,7 +247,7 @@ class GeoCompiler {
     return record;
   }
 
-  // A database of which nothing is used is a mistake.
+  // A database of which no fact is used is a mistake.
   Result<void> check_use(size_t db) const {
     const Records& records = records_[db];
     if (records.by_offset.empty() || records.located != 0 || records.has_fact) return {};
@@ -256,7 +256,7 @@ class GeoCompiler {
                             wants_facts_ ? ", and nothing that the maps of steers ask for" : "; one of cities does"));
   }
 
-  // The network's node.
+  // The network's node, which is created if necessary.
   uint32_t insert(const Cidr& network) {
     uint32_t node = network.base.is_v4() ? 0 : 1;
     for (size_t i = 0; i < network.prefix; ++i) {
@@ -270,7 +270,7 @@ class GeoCompiler {
     return node;
   }
 
-  void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 carries no other
+  void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 addresses carry no other address
   void append_carried(PrefixMap<Uint128>& to, Uint128 start, const CarriedIpv4& carried) {
     map_.v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t place) {
       const Uint128 offset = Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8);
@@ -297,7 +297,7 @@ class GeoCompiler {
     return std::any_of(cursors.begin(), cursors.end(), [](const Cursor& c) { return c.kind == Cursor::Kind::node; });
   }
 
-  // A step down in every tree that goes on here.
+  // One step down in every tree that continues here.
   Result<Cursors> step(const Cursors& from, size_t bit) {
     Cursors below = from;
     for (size_t db = 0; db < map_.mmdbs_.size(); ++db) {
@@ -319,8 +319,9 @@ class GeoCompiler {
     return {};
   }
 
-  // One prefix: `network` is its node among the operator's networks unless they know nothing below (`no_network`),
-  // `covering` the order of the longest network around it or -1, `cursors` its places in the databases.
+  // Handles one prefix. `network` is its node among the operator's networks, unless they have nothing below
+  // (`no_network`). `covering` is the order of the longest network around it, or -1. `cursors` are its places in the
+  // databases.
   template <class Bits>
   Result<void> walk(PrefixMap<Bits>& to, Bits start, uint8_t length, uint32_t network, bool no_network,
                     int32_t covering, Cursors cursors) {
@@ -329,7 +330,7 @@ class GeoCompiler {
       return {};
     }
     if (!no_network && networks_[network].order >= 0) covering = networks_[network].order;
-    if (covering >= 0 && !wants_facts_) cursors = {};  // a network wins over the databases
+    if (covering >= 0 && !wants_facts_) cursors = {};  // a network has precedence over the databases
     const bool goes_on = leads_on(cursors) && length < PrefixMap<Bits>::kWidth;
     if ((no_network && !goes_on) || length == PrefixMap<Bits>::kWidth) {
       append_leaf(to, start, length, covering, cursors);
@@ -383,7 +384,8 @@ class GeoCompiler {
   bool wants_facts_;
   uint16_t nowhere_ = 0;
   std::map<std::vector<uint32_t>, uint16_t> order_ids_;
-  std::unordered_map<uint32_t, uint16_t> site_orders_;  // of order_from_site(): most networks name one of few sites
+  // results of order_from_site(): most networks name one of few sites
+  std::unordered_map<uint32_t, uint16_t> site_orders_;
   std::unordered_map<Place, uint16_t, PlaceHash> place_ids_;
   bool places_overflowed_ = false;
   std::vector<Records> records_;                                     // parallel to GeoMap::mmdbs_

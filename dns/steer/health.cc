@@ -14,7 +14,7 @@ bool is_drained(const Snapshot& snapshot, const Backend& backend) {
   return site != kNone && snapshot.site_drained[site];
 }
 
-// Overrides of targets are few: each is looked for among the steers.
+// There are few overrides of targets. Each is searched for among the steers.
 void apply_target_overrides(const Snapshot& snapshot, const HealthLayout& layout, Health& flags) {
   constexpr std::string_view kPrefix = "target/";
   const Model& model = *snapshot.model;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What health and overrides say of everything that a steer may answer with, as one byte each: made anew at each change
-// of live state, shared by all steers.
+// What health and overrides say about everything that a steer may answer, as one byte each. It is made again at each
+// change of live state, and all steers share it.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@ namespace tidegate::dns {
 
 namespace health {
 constexpr uint8_t kUsable = 1;    // up: may be answered
-constexpr uint8_t kFailOpen = 2;  // not under an override: may be answered when nothing is usable
+constexpr uint8_t kFailOpen = 2;  // not under an override: may be answered if nothing is usable
 }  // namespace health
 
 using Health = std::vector<uint8_t>;
 
-// Where each byte stands in Health: first every VIP, then every backend of every pool, then every target of every
-// steer, in the model's order. A target's byte tells of overrides of that target alone.
+// The position of each byte in Health: first every VIP, then every backend of every pool, then every target of every
+// steer, in the model's order. A target's byte is only about overrides of that target.
 class HealthLayout {
  public:
   explicit HealthLayout(const Model& model);

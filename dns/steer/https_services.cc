@@ -6,8 +6,8 @@
 namespace tidegate::dns {
 namespace {
 
-// A route's host, which may be a wildcard; `name` without the final dot. A wildcard name is served by its own wildcard,
-// or one above it.
+// Compares with a route's host, which may be a wildcard. `name` has no final dot. A wildcard name is served by its own
+// wildcard, or one above it.
 bool covers(std::string_view host, std::string_view name) {
   if (host == name) return true;
   if (host.substr(0, 2) != "*." || name.size() < host.size()) return false;
@@ -41,7 +41,7 @@ std::vector<HttpsService> https_services(const Model& model, std::string_view na
       }
     }
   }
-  // Clients ask at 443. Another port is told of only if nothing of ours answers there.
+  // Clients ask at 443. Another port is listed only if nothing of ours answers there.
   const auto usual =
       std::find_if(services.begin(), services.end(), [](const HttpsService& service) { return service.port == 443; });
   if (usual != services.end()) services = {HttpsService(*usual)};

@@ -17,10 +17,10 @@ class PrefixMap {
   static constexpr uint8_t kWidth = sizeof(Bits) * 8;
   struct Entry {
     uint16_t value = 0;
-    uint8_t length = 0;  // of the prefix
+    uint8_t length = 0;  // length of the prefix
   };
 
-  // The next prefix: begins where the last one ended.
+  // Appends the next prefix. It must begin where the last one ended.
   void append(Bits start, uint8_t length, uint16_t value) {
     index_.starts().push_back(start);
     entries_.push_back({value, length});
@@ -28,7 +28,7 @@ class PrefixMap {
     }
   }
 
-  // Once the whole space has been appended.
+  // Call it after the whole space has been appended.
   void finish() {
     index_.finish();
     entries_.shrink_to_fit();
@@ -36,8 +36,8 @@ class PrefixMap {
 
   Entry find(Bits address) const { return entries_[index_.find(address)]; }
 
-  // fn(start, length, value) of the prefixes within one, in address order. The first and only one is the prefix itself
-  // if all of it has one value.
+  // Calls fn(start, length, value) for the prefixes within one, in address order. If the whole prefix has one value,
+  // there is one call with the prefix itself.
   template <class Fn>
   void for_each_within(Bits start, uint8_t length, Fn&& fn) const {
     const std::vector<Bits>& starts = index_.starts();
@@ -49,7 +49,7 @@ class PrefixMap {
   }
 
   size_t size() const { return index_.starts().size(); }
-  // fn(start, length, value) of every prefix, in address order.
+  // Calls fn(start, length, value) for every prefix, in address order.
   template <class Fn>
   void for_each(Fn&& fn) const {
     for (size_t i = 0; i < size(); ++i) fn(index_.starts()[i], entries_[i].length, entries_[i].value);
@@ -74,25 +74,25 @@ class PrefixMap {
   std::vector<Entry> entries_;  // parallel to the ranges of `index_`
 };
 
-// Which addresses belong to a set, as the places where that changes.
+// A set of addresses, stored as the places where membership changes.
 template <class Bits>
 class AddressSet {
  public:
-  // Ranges in address order; each ends where the next one begins.
+  // Appends ranges in address order. Each ends where the next one begins.
   void append(Bits start, bool is_member) {
     if (is_member != (changes_.size() % 2 != 0)) changes_.push_back(start);
   }
   bool contains(Bits address) const {
     return (std::upper_bound(changes_.begin(), changes_.end(), address) - changes_.begin()) % 2 != 0;
   }
-  // fn(start, is_member) of every range but a first one without members.
+  // Calls fn(start, is_member) for every range, except a first one without members.
   template <class Fn>
   void for_each(Fn&& fn) const {
     for (size_t i = 0; i < changes_.size(); ++i) fn(changes_[i], i % 2 == 0);
   }
 
  private:
-  std::vector<Bits> changes_;  // in and out by turns
+  std::vector<Bits> changes_;  // starts of members and non-members in turn
 };
 
 }  // namespace tidegate::dns

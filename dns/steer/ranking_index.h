@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RankingIndex: what an edge's steers ask of the geography. It depends on the Model alone; RankingMap (ranking_map.h)
-// answers it on each host.
+// RankingIndex: the rankings that an edge's steers need from the geography. It depends only on the Model. RankingMap
+// (ranking_map.h) computes them on each host.
 #pragma once
 
 #include <cstdint>
@@ -12,24 +12,24 @@
 
 namespace tidegate::dns {
 
-// The rankings that an edge's steers ask for: each once, at an index of its own.
+// The rankings that an edge's steers need, each once, with its own index.
 class RankingIndex {
  public:
   RankingIndex() = default;
   // 0 is the order of all steered sites.
   explicit RankingIndex(std::vector<uint32_t> all_sites);
-  // For more than kMaxRankings different sets of sites it is 0, whose scopes may be narrower than need be.
+  // If there are more than kMaxRankings different sets of sites, it is 0. Its scopes may be narrower than necessary.
   uint32_t of_sites(std::vector<uint32_t> sites);
   uint32_t of_clients(const std::vector<SteerTarget>& targets);
 
   struct Question {
     std::string key;  // equal questions have equal keys
     std::vector<uint32_t> sites;
-    std::vector<SteerTarget> targets;  // of a map; only their clients are used
+    std::vector<SteerTarget> targets;  // for a map; only their clients are used
     bool is_map = false;
   };
   const std::vector<Question>& questions() const { return questions_; }
-  // There are more different maps than kMaxRankings.
+  // True if there are more different maps than kMaxRankings.
   bool overflowed() const { return overflowed_; }
 
  private:

@@ -8,15 +8,15 @@
 
 namespace tidegate::dns {
 
-// Fills a RankingMap from the places of a GeoMap, with the networks of one steer laid over them.
+// Fills a RankingMap from the places of a GeoMap, combined with the networks of one steer.
 class RankingCompiler {
  public:
-  // The ranking of a place within the networks whose owners are given, the longest network first.
+  // Computes the ranking of a place within the networks of the given owners, the longest network first.
   using Rank = std::function<std::vector<uint32_t>(const Place&, std::span<const uint32_t> owners)>;
 
   RankingCompiler(const GeoMap& geo, Rank rank) : geo_(geo), rank_(std::move(rank)), map_(new RankingMap()) {}
 
-  // Clients of `network` are named by target `owner`.
+  // Target `owner` names the clients of `network`.
   void add_network(const Cidr& network, uint32_t owner) { nodes_[insert(network)].owners.push_back(owner); }
 
   Result<std::shared_ptr<const RankingMap>> build() {
@@ -34,7 +34,7 @@ class RankingCompiler {
   }
 
  private:
-  static constexpr uint32_t kNoNode = 0;  // the roots are never a child
+  static constexpr uint32_t kNoNode = 0;  // the roots are never children
   struct Node {
     uint32_t child[2] = {kNoNode, kNoNode};
     std::vector<uint32_t> owners;
@@ -54,7 +54,7 @@ class RankingCompiler {
     return node;
   }
 
-  // Of a place within the networks around the walk.
+  // The ranking of a place within the networks around the walk.
   uint16_t ranking(uint16_t place) {
     const uint64_t innermost = around_.empty() ? 0 : around_.back() + uint64_t{1};
     const auto [known, is_new] = known_.try_emplace(innermost << 16 | place);
@@ -75,7 +75,7 @@ class RankingCompiler {
     return at->second;
   }
 
-  void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 carries no other
+  void append_carried(PrefixMap<uint32_t>&, uint32_t, const CarriedIpv4&) {}  // IPv4 addresses carry no other address
   void append_carried(PrefixMap<Uint128>& to, Uint128 start, const CarriedIpv4& carried) {
     map_->v4_.for_each([&](uint32_t v4_start, uint8_t length, uint16_t value) {
       const Uint128 offset = Uint128{v4_start} << (128 - 32 - carried.prefix_bytes * 8);
@@ -117,8 +117,8 @@ class RankingCompiler {
   Rank rank_;
   std::shared_ptr<RankingMap> map_;
   std::vector<Node> nodes_ = std::vector<Node>(2);  // 0: IPv4's root, 1: IPv6's
-  std::vector<uint32_t> around_;                    // nodes with owners on the way to here
-  std::unordered_map<uint64_t, uint16_t> known_;    // by the innermost of around_, and place
+  std::vector<uint32_t> around_;                    // nodes with owners on the way to this point
+  std::unordered_map<uint64_t, uint16_t> known_;    // by the innermost node in around_, and the place
   std::map<std::vector<uint32_t>, uint16_t> ids_;
   bool overflowed_ = false;
 };
@@ -156,7 +156,7 @@ bool holds(const std::vector<size_t>& codes, size_t code) {
   return code != 0 && std::find(codes.begin(), codes.end(), code) != codes.end();
 }
 
-// Adds a group of targets to a ranking, without those that stand in it already.
+// Adds a group of targets to a ranking, except those that it already has.
 void add_group(std::vector<uint32_t>& ranking, const std::vector<uint32_t>& group) {
   bool first = true;
   for (const uint32_t target : group) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// RankingMap: what one steer makes of a client's place, as a ranking. For `nearest` it is the order of the steer's
-// sites. For `map` it is the targets that name the client: groups of equal rank, the closest first.
+// RankingMap: a client's place as the ranking for one steer. For `nearest` it is the order of the steer's sites. For
+// `map` it is the targets that name the client: groups of equal rank, the most specific first.
 //
-// Neighbouring networks with the same ranking are merged, whatever else is different between them. So the prefix found
-// for an address is the widest one around it in which every address gets the same ranking: the SCOPE of RFC 7871.
-// Steers with the same question share a map.
+// Neighbouring networks with the same ranking are merged, even if they differ in other facts. So the prefix found for
+// an address is the widest one around it in which every address gets the same ranking: the SCOPE of RFC 7871. Steers
+// with the same question share a map.
 //
 // Immutable once built: any thread may ask.
 #pragma once
@@ -27,15 +27,15 @@ class RankingMap {
   struct Found {
     std::span<const uint32_t> ranking;  // sites of the model, or targets of the steer with kNextGroup between groups
     uint8_t scope = 0;                  // prefix length, in the family of the address
-    bool as_unknown = false;            // the ranking is that of clients of whom nothing is known
+    bool as_unknown = false;            // it is the ranking for clients about which nothing is known
   };
 
-  // `sites` are indexes into the model's, sorted. The Error says that there are too many rankings.
+  // `sites` are indexes into the model's sites, sorted. The Error says that there are too many rankings.
   static Result<std::shared_ptr<const RankingMap>> of_sites(const GeoMap& geo, const std::vector<uint32_t>& sites);
   static Result<std::shared_ptr<const RankingMap>> of_clients(const GeoMap& geo,
                                                               const std::vector<SteerTarget>& targets);
 
-  // `address` is the client's own; one that carries IPv4 is located by that.
+  // `address` is the client's own. If it carries an IPv4 address, that one is used.
   Found find(const IpAddress& address) const {
     const auto found =
         address.is_v4() ? find_in(v4_, address_bits<uint32_t>(address)) : find_in(v6_, address_bits<Uint128>(address));
@@ -61,7 +61,7 @@ class RankingMap {
   PrefixMap<Uint128> v6_;
 };
 
-// Parallel to the questions. Shares what `previous` has by the same key, if its geography is the same object.
+// Parallel to the questions. Shares the maps of `previous` with the same keys, if its geography is the same object.
 struct Rankings {
   std::shared_ptr<const GeoMap> geo;
   std::vector<std::string> keys;

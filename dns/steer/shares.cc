@@ -8,7 +8,7 @@
 namespace tidegate::dns {
 namespace {
 
-// Whatever the state says: a site from which everybody is sent could never show that it is free again.
+// An upper bound: a site from which all clients are sent on could never show that it is free again.
 constexpr uint32_t kMostShed = 950;
 
 }  // namespace

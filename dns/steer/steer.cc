@@ -43,7 +43,7 @@ void add_lead(CompiledSteer& steer, Candidate shape, Candidate::Kind kind, uint3
 
 // Divides each target's weight among its candidates, which are sorted by target.
 void share_out(const std::vector<uint32_t>& target_weights, std::vector<Candidate>& candidates) {
-  constexpr uint64_t kScale = 4'096;  // so that a thousandth of a target is told apart
+  constexpr uint64_t kScale = 4'096;  // so that a thousandth of a target can be represented
   for (size_t i = 0; i < candidates.size();) {
     const size_t begin = i;
     uint64_t total = 0;
@@ -123,7 +123,8 @@ void make_classes(SteerPolicy policy, CompiledSteer::Family& family) {
 
 bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
 
-// Those by distance ask only if candidates are at several sites: otherwise the client's place does not matter.
+// Policies by distance need a ranking only if candidates are at several sites. Otherwise the client's place does not
+// matter.
 void ask_for_ranking(const Steer& steer, CompiledSteer::Family& family, RankingIndex& rankings) {
   if (steer.policy == SteerPolicy::map && !family.classes.empty()) family.ranking = rankings.of_clients(steer.targets);
   if (!goes_by_distance(steer.policy)) return;

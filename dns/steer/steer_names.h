@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SteerNames: the steered names of one zone, laid over it. A steer brings its name into existence whatever the zone
-// file says, and with it every name up to the apex; a new or changed steer does not touch the zone.
+// SteerNames: the steered names of one zone, laid over it. A steer makes its name exist, and every name above it up to
+// the apex, whatever the zone file says. A new or changed steer does not change the zone.
 #pragma once
 
 #include <cstdint>
@@ -16,20 +16,20 @@ class SteerNames {
  public:
   struct Entry {
     uint64_t hash = 0;
-    uint32_t steer = kNone;     // index into Authority::steers; kNone: the name exists only because one below it does
+    uint32_t steer = kNone;     // index into Authority::steers; kNone: the name exists only because of one below it
     uint32_t wildcard = kNone;  // entry of the "*" child
-    uint32_t name_at = 0;       // in the names' bytes
+    uint32_t name_at = 0;       // offset in the names' bytes
     uint8_t name_bytes = 0;
   };
 
-  // `name` lies within the zone, whose apex has `apex_labels`.
+  // `name` must be within the zone, whose apex has `apex_labels`.
   void add(const Name& name, size_t apex_labels, uint32_t steer);
-  // Null when there is no such name. Borrowed until the next add().
+  // Null if there is no such name. Borrowed until the next add().
   const Entry* find(uint64_t hash, std::span<const uint8_t> lower_name) const;
   const Entry* wildcard_of(const Entry& entry) const {
     return entry.wildcard == kNone ? nullptr : &entries_[entry.wildcard];
   }
-  // Null when there is no steer at all.
+  // Null if there is no steer at all.
   const Entry* apex() const { return apex_ == kNone ? nullptr : &entries_[apex_]; }
   bool empty() const { return entries_.empty(); }
 

@@ -10,7 +10,7 @@ constexpr size_t kOptFixedBytes = 11;     // root name, type, class, TTL, RDLENG
 constexpr size_t kOptionHeaderBytes = 4;  // code and length
 constexpr uint32_t kDnssecOkBit = 0x8000;
 
-// RFC 7871 §6 and §7.1.2: too few or too many bytes, bits set past the prefix and unknown families are malformed.
+// RFC 7871 §6 and §7.1.2: a wrong number of bytes, bits past the prefix and unknown families are malformed.
 bool parse_subnet(std::span<const uint8_t> data, ClientSubnet& subnet) {
   if (data.size() < 4) return false;
   subnet.family = load_u16(data.data());
@@ -29,7 +29,7 @@ bool parse_subnet(std::span<const uint8_t> data, ClientSubnet& subnet) {
   return loose_bits == 0 || (address.back() & ((1 << loose_bits) - 1)) == 0;
 }
 
-// RFC 7873 §4: eight bytes from the client, then none or 8 to 32 that were once ours.
+// RFC 7873 §4: eight bytes from the client, then none, or 8 to 32 bytes of an earlier server cookie.
 bool parse_cookie(std::span<const uint8_t> data, Edns& edns) {
   if (data.size() < kClientCookieBytes || data.size() > 40) return false;
   const size_t server_bytes = data.size() - kClientCookieBytes;
@@ -102,7 +102,7 @@ size_t write_opt(uint8_t* out, size_t room, const Edns& edns, const OptReply& re
     std::memcpy(at, nsid.data(), nsid.size());
     at += nsid.size();
   }
-  if (reply.subnet) {  // RFC 7871 §7.2.1: family, source and address come back as they came
+  if (reply.subnet) {  // RFC 7871 §7.2.1: family, source and address are returned unchanged
     const size_t bytes = subnet_bytes(edns.subnet);
     at = put_option(at, edns_option::kClientSubnet, bytes);
     store_u16(at, edns.subnet.family);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Outcomes: every way in which a query can end, once. The enum, the counter's label and the sentence that explain gives
-// all derive from this table.
+// Outcomes: every way in which a query can end, once. The enum, the counter's label and the sentence in explain all
+// come from this table.
 #pragma once
 
 #include <cstddef>
@@ -65,7 +65,7 @@ inline constexpr OutcomeInfo kOutcomes[] = {
 #undef TIDEGATE_DNS_OUTCOMES
 
 inline constexpr size_t kOutcomeCount = sizeof kOutcomes / sizeof kOutcomes[0];
-// What may be said beside an outcome, in an extended error and by explain.
+// Notes in addition to an outcome, for an extended error and for explain.
 namespace note {
 inline constexpr std::string_view kNetworkUnknown = "default site: network unknown";
 inline constexpr std::string_view kNoTarget = "no target for this network";

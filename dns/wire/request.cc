@@ -20,7 +20,7 @@ std::optional<Outcome> parse_additional(std::span<const uint8_t> message, Reques
     if (message.size() - at < rdata_bytes) return Outcome::bad_record;
     const auto rdata = message.subspan(at, rdata_bytes);
     at += rdata_bytes;
-    if (type != rrtype::kOpt) continue;  // a signature of a key that nobody shared with us, or noise
+    if (type != rrtype::kOpt) continue;  // a signature with an unknown key, or noise
     if (request.has_edns || message[owner_at] != 0) return Outcome::bad_edns;  // RFC 6891 §6.1.1
     request.has_edns = true;
     if (const auto fault = parse_opt(klass, ttl, rdata, request.edns)) return fault;

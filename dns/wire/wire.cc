@@ -63,7 +63,7 @@ bool Name::parse(std::span<const uint8_t> in) {
     if (at >= in.size()) return false;
     const uint8_t length = in[at];
     if (length == 0) break;
-    if (length > 63) return false;  // a pointer, or one of the reserved label types
+    if (length > 63) return false;  // a pointer, or a reserved label type
     label_at_[labels++] = static_cast<uint8_t>(at);
     at += size_t{1} + length;
     if (at >= kMaxBytes) return false;
@@ -73,7 +73,7 @@ bool Name::parse(std::span<const uint8_t> in) {
   std::memcpy(lower_.data(), in.data(), bytes_);
   for (size_t i = 0; i < bytes_; i += 8) {
     uint64_t word;
-    std::memcpy(&word, lower_.data() + i, 8);  // the buffer is a multiple of eight; what lies past the name is not used
+    std::memcpy(&word, lower_.data() + i, 8);  // the buffer is a multiple of eight; bytes past the name are not used
     word = lower_eight(word);
     std::memcpy(lower_.data() + i, &word, 8);
   }

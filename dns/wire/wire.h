@@ -17,8 +17,8 @@ namespace tidegate::dns {
 
 constexpr size_t kHeaderBytes = 12;
 constexpr size_t kMaxMessageBytes = 65'535;
-constexpr size_t kMinUdpPayload = 512;    // RFC 1035 §4.2.1, and the floor of RFC 6891 §6.2.3
-constexpr size_t kMaxUdpPayload = 1'232;  // fits the least MTU of IPv6 unfragmented (DNS Flag Day 2020)
+constexpr size_t kMinUdpPayload = 512;    // RFC 1035 §4.2.1, and the minimum of RFC 6891 §6.2.3
+constexpr size_t kMaxUdpPayload = 1'232;  // fits the smallest MTU of IPv6 unfragmented (DNS Flag Day 2020)
 constexpr uint16_t kQnameOffset = kHeaderBytes;
 
 // Offsets and bits of the header (RFC 1035 §4.1.1).
@@ -65,18 +65,21 @@ inline void store_u32(uint8_t* at, uint32_t value) {
 constexpr uint16_t kPointerBits = 0xc000;  // RFC 1035 §4.1.4
 constexpr size_t kMaxPointerTarget = 0x3fff;
 
-// Hash of a lower-cased name in wire form, under a key drawn at start: who chooses queries cannot choose collisions.
+// Hash of a lower-cased name in wire form, under a key drawn at start. So a client that chooses queries cannot choose
+// collisions.
 uint64_t name_hash(std::span<const uint8_t> lower_name);
 
-// A domain name in wire form, lower-cased (RFC 4343), with the place of every label. Fixed size: lives on the stack.
+// A domain name in wire form, lower-cased (RFC 4343), with the offset of every label. It has a fixed size and lives on
+// the stack.
 class Name {
  public:
   static constexpr size_t kMaxBytes = 255;   // RFC 1035 §2.3.4
-  static constexpr size_t kMaxLabels = 127;  // without the root's
+  static constexpr size_t kMaxLabels = 127;  // without the root label
 
-  // Takes the uncompressed name at the start of `in`. False: it runs past the end, holds a pointer, or is too long.
+  // Reads the uncompressed name at the start of `in`. Returns false if it runs past the end, has a pointer, or is too
+  // long.
   bool parse(std::span<const uint8_t> in);
-  // From presentation form, absolute with or without the final dot; understands \. and \DDD.
+  // From presentation form; it is absolute, with or without the final dot. Understands \. and \DDD.
   static std::optional<Name> from_text(std::string_view text);
 
   std::span<const uint8_t> wire() const { return {lower_.data(), bytes_}; }
@@ -90,14 +93,14 @@ class Name {
  private:
   uint8_t bytes_ = 0;
   uint8_t labels_ = 0;
-  std::array<uint8_t, 256> lower_;     // bytes_ of it are meaningful
-  std::array<uint8_t, 128> label_at_;  // labels_ of it are
+  std::array<uint8_t, 256> lower_;     // the first bytes_ are set
+  std::array<uint8_t, 128> label_at_;  // the first labels_ are set
 };
 
-// Presentation form with the final dot: for people.
+// Presentation form with the final dot, for people.
 std::string name_to_text(std::span<const uint8_t> wire_name);
 
-// One resource record of a message, for readers of whole answers (HTTPDNS, DoH, explain): not on the UDP path.
+// One resource record of a message, for readers of whole answers (HTTPDNS, DoH, explain). Not used on the UDP path.
 struct RecordView {
   enum class Section : uint8_t { answer, authority, additional } section;
   uint16_t type = 0;
@@ -105,12 +108,12 @@ struct RecordView {
   std::span<const uint8_t> rdata;
 };
 
-// Walks a well-formed response of our own making. fn(RecordView).
+// Walks a well-formed response that we made. Calls fn(RecordView).
 template <class Fn>
 void for_each_record(std::span<const uint8_t> message, Fn&& fn);
 
 namespace detail {
-// Past the (possibly compressed) name at `at`, or SIZE_MAX.
+// The offset after the (possibly compressed) name at `at`, or SIZE_MAX.
 size_t skip_name(std::span<const uint8_t> message, size_t at);
 }  // namespace detail
 
@@ -136,7 +139,8 @@ void for_each_record(std::span<const uint8_t> message, Fn&& fn) {
   }
 }
 
-// Seconds for which an answer may be kept: the least TTL of its answers (RFC 8484 §5.1), of a negative one its SOA's.
+// How many seconds an answer may be kept: the smallest TTL of its answers (RFC 8484 §5.1), for a negative answer its
+// SOA's.
 uint32_t freshness_s(std::span<const uint8_t> message);
 
 }  // namespace tidegate::dns

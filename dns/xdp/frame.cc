@@ -11,10 +11,10 @@ namespace {
 constexpr size_t kEthernetBytes = 14, kIpv4Bytes = 20, kIpv6Bytes = 40, kUdpBytes = 8;
 constexpr uint16_t kTypeIpv4 = 0x0800, kTypeIpv6 = 0x86dd;
 constexpr uint8_t kUdp = 17;
-constexpr uint8_t kHopLimit = 64;                   // RFC 1700's default, as the kernel's
+constexpr uint8_t kHopLimit = 64;                   // RFC 1700's default, like the kernel's
 constexpr uint16_t kAnyFragment = 0xbfff;           // everything but "don't fragment": more, reserved, offset
-constexpr size_t kMacBytes = 6;                     // destination, then source, then the type
-constexpr size_t kUdpLength = 4, kUdpChecksum = 6;  // within UDP's header
+constexpr size_t kMacBytes = 6;                     // offsets: destination, then source, then the type
+constexpr size_t kUdpLength = 4, kUdpChecksum = 6;  // offsets in UDP's header
 
 struct Ipv4Header {
   static constexpr size_t kService = 1, kLength = 2, kId = 4, kFragment = 6, kTtl = 8, kProtocol = 9, kChecksum = 10;
@@ -25,7 +25,7 @@ struct Ipv6Header {
   static constexpr size_t kSource = 8, kAddressBytes = 16;
 };
 
-// What stands before a UDP header: its length as IP tells it, and the sum of the addresses.
+// What comes before a UDP header: its length according to IP, and the sum of the addresses.
 struct Carrier {
   size_t udp_bytes = 0;
   uint64_t addresses_sum = 0;
@@ -58,7 +58,7 @@ FrameFault parse_ipv6(std::span<const uint8_t> packet, QueryFrame& query, Carrie
   return FrameFault::none;
 }
 
-// RFC 768's pseudo header has a word for the length and one for the protocol beside the addresses.
+// In addition to the addresses, RFC 768's pseudo header has a word for the length and one for the protocol.
 uint64_t add_pseudo_header(uint64_t addresses_sum, size_t udp_bytes) {
   std::array<uint8_t, 4> rest;
   store_u16(&rest[0], static_cast<uint16_t>(udp_bytes));
@@ -69,13 +69,13 @@ uint64_t add_pseudo_header(uint64_t addresses_sum, size_t udp_bytes) {
 bool checksum_holds(std::span<const uint8_t> udp, uint64_t addresses_sum, bool v4) {
   uint16_t sent;
   std::memcpy(&sent, &udp[kUdpChecksum], sizeof sent);
-  if (sent == 0) return v4;  // none was made, which IPv6 forbids (RFC 8200 §8.1)
+  if (sent == 0) return v4;  // there is no checksum, which IPv6 forbids (RFC 8200 §8.1)
   const uint64_t pseudo = add_pseudo_header(addresses_sum, udp.size());
   if (finish_checksum(add_to_checksum(pseudo, udp)) == 0) return true;
-  return sent == static_cast<uint16_t>(~finish_checksum(pseudo));  // half made
+  return sent == static_cast<uint16_t>(~finish_checksum(pseudo));  // only the pseudo header's sum
 }
 
-// Source and destination change places.
+// Exchanges source and destination.
 void swap_sides(uint8_t* first, size_t bytes) { std::swap_ranges(first, first + bytes, first + bytes); }
 
 uint64_t turn_ipv4(uint8_t* packet, size_t udp_bytes, uint16_t identification) {
@@ -83,7 +83,7 @@ uint64_t turn_ipv4(uint8_t* packet, size_t udp_bytes, uint16_t identification) {
   packet[H::kService] = 0;
   store_u16(packet + H::kLength, static_cast<uint16_t>(kIpv4Bytes + udp_bytes));
   store_u16(packet + H::kId, identification);
-  store_u16(packet + H::kFragment, 0);  // may be fragmented on its way, like the kernel socket's answers
+  store_u16(packet + H::kFragment, 0);  // it may be fragmented on its way, like answers of the kernel's socket
   packet[H::kTtl] = kHopLimit;
   swap_sides(packet + H::kSource, H::kAddressBytes);
   store_u16(packet + H::kChecksum, 0);
@@ -135,7 +135,7 @@ size_t turn_into_answer(uint8_t* frame, const QueryFrame& query, size_t answer_b
   uint64_t sum = v4 ? turn_ipv4(packet, udp_bytes, identification) : turn_ipv6(packet, udp_bytes);
   sum = add_to_checksum(add_pseudo_header(sum, udp_bytes), {udp, udp_bytes});
   uint16_t checksum = finish_checksum(sum);
-  if (checksum == 0) checksum = 0xffff;  // zero stands for none (RFC 768)
+  if (checksum == 0) checksum = 0xffff;  // zero means no checksum (RFC 768)
   std::memcpy(udp + kUdpChecksum, &checksum, sizeof checksum);
   return query.headers_bytes + answer_bytes;
 }

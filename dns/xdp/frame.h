@@ -2,11 +2,11 @@
 // A query's frame as AF_XDP hands it over, and the same frame turned into its answer. Pure: bytes in, bytes out.
 //
 // Ethernet II; IPv4 without options (RFC 791) or IPv6 without extension headers (RFC 8200); UDP (RFC 768). XdpProgram
-// lets nothing else through, yet everything that the answer relies on is checked here again.
+// lets nothing else through. But everything that the answer depends on is checked here again.
 //
-// The checksums of IPv4's header and of UDP are checked as the kernel does. A frame from this host's other side of a
-// veth may carry UDP's only half made, the sum of the pseudo header alone, for a card to complete: it never was on a
-// wire, and is taken too. Answers carry all their checksums whole.
+// The checksums of IPv4's header and of UDP are checked as the kernel does. A frame from the other side of a veth on
+// this host may have an incomplete UDP checksum, only the sum of the pseudo header, which a network card would
+// complete. It never was on a wire, and is accepted too. Answers have complete checksums.
 #pragma once
 
 #include <cstddef>
@@ -42,10 +42,10 @@ inline constexpr const char* kFrameFaults[] = {
 #undef TIDEGATE_DNS_FRAME_FAULTS
 inline constexpr size_t kFrameFaultCount = sizeof kFrameFaults / sizeof kFrameFaults[0];
 
-// Where in its frame a query is, and who asked.
+// The position of a query in its frame, and its sender.
 struct QueryFrame {
   IpAddress client;
-  size_t headers_bytes = 0;  // Ethernet, IP and UDP: the query begins behind them
+  size_t headers_bytes = 0;  // length of the Ethernet, IP and UDP headers: the query begins after them
   size_t query_bytes = 0;
 };
 
@@ -54,11 +54,11 @@ constexpr size_t kMaxAnswerFrameBytes = kMaxFrameHeaderBytes + kMaxUdpPayload;
 
 FrameFault parse_query_frame(std::span<const uint8_t> frame, QueryFrame& query);
 
-// Turns the headers of a frame that parse_query_frame took round, for the answer that stands where the query was, and
-// returns the frame's new length. `identification` tells IPv4 datagrams from each other (RFC 6864 §4.2).
+// Turns the headers of a frame that parse_query_frame accepted around, for the answer that is in the query's place.
+// Returns the frame's new length. `identification` distinguishes IPv4 datagrams (RFC 6864 §4.2).
 size_t turn_into_answer(uint8_t* frame, const QueryFrame& query, size_t answer_bytes, uint16_t identification);
 
-// The sum of RFC 1071 over the bytes, as the two bytes of the complement stand in memory; `sum` continues another.
+// The sum of RFC 1071 over the bytes, in the byte order of memory. `sum` is the sum of earlier bytes.
 uint64_t add_to_checksum(uint64_t sum, std::span<const uint8_t> bytes);
 uint16_t finish_checksum(uint64_t sum);
 

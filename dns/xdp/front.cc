@@ -25,7 +25,7 @@ XdpFront::~XdpFront() { stop(); }
 void XdpFront::open(Door& door) {
   auto opened = XdpInterface::open(door.name, listen_);
   if (!opened) {
-    // Said once, however often it is tried.
+    // Logged once, even if it is tried often.
     if (door.refused != opened.error().message) {
       log_warn("AF_XDP on {}: {}; its queries come through the kernel", door.name, opened.error().message);
     }

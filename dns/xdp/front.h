@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdpFront: the interfaces that the node has queries come from by AF_XDP, each with its threads. Whatever one of them
-// lacks, its queries come through the kernel to the ordinary sockets meanwhile: nothing here is an Error. Main thread.
+// XdpFront: the interfaces from which the node gets queries by AF_XDP, each with its threads. If an interface cannot be
+// opened, its queries come through the kernel to the ordinary sockets, so nothing here is an Error. Main thread.
 #pragma once
 
 #include <functional>
@@ -16,10 +16,10 @@
 
 namespace tidegate::dns {
 
-// Of one interface, for people.
+// The state of one interface, for people.
 struct XdpState {
   std::string interface;
-  std::string refused;  // why it is not open; empty: it is
+  std::string refused;  // why it is not open; empty: it is open
   const char* mode = "";
   size_t queues = 0;
   bool zero_copy = false;
@@ -27,14 +27,14 @@ struct XdpState {
 
 class XdpFront {
  public:
-  // Opens what can be opened of node.xdp. `listen`: what UDP is bound to.
+  // Opens what can be opened of node.xdp. `listen`: the endpoints to which UDP is bound.
   XdpFront(const DnsNode& node, std::vector<Endpoint> listen, TablesPublisher& publisher, const HashKey& cookie_secret);
   ~XdpFront();  // stops
 
-  // Opens what is not open, and anew what is no longer what was opened; `leave` gets each worker that ends with it.
-  // Called now and then.
+  // Opens interfaces that are not open, and reopens those that have changed. `leave` gets each worker that ends because
+  // of this. Called now and then.
   void tend(const std::function<void(const Worker&)>& leave);
-  // The kernel has the queries again, and what had been received is answered.
+  // The kernel gets the queries again. Queries that were already received are answered.
   void stop();
 
   std::vector<XdpState> states() const;

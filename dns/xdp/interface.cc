@@ -18,7 +18,7 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr int kLeastMtu = 1'280;  // kMaxUdpPayload and its headers
+constexpr int kLeastMtu = 1'280;  // kMaxUdpPayload with its headers
 
 Error system_error(const char* what) { return fail(fmt::format("{}: {}", what, std::strerror(errno))); }
 
@@ -80,7 +80,7 @@ Result<XdpInterface::Facts> XdpInterface::read_facts(const std::string& name, co
   ethtool_channels channels{};
   channels.cmd = ETHTOOL_GCHANNELS;
   request.ifr_data = reinterpret_cast<char*>(&channels);
-  // A driver that does not know of channels has one queue.
+  // A driver without support for channels has one queue.
   if (ask(SIOCETHTOOL)) facts.queues = std::max(1U, channels.rx_count + channels.combined_count);
   facts.match.endpoints = reachable_endpoints(listen, host_addresses());
   return facts;
@@ -102,7 +102,7 @@ Result<std::unique_ptr<XdpInterface>> XdpInterface::open(const std::string& name
   auto attachment = attach_xdp(facts->match, facts->queues, facts->index);
   if (!attachment) return attachment.error();
   opened->attachment_ = *std::move(attachment);
-  // The program is in force already: until its queue has a socket, a query goes through the kernel.
+  // The program is already in force: while a queue has no socket, its queries go through the kernel.
   for (uint32_t queue = 0; queue < facts->queues; ++queue) {
     auto socket = XdpSocket::open(name, queue);
     if (!socket) return socket.error();

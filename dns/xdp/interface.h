@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdpInterface: an interface whose queries come by AF_XDP: its facts, the program on it, and a socket for each of its
-// receive queues. Opened and closed on the main thread; the sockets are served by XdpServers.
+// XdpInterface: an interface whose queries come by AF_XDP. It has the interface's facts, the program on it, and a
+// socket for each of its receive queues. Opened and closed on the main thread. XdpServers serve the sockets.
 #pragma once
 
 #include <memory>
@@ -16,12 +16,12 @@ namespace tidegate::dns {
 
 class XdpInterface {
  public:
-  // `listen`: what is listened on. The Error says why queries go on coming through the kernel alone: no such interface,
-  // no right to load programs, another program in force, an MTU that not every answer fits.
+  // `listen`: the endpoints of the server. The Error says why queries still come only through the kernel: no such
+  // interface, no right to load programs, another program in force, or an MTU that is too small for some answers.
   static Result<std::unique_ptr<XdpInterface>> open(const std::string& name, const std::vector<Endpoint>& listen);
 
-  // Whether it is what was opened still: an interface that went away, has another MAC, other queues or (behind a
-  // wildcard) other addresses is to be opened anew.
+  // Whether it is still the same as when it was opened. If the interface went away, or has another MAC, other queues or
+  // (with a wildcard) other addresses, it must be opened again.
   bool is_current(const std::vector<Endpoint>& listen) const;
   // From then on, queries come through the kernel again.
   void detach() { attachment_.link.reset(); }
@@ -44,13 +44,13 @@ class XdpInterface {
 
   std::string name_;
   Facts facts_;
-  std::vector<std::unique_ptr<XdpSocket>> sockets_;  // one a receive queue
+  std::vector<std::unique_ptr<XdpSocket>> sockets_;  // one for each receive queue
   XdpAttachment attachment_;
 };
 
-// The endpoints that frames from outside can be for. A wildcard becomes the addresses that this host has now: what is
-// routed to others is none of ours. Loopback and link-local addresses are left to the kernel, which knows what belongs
-// to which link.
+// The endpoints to which frames from outside can be sent. A wildcard becomes the addresses that this host has now;
+// packets routed to other hosts are not for us. Loopback and link-local addresses are left to the kernel, which knows
+// their links.
 std::vector<Endpoint> reachable_endpoints(const std::vector<Endpoint>& listen, const std::vector<IpAddress>& of_host);
 
 }  // namespace tidegate::dns

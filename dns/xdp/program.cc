@@ -18,17 +18,18 @@ constexpr int16_t kIpv4Length = kIp + 2, kIpv4Fragment = kIp + 6, kIpv4Protocol 
 constexpr int16_t kIpv4Target = kIp + 16, kIpv4Udp = kIp + 20;
 constexpr int16_t kIpv6Payload = kIp + 4, kIpv6Next = kIp + 6, kIpv6Source = kIp + 8, kIpv6Target = kIp + 24;
 constexpr int16_t kIpv6Udp = kIp + 40;
-constexpr int16_t kSourcePortAt = 0, kTargetPortAt = 2, kUdpLengthAt = 4, kUdpHeaderBytes = 8;  // in UDP's header
+// offsets in UDP's header
+constexpr int16_t kSourcePortAt = 0, kTargetPortAt = 2, kUdpLengthAt = 4, kUdpHeaderBytes = 8;
 // Offsets in the program's context (struct xdp_md).
 constexpr int16_t kData = 0, kDataEnd = 4, kQueue = 16;
 
-constexpr size_t kMaxInstructions = 32'000;  // a jump crosses 32,767 at most
+constexpr size_t kMaxInstructions = 32'000;  // a jump crosses at most 32,767 instructions
 
-// Registers. r0 is the result and r1 to r5 arguments of calls; r6 to r9 outlive them.
+// Registers. r0 is the result of a call, and r1 to r5 are its arguments. A call preserves r6 to r9.
 enum Register : uint8_t { r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 };
 constexpr Register kFrame = r2, kEnd = r3, kContext = r6;
 
-// A place in the program that is not known yet, and the jumps that go there.
+// A place in the program that is not known yet, and the jumps to it.
 struct Label {
   std::vector<size_t> jumps;
 };
@@ -51,7 +52,7 @@ class Assembler {
     emit(BPF_LD | BPF_DW | BPF_IMM, to, static_cast<Register>(BPF_PSEUDO_MAP_FD), 0, fd);
     emit(0, r0, r0, 0, 0);
   }
-  // An immediate is extended by its sign: one with that bit set is compared with 32 bits of the register only.
+  // An immediate value is sign-extended. If its sign bit is set, only 32 bits of the register are compared.
   void jump_if(uint8_t condition, Register a, Register b, Label& to) { jump(BPF_JMP | condition | BPF_X, a, b, 0, to); }
   void jump_if(uint8_t condition, Register a, uint32_t value, Label& to) {
     const int width = value > INT32_MAX ? BPF_JMP32 : BPF_JMP;
@@ -82,7 +83,7 @@ class Assembler {
   std::vector<bpf_insn> code_;
 };
 
-// As a load from a frame gives them.
+// A constant in the byte order of a load from a frame.
 template <class Word>
 Word word_at(const uint8_t* bytes) {
   Word word;
@@ -90,14 +91,14 @@ Word word_at(const uint8_t* bytes) {
   return word;
 }
 
-// The frame has `bytes` at least.
+// Checks that the frame has at least `bytes`.
 void require_bytes(Assembler& code, int16_t bytes, Label& pass) {
   code.copy(r4, kFrame);
   code.add(r4, bytes);
   code.jump_if(BPF_JGT, r4, kEnd, pass);
 }
 
-// To our MAC, and not longer than our frames are.
+// Checks that it is sent to our MAC, and is not too long.
 void check_frame(Assembler& code, const XdpMatch& match, Label& pass) {
   require_bytes(code, kIpv4Udp + kUdpHeaderBytes, pass);
   code.copy(r4, kFrame);
@@ -109,7 +110,8 @@ void check_frame(Assembler& code, const XdpMatch& match, Label& pass) {
   }
 }
 
-// `udp_bytes` holds the length that the IP header leaves for UDP: UDP's header says the same, and the frame has them.
+// `udp_bytes` is the length that the IP header leaves for UDP. Checks that UDP's header says the same, and that the
+// frame has these bytes.
 void check_udp(Assembler& code, int16_t udp, Register udp_bytes, Label& pass) {
   code.load(BPF_H, r4, kFrame, static_cast<int16_t>(udp + kUdpLengthAt));
   code.swap_u16(r4);
@@ -129,13 +131,13 @@ void match_ipv4(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
   code.load(BPF_B, r4, kFrame, kIpv4Protocol);
   code.jump_if(BPF_JNE, r4, uint32_t{IPPROTO_UDP}, pass);
   code.load(BPF_H, r4, kFrame, kIpv4Fragment);
-  code.mask(r4, htons(0xbfff));  // all but "don't fragment"
+  code.mask(r4, htons(0xbfff));  // all bits except "don't fragment"
   code.jump_if(BPF_JNE, r4, 0U, pass);
   code.load(BPF_H, r5, kFrame, kIpv4Length);
   code.swap_u16(r5);
   code.add(r5, -20);
   check_udp(code, kIpv4Udp, r5, pass);
-  // "This" network, loopback, multicast and beyond send no queries (RFC 1122 §3.2.1.3).
+  // "This" network, loopback, multicast and higher addresses send no queries (RFC 1122 §3.2.1.3).
   code.load(BPF_B, r4, kFrame, kIpv4Source);
   code.jump_if(BPF_JEQ, r4, 0U, pass);
   code.jump_if(BPF_JEQ, r4, 127U, pass);
@@ -162,8 +164,8 @@ void match_ipv6(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
   code.load(BPF_H, r5, kFrame, kIpv6Payload);
   code.swap_u16(r5);
   check_udp(code, kIpv6Udp, r5, pass);
-  // Nor do multicast, link-local (the kernel knows its links) and what begins with 64 zeros: unspecified, loopback,
-  // mapped.
+  // Neither do multicast, link-local addresses (the kernel knows its links), and addresses that begin with 64 zeros:
+  // unspecified, loopback, mapped.
   code.load(BPF_H, r4, kFrame, kIpv6Source);
   code.swap_u16(r4);
   code.jump_if(BPF_JGE, r4, 0xfe80U, pass);
@@ -208,7 +210,7 @@ Result<std::vector<bpf_insn>> assemble_xdp(const XdpMatch& match, int sockets_fd
   code.place(ours);
   code.load(BPF_W, r2, kContext, kQueue);
   code.load_map(r1, sockets_fd);
-  code.set(r3, XDP_PASS);  // for a queue without a socket
+  code.set(r3, XDP_PASS);  // result for a queue without a socket
   code.call(BPF_FUNC_redirect_map);
   code.exit();
   code.place(pass);

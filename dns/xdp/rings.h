@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdpRings: the four rings that a socket shares with the kernel, and the frames that go round in them.
+// XdpRings: the four rings that a socket shares with the kernel, and the frames that move through them.
 //
 //   fill -> (kernel receives) -> received -> ours -> to_send -> (kernel sends) -> completion -> fill
 //                                              \-> fill, where nothing is answered
 //
-// Every frame is always in exactly one place of this circle, and each ring has room for all of them: so there is always
-// a slot for what a frame has to go to next, and none can be lost. One thread.
+// Every frame is always in exactly one place of this circle, and each ring has room for all of them: So there is always
+// a free slot for a frame's next step, and no frame can be lost. One thread.
 #pragma once
 
 #include <xdp/xsk.h>
@@ -18,8 +18,10 @@
 namespace tidegate::dns {
 
 struct XdpRings {
-  static constexpr uint32_t kFrames = 2'048;      // of memory, and slots in each ring: some 5 ms of overload
-  static constexpr uint32_t kFrameBytes = 2'048;  // 256 of them before a received frame are the kernel's
+  // frames of memory, and slots in each ring: enough for some 5 ms of overload
+  static constexpr uint32_t kFrames = 2'048;
+  // the first 256 of them, before a received frame, belong to the kernel
+  static constexpr uint32_t kFrameBytes = 2'048;
   static constexpr size_t kMemoryBytes = size_t{kFrames} * kFrameBytes;
   static constexpr uint32_t kBatch = 64;
 
@@ -27,10 +29,10 @@ struct XdpRings {
   xsk_ring_cons completion{};
   xsk_ring_cons received{};
   xsk_ring_prod to_send{};
-  uint8_t* memory = nullptr;  // kMemoryBytes
-  uint32_t under_way = 0;     // answers given to the kernel whose frames are not back
+  uint8_t* memory = nullptr;  // has kMemoryBytes bytes
+  uint32_t under_way = 0;     // answers that were given to the kernel and whose frames are not back yet
 
-  // Once, before any other: every frame to the kernel.
+  // Call it once, before any other function: gives every frame to the kernel.
   void hand_out_frames() {
     uint32_t at = 0;
     xsk_ring_prod__reserve(&fill, kFrames, &at);
@@ -38,7 +40,7 @@ struct XdpRings {
     xsk_ring_prod__submit(&fill, kFrames);
   }
 
-  // Frames that were sent go back to be filled; returns how many.
+  // Puts frames that were sent back into the fill ring. Returns how many.
   uint32_t recycle() {
     uint32_t from = 0, to = 0;
     const uint32_t sent = xsk_ring_cons__peek(&completion, kFrames, &from);
@@ -53,8 +55,8 @@ struct XdpRings {
     return sent;
   }
 
-  // Takes up to kBatch received frames. `answer` gets each with the room that its memory has behind it, and its length;
-  // it returns the length of the frame to be sent from the same place, 0 for none. Returns how many were taken.
+  // Takes up to kBatch received frames. `answer` gets each frame with the room of its memory, and its length. It
+  // returns the length of the frame to send from the same place, or 0 for none. Returns how many frames were taken.
   template <class Answer>  // size_t(std::span<uint8_t> room, size_t frame_bytes)
   uint32_t serve(Answer&& answer) {
     uint32_t from = 0, send_at = 0, fill_at = 0, sent = 0;
@@ -80,8 +82,8 @@ struct XdpRings {
     return taken;
   }
 
-  // Whether to look again soon even if nothing is received: the kernel has to be asked again to send, or holds so many
-  // answers that few frames are left to receive into, and those that come back wake nobody.
+  // Whether to check again soon even if nothing is received. The kernel must be asked again to send, or it holds so
+  // many answers that few frames are left to receive into; frames that come back wake nobody.
   bool looks_again() const { return unsent() > 0 || under_way > kFrames / 2; }
 
   // Answers that the kernel has not taken yet.

@@ -11,8 +11,8 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr int kLastXdpBatches = 256;  // answered after stop(), at most
-constexpr int kLookAgainMs = 1;       // while answers are with the kernel that it must be asked about
+constexpr int kLastXdpBatches = 256;  // the most batches that are answered after stop()
+constexpr int kLookAgainMs = 1;       // used while the kernel still has answers and must be asked to send them
 
 }  // namespace
 

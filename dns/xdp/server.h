@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdpServer: one thread that answers what comes to some sockets of AF_XDP, which are its own while it runs. It polls a
-// socket only when none had anything.
+// XdpServer: one thread that answers on several AF_XDP sockets, which belong to it while it runs. It polls only if none
+// of the sockets had a frame.
 #pragma once
 
 #include <poll.h>
@@ -24,7 +24,7 @@ class XdpServer {
   XdpServer(const XdpServer&) = delete;
   XdpServer& operator=(const XdpServer&) = delete;
 
-  // Before start(); the socket outlives this.
+  // Call it before start(). The socket must outlive this object.
   void add(XdpSocket& socket) { sockets_.push_back(&socket); }
   void start();
   void stop();  // returns when the thread has ended; queries already received are answered

@@ -14,11 +14,10 @@
 namespace tidegate::dns {
 namespace {
 
-// Each answer under way is charged with what the kernel's buffer for it holds, headers and all.
+// Each answer in progress counts with the size of the kernel's buffer for it, headers included.
 constexpr int kSendBufferBytes = 8 << 20;
 
-// Behind the kernel's part of a frame's memory there is room for any answer, and for any query that the program lets
-// through.
+// After the kernel's part, a frame's memory has room for any answer, and for any query that the program lets through.
 static_assert(XdpRings::kFrameBytes - XDP_PACKET_HEADROOM >= std::max(kMaxAnswerFrameBytes, kMaxQueryFrameBytes));
 
 }  // namespace
@@ -45,7 +44,7 @@ Result<std::unique_ptr<XdpSocket>> XdpSocket::open(const std::string& interface,
   socket.rx_size = XdpRings::kFrames;
   socket.tx_size = XdpRings::kFrames;
   socket.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD;
-  socket.bind_flags = XDP_USE_NEED_WAKEUP;  // zero-copy where the driver can, else the kernel copies
+  socket.bind_flags = XDP_USE_NEED_WAKEUP;  // zero-copy if the driver can, otherwise the kernel copies
   status = xsk_socket__create(&opened->socket_, interface.c_str(), queue, opened->umem_, &rings.received,
                               &rings.to_send, &socket);
   if (status != 0) return failed("the socket", -status);
@@ -99,7 +98,7 @@ size_t XdpSocket::answer_frame(std::span<uint8_t> room, size_t frame_bytes, cons
   return turn_into_answer(room.data(), query, bytes, identification_++);
 }
 
-// A driver that sends by itself clears the need for a call. Where the kernel copies, one call takes a few dozen frames.
+// A driver that sends by itself clears the need for a call. If the kernel copies, one call takes a few dozen frames.
 void XdpSocket::send() {
   if (xsk_ring_prod__needs_wakeup(&rings_.to_send) == 0) return;
   for (uint32_t before = rings_.unsent(); before > 0;) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdpSocket: one receive queue of an interface, its frames come straight into our memory and our answers leave from
+// XdpSocket: one receive queue of an interface. Its frames come directly into our memory, and our answers are sent from
 // there.
 #pragma once
 
@@ -14,11 +14,11 @@
 
 namespace tidegate::dns {
 
-// What happened to frames outside of answer(); written by the socket's thread alone.
+// Frames that were not handled by answer(). Only the socket's thread writes it.
 struct XdpTally {
   Tally::Count received{0};
   Tally::Count answered{0};
-  Tally::Count send_failed{0};  // times that the kernel did not take what was to be sent; it is tried again
+  Tally::Count send_failed{0};  // how often the kernel did not send a frame; it is tried again
   std::array<Tally::Count, kFrameFaultCount> faults{};
 };
 
@@ -31,13 +31,13 @@ class XdpSocket {
 
   int fd() const { return xsk_socket__fd(socket_); }
   bool zero_copy() const { return zero_copy_; }  // the network card writes and reads our memory itself
-  // Frames that the kernel had for us and could not give: too many at once. Any thread.
+  // Frames that the kernel had for us but could not deliver, because too many came at once. Any thread.
   uint64_t overruns() const;
 
-  // For the one thread that serves this socket.
-  // Answers a batch of what has come, and has it sent; returns how many frames there were.
+  // For the thread that serves this socket. Answers a batch of received frames, and has the answers sent. Returns how
+  // many frames there were.
   uint32_t serve(const Tables& tables, Worker& worker);
-  // To be served again soon, whether anything is received or not.
+  // Whether it must be served again soon, even if nothing is received.
   bool looks_again() const { return rings_.looks_again(); }
 
   const XdpTally& tally() const { return tally_; }
@@ -53,7 +53,7 @@ class XdpSocket {
   xsk_socket* socket_ = nullptr;
   bool zero_copy_ = false;
   uint16_t identification_ = 0;
-  std::array<uint8_t, kMaxUdpPayload> answer_{};  // answer() may not write over the query that it reads
+  std::array<uint8_t, kMaxUdpPayload> answer_{};  // answer() must not write over the query that it reads
   XdpTally tally_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owners of what ldns allocates.
+// Owners of objects that ldns allocates.
 #pragma once
 
 #include <ldns/ldns.h>

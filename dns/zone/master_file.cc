@@ -13,7 +13,7 @@
 namespace tidegate::dns {
 namespace {
 
-// The class that a field names; nothing where it names none.
+// The class that a field names. Nothing if it names none.
 std::optional<uint16_t> parse_class(std::string_view text) {
   if (equals_ignore_case(text, "IN")) return kClassIn;
   if (equals_ignore_case(text, "CH") || equals_ignore_case(text, "HS") || equals_ignore_case(text, "CS")) return 0;
@@ -21,16 +21,16 @@ std::optional<uint16_t> parse_class(std::string_view text) {
   return std::nullopt;
 }
 
-// What one file has set, and what ends with it.
+// What one file has set. It ends with the file.
 struct Scope {
   Name origin;
   uint32_t previous_owner = 0;            // as MasterRecord::owner
   uint8_t previous_owner_bytes = 0;       // 0: none yet
-  bool owner_was_refused = false;         // the last owner is not known; records without one belong to it
+  bool owner_was_refused = false;         // the last owner is not known, and records without an owner belong to it
   std::optional<uint32_t> default_ttl_s;  // $TTL (RFC 2308 §4)
-  std::optional<uint32_t> stated_ttl_s;   // the last that a record stated (RFC 1035 §5.1)
+  std::optional<uint32_t> stated_ttl_s;   // the last TTL that a record stated (RFC 1035 §5.1)
   uint32_t file = 0;
-  uint32_t mark_line = 0;  // the line of the whole text on which its mark stands
+  uint32_t mark_line = 0;  // the line of its mark in the whole text
 };
 
 class Reader {
@@ -67,7 +67,7 @@ class Reader {
     file_.incomplete = true;
     return file_.refuse(at, cause, faults_);
   }
-  // The fault of the entry is at this token of it.
+  // Sets the entry's fault to this token.
   std::string at_token(size_t token, std::string cause) {
     fault_at_ = lexer_.at(entry_.tokens[std::min(token, entry_.tokens.size() - 1)]);
     return cause;
@@ -97,8 +97,8 @@ class Reader {
     return fmt::format("{} is not known here; $ORIGIN, $TTL and $INCLUDE are", name);
   }
 
-  // Its origin and its last owner end with the included file (RFC 1035 §5.1); $TTL goes on, as in BIND and NSD.
-  // Anybody can write such a mark into a zone file. So it is checked as any other directive.
+  // Its origin and its last owner end with the included file (RFC 1035 §5.1). $TTL stays in force, as in BIND and NSD.
+  // Anybody can write such a mark into a zone file, so it is checked like any other directive.
   std::string enter_file() {
     const std::string_view name = entry_.tokens.size() > 1 ? entry_.tokens[1].text : std::string_view();
     if (name.empty() || entry_.tokens.size() > 3) {
@@ -128,7 +128,7 @@ class Reader {
     return {};
   }
 
-  // The line of a file that is this line of the whole text.
+  // The line number in a file for this line of the whole text.
   uint32_t file_line(uint32_t line, uint32_t file) const {
     for (auto run = file_.runs.rbegin(); run != file_.runs.rend(); ++run) {
       if (run->file == file && run->first_line <= line) return run->first_file_line + (line - run->first_line);
@@ -151,7 +151,7 @@ class Reader {
     record.owner_bytes = scope().previous_owner_bytes;
     std::optional<uint32_t> ttl_s;
     std::optional<uint16_t> klass;
-    for (; at < tokens.size() && !tokens[at].quoted; ++at) {  // in either order (RFC 1035 §5.1)
+    for (; at < tokens.size() && !tokens[at].quoted; ++at) {  // TTL and class, in either order (RFC 1035 §5.1)
       if (!klass && (klass = parse_class(tokens[at].text))) {
         if (*klass != kClassIn) return at_token(at, "only class IN is served");
         continue;
@@ -170,7 +170,7 @@ class Reader {
     return append(record, at);
   }
 
-  // `type_at` is the token of the type; the data follows.
+  // `type_at` is the index of the type's token. The data follows.
   std::string append(MasterRecord record, size_t type_at) {
     if (file_.bytes.size() > UINT32_MAX - 2 * kMaxMessageBytes) return "the zone is too large";
     const std::span<const MasterToken> data = std::span<const MasterToken>(entry_.tokens).subspan(type_at + 1);
@@ -201,7 +201,7 @@ class Reader {
     return append_name_text(text, scope().origin, scratch_) && name.parse(scratch_);
   }
 
-  // Into the scope, and into the bytes unless it is the owner before.
+  // Stores the owner in the scope, and in the bytes unless it is the previous owner.
   bool take_owner(std::string_view text) {
     Name owner;
     if (!parse_name(text, owner)) return false;
@@ -220,10 +220,10 @@ class Reader {
   MasterLexer lexer_;
   MasterEntry entry_;
   MasterFile file_;
-  std::vector<Scope> scopes_;  // the files that are open; the last is read
+  std::vector<Scope> scopes_;  // the files that are open; the last one is being read
   std::vector<uint8_t> scratch_;
-  size_t fault_at_ = 0;  // of the entry being read, in the text
-  bool lost_ = false;    // the origin is not known any more: what follows cannot be judged
+  size_t fault_at_ = 0;  // offset of the entry in the text
+  bool lost_ = false;    // the origin is not known any more, so what follows cannot be checked
 };
 
 }  // namespace

@@ -16,7 +16,7 @@ bool ends_token(char c) { return is_blank(c) || c == '\n' || c == ';' || c == '(
 
 }  // namespace
 
-// Past the quote that closes the one at at_.
+// Moves past the quote that closes the one at at_.
 bool MasterLexer::skip_quoted() {
   const size_t start = at_;
   for (++at_; at_ < text_.size(); ++at_) {
@@ -54,12 +54,12 @@ bool MasterLexer::read_token(MasterToken& token) {
 
 bool MasterLexer::next(MasterEntry& entry) {
   entry.tokens.clear();
-  grouped_ = false;  // within parentheses a line's end is a blank
+  grouped_ = false;  // inside parentheses, a line end is a blank
   size_t group_at = 0;
   while (at_ < text_.size()) {
     const char c = text_[at_];
     if (c == '\n') {
-      if (!grouped_ && !entry.tokens.empty()) return true;  // counted by the next call
+      if (!grouped_ && !entry.tokens.empty()) return true;  // the next call counts it
       ++line_;
       line_start_ = ++at_;
     } else if (is_blank(c)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MasterLexer: the text of a master file (RFC 1035 §5.1) cut into entries, and those into tokens. It knows comments,
-// quotes, escapes and parentheses, and nothing of records.
+// MasterLexer: cuts the text of a master file (RFC 1035 §5.1) into entries, and entries into tokens. It knows comments,
+// quotes, escapes and parentheses, but nothing about records.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace tidegate::dns {
 
-// Whether a text is this word of capitals, in any case.
+// Whether a text is this upper-case word, in any case.
 bool equals_ignore_case(std::string_view text, std::string_view upper);
 
-// Borrows the text. Escapes are as written; the quotes around a quoted token are left off.
+// Borrows the text. Escapes stay as written. The quotes around a quoted token are removed.
 struct MasterToken {
   std::string_view text;
   bool quoted = false;
@@ -20,9 +20,9 @@ struct MasterToken {
 
 // One record or directive.
 struct MasterEntry {
-  uint32_t line = 0;          // of its first token, from 1
-  size_t at = 0;              // of its first token, in the text
-  bool starts_blank = false;  // the line begins with a blank: the owner is that of the record before
+  uint32_t line = 0;          // line of its first token, from 1
+  size_t at = 0;              // offset of its first token in the text
+  bool starts_blank = false;  // the line begins with a blank: the owner is the one of the previous record
   std::vector<MasterToken> tokens;
 };
 
@@ -31,16 +31,16 @@ class MasterLexer {
   // Borrows the text.
   explicit MasterLexer(std::string_view text) : text_(text) {}
 
-  // The next entry that has a token. False at the end, and at a fault.
+  // The next entry that has a token. Returns false at the end, and at a fault.
   bool next(MasterEntry& entry);
-  // What is wrong, or null at the text's end.
+  // What is wrong. Null at the text's end.
   const char* fault() const { return fault_; }
-  size_t fault_at() const { return fault_at_; }  // in the text
-  // After a fault: goes on with the line that follows. False if the fault leaves open where an entry begins.
+  size_t fault_at() const { return fault_at_; }  // offset in the text
+  // After a fault: continues with the next line. Returns false if the fault leaves it unclear where an entry begins.
   bool recover();
-  // Behind the last entry and its comment, at the line's end.
+  // The position after the last entry and its comment, at the line's end.
   size_t position() const { return at_; }
-  // Where a token begins in the text, with its quote.
+  // The offset of a token in the text, with its quote.
   size_t at(const MasterToken& token) const {
     return static_cast<size_t>(token.text.data() - text_.data()) - (token.quoted ? 1 : 0);
   }
@@ -58,7 +58,7 @@ class MasterLexer {
   size_t at_ = 0;
   size_t line_start_ = 0;
   uint32_t line_ = 1;
-  bool grouped_ = false;  // within parentheses
+  bool grouped_ = false;  // inside parentheses
   const char* fault_ = nullptr;
   size_t fault_at_ = 0;
 };

@@ -12,7 +12,7 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr size_t kMaxTextBytes = 64'000;  // what ldns is given to read
+constexpr size_t kMaxTextBytes = 64'000;  // the most text that ldns is given
 constexpr uint16_t kTxt = 16, kNull = 10, kApl = 42;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -23,7 +23,7 @@ bool parse_number(std::string_view text, T& number, int base = 10) {
   return fault == std::errc{} && end == text.data() + text.size() && !text.empty();
 }
 
-// The byte that the escaped or plain character at `at` stands for; -1: malformed. Moves `at` behind it.
+// The byte that the escaped or plain character at `at` stands for; -1 if it is malformed. Moves `at` past it.
 int unescape(std::string_view text, size_t& at) {
   if (text[at] != '\\') return static_cast<uint8_t>(text[at++]);
   if (++at == text.size()) return -1;
@@ -34,7 +34,7 @@ int unescape(std::string_view text, size_t& at) {
   return byte > 255 ? -1 : byte;
 }
 
-// RFC 1035 §3.3: a length and as many bytes.
+// RFC 1035 §3.3: a length and that many bytes.
 bool append_string(std::string_view text, std::vector<uint8_t>& out) {
   const size_t length_at = out.size();
   out.push_back(0);
@@ -63,7 +63,7 @@ const char* wrong_count(size_t tokens, size_t wanted) {
   return tokens < wanted ? "its data is incomplete" : "its data has too many parts";
 }
 
-// Of the types that are read here; null when it is right, otherwise `wrong` is set.
+// For types that are read here. Null if it is right, otherwise `wrong` is set.
 const char* append_common(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
                           std::vector<uint8_t>& out, size_t& wrong) {
   const size_t wanted = type == rrtype::kMx ? 2 : 1;
@@ -135,7 +135,7 @@ std::string append_by_ldns(uint16_t type, std::span<const MasterToken> tokens, c
   return {};
 }
 
-// Data in wire form as ldns understands it for a type that it knows: no names that are cut off, no field too much.
+// Whether data in wire form is valid to ldns for a type that it knows: no truncated names, no extra fields.
 bool is_wire_form(uint16_t type, std::span<const uint8_t> rdata) {
   const ldns_rr_descriptor* shape = ldns_rr_descript(type);
   if (shape == nullptr || shape->_name == nullptr) return true;
@@ -152,14 +152,15 @@ bool is_wire_form(uint16_t type, std::span<const uint8_t> rdata) {
   if (status != LDNS_STATUS_OK || at != record.size()) return false;
   std::vector<uint8_t> again;
   append_fields(raw, again);
-  return std::equal(again.begin(), again.end(), rdata.begin(), rdata.end());  // a compressed name is read otherwise
+  // ldns would read a compressed name differently
+  return std::equal(again.begin(), again.end(), rdata.begin(), rdata.end());
 }
 
 std::string append_generic(uint16_t type, std::span<const MasterToken> tokens, std::vector<uint8_t>& out) {
   uint16_t bytes = 0;
   if (tokens.empty() || !parse_number(tokens[0].text, bytes)) return "\\# wants a length up to 65535";
   const size_t start = out.size();
-  std::string digits;  // the hexadecimal may be cut anywhere
+  std::string digits;  // the hexadecimal digits may be split anywhere
   for (const MasterToken& token : tokens.subspan(1)) digits += token.text;
   if (digits.size() != size_t{bytes} * 2) return "\\# and its length contradict each other";
   for (size_t i = 0; i < digits.size(); i += 2) {
@@ -194,7 +195,7 @@ bool append_name_text(std::string_view text, const Name& origin, std::vector<uin
     const size_t bytes = out.size() - label_at - 1;
     if (bytes == 0) return false;
     out[label_at] = static_cast<uint8_t>(bytes);
-    if (++at == text.size()) return end_in(origin.suffix(0));  // absolute
+    if (++at == text.size()) return end_in(origin.suffix(0));  // the name is absolute
     label_at = out.size();
     out.push_back(0);
   }
@@ -205,7 +206,7 @@ bool append_name_text(std::string_view text, const Name& origin, std::vector<uin
 std::optional<uint32_t> parse_ttl(std::string_view text) {
   if (text.empty() || !is_digit(text[0])) return std::nullopt;
   uint64_t sum_s = 0, number = 0;
-  bool digits = false;  // since the last unit
+  bool digits = false;  // digits since the last unit
   for (const char c : text) {
     if (is_digit(c)) {
       number = number * 10 + static_cast<uint64_t>(c - '0');

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of a record as a master file writes them, turned into wire form.
+// Turns the parts of a record in a master file into wire form.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,20 @@
 
 namespace tidegate::dns {
 
-// Appends a domain name in wire form, its case kept: "@", a name below `origin`, or an absolute one. False: malformed.
+// Appends a domain name in wire form, with its case: "@", a name below `origin`, or an absolute one. Returns false if
+// it is malformed.
 bool append_name_text(std::string_view text, const Name& origin, std::vector<uint8_t>& out);
 
-// Seconds: a number, or BIND's "1h30m". 2^31 and above is 0 (RFC 2181 §8). Nothing: malformed, or beyond 32 bits.
+// Seconds: a number, or BIND's "1h30m". 2^31 and above becomes 0 (RFC 2181 §8). Nothing if it is malformed, or beyond
+// 32 bits.
 std::optional<uint32_t> parse_ttl(std::string_view text);
 
-// 0: no type that a zone can hold (RFC 6895 §3.1: those that only questions and messages have are none).
+// 0 if a zone cannot have the type (RFC 6895 §3.1: not those that only questions and messages may have).
 uint16_t parse_type(std::string_view text);
 
-// Appends the data that `tokens` write for the type. Empty, or what is wrong; `wrong` is then the index of the token at
-// fault, or beyond them all if one is missing. Common types are read here, the others by ldns; `\#` writes any (RFC
-// 3597 §5), and for a type that ldns knows it must be what ldns would read.
+// Appends the data in `tokens` for the type. Returns an empty text, or what is wrong. Then `wrong` is the index of the
+// faulty token, or past the last one if a token is missing. Common types are read here, the others by ldns. `\#` can
+// write any type (RFC 3597 §5). If ldns knows the type, the bytes must be valid to ldns.
 std::string append_rdata(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
                          std::vector<uint8_t>& out, size_t& wrong);
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zone: a master file as the answers it gives. Every name (empty non-terminals too) is one block in one arena, found by
-// one probe of a hash table; in it stand the name's RRsets as they go onto the wire.
+// Zone: a master file compiled to answers. Every name (also an empty non-terminal) is one block in one arena, found by
+// one probe of a hash table. The block has the name's RRsets in wire form.
 //
-// Pre-encoded RRsets. A record's owner is a compression pointer to the question's name, and a name in its data that
-// ends in the apex ends in a pointer to the apex instead: every name answered from this zone ends in it too, so the
-// apex stands in the question. Where the apex stands depends on the length of the question alone; the RRset lists the
-// places to patch.
+// Pre-encoded RRsets. A record's owner is a compression pointer to the question's name. If a name in its data ends in
+// the apex, it has a pointer to the apex instead. Every name answered from this zone ends in the apex, so the question
+// contains it. Its offset depends only on the length of the question. The RRset lists the places to patch.
 //
 // Immutable once built: any thread may read it.
 #pragma once
@@ -27,14 +26,14 @@ struct RrsetView {
   uint16_t type = 0;
   uint16_t records = 0;
   uint32_t ttl_s = 0;
-  std::span<const uint8_t> wire;           // whole records; owner is the pointer to kQnameOffset
-  std::span<const uint8_t> apex_pointers;  // big-endian offsets into wire of two-byte pointers to the apex
+  std::span<const uint8_t> wire;           // whole records; the owner is a pointer to kQnameOffset
+  std::span<const uint8_t> apex_pointers;  // big-endian offsets in `wire` of two-byte pointers to the apex
 
   size_t apex_pointer_count() const { return apex_pointers.size() / 2; }
   uint16_t apex_pointer(size_t index) const { return load_u16(&apex_pointers[index * 2]); }
 };
 
-// A name of the zone. Borrows the zone; null when there is no such name.
+// A name of the zone. Borrows the zone. Null if there is no such name.
 class NodeView {
  public:
   NodeView() = default;
@@ -43,8 +42,8 @@ class NodeView {
   bool is_delegation() const { return (header().flags & kDelegation) != 0; }
   bool has_dname() const { return (header().flags & kDname) != 0; }
   bool has_cname() const { return (header().flags & kCname) != 0; }
-  bool empty() const { return header().rrsets == 0; }  // an empty non-terminal
-  // False (and `out` untouched) when the name has no such RRset.
+  bool empty() const { return header().rrsets == 0; }  // true for an empty non-terminal
+  // Returns false, and does not change `out`, if the name has no such RRset.
   bool find(uint16_t type, RrsetView& out) const;
 
  private:
@@ -54,7 +53,7 @@ class NodeView {
   static constexpr uint16_t kGlueType =
       0;  // addresses of a delegation's servers, with their own owners; type 0 is reserved
   struct Header {
-    uint32_t occluder = 0;  // block of the topmost delegation or DNAME that takes this name out of our hands, or 0
+    uint32_t occluder = 0;  // block of the topmost delegation or DNAME above this name, or 0
     uint32_t wildcard = 0;  // block of the "*" child, or 0
     uint16_t rrsets = 0;
     uint8_t flags = 0;
@@ -80,7 +79,7 @@ class NodeView {
 
 class Zone {
  public:
-  // Null if anything is wrong: then every fault was added, with file, line and column. Nothing of a faulty zone is
+  // Null if anything is wrong. Then every fault was added, with file, line and column. No part of a faulty zone is
   // served.
   static std::shared_ptr<const Zone> parse(const std::string& apex, std::string_view file_name, std::string_view text,
                                            std::vector<Fault>& faults);
@@ -89,7 +88,7 @@ class Zone {
   size_t names() const { return names_; }
   size_t records() const { return records_; }
   size_t memory_bytes() const;
-  // What is odd in the file, each with its place, and how it is taken; for people, few.
+  // Unusual things in the file, each with its place, and how they are read. For people; there are few.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
   // `hash` is name_hash(lower_name).
@@ -97,9 +96,9 @@ class Zone {
   NodeView apex_node() const { return at(apex_block_); }
   NodeView wildcard_of(NodeView node) const { return at(node.header().wildcard); }
   NodeView occluder_of(NodeView node) const { return at(node.header().occluder); }
-  // The additional section of a referral; its records carry their own owners.
+  // The additional section of a referral. Its records contain their own owners.
   bool glue_of(NodeView delegation, RrsetView& out) const { return delegation.find(NodeView::kGlueType, out); }
-  // SOA as negative answers carry it: its TTL is the lesser of its own and its MINIMUM (RFC 2308 §5).
+  // The SOA for negative answers: its TTL is the smaller one of its own and its MINIMUM (RFC 2308 §5).
   const RrsetView& negative_soa() const { return negative_soa_; }
 
  private:

@@ -11,7 +11,7 @@
 namespace tidegate::dns {
 namespace {
 
-constexpr size_t kMaxWarnings = 20;  // told one by one
+constexpr size_t kMaxWarnings = 20;  // the most warnings that are written one by one
 
 std::span<const uint8_t> parent_name(std::span<const uint8_t> name) { return name.subspan(size_t{1} + name[0]); }
 
@@ -21,9 +21,10 @@ bool equal(std::span<const uint8_t> a, std::span<const uint8_t> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-// Where the names in a type's data begin, for the types whose names may be compressed (RFC 3597 §4: RFC 1035's only).
+// The offsets of the names in a type's data, for the types whose names may be compressed (RFC 3597 §4: only those of
+// RFC 1035).
 struct CompressibleNames {
-  size_t fixed_bytes = 0;  // before the first name
+  size_t fixed_bytes = 0;  // bytes before the first name
   size_t names = 0;
 };
 CompressibleNames compressible_names(uint16_t type) {
@@ -48,10 +49,10 @@ std::span<const uint8_t> leading_name(std::span<const uint8_t> rdata) {
   return rdata.first(std::min(at + 1, rdata.size()));
 }
 
-// The records of one name that were met: few are compared one by one, many by their keys.
+// The earlier records of one name: few are compared one by one, many by their keys.
 class SeenRecords {
  public:
-  // False: `same(other)` says that one met before is equal.
+  // Returns false if `same(other)` holds for an earlier record.
   template <class Same>
   bool add(uint32_t record, uint64_t key, Same&& same) {
     if (count_ < few_.size()) {
@@ -128,7 +129,7 @@ std::shared_ptr<const Zone> ZoneBuilder::build() {
 
 bool ZoneBuilder::ends_in_apex(std::span<const uint8_t> name) const {
   if (name.size() < apex_.bytes()) return false;
-  // Byte-wise equality at the end is not enough: the apex must begin at a label.
+  // Equal bytes at the end are not enough: the apex must begin at a label.
   const size_t start = name.size() - apex_.bytes();
   size_t at = 0;
   while (at < start) at += size_t{1} + name[at];
@@ -211,7 +212,7 @@ void ZoneBuilder::group_records() {
   }
 }
 
-// Letters of either case are the same in a name (RFC 4343), and in nothing else.
+// Upper and lower case are the same in names (RFC 4343), and nowhere else.
 bool ZoneBuilder::same_data(const MasterRecord& a, const MasterRecord& b) const {
   if (a.type != b.type || a.rdata_bytes != b.rdata_bytes) return false;
   auto rest_a = file_.rdata(a), rest_b = file_.rdata(b);
@@ -227,7 +228,7 @@ bool ZoneBuilder::same_data(const MasterRecord& a, const MasterRecord& b) const 
   return equal(rest_a, rest_b);
 }
 
-// An RRset is a set (RFC 2181 §5): of equal records the first stays.
+// An RRset is a set (RFC 2181 §5): the first of equal records stays.
 void ZoneBuilder::drop_repeated(Node& node) {
   if (node.first_record == node.last_record) return;
   SeenRecords seen;
@@ -252,7 +253,7 @@ void ZoneBuilder::drop_repeated(Node& node) {
 // Equal records have equal keys.
 uint64_t ZoneBuilder::data_key(const MasterRecord& record) const {
   uint64_t key =
-      0xcbf29ce484222325ULL ^ record.type;  // FNV-1a; the zone's author chooses the data, and only harms himself
+      0xcbf29ce484222325ULL ^ record.type;  // FNV-1a; the zone's author chooses the data, and could harm only himself
   for (const uint8_t byte : file_.rdata(record)) key = (key ^ (byte | 0x20)) * 0x100000001b3ULL;
   return key;
 }
@@ -305,7 +306,7 @@ void ZoneBuilder::check_apex() {
 }
 
 void ZoneBuilder::find_occluders() {
-  // Parents before children, so that each takes what its parent found.
+  // Parents before children, because each uses the result of its parent.
   std::vector<uint32_t> by_depth[Name::kMaxLabels + 1];
   for (uint32_t index = 0; index < nodes_.size(); ++index) {
     Node& node = nodes_[index];
@@ -337,7 +338,7 @@ size_t ZoneBuilder::append_name(Encoding& to, std::span<const uint8_t> name) con
   return to.wire.size() - start;
 }
 
-// `owner` empty: the pointer to the question's name. Otherwise a name of this zone, spelled out.
+// If `owner` is empty, it is the pointer to the question's name. Otherwise it is a name of this zone, written in full.
 void ZoneBuilder::append_record(Encoding& to, std::span<const uint8_t> owner, const MasterRecord& record,
                                 uint32_t ttl_s) const {
   if (owner.empty()) {
@@ -378,7 +379,7 @@ bool ZoneBuilder::append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const 
   return true;
 }
 
-// The node's records into sorted_, by type, in the file's order within a type.
+// Puts the node's records into sorted_, by type, in the file's order within a type.
 void ZoneBuilder::collect_types(const Node& node) {
   sorted_.clear();
   for (uint32_t i = node.first_record; i != kNoRecord; i = next_record_[i]) sorted_.push_back(i);
@@ -400,7 +401,7 @@ void ZoneBuilder::encode_node(Zone& zone, Node& node) {
   collect_types(node);
   for (size_t i = 0; i < sorted_.size();) {
     size_t end = i;
-    uint32_t ttl_s = UINT32_MAX;  // of an RRset, one TTL: the least (RFC 2181 §5.2)
+    uint32_t ttl_s = UINT32_MAX;  // an RRset has one TTL: the smallest (RFC 2181 §5.2)
     while (end < sorted_.size() && file_.records[sorted_[end]].type == file_.records[sorted_[i]].type) {
       ttl_s = std::min(ttl_s, file_.records[sorted_[end++]].ttl_s);
     }
@@ -431,7 +432,7 @@ uint32_t ZoneBuilder::find_or_wildcard(std::span<const uint8_t> name) const {
   return kNoNode;
 }
 
-// Every address that this zone holds of the delegation's servers goes with the referral (RFC 1034 §4.2.1, RFC 9471).
+// Every address in this zone for the delegation's servers goes with the referral (RFC 1034 §4.2.1, RFC 9471).
 void ZoneBuilder::encode_glue(Zone& zone, const Node& node, NodeView::Header& header) {
   Encoding glue;
   for (uint32_t i = node.first_record; i != kNoRecord; i = next_record_[i]) {

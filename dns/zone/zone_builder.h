@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ZoneBuilder: records of a master file -> a Zone. Groups records by owner, fills in the empty non-terminals, finds
-// what delegations and DNAMEs take away, checks what RFC 1034 and 2181 demand of a zone, and encodes. It finds every
-// fault, each with its place.
+// ZoneBuilder: makes a Zone from the records of a master file. It groups records by owner, adds the empty
+// non-terminals, finds the names below delegations and DNAMEs, checks the rules of RFC 1034 and 2181, and encodes. It
+// finds every fault, each with its place.
 #pragma once
 
 #include <memory>
@@ -18,10 +18,10 @@ namespace tidegate::dns {
 
 class ZoneBuilder {
  public:
-  // All borrowed for the builder's life.
+  // Everything is borrowed for the builder's life.
   ZoneBuilder(const Name& apex, const MasterFile& file, std::vector<Fault>& faults)
       : apex_(apex), file_(file), faults_(faults) {}
-  // Null if there is any fault, of the file too.
+  // Null if there is any fault, also in the file.
   std::shared_ptr<const Zone> build();
 
  private:
@@ -29,18 +29,18 @@ class ZoneBuilder {
   static constexpr uint32_t kNoRecord = UINT32_MAX;
 
   struct Node {
-    std::span<const uint8_t> name;  // in the file's bytes
+    std::span<const uint8_t> name;  // in the bytes of the MasterFile
     uint64_t hash = 0;
     uint32_t parent = kNoNode;  // kNoNode for the apex
     uint32_t occluder = kNoNode;
     uint32_t wildcard = kNoNode;
-    uint32_t first_record = kNoRecord;  // a list through next_record_, in the file's order
+    uint32_t first_record = kNoRecord;  // a list linked by next_record_, in the file's order
     uint32_t last_record = kNoRecord;
-    uint32_t block = 0;  // once encoded
+    uint32_t block = 0;  // set when it was encoded
     uint8_t depth = 0;   // labels below the apex
     uint8_t flags = 0;
   };
-  // One RRset of a node on its way to the arena.
+  // One RRset of a node while it is encoded for the arena.
   struct Encoding {
     std::vector<uint8_t> wire;
     std::vector<uint16_t> apex_pointers;
@@ -67,7 +67,7 @@ class ZoneBuilder {
   void collect_types(const Node& node);
   void append_record(Encoding& to, std::span<const uint8_t> owner, const MasterRecord& record, uint32_t ttl_s) const;
   size_t append_name(Encoding& to, std::span<const uint8_t> name) const;
-  // False if it does not fit into a message.
+  // Returns false if it does not fit into a message.
   bool append_rrset(Zone& zone, uint16_t type, uint32_t ttl_s, const Encoding& encoding) const;
   bool ends_in_apex(std::span<const uint8_t> name) const;
   std::string place(const MasterRecord& record) const;  // "file:line"
@@ -81,9 +81,9 @@ class ZoneBuilder {
   std::vector<Node> nodes_;
   std::vector<uint32_t> table_;        // open addressing over nodes_
   std::vector<uint32_t> next_record_;  // parallel to the file's records
-  std::vector<uint32_t> sorted_;       // scratch: a node's records by type
-  std::vector<std::string> warnings_;  // kMaxWarnings of them
-  size_t repeated_ = 0;                // records that were dropped
+  std::vector<uint32_t> sorted_;       // temporary: a node's records by type
+  std::vector<std::string> warnings_;  // at most kMaxWarnings
+  size_t repeated_ = 0;                // number of repeated records that were dropped
 };
 
 }  // namespace tidegate::dns

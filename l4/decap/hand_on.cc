@@ -32,7 +32,8 @@ Result<HandOn> HandOn::open(std::vector<Cidr> peers, uint16_t gue_port) {
   return HandOn(std::move(peers), gue_port, *std::move(own), std::move(ip4), std::move(ip6));
 }
 
-// The address in one of the prefixes of --peer that ends with these two bytes. A prefix shorter than /16 has several.
+// The address that ends with these two bytes and is in one of the prefixes of --peer. A prefix shorter than /16 may
+// have several.
 SecondHop HandOn::named_by_id(uint16_t id, DecapReason& reason) const {
   constexpr uint8_t kHalf = 16;
   SecondHop hop;
@@ -70,7 +71,7 @@ HandOn::Decision HandOn::decide(const Unwrapped& inside, uint8_t* packet, uint64
 
 bool HandOn::send(const IpAddress& to, uint8_t* packet, size_t bytes) const {
   const bool inner4 = packet[0] >> 4 == 4;
-  // What the outer header said about congestion is already in the packet (RFC 6040 §4.2).
+  // The congestion mark of the outer header is already in the packet (RFC 6040 §4.2).
   const int traffic_class = inner4 ? packet[1] : load_be16(packet) >> 4 & 0xff;
   uint8_t* gue = packet - kPlainGueBytes;
   std::memset(gue, 0, kPlainGueBytes);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HandOn: the second chance of a packet whose connection is not one of this host's. If its tunnel header names a second
-// backend (second_hop.h), it goes there in a GUE header without one, also if it came by ipip. So a packet is handed on
-// once at most.
+// HandOn: the second chance of a packet whose connection this host does not know. If its tunnel header names a second
+// backend (second_hop.h), the packet is sent there in a GUE header that names none, also if it came by ipip. So a
+// packet is handed on at most once.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace tidegate::l4 {
 
 class HandOn {
  public:
-  // `peers`: the other backends; a second backend must be one of them. `gue_port` is theirs.
+  // `peers`: the other backends. A second backend must be one of them. `gue_port` is their GUE port.
   static Result<HandOn> open(std::vector<Cidr> peers, uint16_t gue_port);
 
   enum class Fate : uint8_t { ours, handed_on, refused };
@@ -26,8 +26,8 @@ class HandOn {
     Fate fate = Fate::ours;
     DecapReason reason = DecapReason::none;  // why it is refused
   };
-  // `inside` came from a forwarder. At least four bytes before its packet belong to the same buffer, and are
-  // overwritten if it is handed on.
+  // `inside` came from a forwarder. At least four bytes before its packet belong to the same buffer. They are
+  // overwritten if the packet is handed on.
   Decision decide(const Unwrapped& inside, uint8_t* packet, uint64_t now_ns);
   bool is_peer(const IpAddress& address) const { return holds_any(peers_, address); }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tidegate-decap: makes any Linux host a backend of the forwarder's tunnels (ipip and gue). It takes the packets out of
 // their outer headers and gives them to the kernel through a TUN device. The host holds the VIP and answers clients
-// directly. It needs no kernel module. vxlan needs no decapsulator: the kernel has it.
+// directly. It needs no kernel module. vxlan needs no decapsulator, because the kernel has one.
 #include <fmt/format.h>
 #include <sys/signalfd.h>
 #include <unistd.h>

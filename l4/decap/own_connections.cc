@@ -56,7 +56,7 @@ std::optional<TcpEnds> ends_of_continued_tcp(const uint8_t* packet, size_t bytes
 Result<OwnConnections> OwnConnections::open() {
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd) return fail(fmt::format("netlink for sock_diag: {}", std::strerror(errno)));
-  // The kernel answers within the call that asks. A wait means that an answer was lost.
+  // The kernel answers within the system call. A wait means that an answer was lost.
   const timeval wait = {0, 100'000};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
   OwnConnections connections(std::move(fd), random_key());
@@ -114,7 +114,7 @@ std::optional<bool> OwnConnections::ask(const TcpEnds& ends) {
     if (bytes < static_cast<ssize_t>(NLMSG_HDRLEN + sizeof(inet_diag_msg))) return std::nullopt;
     inet_diag_msg found;
     std::memcpy(&found, answer + NLMSG_HDRLEN, sizeof found);
-    return found.idiag_state != TCP_LISTEN;  // a listener takes new connections; this one is not known to it
+    return found.idiag_state != TCP_LISTEN;  // the kernel only found a listener, so it does not know this connection
   }
 }
 

@@ -21,13 +21,13 @@ struct TcpEnds {
   uint16_t client_port_be = 0, vip_port_be = 0;
 };
 
-// The ends of a TCP packet that continues a connection: not a SYN alone, no fragment, and TCP follows the IP header at
-// once. `packet` holds a whole IP header. Nothing for any other packet: that one stays here.
+// The ends of a TCP packet that continues a connection: it has not only SYN, is no fragment, and TCP follows the IP
+// header directly. `packet` has a whole IP header. Returns nothing for any other packet, which then stays here.
 std::optional<TcpEnds> ends_of_continued_tcp(const uint8_t* packet, size_t bytes);
 
 class OwnConnections {
  public:
-  // An Error if the kernel does not answer such questions.
+  // Returns an Error if the kernel does not answer such questions.
   static Result<OwnConnections> open();
 
   // If the kernel does not answer, the connection counts as one of this host's.

@@ -58,7 +58,7 @@ Result<UniqueFd> open_socket(Wrapping wrapping, uint16_t gue_port) {
   return fd;
 }
 
-// The outer TOS or traffic class, which the kernel tells beside the datagram.
+// The outer TOS or traffic class, from the datagram's control messages.
 uint8_t traffic_class_of(msghdr& message) {
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_TOS) return *CMSG_DATA(part);

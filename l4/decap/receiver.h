@@ -22,8 +22,8 @@ namespace tidegate::l4 {
 
 struct DecapConfig {
   std::vector<Cidr> from;   // forwarders
-  std::vector<Cidr> peers;  // other backends; empty: packets are neither handed on nor taken from them
-  std::vector<Cidr> to;     // VIPs; empty: every address, and the kernel judges
+  std::vector<Cidr> peers;  // other backends; empty: packets are neither handed on nor accepted from them
+  std::vector<Cidr> to;     // VIPs; empty: every address, and the kernel decides
   uint16_t gue_port = 6'080;
 };
 
@@ -63,7 +63,7 @@ class Receiver final : private IoHandler {
   const TunDevice& device_;
   HandOn* hand_on_;
   DecapCounters& counters_;
-  std::vector<uint8_t> buffers_;  // kBatch of kMostBytes
+  std::vector<uint8_t> buffers_;  // kBatch buffers of kMostBytes
 };
 
 }  // namespace tidegate::l4

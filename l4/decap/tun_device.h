@@ -12,8 +12,8 @@ namespace tidegate::l4 {
 
 class TunDevice {
  public:
-  // Makes the interface, sets it up, and turns its reverse path filter off: the answers to its packets leave by another
-  // interface. Needs CAP_NET_ADMIN. The interface goes with the object.
+  // Makes the interface, sets it up, and turns its reverse path filter off, because the answers to its packets leave by
+  // another interface. Needs CAP_NET_ADMIN. The interface disappears with the object.
   static Result<TunDevice> open(const std::string& name);
   // Gives one IP packet to the kernel. Returns false if the kernel refused it.
   bool write(const uint8_t* packet, size_t bytes) const;

@@ -59,7 +59,7 @@ Unwrapped unwrap_gue(const uint8_t* payload, size_t bytes) {
   if (load_be16(payload + 2) != 0) return refused(DecapReason::gue_flags);
   const uint8_t protocol = payload[1];
   if (protocol != kProtocolIp4 && protocol != kProtocolIp6) return refused(DecapReason::gue_protocol);
-  // Without flags, further header words are private data, and a receiver that does not use them passes over them.
+  // Without flags, further header words are private data. A receiver that does not use them skips them.
   const size_t header_bytes = kGueHeaderBytes + static_cast<size_t>(payload[0] & 0x1f) * 4;
   if (header_bytes > bytes) return refused(DecapReason::outer_truncated);
   Unwrapped inside = unwrap_ipip(payload + header_bytes, bytes - header_bytes, protocol);

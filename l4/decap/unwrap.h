@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a tunnel carried: the packet inside is found and checked. Pure functions of bytes.
+// Finds and checks the packet inside a tunnelled datagram. Pure functions of bytes.
 #pragma once
 
 #include <cstddef>
@@ -45,27 +45,28 @@ std::string_view sentence(DecapReason reason);
 struct Unwrapped {
   DecapReason reason = DecapReason::none;
   const uint8_t* packet = nullptr;
-  size_t bytes = 0;                       // without what follows the packet
-  const uint8_t* private_data = nullptr;  // of a GUE header
+  size_t bytes = 0;                       // without bytes after the packet
+  const uint8_t* private_data = nullptr;  // private data of a GUE header
   size_t private_bytes = 0;
-  uint16_t id = 0;  // of the outer IPv4 header of ipip: it names a second backend, or nobody (second_hop.h)
+  // identification of the outer IPv4 header of ipip: it names a second backend, or none (second_hop.h)
+  uint16_t id = 0;
 };
 
 // `payload` is what follows the outer IP header. `inner_protocol` is 4 for IPv4 inside, 41 for IPv6 inside.
 Unwrapped unwrap_ipip(const uint8_t* payload, size_t bytes, uint8_t inner_protocol);
 // `payload` is what follows the UDP header (draft-ietf-intarea-gue-09 §3.2).
 Unwrapped unwrap_gue(const uint8_t* payload, size_t bytes);
-// A raw IPv4 socket gives the outer header too. Returns its length, or 0 if it is cut short.
+// A raw IPv4 socket returns the outer header too. Returns its length, or 0 if it is cut short.
 size_t outer_ip4_bytes(const uint8_t* datagram, size_t bytes);
 
-// What a router on the tunnel's path said about congestion goes on with the packet (RFC 6040 §4.2): if the outer ECN
-// field is "congestion experienced", that of the packet becomes it too. Returns inner_not_ect if the packet's sender
-// does not use ECN: then only a loss can tell it.
+// Copies congestion marks of routers on the tunnel's path to the packet (RFC 6040 §4.2): if the outer ECN field is
+// "congestion experienced", the packet's field becomes the same. Returns inner_not_ect if the packet's sender does not
+// use ECN. Then only a loss can signal congestion.
 DecapReason carry_congestion(uint8_t outer_traffic_class, uint8_t* packet);
 
 // The destination of a packet that was unwrapped without a reason.
 IpAddress inner_destination(const uint8_t* packet);
-// True if one of the prefixes holds the address. No prefixes hold none.
+// True if one of the prefixes contains the address. False if there are no prefixes.
 bool holds_any(const std::vector<Cidr>& prefixes, const IpAddress& address);
 
 }  // namespace tidegate::l4

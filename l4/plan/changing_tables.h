@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ChangingTables: what a pool's Maglev table was made of, for the pools whose tables were built last. So a change of
-// one backend of a large pool costs less than a whole build. It changes no table: a build gives the same with and
-// without it, and a candidate that is abandoned leaves nothing behind that matters. Control thread.
+// ChangingTables: the inputs of Maglev tables, for the pools whose tables were built last. So the change of one backend
+// in a large pool costs less than a whole build. It affects no result: a build gives the same tables with and without
+// it, even after an abandoned candidate. Control thread.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ class ChangingTables {
  public:
   std::vector<uint16_t> build(const std::string& pool, uint8_t family, const std::vector<MaglevMember>& members,
                               uint32_t slots, const HashKey& key) {
-    // Small pools need none of this, and must not take the place of large ones.
+    // Small pools need none of this, and must not displace large ones.
     if (members.size() < ChangingMaglev::kFewestMembers) return build_maglev(members, slots, key);
     Entry& entry = entries_[{pool, family}];
     entry.used = ++uses_;

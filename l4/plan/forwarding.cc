@@ -48,7 +48,7 @@ bool holds(const L4Port& port, const IpAddress& address) {
 
 bool is_down(const Outages& outages, size_t port) { return port < outages.ports.size() && outages.ports[port]; }
 
-// The first port with a prefix that holds the address. A port that is down is chosen only if no other matches.
+// The first port with a prefix that contains the address. A port that is down is chosen only if no other matches.
 std::optional<uint16_t> port_on_link(const L4Node& node, const IpAddress& address, const Outages& outages) {
   std::optional<uint16_t> down;
   for (size_t port = 0; port < node.ports.size(); ++port) {
@@ -64,9 +64,9 @@ struct Hop {
   uint16_t port = 0;
 };
 
-// The address that we resolve by ARP or neighbour discovery to reach a backend. It is the backend itself if it is on
-// one of our links; otherwise the gateway of its family, preferably by a port that is not down. Without either, it is
-// the backend itself by the first port.
+// The address that we resolve by ARP or neighbour discovery to reach a backend. If the backend is on one of our links,
+// it is the backend's own address. Otherwise it is the gateway of its family, preferably by a port that is not down. If
+// there is none, it is the backend's address by the first port.
 Hop next_hop_of(const L4Node& node, const IpAddress& address, const Outages& outages) {
   if (const auto port = port_on_link(node, address, outages)) return {address, *port};
   std::optional<Hop> hop;
@@ -100,8 +100,8 @@ std::string digest_by_name(std::vector<MaglevMember> members, const std::vector<
   return sha256_hex(text);
 }
 
-// The address to which packets of a family go: the backend's own of that family. A tunnel may also go to an address of
-// the other family. It needs an outer source of its own.
+// The address to which packets of a family go: the backend's address of that family. A tunnel may also go to an address
+// of the other family, and needs an outer source of that family.
 const IpAddress* address_towards(const L4Node& node, const Backend& backend, const TunnelConfig& tunnel,
                                  uint8_t family) {
   const IpAddress* other = nullptr;
@@ -121,7 +121,7 @@ TunnelConfig tunnel_of_service(const Service& service) {
   return {service.forwarding, service.vni, service.tunnel_port};
 }
 
-// What a service does with its clients, by name, for the digest. Empty: nothing.
+// The lists and limits of a service, by name, for the digest. Empty if it has none.
 std::string guard_text(const Model& model, const Service& service) {
   std::string text;
   for (const uint32_t list : service.deny) text += fmt::format("deny {}\n", model.acls[list].name);
@@ -155,9 +155,10 @@ struct ForwardingBuilder::Build {
   const Model& model;
   const Node& node;
   const Outages& outages;
-  std::map<uint32_t, std::vector<BackendId>> ids_of_pool;  // backends of each pool already added, in the pool's order
-  std::map<uint32_t, TunnelConfig> tunnels;                // of the pools that services of this site use
-  std::vector<bool> neighbour_is_added;                    // by NeighbourId
+  // backends of each pool that were already added, in the pool's order
+  std::map<uint32_t, std::vector<BackendId>> ids_of_pool;
+  std::map<uint32_t, TunnelConfig> tunnels;  // tunnels of the pools that services of this site use
+  std::vector<bool> neighbour_is_added;      // by NeighbourId
   std::vector<NeighbourTarget> neighbours;
   std::vector<LocalAddress> local_addresses;
   std::vector<std::pair<LookupKey, uint32_t>> service_keys, range_keys, local_keys;
@@ -165,8 +166,8 @@ struct ForwardingBuilder::Build {
   std::string digest_text;
   bool with_tables = true;  // false: neither Maglev tables nor lists are built
   std::shared_ptr<const CountryNetworks> countries = {};
-  std::vector<AclId> acl_ids = {};  // of the model's lists
-  std::string faulty = {};          // JSON pointer to what there was no room for
+  std::vector<AclId> acl_ids = {};  // ids of the model's lists
+  std::string faulty = {};          // JSON pointer to the part for which there was no room
   Staged staged = {};
 };
 
@@ -294,7 +295,7 @@ std::vector<Fault> ForwardingBuilder::judge(const std::shared_ptr<const Snapshot
               {}};
   build.neighbour_is_added.resize(kMaxNeighbours);
   build.with_tables = false;
-  build.faulty = "/nodes";  // its gateways, unless it is a pool
+  build.faulty = "/nodes";  // the gateways of nodes, unless derive() names a pool
   const Result<void> derived = derive(build, 0);
   abandon();
   if (derived) return {};
@@ -310,7 +311,7 @@ std::vector<Fault> ForwardingBuilder::judge(const std::shared_ptr<const Snapshot
 
 namespace {
 
-// Whether every node has room, whichever of the Model's backends and addresses it needs.
+// Whether every node has room, even if it needs all of the Model's backends and addresses.
 bool all_fit(const Model& model) {
   size_t backends = 0, addresses = 0, gateways = 0;
   for (const Pool& pool : model.pools) {
@@ -453,7 +454,7 @@ TunnelConfig ForwardingBuilder::tunnel_of(const Build& build, uint32_t pool_inde
   return former == served_pools_.end() ? TunnelConfig{} : former->second;
 }
 
-// The board describes the neighbours of the tables in force. Of any other neighbour nothing is known yet.
+// The board describes the neighbours of the tables in force. Nothing is known yet about any other neighbour.
 bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop, uint16_t port) const {
   if (is_down(build.outages, port)) return true;
   if (build.outages.board == nullptr || !neighbours_) return false;
@@ -463,7 +464,7 @@ bool ForwardingBuilder::is_cut_off(const Build& build, const IpAddress& next_hop
 }
 
 // A backend keeps the flows of a family if it has an address in that family and can be reached. If none of the pool's
-// usable backends can be reached, the fault is as likely ours. Then all count as reachable, and flows stay where they
+// usable backends can be reached, the fault may be on our side. Then all count as reachable, and flows stay where they
 // are.
 void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
   const Pool& pool = build.model.pools[pool_index];
@@ -491,8 +492,8 @@ void ForwardingBuilder::keep_flows(Build& build, uint32_t pool_index) {
   }
 }
 
-// A service that moved to another pool leaves flows behind. They stay with their backends while the configuration holds
-// the old pool, even if no service uses that pool any more.
+// A service that moved to another pool leaves flows behind. They stay with their backends while the old pool is in the
+// configuration, even if no service uses it any more.
 Result<void> ForwardingBuilder::add_former_pools(Build& build) {
   size_t found = 0;
   for (uint32_t i = 0; i < build.model.pools.size(); ++i) {
@@ -545,8 +546,8 @@ void ForwardingBuilder::add_range(Build& build, const LookupKey& key, const Port
   ranges[set].insert(at, range);
 }
 
-// Only TCP through gue and ipip has a use for it: the packet has a place for a second backend, and the first one can
-// tell whether it knows the connection.
+// Only TCP through gue and ipip can use it: the packet has room for a second backend, and the first backend can find
+// out whether it knows the connection.
 std::shared_ptr<const PoolTable> ForwardingBuilder::table_before(Build& build, const Service& service,
                                                                  const ServiceEntry& entry) const {
   const bool has_place = service.forwarding == Forwarding::gue || service.forwarding == Forwarding::ipip;

@@ -41,8 +41,8 @@ struct ServiceEntry {
   std::shared_ptr<const PoolTable> table;
   const uint16_t* slots = nullptr;  // slots of `table`
   uint32_t slot_count = 0;
-  // Of TCP through gue or ipip: the pool's table before `table`, for packets of connections that were not seen to
-  // begin. Null if there was none since the start.
+  // For TCP through gue or ipip: the pool's table before `table`. It is for packets of connections whose beginning was
+  // not seen. Null if there was none since the start.
   std::shared_ptr<const PoolTable> before;
   FlowKey flow_key = FlowKey::five_tuple;
   bool tracking = true;
@@ -51,12 +51,12 @@ struct ServiceEntry {
   uint8_t family = 4;
   ServiceId id = kNoService;
   uint32_t service = kNone;      // index in the Snapshot's model
-  const Guard* guard = nullptr;  // null: the service has no lists and bounds. Both families have the same one.
+  const Guard* guard = nullptr;  // null: the service has no lists and limits. Both families have the same one.
 };
 
-// The size is eight bytes, so that a shift finds an entry. `keeping`, `cut_off` and `tunnelled` have one bit per family
-// of the packet: bit 4 for IPv4, bit 6 for IPv6. The neighbour of a family is the next hop of such packets; through a
-// tunnel it may have an address of the other family.
+// The size is eight bytes, so an index needs only a shift. `keeping`, `cut_off` and `tunnelled` have one bit for each
+// family of packets: bit 4 for IPv4, bit 6 for IPv6. The neighbour of a family is the next hop of its packets. Through
+// a tunnel it may have an address of the other family.
 struct alignas(8) BackendEntry {
   // Has an address, and is up, draining, or used because its pool fails open. 0 if no backend has this id.
   uint8_t keeping = 0;
@@ -82,7 +82,7 @@ struct Outages {
 };
 
 struct ForwardingTables {
-  uint64_t generation = 0;  // grows with each build; unlike a memory address it never comes again
+  uint64_t generation = 0;  // grows with each build; unlike a memory address it is never used again
   std::shared_ptr<const Snapshot> snapshot;
   std::string digest;
   std::vector<ServiceEntry> services;
@@ -95,10 +95,10 @@ struct ForwardingTables {
   std::vector<std::vector<PortRange>> ranges;
   LookupTable range_index;  // LookupKey::of_service with port 0 -> index into ranges
   LookupTable local_index;  // LookupKey::of_address -> LocalKind
-  // By ServiceId. Empty if no service has one; shorter if the last services have none.
+  // By ServiceId. Empty if no service has a Guard; shorter if the last services have none.
   std::vector<std::unique_ptr<const Guard>> guards;
   std::shared_ptr<const SourceLists> lists;  // null: the model has no lists
-  uint64_t flow_events = 0;                  // one of so many new flows is told; 0: none
+  uint64_t flow_events = 0;                  // one of this many new flows is reported; 0: none
 
   const Guard* guard(ServiceId id) const { return index_of(id) < guards.size() ? guards[index_of(id)].get() : nullptr; }
 
@@ -133,15 +133,16 @@ inline BackendId pick_backend(const ServiceEntry& service, const FlowHasher& has
   return BackendId{service.slots[maglev_slot(hash, service.slot_count)]};
 }
 
-// The slot of a table for a flow, as pick_backend() takes it.
+// The slot of a table for a flow, computed as in pick_backend().
 inline uint32_t slot_of(const ServiceEntry& service, const PoolTable& table, const FlowHasher& hasher,
                         const AddressWords& client, uint64_t flow_hash) {
   const uint64_t hash = service.flow_key == FlowKey::client ? hasher.client(service.family, client) : flow_hash;
   return maglev_slot(hash, static_cast<uint32_t>(table.slots.size()));
 }
 
-// The backend that the table before would have picked, if it is not `backend`, still keeps flows, and can be named by
-// packets to `backend`; otherwise kNoBackend. Only for a service with a table before, and a `backend` with a tunnel.
+// The backend that the previous table would have picked, if it differs from `backend`, still keeps flows, and packets
+// to `backend` can name it; otherwise kNoBackend. Only for a service with a previous table and a `backend` with a
+// tunnel.
 inline BackendId pick_before(const ForwardingTables& tables, const ServiceEntry& service, const FlowHasher& hasher,
                              const AddressWords& client, uint64_t flow_hash, BackendId backend) {
   const BackendId before{service.before->slots[slot_of(service, *service.before, hasher, client, flow_hash)]};
@@ -160,45 +161,46 @@ class ForwardingBuilder {
         service_ids_(kMaxServices),
         acl_ids_(kMaxAclIds) {}
 
-  // Returns an Error if the node's services need more backends or addresses than there are ids. The builder stays as it
-  // was: the next build, or abandon(), takes back what this one gave out. `countries`: of the countries that the
-  // model's lists name; null if they name none.
+  // Returns an Error if the node's services need more backends or addresses than there are ids. The builder's state is
+  // not changed: the next build, or abandon(), takes back the ids of this one. `countries`: the networks of the
+  // countries in the model's lists; null if there are none.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                         uint64_t now_ns, const Outages& outages = {},
                                                         std::shared_ptr<const CountryNetworks> countries = nullptr);
-  // What of a Model the node's tables have no room for, with the pointer alone. It derives what build() does, except
-  // for the Maglev tables, and has no effect.
+  // Returns a fault for each part of a Model for which the node's tables have no room. The faults have only the
+  // pointer. judge() derives the same as build(), except for the Maglev tables, and has no effect.
   std::vector<Fault> judge(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
-  // These tables, the last that were built, are in force since `now_ns`.
+  // These tables, which were built last, are in force since `now_ns`.
   void adopt(const ForwardingTables& tables, uint64_t now_ns);
-  // The last tables that were built never come into force.
+  // The tables that were built last will not come into force.
   void abandon();
 
   const BackendIds& backend_ids() const { return backend_ids_; }
   const ServiceIds& service_ids() const { return service_ids_; }
   const AclIds& acl_ids() const { return acl_ids_; }
-  // Before the first build: an earlier process gave these ids, and flows may still hold them.
+  // Call before the first build: an earlier process gave out these ids, and flows may still have them.
   void restore(const KeptIds& ids, uint64_t now_ns);
-  // The ids, with those that the last build gave out. ids_changed() tells whether that build gave out any, or served
-  // a pool in another way.
+  // The ids, with those that the last build gave out. ids_changed() says whether that build gave out any, or served a
+  // pool in another way.
   KeptIds kept_ids() const;
   bool ids_changed() const;
   uint64_t maglev_tables_built() const { return maglev_tables_built_; }
-  uint64_t maglev_tables_derived() const { return changing_.derived(); }  // of these, from the table before
+  // how many of these were derived from the previous table
+  uint64_t maglev_tables_derived() const { return changing_.derived(); }
 
  private:
   struct Build;
-  // A pool's table for one family, and the one before it.
+  // A pool's table for one family, and the table before it.
   struct Lineage {
     std::shared_ptr<const PoolTable> table, before;
   };
-  // What adoption makes valid.
+  // What takes effect at the adoption.
   struct Staged {
-    uint64_t generation = 0;  // of the tables; 0: nothing is staged
+    uint64_t generation = 0;  // generation of the tables; 0: nothing is staged
     LocalSets local_sets;
     std::shared_ptr<const NeighbourSet> neighbours;
-    std::map<std::string, TunnelConfig> served_pools;  // those that were not served so before
-    bool pools_are_gone = false;                       // the configuration lacks a pool that was served
+    std::map<std::string, TunnelConfig> served_pools;  // pools that were not served in this way before
+    bool pools_are_gone = false;                       // a pool that was served is not in the configuration any more
     uint64_t longest_timeout_ms = 0;
     std::map<std::pair<std::string, uint8_t>, Lineage> lineages;
   };
@@ -225,19 +227,19 @@ class ForwardingBuilder {
   AclIds acl_ids_;
   ListCache list_cache_;
   LocalSets local_sets_;
-  std::shared_ptr<const NeighbourSet> neighbours_;  // of the tables in force
-  // The pools of any earlier tables, and how their packets travelled: flows may still be pinned to their backends.
+  std::shared_ptr<const NeighbourSet> neighbours_;  // the set of the tables in force
+  // The pools of all earlier tables, and how their packets were sent: flows may still be pinned to their backends.
   std::map<std::string, TunnelConfig> served_pools_;
-  uint64_t longest_timeout_ms_ = 0;  // of any service so far: how long a flow may hold an id
+  uint64_t longest_timeout_ms_ = 0;  // longest time-out of any service so far: how long a flow may have an id
   std::map<std::string, std::shared_ptr<const PoolTable>> tables_;  // tables that something holds, by content
-  std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // of the pools of services through gue and ipip
+  std::map<std::pair<std::string, uint8_t>, Lineage> lineages_;     // for the pools of services through gue and ipip
   Staged staged_;
   ChangingTables changing_;
   uint64_t maglev_tables_built_ = 0;
   uint64_t generation_ = 0;
 };
 
-// What the forwarders of all nodes of a Model have no room for. Pure: any thread.
+// Faults for everything in a Model for which the forwarders of its nodes have no room. Pure: any thread.
 std::vector<Fault> judge(const std::shared_ptr<const Model>& model);
 
 }  // namespace tidegate::l4

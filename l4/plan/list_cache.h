@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ListCache: the SourceLists of a model, compiled anew only if their content changed. A change of health keeps the
-// model, and most changes of a model keep its lists.
+// ListCache: the SourceLists of a model. They are compiled again only if their content has changed. A change of health
+// keeps the model, and most changes of a model keep its lists.
 #pragma once
 
 #include <memory>
@@ -15,9 +15,9 @@ class ListCache {
  public:
   struct Compiled {
     std::shared_ptr<const SourceLists> lists;
-    std::string digest;  // of all their networks
+    std::string digest;  // digest of all their networks
   };
-  // Null if the model has no lists. `countries`: of the countries that its lists name; null if they name none.
+  // Null if the model has no lists. `countries`: the networks of the countries in its lists; null if there are none.
   Result<std::shared_ptr<const Compiled>> compile(const std::shared_ptr<const Model>& model,
                                                   const std::shared_ptr<const CountryNetworks>& countries);
 

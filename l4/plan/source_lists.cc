@@ -11,8 +11,8 @@
 
 namespace tidegate::l4 {
 
-// Two networks are disjoint, or one holds the other. So a walk over all of them in order of their first address needs
-// a stack of those that hold the present address, and the sets of lists grow down the stack.
+// Two networks are disjoint, or one contains the other. So a walk over all networks, ordered by first address, needs a
+// stack of those that contain the present address. The sets of lists grow along the stack.
 class SourceLists::Compiler {
  public:
   Compiler(const std::vector<std::vector<Cidr>>& lists, SourceLists& into) : lists_(lists), into_(into) {
@@ -62,7 +62,7 @@ class SourceLists::Compiler {
         networks.push_back({first, static_cast<Bits>(first | hosts), static_cast<uint16_t>(list)});
       }
     }
-    // Of those with the same first address the largest comes first: it holds the others.
+    // Among those with the same first address the largest comes first, because it contains the others.
     std::sort(networks.begin(), networks.end(), [](const Network<Bits>& a, const Network<Bits>& b) {
       if (a.first != b.first) return a.first < b.first;
       return a.last != b.last ? a.last > b.last : a.list < b.list;
@@ -81,7 +81,7 @@ class SourceLists::Compiler {
     }
   }
 
-  // From `start` on the set is `set`.
+  // From `start` on, addresses belong to `set`.
   template <class Bits>
   void append(Ranges<Bits>& ranges, Bits start, Set set) const {
     std::vector<Bits>& starts = ranges.index.starts();

@@ -26,7 +26,7 @@ class SourceLists {
   Set find(uint8_t family, const AddressWords& address) const {
     return family == 4 ? v4_.find(bits_v4(address)) : v6_.find(bits_v6(address));
   }
-  // For a burst: the first call for each address, then the second for each, then find().
+  // For a burst: call prefetch_first() for each address, then the second prefetch for each, then find().
   void prefetch_first(uint8_t family, const AddressWords& address) const {
     family == 4 ? v4_.index.prefetch_top(bits_v4(address)) : v6_.index.prefetch_top(bits_v6(address));
   }

@@ -16,7 +16,7 @@ namespace tidegate::l4 {
 namespace {
 
 constexpr size_t kProbeResetBytes = kEthernetBytes + kIp6HeaderBytes + 20;
-constexpr uint32_t kProbeLinkMtu = 1'500;  // of a port that does not tell its own
+constexpr uint32_t kProbeLinkMtu = 1'500;  // for a port that does not report its own MTU
 
 constexpr std::string_view kProbeEndNames[] = {
 #define TIDEGATE_L4_NAME(name, sentence) #name,
@@ -39,7 +39,7 @@ const IpAddress* own_address(const PortIdentity& port, const IpAddress& like) {
 // A frame of a probe, with room for the outer header of its tunnel.
 class ProbeFrame {
  public:
-  // False: it does not fit into the tunnel. `flow` chooses what a tunnel varies by flow.
+  // Returns false if the packet does not fit into the tunnel. `flow` selects the tunnel's values that differ by flow.
   bool write(const uint8_t* ethernet_addresses, const ProbePacket& packet, const std::optional<Action>& tunnel,
              uint32_t link_mtu, uint32_t flow) {
     frame_.data = buffer_.data() + kRoom;
@@ -107,7 +107,7 @@ std::optional<ProbeBoard::Done> ProbeBoard::cancel(uint16_t number) {
         slot.phase.compare_exchange_strong(phase, Phase::free, std::memory_order_acq_rel)) {
       return std::nullopt;
     }
-    ::sched_yield();  // a worker has it in its hands for a moment
+    ::sched_yield();  // a worker is using it for a moment
   }
 }
 
@@ -163,8 +163,8 @@ void ProbeBoard::send(Slot& slot, uint16_t number, const Neighbours& neighbours,
   sink.send(hop.port, frame.data(), frame.bytes());
 }
 
-// Makes of a segment without its connection the reset that ends that connection (RFC 9293 §3.10.7.1). It goes back to
-// the station that sent the segment, or through the tunnel. Returns its length; 0: there is no room.
+// Turns a segment without a connection here into the reset that ends that connection (RFC 9293 §3.10.7.1). The reset
+// goes back to the station that sent the segment, or through the tunnel. Returns its length; 0: there is no room.
 uint32_t ProbeBoard::write_reset(uint8_t* frame, uint32_t capacity, const Slot& slot, uint16_t number) {
   uint8_t back[12];
   std::memcpy(back, slot.mac.bytes.data(), 6);
@@ -194,8 +194,9 @@ bool ProbeBoard::is_reply(const Slot& slot, const ProbeReply& reply, const Packe
   return (reset || accepted) && (reply.tcp_flags & kTcpAck) != 0 && reply.acknowledged == order.sequence + 1;
 }
 
-// From here to its end the slot is this worker's. A frame that is no reply gives it back. Another worker may look at
-// such a frame just now, for nanoseconds: a flood of them must not hide the reply.
+// From here to its end the slot belongs to this worker. A frame that is not a reply gives it back. Another worker may
+// be checking such a frame just now, for nanoseconds, so this one waits: a flood of such frames must not hide the
+// reply.
 bool ProbeBoard::begin_taking(Slot& slot) {
   constexpr unsigned kMostTries = 1'000;
   for (unsigned tries = 0; tries < kMostTries; ++tries) {
@@ -219,13 +220,13 @@ ProbeBoard::Taken ProbeBoard::take(uint8_t* frame, uint32_t& bytes, uint32_t cap
     return Taken::not_ours;
   }
   const bool refused = view.protocol == kProtocolTcp && (reply.tcp_flags & kTcpRst) != 0;
-  // A reply from another station than the one that was asked is not answered there. What comes out of a tunnel may be
-  // sent back by anybody.
+  // A reply from another station than the probed one gets no reset. A reply to a probe through a tunnel may come from
+  // any station.
   const bool reset = view.protocol == kProtocolTcp && !refused && capacity >= kProbeResetBytes &&
                      (slot.order.tunnel || Mac::from(frame + 6) == slot.mac);
   slot.reply_bytes = static_cast<uint16_t>(std::min<size_t>(reply.payload.size(), slot.reply.size()));
   std::copy_n(reply.payload.begin(), slot.reply_bytes, slot.reply.begin());
-  // Before the end: after it the slot is another one's.
+  // The reset is written before finish(), because after it the slot may belong to another probe.
   const uint32_t reset_bytes =
       reset ? write_reset(frame, capacity, slot, static_cast<uint16_t>(port - kFirstProbePort)) : 0;
   finish(slot, refused ? ProbeEnd::refused : ProbeEnd::answered);

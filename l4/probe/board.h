@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// ProbeBoard: the probes that the forwarder sends itself, between the control thread, which orders them, the announcing
-// worker, which sends them, and the workers, of which one gets the reply.
+// ProbeBoard: the probes that the forwarder itself sends. The control thread orders them, the announcing worker sends
+// them, and any worker may get the reply.
 //
 // A probe has a slot. Its number is also the probe's source port, so a reply names its slot. A reply counts only if it
-// comes from the VIP and port that were asked, to the address that asked, and acknowledges the number that was sent.
-// The ports kFirstProbePort .. kFirstProbePort + kMaxProbes - 1 are beyond those that Linux gives out by default. If
-// the kernel has the port's own addresses (punt: tap), it still gets every frame that is no reply to a probe.
+// comes from the probed VIP and port, goes to the probe's source address, and acknowledges the sent number. The ports
+// kFirstProbePort .. kFirstProbePort + kMaxProbes - 1 are beyond those that Linux gives out by default. If the kernel
+// has the port's own addresses (punt: tap), it still gets every frame that is no reply to a probe.
 //
 // Threads: order(), take_done() and cancel() belong to the control thread, send_due() to the announcing worker, and
-// take() to any worker. Each field has one writer at a time, whom the slot's phase names. Workers neither lock nor
-// allocate. Without a probe, send_due() costs one load, and no frame costs anything: only frames to our own addresses
-// are compared.
+// take() to any worker. Each field has one writer at a time, which the slot's phase defines. Workers neither lock nor
+// allocate. Without a probe, send_due() costs one load, and frames cost nothing, because only frames to our own
+// addresses are compared.
 #pragma once
 
 #include <array>
@@ -55,17 +55,18 @@ struct ProbeOrder {
   uint8_t protocol = kProtocolTcp;  // or kProtocolUdp
   IpAddress vip;
   uint16_t port = 0;
-  NeighbourId neighbour = kNoNeighbour;  // of the backend, in the family of the VIP; with a tunnel: of its next hop
-  uint32_t sequence = 0;                 // TCP: what the backend must acknowledge; not to be guessed
-  std::string_view payload;              // UDP; the caller keeps it until the slot is free
-  std::optional<Action> tunnel = {};     // by which the backend's packets travel
+  NeighbourId neighbour =
+      kNoNeighbour;                   // neighbour of the backend, in the family of the VIP; with a tunnel: its next hop
+  uint32_t sequence = 0;              // TCP: the number that the backend must acknowledge; it must not be guessable
+  std::string_view payload;           // UDP; the caller keeps it until the slot is free
+  std::optional<Action> tunnel = {};  // the tunnel to the backend
 };
 
 class ProbeBoard {
  public:
   struct Done {
     ProbeEnd end = ProbeEnd::timeout;
-    std::string_view reply;  // the first bytes of a datagram; good until the slot is used again
+    std::string_view reply;  // the first bytes of a datagram; valid until the slot is used again
   };
   enum class Taken : uint8_t { not_ours, consumed, answer };
 
@@ -73,18 +74,18 @@ class ProbeBoard {
 
   // Returns the slot, or nothing if all are in use. Wake the announcing worker then.
   std::optional<uint16_t> order(const ProbeOrder& order);
-  // The probe's end, if it has one; the slot is free then.
+  // The result of the probe, if it has ended. Then the slot is free.
   std::optional<Done> take_done(uint16_t slot);
-  // Its time is over. Returns its end if it had one meanwhile. The slot is free then.
+  // The time of the probe is over. Returns its result if it has one by now. The slot is free then.
   std::optional<Done> cancel(uint16_t slot);
   // Readable when a probe has ended; drain() makes it wait for the next one.
   int fd() const { return event_.get(); }
   void drain();
 
-  // Sends what was ordered, at most `most` frames.
+  // Sends ordered probes, at most `most` frames.
   void send_due(const Neighbours& neighbours, const std::vector<PortIdentity>& ports, size_t most, FrameSink& sink);
-  // A frame to one of our own addresses. `answer`: it was rewritten in place to a reset, which is to leave by the port
-  // that it came by; `bytes` is its length then.
+  // Handles a frame to one of our own addresses. `answer`: it was rewritten in place to a reset, which must leave by
+  // the port on which it came; `bytes` is then its length.
   Taken take(uint8_t* frame, uint32_t& bytes, uint32_t capacity, const PacketView& view);
 
  private:
@@ -100,7 +101,7 @@ class ProbeBoard {
     std::atomic<Phase> phase{Phase::free};
     ProbeOrder order;
     IpAddress source;
-    Mac mac;  // of the backend, or of the next hop on the way through its tunnel
+    Mac mac;  // MAC address of the backend, or of the tunnel's next hop
     uint32_t link_mtu = 0;
     ProbeEnd end = ProbeEnd::timeout;
     uint16_t reply_bytes = 0;
@@ -115,7 +116,7 @@ class ProbeBoard {
   static bool is_reply(const Slot& slot, const ProbeReply& reply, const PacketView& view);
 
   std::vector<Slot> slots_;
-  size_t next_ = 0;  // where order() looks first, so that a port rests before it is used again
+  size_t next_ = 0;  // where order() begins its search, so that a port rests before it is used again
   // Ordered slots, from the control thread to the announcing worker.
   std::array<std::atomic<uint16_t>, kMaxProbes> queue_{};
   std::atomic<uint32_t> queued_{0}, unqueued_{0};

@@ -30,7 +30,7 @@ struct ProbeDesk::Order {
   HttpExchangePtr exchange;
   ProbeRequest request;  // the board reads the payload from here
   std::vector<ProbeResultLine> results;
-  std::vector<std::optional<uint16_t>> slots;  // of the targets that are not over
+  std::vector<std::optional<uint16_t>> slots;  // slots of the targets that have not ended
   std::unique_ptr<Timer> timer;
   bool is_over() const {
     return std::none_of(slots.begin(), slots.end(), [](const auto& slot) { return slot.has_value(); });
@@ -98,7 +98,7 @@ bool ProbeDesk::place_all(Order& order, const ForwardingTables& tables, BackendI
   return true;
 }
 
-// False: there is no room for another probe.
+// Returns false if there is no room for another probe.
 bool ProbeDesk::place(Order& order, size_t index, const ForwardingTables& tables, BackendId backend) {
   const Endpoint& target = order.results[index].target;
   const auto family = static_cast<uint8_t>(target.address.family);
@@ -125,7 +125,7 @@ void ProbeDesk::end(Order& order, size_t index, ProbeEnd how, std::string_view r
   ended_[static_cast<size_t>(how)]->add();
 }
 
-// The targets that have not ended have got no reply in time.
+// Targets that have not ended got no reply in time.
 void ProbeDesk::end_unanswered(Order& order) {
   for (size_t i = 0; i < order.slots.size(); ++i) {
     if (!order.slots[i]) continue;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ProbeDesk: takes the orders of probes at the admin socket (POST /probe, probe/order.h), and answers each when its
+// ProbeDesk: accepts orders for probes at the admin socket (POST /probe, probe/order.h). It answers each order when its
 // probes have ended, or when its time is over.
 //
 // Threads: the control thread.
@@ -19,9 +19,9 @@ namespace tidegate::l4 {
 
 class ProbeDesk final : private IoHandler {
  public:
-  // `dataplane` outlives it.
+  // `dataplane` must outlive it.
   ProbeDesk(EventLoop& loop, Dataplane& dataplane);
-  ~ProbeDesk();  // orders under way are answered 500
+  ~ProbeDesk();  // orders in progress are answered with 500
 
   void take(const HttpExchangePtr& exchange, const BackendIds& backends);
 
@@ -37,7 +37,7 @@ class ProbeDesk final : private IoHandler {
 
   EventLoop& loop_;
   Dataplane& dataplane_;
-  std::list<std::shared_ptr<Order>> orders_;  // that have not been answered
+  std::list<std::shared_ptr<Order>> orders_;  // orders that were not answered yet
   std::array<Counter*, static_cast<size_t>(ProbeEnd::count_)> ended_{};
   Counter& refused_;
 };

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kTcpHeader = 20, kUdpHeader = 8;
 constexpr uint8_t kProbeHopLimit = 64;
-constexpr uint16_t kProbeWindow = 1'024;  // a connection that is reset at once needs none
+constexpr uint16_t kProbeWindow = 1'024;  // a connection that is reset at once needs no window
 
 // Over the pseudo header of RFC 9293 §3.1 or RFC 8200 §8.1, whose sums are equal for lengths below 65,536.
 uint16_t transport_checksum(const ProbePacket& packet, const uint8_t* transport, size_t bytes) {

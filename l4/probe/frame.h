@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packets of a probe that the forwarder sends itself: one TCP segment without options, or one UDP datagram. Pure
+// The packets of a probe that the forwarder itself sends: one TCP segment without options, or one UDP datagram. Pure
 // functions: bytes in, bytes out.
 #pragma once
 
@@ -16,7 +16,7 @@ namespace tidegate::l4 {
 
 struct ProbePacket {
   uint8_t protocol = kProtocolTcp;  // or kProtocolUdp
-  IpAddress source, destination;    // of one family
+  IpAddress source, destination;    // both of one family
   uint16_t source_port = 0, destination_port = 0;
   uint32_t sequence = 0;  // TCP
   uint8_t tcp_flags = 0;
@@ -25,11 +25,11 @@ struct ProbePacket {
 
 constexpr size_t kMaxProbeFrameBytes = kEthernetBytes + kIp6HeaderBytes + 20 + kMaxProbePayload;
 
-// Writes a whole frame into `out` (kMaxProbeFrameBytes) and returns its length. `ethernet_addresses`: destination and
-// source, 12 bytes. All checksums are set.
+// Writes a whole frame with all checksums into `out` (kMaxProbeFrameBytes) and returns its length.
+// `ethernet_addresses`: destination and source, 12 bytes.
 size_t write_probe_frame(uint8_t* out, const uint8_t* ethernet_addresses, const ProbePacket& packet);
 
-// What a TCP segment or UDP datagram says. `view` must be of a whole packet of that kind (PacketKind::transport).
+// The content of a TCP segment or UDP datagram. `view` must be of a whole packet of that kind (PacketKind::transport).
 struct ProbeReply {
   uint32_t acknowledged = 0;  // TCP
   uint8_t tcp_flags = 0;

@@ -17,7 +17,7 @@ static_assert(kMaxProbeReply == kVipProbeReplyBytes);
 
 using nlohmann::json;
 
-constexpr uint64_t kLongestProbeMs = 5 * 60'000;  // as the key `timeout` of a probe
+constexpr uint64_t kLongestProbeMs = 5 * 60'000;  // like the key `timeout` of a probe
 
 std::optional<std::string> bytes_of_hex(std::string_view hex) {
   if (hex.size() % 2 != 0) return std::nullopt;
@@ -42,7 +42,7 @@ const std::string* text_of(const json& object, const char* key) {
   return found == object.end() ? nullptr : found->get_ptr<const std::string*>();
 }
 
-// Nothing: it is not there, or no whole number within the bounds.
+// Nothing if it is not there, or is not a whole number within the bounds.
 std::optional<uint64_t> number_of(const json& object, const char* key, uint64_t least, uint64_t most) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_number_unsigned()) return std::nullopt;

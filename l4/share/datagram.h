@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The datagrams by which forwarders of a site tell each other about their assured flows. Pure functions of bytes, keys
+// The datagrams in which forwarders of a site report their assured flows to each other. Pure functions of bytes, keys
 // and times.
 //
 // Layout, all numbers in network order:
@@ -11,10 +11,10 @@
 //   24-31        when it was sent, in milliseconds of the sender's wall clock
 //   20 bytes for each flow: hash (8), backend_word() of its backend (8), time left in milliseconds (4)
 //   16 bytes     the first half of the HMAC-SHA256 of everything before
-// The key of the HMAC belongs to the sender's address, so a datagram that is sent back to its sender, or sent on from
-// another address, is forged.
+// The HMAC's key belongs to the sender's address. So a datagram counts as forged if it is sent back to its sender, or
+// sent on from another address.
 //
-// A datagram that was recorded and is sent again does nothing: ReplayGuard refuses it.
+// A recorded datagram that is sent again has no effect, because ReplayGuard refuses it.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ constexpr size_t kMostShareBytes = kShareHeadBytes + kMostSharedFlows * kShareFl
 struct SharedFlow {
   uint64_t hash = 0;     // FlowHasher; equal on all hosts of a site
   uint64_t backend = 0;  // backend_word()
-  uint32_t left_ms = 0;  // until its time-out; 0: the connection has ended
+  uint32_t left_ms = 0;  // time until its time-out; 0: the connection has ended
 };
 
 struct ShareHead {
@@ -70,7 +70,7 @@ class ReplayGuard {
   // Call only for a datagram that is not forged.
   void accept(const ShareHead& head, uint64_t now_ms);
 
-  // After a silence of this length every datagram of before is stale, so nothing need be remembered. It ends the wait
+  // After a silence of this length, every earlier datagram is stale, so nothing must be remembered. This ends the wait
   // for a sender whose wall clock was set back.
   static constexpr uint64_t kForgetMs = 60'000;
 
@@ -84,10 +84,10 @@ constexpr uint64_t kShareFreshMs = 30'000;
 
 // The key of one sender's datagrams.
 std::string share_key(std::string_view secret, const Endpoint& sender);
-// Names a backend in datagrams: ids differ from host to host. `key` is derived from the site's secret.
+// A backend's name in datagrams, because ids differ from host to host. `key` is derived from the site's secret.
 uint64_t backend_word(const HashKey& key, const BackendKey& backend);
 
-// Writes a datagram of `count` flows, kMostSharedFlows at most, to `out`, which has kMostShareBytes bytes. Returns its
+// Writes a datagram of `count` flows (at most kMostSharedFlows) to `out`, which has kMostShareBytes bytes. Returns its
 // size.
 size_t seal_flows(std::string_view key, const ShareHead& head, const SharedFlow* flows, size_t count, uint8_t* out);
 
@@ -98,8 +98,8 @@ struct OpenedFlows {
   ShareFault fault = ShareFault::none;
   size_t count = 0;
 };
-// Checks a datagram and reads its flows into `out`, which has room for kMostSharedFlows. What costs little is checked
-// first. Accepts it at `guard` if nothing is wrong with it.
+// Checks a datagram and reads its flows into `out`, which has room for kMostSharedFlows. The cheap checks come first.
+// If everything is right, `guard` accepts it.
 OpenedFlows open_flows(std::string_view key, const uint8_t* datagram, size_t bytes, const ShareClock& now,
                        ReplayGuard& guard, SharedFlow* out);
 

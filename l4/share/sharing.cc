@@ -28,7 +28,7 @@ constexpr size_t kFlowsPerRead = 4'096;
 constexpr size_t kLessonsPerRead = 256;  // two cache misses each
 constexpr size_t kDatagramsPerTurn = 32;
 constexpr uint64_t kHeartbeatNs = kNsPerS;
-constexpr int kShareReceiveBytes = 1 << 20;  // what peers send in one tick
+constexpr int kShareReceiveBytes = 1 << 20;  // room for what peers send in one tick
 constexpr uint32_t kDatagramsPerTick = kMaxShareDatagrams * FlowSharing::kTickMs / 1'000;
 
 std::string share_errno() { return std::strerror(errno); }
@@ -124,7 +124,7 @@ struct FlowSharing::Peer final : private IoHandler {
       const ssize_t bytes = ::recv(socket.get(), datagram, sizeof datagram, 0);
       if (bytes >= 0) {
         sharing.hear(*this, datagram, static_cast<size_t>(bytes));
-      } else if (errno != ECONNREFUSED) {  // an ICMP error about what was sent to the peer: it does not run
+      } else if (errno != ECONNREFUSED) {  // an ICMP error about a datagram to the peer: the peer is not running
         break;
       }
     }
@@ -136,14 +136,14 @@ struct FlowSharing::Peer final : private IoHandler {
   UniqueFd socket;
   std::string key;
   ReplayGuard guard;
-  uint64_t heard_ns = 0;                // monotonic; 0: never
-  uint64_t flows = 0;                   // that it told
-  ShareFault fault = ShareFault::none;  // of its last datagram
+  uint64_t heard_ns = 0;                // when a datagram last came; monotonic; 0: never
+  uint64_t flows = 0;                   // flows that it has reported
+  ShareFault fault = ShareFault::none;  // fault of its last datagram
   uint32_t left = 0;                    // datagrams that may still be read in this tick
   bool watched = false;
 };
 
-// What comes from no peer is counted and dropped.
+// Datagrams from addresses that are no peer's are counted and dropped.
 class FlowSharing::Strangers final : private IoHandler {
  public:
   Strangers(FlowSharing& sharing, UniqueFd fd) : sharing_(sharing), socket_(std::move(fd)) { resume(); }
@@ -222,7 +222,7 @@ Result<void> FlowSharing::open(const ShareSettings& settings) {
     peers_.push_back(std::make_unique<Peer>(*this, peer, std::move(*socket)));
   }
   key_ = share_key(secret_, settings.listen);
-  // A process that starts in the same nanosecond as the one before does not exist.
+  // No two processes start in the same nanosecond, so their epochs differ.
   epoch_ = std::max(realtime_ns(), epoch_ + 1);
   sequence_ = 0;
   ticked_ns_ = monotonic_ns();
@@ -261,7 +261,7 @@ void FlowSharing::learn_names(const KeptIds& ids) {
 void FlowSharing::tick() {
   timer_.arm_after_ms(kTickMs);
   const uint64_t now_ns = monotonic_ns();
-  // A main thread that was held up does not make good for all of the time.
+  // If the main thread was held up, it does not catch up for the whole time.
   const uint64_t elapsed_ms = std::min<uint64_t>((now_ns - ticked_ns_) / kNsPerMs, 2 * kTickMs);
   ticked_ns_ = now_ns;
   for (const auto& peer : peers_) peer->resume();
@@ -273,7 +273,7 @@ void FlowSharing::tick() {
 void FlowSharing::tell_flows(uint64_t elapsed_ms) {
   const double earned = static_cast<double>(settings_->rate) * static_cast<double>(elapsed_ms) / 1'000;
   budget_ = std::min(budget_ + earned, 2 * earned + 1);
-  // Connections that have ended are of less worth, and a flood can make many.
+  // Connections that have ended are less important, and a flood can create many.
   ended_budget_ = static_cast<uint64_t>(budget_) / 4;
   for (size_t i = 0; i < cursors_.size(); ++i) tell_flows_of((first_worker_ + i) % cursors_.size(), elapsed_ms);
   first_worker_ = (first_worker_ + 1) % cursors_.size();
@@ -346,7 +346,7 @@ void FlowSharing::hear(Peer& peer, const uint8_t* datagram, size_t bytes) {
   const ForwardingTables& tables = *dataplane_->tables();
   for (size_t i = 0; i < opened.count; ++i) {
     const auto known = ids_.find(flows[i].backend);
-    // The id of a backend that no table holds any more may soon mean another one.
+    // The id of a backend that no table contains any more may soon mean another one.
     if (known == ids_.end() || flows[i].hash == 0 || tables.backend(known->second).keeping == 0) {
       counters_->unknown_backend.add();
       continue;

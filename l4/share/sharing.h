@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowSharing: tells the other forwarders of the site about this one's assured flows, and hears of theirs over UDP
-// between the hosts' kernel addresses. So a forwarder that takes over a VIP keeps flows whose backend its hash table
-// would no longer pick.
+// FlowSharing: exchanges assured flows with the other forwarders of the site, over UDP between the hosts' kernel
+// addresses. So a forwarder that takes over a VIP keeps flows whose backend its hash table would no longer pick.
 //
-// Why UDP: a lost datagram costs nothing, because every flow is told again in each round through the tables
-// (kShareRoundMs; less for small tables, more for large ones or if the rate is too low). Nothing waits for a peer that
-// is dead or slow, and nobody keeps a state of what another one has.
+// Why UDP: a lost datagram costs nothing, because every flow is reported again in each round through the tables
+// (kShareRoundMs; shorter for small tables, longer for large ones or if the rate is too low). Nothing waits for a dead
+// or slow peer, and no forwarder stores what another one has.
 //
 // The control thread does all of this. It reads and teaches the workers' flow tables in slices, between two bursts.
-// There is a connected socket for each peer, so the kernel gives what others send to a socket of its own, for
-// strangers. Each socket has a queue of its own and a bound of datagrams a second. So a flood takes neither the main
-// thread nor the queue of a peer, unless it is sent with that peer's address.
+// There is a connected socket for each peer, and one socket for datagrams from strangers. Each socket has its own queue
+// and a limit of datagrams per second. So a flood blocks neither the main thread nor the queue of a peer, unless it is
+// sent with that peer's address.
 #pragma once
 
 #include <array>
@@ -46,11 +45,11 @@ class FlowSharing {
   FlowSharing(const FlowSharing&) = delete;
   FlowSharing& operator=(const FlowSharing&) = delete;
 
-  // Opens sockets if the settings changed. They are tried again at each call after an Error, and problem() says why.
+  // Opens sockets if the settings changed. After an Error, each call tries again, and problem() says why.
   void configure(const std::optional<ShareSettings>& settings);
-  // Whether the node could listen at this address. It has no effect.
+  // Whether the node could listen at this address. The check has no effect.
   static Result<void> try_listen(const Endpoint& listen);
-  // Begins to use the tables of the workers. Null: stops. Call it before `dataplane` is destroyed.
+  // Begins to use the tables of the workers. Null stops it. Call it with null before `dataplane` is destroyed.
   void use(const Dataplane* dataplane);
   // Call at the start, and when the ids in force or the longest time-out have changed.
   void learn_names(const KeptIds& ids);
@@ -86,22 +85,22 @@ class FlowSharing {
   std::optional<ShareSettings> settings_;
   std::string problem_;
   const Dataplane* dataplane_ = nullptr;
-  std::vector<uint64_t> words_;                  // by BackendId; 0: nobody has it
+  std::vector<uint64_t> words_;                  // by BackendId; 0: no backend has the id
   std::unordered_map<uint64_t, BackendId> ids_;  // by backend_word
   uint32_t longest_timeout_ms_ = 0;
   uint64_t epoch_ = 0, sequence_ = 0, ticked_ns_ = 0, sent_ns_ = 0;
-  double budget_ = 0;            // flows that may still be told now
-  uint64_t ended_budget_ = 0;    // of these, connections that have ended
-  std::string key_;              // of what this node sends
+  double budget_ = 0;            // flows that may still be sent now
+  uint64_t ended_budget_ = 0;    // how many of these may be connections that have ended
+  std::string key_;              // key for what this node sends
   std::vector<Cursor> cursors_;  // by worker
-  size_t first_worker_ = 0;      // in the next tick
+  size_t first_worker_ = 0;      // the worker with which the next tick begins
   std::vector<FlowEntry> slice_;
   std::array<SharedFlow, kMostSharedFlows> pending_;
   size_t pending_count_ = 0;
   std::vector<LearnedFlow> lessons_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::unique_ptr<Strangers> strangers_;
-  uint64_t unread_before_ = 0;  // of sockets that were closed
+  uint64_t unread_before_ = 0;  // count of sockets that were closed
   std::unique_ptr<Counters> counters_;
 };
 

@@ -9,8 +9,8 @@ namespace tidegate::l7 {
 enum class Acceptance : uint8_t {
   unknown,         // it is too early to tell
   acknowledged,    // the backend's kernel has it
-  unanswered,      // TCP's first packet was repeated, and nobody answers
-  unacknowledged,  // it stands, but not a byte of what was sent on it is acknowledged, although it was sent again
+  unanswered,      // TCP's first packet was repeated, and nobody answered
+  unacknowledged,  // established, but no byte that was sent on it is acknowledged, although bytes were sent again
 };
 
 }  // namespace tidegate::l7

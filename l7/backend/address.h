@@ -13,7 +13,7 @@ namespace tidegate::l7 {
 
 struct BackendAddress {
   Endpoint endpoint;
-  std::string socket;  // path of a unix socket; if it is written, `endpoint` says nothing
+  std::string socket;  // path of a unix socket; if it is set, `endpoint` has no meaning
 
   static constexpr size_t kMostPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -28,7 +28,7 @@ struct BackendAddress {
     std::copy_n(socket.data(), std::min(socket.size(), kMostPathBytes), unix_address.sun_path);
     return sizeof unix_address;
   }
-  // What a certificate must name if the pool says no name.
+  // The name that a certificate must have if the pool sets no name.
   std::string host() const { return is_unix() ? "localhost" : endpoint.address.to_string(); }
   std::string to_string() const { return is_unix() ? "unix:" + socket : endpoint.to_string(); }
   bool operator==(const BackendAddress&) const = default;

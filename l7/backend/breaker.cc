@@ -8,7 +8,7 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr uint64_t kMost = 0xffff;  // that a part of the window can count
+constexpr uint64_t kMost = 0xffff;  // the most that a part of the window can count
 
 // One part of the window.
 struct Bucket {
@@ -82,11 +82,11 @@ Breaker::Change Breaker::settle(const Permit& permit, Result result, uint64_t no
   if (!permit.granted) return Change::none;
   if (permit.trial) return settle_trial(permit, result, now_ns, config);
   const uint64_t seen = state_.load(std::memory_order_relaxed);
-  // Requests from before it opened tell nothing of the present.
+  // Requests from before the breaker opened say nothing about the present.
   if (state_of(seen) != State::closed || period_of(seen) != permit.period) return Change::none;
   count(result, now_ns, config);
   if (result == Result::good) {
-    // Read first: the line stays shared between the workers' caches.
+    // Read first, so that the cache line stays shared between the workers.
     if (failures_in_a_row_.load(std::memory_order_relaxed) != 0) failures_in_a_row_.store(0, std::memory_order_relaxed);
     return Change::none;
   }
@@ -128,7 +128,7 @@ Breaker::Change Breaker::open_from(uint64_t seen, uint64_t now_ns, const PoolBre
   const uint64_t until_ms = now_ns / kNsPerMs + config.open_ms;
   while (!state_.compare_exchange_weak(seen, word(State::open, period_of(seen) + 1, until_ms),
                                        std::memory_order_relaxed)) {
-    // Another trial may have ended meanwhile. Another period has its own judge.
+    // Another trial may have ended meanwhile. Results of another period do not count here.
     if (state_of(seen) == State::open) return Change::none;
   }
   return Change::opened;
@@ -148,7 +148,7 @@ void Breaker::count(Result result, uint64_t now_ns, const PoolBreaker& config) {
     Bucket bucket = Bucket::of(seen);
     const auto epoch = static_cast<uint16_t>(part / kBuckets + 1);
     if (bucket.epoch != epoch) bucket = Bucket{.epoch = epoch};
-    if (bucket.requests == kMost) {  // full: halved, so that the rates stay as they are
+    if (bucket.requests == kMost) {  // full: all counts are halved, so that the rates stay the same
       bucket.requests /= 2;
       bucket.failed /= 2;
       bucket.slow /= 2;

@@ -5,7 +5,8 @@
 // All workers share it, without a lock. Its whole state is one word, so that no two workers ever see halves of it:
 // a trial is given out once, and a result counts only for the period in which its permit was given.
 //
-// Requests are counted in kBuckets parts of the window. A part is one word too; it forgets an older window by itself.
+// Requests are counted in kBuckets parts of the window. A part is one word too. It forgets an older window when it is
+// used again.
 //
 // Threads: any.
 #pragma once
@@ -21,7 +22,7 @@ namespace tidegate::l7 {
 class Breaker {
  public:
   enum class State : uint8_t { closed, open, half_open };
-  // For one request. The holder gives it back once, by settle() or forgo().
+  // The permission for one request. The holder returns it once, by settle() or forgo().
   struct Permit {
     bool granted = false;
     bool trial = false;
@@ -35,7 +36,7 @@ class Breaker {
   bool would_grant(uint64_t now_ns, const PoolBreaker& config) const;
   Permit ask(uint64_t now_ns, const PoolBreaker& config);
   Change settle(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
-  // The request told nothing of the backend (its client left): another one may make the trial.
+  // The request said nothing about the backend (its client left). Another one may make the trial.
   void forgo(const Permit& permit);
 
   State state(uint64_t now_ns) const;

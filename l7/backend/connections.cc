@@ -29,7 +29,7 @@ std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntim
     }
     if (peer.protocol == BackendProtocol::h2) return nullptr;
   }
-  // A PROXY header names one client's connection: those of other clients are left to them.
+  // A connection with a PROXY header belongs to one client. So other clients must not use it.
   if (!peer.preface.empty()) {
     const auto at = std::find_if(s.idle.rbegin(), s.idle.rend(), [&](const auto& kept) {
       return kept->leads_to(peer) && (!must_be_alive || kept->looks_alive());
@@ -77,7 +77,7 @@ std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& ba
   return s.http2.back()->open_stream();
 }
 
-// The last descriptors are not for backends; nor are they needed while something idle has one.
+// The last descriptors are not for backends. They are not needed as long as an idle connection can be closed.
 UniqueFd BackendConnections::open_socket(const BackendAddress& address) {
   for (bool again = false;; again = true) {
     UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -88,7 +88,7 @@ UniqueFd BackendConnections::open_socket(const BackendAddress& address) {
   }
 }
 
-// The one kept longest, HTTP/1 first.
+// Closes the one that was kept longest, HTTP/1 first.
 bool BackendConnections::drop_one_idle(Slot& s) {
   if (!s.idle.empty()) {
     drop_idle(s.idle.front().get());
@@ -130,7 +130,7 @@ void BackendConnections::drop_http2(BackendH2Connection* connection) {
   --s.open;
   if (connection->seen_acknowledged()) --s.acknowledged;
   const uint32_t pool = s.pool;
-  bury_http2(connection);  // calls users, for whom slots may be added
+  bury_http2(connection);  // calls users, which may add slots
   hooks_.on_room(pool);
 }
 
@@ -157,7 +157,7 @@ void BackendConnections::note_acknowledged(uint32_t backend) {
   if (s.most < s.acknowledged) s.most = s.acknowledged;
 }
 
-// Only what is used up grows. The bound ends where it is far above what once was too much.
+// The bound grows only while it is reached. It ends when it is far above the number that was too large.
 void BackendConnections::count_ended(Slot& s) {
   if (s.open < s.most || ++s.ended < kAnswersPerConnection) return;
   s.ended = 0;
@@ -215,7 +215,7 @@ void BackendConnections::defer_round_end() {
   loop_.defer([this] { end_round(); });
 }
 
-// One may end, or ask for another round.
+// A call may end a connection, or ask for another round.
 void BackendConnections::end_round() {
   round_end_deferred_ = false;
   for (size_t turns = at_round_end_.size(); turns > 0 && !at_round_end_.empty(); --turns) {

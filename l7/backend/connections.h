@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendConnections: one worker's connections to all backends. An HTTP/1 connection is idle or in the hands of one
-// exchange; idle ones are taken last in, first out, so that few stay warm and the others age out. HTTP/2 connections
-// are shared: the first one with room is used, so that later ones empty and age out.
+// exchange; Idle ones are taken last in, first out. So few stay in use and the others time out. HTTP/2 connections are
+// shared. The first one with room is used, so that later ones become empty and time out.
 //
 // Threads: the worker's.
 #pragma once
@@ -21,60 +21,62 @@ namespace tidegate::l7 {
 class BackendConnections {
  public:
   struct Hooks {
-    // Closes something else of the process's when a connection finds no descriptor; false: it cannot.
+    // Called when a connection finds no free descriptor: closes something else of this process. Returns false if it
+    // cannot.
     std::function<bool()> free_a_descriptor;
-    // A backend of that pool (PoolRuntime::id) has room for one more exchange. Takes nothing up at once.
+    // A backend of that pool (PoolRuntime::id) has room for one more exchange. The callback must not use the room at
+    // once.
     std::function<void(uint32_t pool)> on_room;
-    Counter* http2_connections;  // that speak HTTP/2
-    Counter* goaways;            // received
-    MemoryBudget* memory;        // by which windows may grow
+    Counter* http2_connections;  // connections that speak HTTP/2
+    Counter* goaways;            // received GOAWAY frames
+    MemoryBudget* memory;        // budget from which windows may grow
   };
   BackendConnections(EventLoop& loop, BlockPool& blocks, Hooks hooks)
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
   ~BackendConnections();
 
-  // A kept connection to that very peer, or a stream of one; or null. `must_be_alive`: one that a last look at the
-  // socket vouches for.
+  // A kept connection to exactly that peer, or a stream of one; or null. `must_be_alive`: only one whose socket was
+  // checked just now.
   std::unique_ptr<BackendStream> take_idle(const BackendRuntime& backend, const BackendPeer& peer, bool must_be_alive);
   // The backend has said that it opens no tunnels over HTTP/2.
   bool refuses_http2_tunnels(const BackendRuntime& backend) const {
     return backend.id < slots_.size() && slots_[backend.id].no_http2_tunnels;
   }
-  // Whether it may have one more exchange: there are fewer connections than that, or one is idle or has room.
+  // Whether it may have one more exchange: it has fewer connections than that, or one that is idle or has room.
   bool has_room(const BackendRuntime& backend, uint32_t max_connections) const;
-  // A new one, connecting; an idle one makes room for it; null at `max_connections`. Without a descriptor for it, it
-  // fails with out_of_sockets.
+  // A new connection, which is connecting. An idle one is closed to make room for it. Null at `max_connections`. If
+  // there is no free descriptor, the connection fails with out_of_sockets.
   std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections);
-  // A new connection to it was not accepted, the `ordinal`-th of those that were open then: its kernel's
-  // queue is full. From now on it gets as many as it has acknowledged, or half of what was too much; further requests
-  // wait, as at `max_connections`. True: it is the first one in this state.
+  // The `ordinal`-th open connection to the backend was not accepted, because the queue of its kernel is full. From now
+  // on the backend gets as many connections as it has acknowledged, or half of `ordinal` if that is more. Further
+  // requests wait, as at `max_connections`. Returns true if this state begins.
   bool note_not_accepted(const BackendRuntime& backend, uint32_t ordinal);
-  // Connections that are open to it, idle ones included.
+  // The number of open connections to the backend, including idle ones.
   uint32_t open_to(const BackendRuntime& backend) const {
     return backend.id < slots_.size() ? slots_[backend.id].open : 0;
   }
-  // How many it gets at the most because of note_not_accepted(); UINT32_MAX: no bound.
+  // The most connections that it may have because of note_not_accepted(); UINT32_MAX: no bound.
   uint32_t most_accepted(const BackendRuntime& backend) const {
     return backend.id < slots_.size() ? slots_[backend.id].most : UINT32_MAX;
   }
   void close_all_idle();
   void close_idle(uint32_t backend);
-  // Closes one idle connection, of any backend; false: there is none.
+  // Closes one idle connection to any backend. Returns false if there is none.
   bool drop_one_idle();
 
   // --- for the connections
   // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
   void take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool);
   void drop_idle(BackendH1Connection* connection);
-  // Ends it, whatever is under way. Safe from within its own callback.
+  // Ends the connection, even with exchanges in progress. Safe from within its own callback.
   void drop_http2(BackendH2Connection* connection);
-  // Its socket went to HTTP/1.
+  // The connection's socket went to HTTP/1.
   void forget_http2(BackendH2Connection* connection);
-  // What TLS chose: while connections are made, exchanges may share one only if it will be HTTP/2.
+  // Which protocol TLS chose. While connections are being made, exchanges may share one only if it will be HTTP/2.
   void note_protocol(uint32_t backend, bool http2);
-  // What a backend's SETTINGS say of tunnels over HTTP/2. The last ones count.
+  // What a backend's SETTINGS say about tunnels over HTTP/2. The last SETTINGS count.
   void note_tunnels(uint32_t backend, bool allowed) { slot(backend).no_http2_tunnels = !allowed; }
-  // A connection to it was acknowledged by its kernel.
+  // The backend's kernel has acknowledged a connection.
   void note_acknowledged(uint32_t backend);
   void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
   MemoryBudget& memory() { return *hooks_.memory; }
@@ -85,12 +87,12 @@ class BackendConnections {
   struct Slot {
     std::vector<std::unique_ptr<BackendH1Connection>> idle;
     std::vector<std::unique_ptr<BackendH2Connection>> http2;
-    uint32_t open = 0;  // idle ones and HTTP/2 included
+    uint32_t open = 0;  // includes idle ones and HTTP/2
     uint32_t pool = 0;  // PoolRuntime::id
-    // While connections were not accepted, see note_not_accepted().
+    // Set while connections are not accepted, see note_not_accepted().
     uint32_t most = UINT32_MAX;
-    uint32_t too_many = 0;      // the largest number at which one was not accepted
-    uint32_t acknowledged = 0;  // of `open`, as far as it was looked at
+    uint32_t too_many = 0;      // the largest number of connections at which one was not accepted
+    uint32_t acknowledged = 0;  // how many of `open` are acknowledged, as far as they were checked
     uint32_t ended = 0;         // exchanges since `most` was changed, while that many were open
     bool speaks_http2 = false;
     bool no_http2_tunnels = false;
@@ -109,7 +111,7 @@ class BackendConnections {
   BlockPool& blocks_;
   const Hooks hooks_;
   std::vector<Slot> slots_;                                   // by BackendRuntime::id
-  std::vector<std::unique_ptr<BackendH1Connection>> buried_;  // until the end of the loop's round
+  std::vector<std::unique_ptr<BackendH1Connection>> buried_;  // kept until the end of the loop's round
   std::vector<std::unique_ptr<BackendH2Connection>> buried_http2_;
   std::vector<BackendH2Connection*> at_round_end_;
   bool round_end_deferred_ = false;

@@ -42,8 +42,7 @@ void BackendH1Connection::begin(const BackendRequest& request, Arena& arena, Res
   socket_->transport().queue(compose_http1_head(request, arena));
 }
 
-// Between exchanges a backend has nothing to say but goodbye. What its last exchange left for this round is no word of
-// the backend's.
+// Between exchanges a backend can only say that it closes. An event may also be left over from the last exchange.
 void BackendH1Connection::on_socket() {
   if (state_ == State::closed) return;
   if (state_ == State::idle) {
@@ -64,7 +63,7 @@ void BackendH1Connection::on_acceptance() {
 
 bool BackendH1Connection::ready_for_piece() {
   if (!connected()) return false;
-  // What was only gathered is no reason to wait: no event would ever end that.
+  // Bytes that were only gathered must be flushed, because no event would come for them.
   if (!socket_->transport().takes_more()) socket_->transport().flush();
   return socket_->transport().takes_more();
 }
@@ -104,7 +103,7 @@ void BackendH1Connection::read_head() {
   }
 }
 
-// True when nothing more is to be read for the head: it is there, or it is broken.
+// Returns true if the head needs no more bytes: it is there, or it is broken.
 bool BackendH1Connection::parse_head() {
   for (;;) {
     const http1::ParseResult parsed =
@@ -150,7 +149,7 @@ void BackendH1Connection::accept_head() {
   remaining_ = head_.framing == http1::Framing::length ? head_.content_length : 0;
   if (head_.status == 101) {
     head_.framing = http1::Framing::until_close;
-    chunked_request_ = false;  // that framed the request, which is over
+    chunked_request_ = false;  // it belongs to the request that has ended
   }
   if (to_head_ || head_.framing == http1::Framing::none ||
       (head_.framing == http1::Framing::length && head_.content_length == 0)) {

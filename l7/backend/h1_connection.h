@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendH1Connection: one HTTP/1.1 connection to a backend. It serves one exchange at a time and is kept between them.
 //
-// What it gives (the response's head, pieces of its body) are views into the socket's buffer. While nobody asks, the
-// socket is not read: that is the back-pressure.
+// It returns the response's head and pieces of its body as views into the socket's buffer. While its user does not ask,
+// it does not read the socket. That is the back-pressure.
 #pragma once
 
 #include <memory>
@@ -56,9 +56,9 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   bool leads_to(const BackendPeer& peer) const { return socket_->leads_to(peer); }
   bool seen_acknowledged() const { return socket_->seen_acknowledged(); }
   uint32_t backend() const { return backend_; }
-  // Nobody uses it; it closes itself after `timeout_ms`.
+  // Nobody uses the connection. It closes itself after `timeout_ms`.
   void rest(uint64_t timeout_ms);
-  // For good.
+  // Closes it for good.
   void close();
 
  private:
@@ -74,8 +74,8 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   BackendConnections& home_;
   const uint32_t backend_;
   User* user_ = nullptr;
-  Arena* arena_ = nullptr;            // the exchange's, from begin()
-  ResponseHead* response_ = nullptr;  // likewise
+  Arena* arena_ = nullptr;            // arena of the exchange, from begin()
+  ResponseHead* response_ = nullptr;  // response head of the exchange
   http1::Head head_;
   http1::ChunkedDecoder chunks_;
   Trailers trailers_;
@@ -87,13 +87,13 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   uint32_t interim_ = 0;  // 1xx heads of this exchange
   size_t scanned_ = 0;
   size_t head_bytes_ = 0;
-  size_t taken_ = 0;        // of the buffer, by the last next_piece()
+  size_t taken_ = 0;        // bytes of the buffer that the last next_piece() returned
   uint64_t remaining_ = 0;  // of a body of known length
   bool begun_ = false;
   bool to_head_ = false;
   bool chunked_request_ = false;
   bool request_ended_ = false;
-  bool tunnel_ending_ = false;  // the client has ended its side; what it sent before is still leaving
+  bool tunnel_ending_ = false;  // the client has ended its side; bytes that it sent before are still waiting
   bool head_ready_ = false;
   bool response_ended_ = false;
   Timer keepalive_;

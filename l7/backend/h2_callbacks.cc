@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nghttp2's callbacks of a connection to a backend. They take note of what came; the users are called afterwards.
+// nghttp2's callbacks of a connection to a backend. They only record what came. The users are called afterwards.
 #include <algorithm>
 #include <array>
 
@@ -39,7 +39,7 @@ int BackendH2Connection::on_header(nghttp2_session*, const nghttp2_frame* frame,
   return 0;
 }
 
-// nghttp2 would drop the field and go on. What is not understood is refused here, not repaired.
+// nghttp2 would drop the field and go on. Here a malformed field is refused, and not repaired.
 int BackendH2Connection::on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t*, size_t,
                                            const uint8_t*, size_t, uint8_t, void* self) {
   if (BackendH2Stream* stream = connection_of(self).stream_of(frame->hd.stream_id)) {
@@ -78,7 +78,7 @@ int BackendH2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, 
                                  void* self) {
   BackendH2Connection& connection = connection_of(self);
   BackendH2Stream* stream = connection.stream_of(id);
-  if (stream == nullptr) {  // nobody needs it, but it counts for the connection's window
+  if (stream == nullptr) {  // nobody needs it, but it counts against the connection's window
     nghttp2_session_consume(session, id, bytes);
     return 0;
   }
@@ -90,7 +90,7 @@ int BackendH2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, 
 ssize_t BackendH2Connection::read_body(nghttp2_session* session, int32_t id, uint8_t*, size_t bytes, uint32_t* flags,
                                        nghttp2_data_source*, void* self) {
   const BackendH2Stream* stream = connection_of(self).stream_of(id);
-  if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // its reset is on the way
+  if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // its reset is being sent
   const size_t now = std::min(bytes, stream->out_.bytes());
   if (now == 0 && !stream->request_ended_) return NGHTTP2_ERR_DEFERRED;
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
@@ -128,7 +128,7 @@ int BackendH2Connection::on_stream_closed(nghttp2_session*, int32_t id, uint32_t
   if (stream == nullptr) return 0;
   stream->closed_ = true;
   connection.wake(*stream);
-  // An application may close an open tunnel so, without END_STREAM.
+  // An application may close an open tunnel in this way, without END_STREAM.
   const bool open_tunnel = stream->tunnel_ && stream->head_ended_ && stream->response_->body == BodyKind::tunnel;
   if (open_tunnel && error == NGHTTP2_NO_ERROR) stream->body_ended_ = true;
   if (stream->head_ended_ && stream->body_ended_) return 0;

@@ -17,7 +17,7 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr size_t kGatheredBytes = kBlockBytes;  // frames that leave in one write
+constexpr size_t kGatheredBytes = kBlockBytes;  // bytes of frames that are sent in one write
 constexpr int32_t kConnectionWindowBytes = kBackendHttp2Streams * kBackendHttp2WindowBytes;
 
 }  // namespace
@@ -55,7 +55,7 @@ std::unique_ptr<BackendStream> BackendH2Connection::open_stream() {
 }
 
 bool BackendH2Connection::looks_alive() {
-  if (!session_) return true;  // it is being made
+  if (!session_) return true;  // the connection is being made
   const uint64_t now_ns = socket_->loop().now_ns();
   if (alive_at_ns_ == now_ns) return true;
   char byte;
@@ -83,7 +83,7 @@ void BackendH2Connection::on_socket() {
   pump();
 }
 
-// Whoever can be asked elsewhere leaves; for the others the kernel goes on trying.
+// Streams whose request can be sent elsewhere leave. For the others the kernel goes on trying.
 void BackendH2Connection::on_acceptance() {
   if (closed_) return;
   if (socket_->seen_acknowledged()) return home_.note_acknowledged(backend_);
@@ -113,7 +113,7 @@ void BackendH2Connection::begin_session() {
   nghttp2_option* options = nullptr;
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
-  nghttp2_option_set_no_closed_streams(options, 1);  // they are kept for priorities alone
+  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept only for priorities
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_option_set_max_send_header_block_length(options, 4 * kBlockBytes);
   nghttp2_session* session = nullptr;
@@ -143,7 +143,7 @@ void BackendH2Connection::hand_over_to_http1() {
   call_users();
 }
 
-// Reads only while what we answer finds its way out.
+// Reads only while our answers to it can be sent.
 bool BackendH2Connection::receive() {
   Transport& transport = socket_->transport();
   InBuffer& in = socket_->in();
@@ -183,7 +183,7 @@ void BackendH2Connection::pump() {
   if (closed_ || !session_) return;
   const bool over = draining_ && streams_.empty();
   if (over || socket_->transport().broken()) return home_.drop_http2(this);
-  if (!awake_.empty()) send_at_round_end();  // others have their turn
+  if (!awake_.empty()) send_at_round_end();  // other connections have their turn
 }
 
 void BackendH2Connection::send_frames() {
@@ -219,7 +219,7 @@ void BackendH2Connection::call_users() {
 
 void BackendH2Connection::close(Failure failure) {
   if (closed_) return;
-  if (socket_ == nullptr) {  // it went to HTTP/1; the streams that wait know
+  if (socket_ == nullptr) {  // the socket went to HTTP/1; the waiting streams know
     closed_ = true;
     return;
   }
@@ -246,7 +246,7 @@ void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_time
       nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
     }
     nghttp2_session_consume_connection(session_.get(), stream.in_.bytes());
-    // It waited in vain, and nothing at all came from the backend: the next request shall not meet the same.
+    // The exchange timed out, and nothing at all came from the backend. The next request must not use this connection.
     const uint64_t waited_ns = socket_->loop().now_ns() - stream.begun_ns_;
     if (!whole && !stream.anything_received() && waited_ns >= kBackendHttp2SilentMs * kNsPerMs) draining_ = true;
     send_at_round_end();
@@ -269,7 +269,7 @@ void BackendH2Connection::forget(BackendH2Stream& stream) {
   grown_used_ -= stream.window_.bytes() - kBackendHttp2WindowBytes;
 }
 
-// What streams that have ended had grown by serves those that grow now.
+// The growth of streams that have ended is used for streams that grow now.
 void BackendH2Connection::widen(BackendH2Stream& stream) {
   StreamWindow& window = stream.window_;
   const size_t wider = std::min<size_t>(2 * window.bytes(), kBackendHttp2WindowMostBytes);
@@ -288,7 +288,7 @@ void BackendH2Connection::widen(BackendH2Stream& stream) {
   nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, static_cast<int32_t>(wider));
 }
 
-// An unused connection holds nothing of the budget.
+// An unused connection holds nothing from the budget.
 void BackendH2Connection::narrow() {
   if (grown_ == 0 || !session_) return;
   home_.memory().give_back(std::exchange(grown_, 0));
@@ -298,9 +298,9 @@ void BackendH2Connection::narrow() {
 void BackendH2Connection::on_settings() {
   settings_seen_ = true;
   home_.note_tunnels(backend_, allows_connect());
-  home_.note_room(backend_);  // for more streams, maybe
+  home_.note_room(backend_);  // there may be room for more streams now
   for (BackendH2Stream* stream : streams_) {
-    if (stream->id_ < 0) wake(*stream);  // it may wait for what they say of tunnels
+    if (stream->id_ < 0) wake(*stream);  // the stream may wait for the SETTINGS, because of tunnels
   }
 }
 
@@ -311,10 +311,10 @@ bool BackendH2Connection::allows_connect() const {
 void BackendH2Connection::end_tunnel_in_order(BackendH2Stream& stream) {
   if (stream.closed_ || !stream.body_ended_ || stream.out_.bytes() > 0) return;
   if (!stream.request_ended_) stream.end_content();
-  send_frames();  // nghttp2 would send a reset before it
+  send_frames();  // nghttp2 would send a reset before these frames
 }
 
-// Null: its transaction has left it.
+// Null if its transaction has left the stream.
 BackendH2Stream* BackendH2Connection::stream_of(int32_t id) {
   return static_cast<BackendH2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
 }
@@ -324,7 +324,7 @@ void BackendH2Connection::fail_stream(BackendH2Stream& stream, Failure failure, 
   wake(stream);
 }
 
-// RFC 9113 §6.8: what is above `last_id` was not and will not be processed. The others go on.
+// RFC 9113 §6.8: streams above `last_id` were not and will not be processed. The others continue.
 void BackendH2Connection::on_goaway(int32_t last_id) {
   draining_ = goaway_ = true;
   home_.count_goaway();

@@ -2,16 +2,16 @@
 // BackendH2Connection: an HTTP/2 connection to a backend (RFC 9113), by nghttp2, shared by many exchanges.
 //
 // It begins with a socket that connects. Then either the backend speaks HTTP/2, by prior knowledge or because TLS chose
-// it (ALPN), and streams begin; or TLS chose HTTP/1.1. In that case the socket goes to a BackendH1Connection, which the
-// first waiting stream gets as its successor. The others choose again.
+// it (ALPN), and streams begin; or TLS chose HTTP/1.1. In that case the socket goes to a BackendH1Connection. The first
+// waiting stream gets this connection as its successor. The other streams choose a backend again.
 //
 // Bounds: kBackendHttp2Streams at one time, or what the backend allows. Every stream may hold one window of its
 // response, and the connection's window has room for all of them: a client that does not read stops only its own
 // stream. A stream's window grows while whole windows of it are taken (h2/windows.h), and the connection's with it.
 // nghttp2 shares the connection evenly among the streams that send.
 //
-// A connection takes no new streams (draining) after GOAWAY, and after an exchange that waited in vain while nothing at
-// all came from the backend. It ends with its last stream.
+// A connection takes no new streams (draining) after GOAWAY, and after an exchange that timed out while nothing at all
+// came from the backend. It ends with its last stream.
 //
 // Ownership: BackendConnections. Threads: the worker's.
 #pragma once
@@ -38,25 +38,26 @@ class BackendH2Connection final : public BackendSocket::Owner {
                       uint32_t backend, Wish wish);
   ~BackendH2Connection();
 
-  // Whether one more stream may begin. `shared_early`: also while it is not known yet what the backend speaks.
+  // Whether one more stream may begin. `shared_early`: even while the backend's protocol is not known yet.
   bool has_room(bool shared_early) const;
   std::unique_ptr<BackendStream> open_stream();
   bool idle() const { return streams_.empty(); }
   uint64_t tcp_connected_ns() const { return socket_ == nullptr ? 0 : socket_->tcp_connected_ns(); }
   bool leads_to(const BackendPeer& peer) const { return socket_ != nullptr && socket_->leads_to(peer); }
-  // Whether the socket is open still. It is looked at once in a round of the loop: several streams may begin in one.
+  // Whether the socket is still open. It is checked once per round of the loop, because several streams may begin in
+  // one round.
   bool looks_alive();
   uint32_t backend() const { return backend_; }
-  // For good. The streams that are left fail.
+  // Closes the connection for good. The remaining streams fail.
   void close(Failure failure);
   void on_socket() override;
   void on_acceptance() override;
   Acceptance acceptance() const { return socket_ == nullptr ? Acceptance::unknown : socket_->acceptance(); }
   bool seen_acknowledged() const { return socket_ != nullptr && socket_->seen_acknowledged(); }
-  // What several exchanges have to send in one round of the loop leaves together, at its end.
+  // Makes everything that several exchanges send in one round of the loop leave together, at its end.
   void send_at_round_end();
   void on_round_end();
-  bool awaits_round_end = false;  // BackendConnections': it is in the list of those that send
+  bool awaits_round_end = false;  // for BackendConnections: it is in the list of those that send
 
  private:
   friend class BackendH2Stream;
@@ -68,17 +69,17 @@ class BackendH2Connection final : public BackendSocket::Owner {
   void on_connected();
   void begin_session();
   void hand_over_to_http1();
-  // False: the connection is over.
+  // Returns false if the connection is over.
   bool receive();
   // Calls the users of streams that have moved and sends what is ready, until nothing moves.
   void pump();
   void send_frames();
   void call_users();
   void wake(BackendH2Stream& stream);
-  // A transaction ends its use of a stream.
+  // A transaction ends its use of the stream.
   void leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms);
   void forget(BackendH2Stream& stream);
-  // A whole window of its response was taken, and more comes.
+  // A whole window of the response was taken, and more follows.
   void widen(BackendH2Stream& stream);
   void narrow();
   void on_goaway(int32_t last_id);
@@ -86,7 +87,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
   void on_settings();
   // RFC 8441 §3.
   bool allows_connect() const;
-  // Ends our side of a tunnel that the backend has ended, so that it need not be reset.
+  // Ends our side of a tunnel that the backend has ended, so that the stream need not be reset.
   void end_tunnel_in_order(BackendH2Stream& stream);
   BackendH2Stream* stream_of(int32_t id);
   void fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail = {});
@@ -105,22 +106,22 @@ class BackendH2Connection final : public BackendSocket::Owner {
                        nghttp2_data_source* source, void* self);
   static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
 
-  std::unique_ptr<BackendSocket> socket_;  // null: it went to HTTP/1
+  std::unique_ptr<BackendSocket> socket_;  // null: the socket went to HTTP/1
   BackendConnections& home_;
   BlockPool& blocks_;
   const uint32_t backend_;
   const Wish wish_;
   const uint64_t made_ns_;
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
-  std::vector<BackendH2Stream*> streams_;  // all that are in use
+  std::vector<BackendH2Stream*> streams_;  // all streams in use
   std::vector<BackendH2Stream*> awake_;
-  uint64_t begun_ = 0;        // streams, ever
-  uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() saw it open
-  size_t grown_ = 0;          // of the connection's window, in bytes of the budget
-  size_t grown_used_ = 0;     // by which the windows of present streams have grown
+  uint64_t begun_ = 0;        // number of streams that ever began
+  uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() found the socket open
+  size_t grown_ = 0;          // growth of the connection's window, in bytes of the budget
+  size_t grown_used_ = 0;     // bytes by which the windows of present streams have grown
   bool draining_ = false;     // takes no new streams
   bool goaway_ = false;
-  bool settings_seen_ = false;  // the backend's
+  bool settings_seen_ = false;  // the backend's SETTINGS have come
   bool closed_ = false;
   bool pumping_ = false;
   Timer keepalive_;

@@ -54,7 +54,7 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(fields.size() * sizeof(nghttp2_nv)));
   size_t count = 0;
   for (const Field& field : fields) {
-    // No two requests share an id: in the compression table it would take the place of what they do share.
+    // No two requests share an id. In the compression table it would displace fields that requests share.
     const uint8_t flags = field.kind == FieldKind::x_request_id ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
     pairs[count++] = http2_pair(field.name, field.value, flags);
   }
@@ -63,7 +63,7 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   const bool has_body = tunnel_ || request.request.body != BodyKind::none;
   const int32_t id =
       nghttp2_submit_request(connection_->session_.get(), nullptr, pairs, count, has_body ? &provider : nullptr, this);
-  if (id < 0) {  // no more stream ids, or memory
+  if (id < 0) {  // no more stream ids, or no memory
     connection_->draining_ = true;
     return fail_with(Failure::stream_refused, nghttp2_strerror(id));
   }
@@ -123,10 +123,10 @@ std::string_view BackendH2Stream::next_piece() {
 void BackendH2Stream::accept_head() {
   head_ready_ = false;
   accepted_ = true;
-  if (tunnel_ && response_->body != BodyKind::tunnel) end_content();  // the backend opens none
+  if (tunnel_ && response_->body != BodyKind::tunnel) end_content();  // the backend does not open the tunnel
 }
 
-// --- what the backend sends; from the connection's callbacks
+// --- what the backend sends; called from the connection's callbacks
 
 void BackendH2Stream::add_field(std::string_view name, std::string_view value) {
   header_bytes_ += name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
@@ -146,7 +146,7 @@ void BackendH2Stream::add_field(std::string_view name, std::string_view value) {
     response_->has_content_length = std::from_chars(value.data(), end, response_->content_length).ptr == end;
     return;
   }
-  // Fields of a connection do not come here: nghttp2 takes a response with one for malformed (RFC 9113 §8.2.2).
+  // Hop-by-hop fields do not come here: nghttp2 treats a response with such a field as malformed (RFC 9113 §8.2.2).
   if (kind == FieldKind::hop_by_hop || kind == FieldKind::connection) return;
   if (!response_->fields.add({arena_->copy(name), arena_->copy(value), kind, false})) {
     fault_ = MessageFault::too_many_fields;

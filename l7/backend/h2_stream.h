@@ -4,7 +4,7 @@
 // The response's body waits in in_, at most one window of it, until it is taken. A piece of the request's body waits in
 // out_ until the backend's windows and the socket take it.
 //
-// Ownership: the transaction's. Its BackendH2Connection may end before it: then failure() says why.
+// Ownership: the transaction owns it. Its BackendH2Connection may end earlier. Then failure() says why.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,7 @@ class BackendH2Stream final : public BackendStream {
  private:
   friend class BackendH2Connection;
   void end_use(const Pool& pool) override;
-  // What came of a header block. False: the stream is to be reset.
+  // The parts of a received header block. False: the stream must be reset.
   void add_field(std::string_view name, std::string_view value);
   bool end_block(bool end_of_stream);
   bool end_interim();
@@ -61,8 +61,8 @@ class BackendH2Stream final : public BackendStream {
   void end_content();
   void fail_with(Failure failure, std::string_view detail = {});
 
-  BackendH2Connection* connection_;  // null: it is gone
-  int32_t id_ = -1;                  // from begin() on
+  BackendH2Connection* connection_;  // null: the connection is gone
+  int32_t id_ = -1;                  // set from begin() on
   User* user_ = nullptr;
   Arena* arena_ = nullptr;
   ResponseHead* response_ = nullptr;
@@ -75,8 +75,9 @@ class BackendH2Stream final : public BackendStream {
   Failure failure_ = Failure::none;
   MessageFault fault_ = MessageFault::none;
   StreamWindow window_{kBackendHttp2WindowBytes};  // for the response's body
-  size_t taken_ = 0;                               // of in_, by the last next_piece()
-  size_t header_bytes_ = 0;                        // of the heads so far, interim ones included; then of the trailers
+  size_t taken_ = 0;                               // bytes of in_ that the last next_piece() returned
+  // bytes of the heads so far, interim ones included; then of the trailers
+  size_t header_bytes_ = 0;
   uint64_t read_before_ = 0;
   uint64_t begun_ns_ = 0;
   uint32_t interim_ = 0;
@@ -85,13 +86,13 @@ class BackendH2Stream final : public BackendStream {
   bool to_head_ = false;
   bool tunnel_ = false;  // the request is an extended CONNECT
   bool request_ended_ = false;
-  bool head_ended_ = false;  // of the final response
+  bool head_ended_ = false;  // the head of the final response has ended
   bool head_ready_ = false;
   bool accepted_ = false;
   bool body_ended_ = false;
-  bool closed_ = false;  // nghttp2 knows it no more
+  bool closed_ = false;  // nghttp2 has closed the stream
   bool heard_ = false;   // the connection is closed, and something had come from the backend since begin()
-  bool awake_ = false;   // in the connection's list of those whose user is to be called
+  bool awake_ = false;   // in the connection's list of streams whose user must be called
 };
 
 }  // namespace tidegate::l7

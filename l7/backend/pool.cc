@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a BackendPool is compiled to, and the choice of a level. The policies are in pool_policies.cc.
+// How a BackendPool is compiled, and how a level is chosen. The policies are in pool_policies.cc.
 #include "l7/backend/pool.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr uint32_t kSmallTable = 2039,
-                   kLargeTable = 65537;  // primes; NSDI'16 §5.3: 100 slots a member keep shares within 1 %
+                   kLargeTable = 65537;  // primes; NSDI'16 §5.3: with 100 slots per member, shares are exact within 1 %
 constexpr size_t kSmallTableMembers = 20;
 
 uint32_t level_of(const Pool& pool, const Backend& backend, uint32_t site) {
@@ -77,7 +77,7 @@ void BackendPool::add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRe
                    [](const PoolMember& a, const PoolMember& b) { return a.level < b.level; });
 }
 
-// One server, or as many as its name leads to.
+// Adds one server, or all servers that its name leads to.
 void BackendPool::add_backend(const PoolMember& common, bool usable, RuntimeRegistry& registry, const Shape& shape) {
   const Backend& backend = *common.config;
   const std::string key = name_key(backend);
@@ -202,7 +202,7 @@ BackendPool::Choice BackendPool::choose(const Question& question) const {
   const bool panic = config_->panic_threshold > 0 && in_panic(question.now_ns);
   for (const Strictness strictness : {Strictness::healthy, Strictness::not_tried, Strictness::any}) {
     if (strictness == Strictness::healthy && panic) continue;
-    // With all_down: closed, a pool whose every backend is ejected answers for itself.
+    // With all_down: closed, a pool refuses requests if every backend is ejected.
     if (strictness == Strictness::not_tried && config_->all_down == AllDown::closed && question.tried.empty() &&
         !panic) {
       break;
@@ -228,7 +228,7 @@ const PoolMember* BackendPool::choose_among_levels(const Question& question, Str
   return nullptr;
 }
 
-// By the shares. A key of a hash always draws the same, so that it stays while the shares do.
+// By the shares. The same hash always draws the same number, so a key keeps its level while the shares stay the same.
 size_t BackendPool::draw_level(const Question& question) const {
   const bool calm = runtime_->disturbed_until_ns.load(std::memory_order_relaxed) <= question.now_ns;
   const std::array<double, kLevels> parts = calm ? calm_shares_ : shares(question.now_ns);

@@ -3,8 +3,8 @@
 // get new work, in levels, and the tables of the pool's policy for each level. It is immutable. What changes with each
 // request is in the runtime state that it points to.
 //
-// Levels: the backends of the proxy's own site (with prefer_site), those of others, and the backups. Each level gets
-// what the ones before it cannot take. A level can take its healthy part of its weight, times `spare_capacity`.
+// Levels: the backends of the proxy's own site (with prefer_site), those of other sites, and the backups. Each level
+// gets what the earlier levels cannot take. A level can take the healthy part of its weight, times `spare_capacity`.
 //
 // Policies (pool_policies.cc):
 //   weighted_round_robin  a sequence in which each backend appears as often as its weight says, spread evenly, and one
@@ -39,79 +39,80 @@ namespace tidegate::l7 {
 class BackendConnections;
 
 struct PoolMember {
-  uint32_t index = 0;  // into Pool::backends
+  uint32_t index = 0;  // index into Pool::backends
   uint32_t weight = 0;
   uint32_t level = 0;
   const Backend* config = nullptr;
   std::shared_ptr<BackendRuntime> runtime;
   Breaker* breaker = nullptr;  // the backend's or the pool's; null: none
   std::string name;
-  std::vector<BackendAddress> addresses;  // at least one; of one server
+  std::vector<BackendAddress> addresses;  // at least one, and all of one server
 };
 
 class BackendPool {
  public:
   static constexpr size_t kLevels = 3;
-  // Which backends of the pool it has, and how they are ordered.
+  // Which backends of the pool are used, and in which order.
   struct Shape {
-    uint32_t site = kNone;                // the proxy's own, for prefer_site
-    std::span<const std::string> labels;  // those that have all of them
+    uint32_t site = kNone;                // the proxy's own site, for prefer_site
+    std::span<const std::string> labels;  // only backends that have all of these labels
     const NameBook* names = nullptr;      // what the names of backends lead to
   };
-  // Borrows the snapshot, which its owner (Plan) keeps.
+  // Borrows the snapshot, which is kept by the owner (Plan).
   BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key,
               const Shape& shape);
   BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key)
       : BackendPool(snapshot, pool, registry, key, Shape{}) {}
 
   struct Question {
-    uint64_t hash = 0;                                // for consistent_hash and ring_hash
-    uint64_t random = 0;                              // for samples, slow starts and the choice of a level
-    uint64_t now_ns = 0;                              // monotonic
-    bool is_retry = false;                            // it takes no turn of weighted_round_robin
-    std::span<const uint32_t> tried;                  // BackendRuntime::id of those that this request has failed on
-    const BackendConnections* connections = nullptr;  // backends that have no room there are passed over
+    uint64_t hash = 0;      // for consistent_hash and ring_hash
+    uint64_t random = 0;    // for samples, slow starts and the choice of a level
+    uint64_t now_ns = 0;    // monotonic
+    bool is_retry = false;  // a retry takes no turn of weighted_round_robin
+    // BackendRuntime::id of the backends on which this request has failed
+    std::span<const uint32_t> tried;
+    const BackendConnections* connections = nullptr;  // backends that have no room there are skipped
   };
   struct Choice {
     const PoolMember* member = nullptr;
-    bool full = false;    // without a member: some may be used, but each has its max_connections
-    bool broken = false;  // without a member: some may be used, but their breakers are open
+    bool full = false;    // no member was chosen: some may be used, but each has its max_connections
+    bool broken = false;  // no member was chosen: some may be used, but their breakers are open
   };
-  // The member to use; none if the pool is down, full or broken. An ejected backend is taken only if no other is left,
-  // and one that was tried only if there is no other at all. A full backend is waited for; an ejected one is not taken
-  // instead. An open breaker holds always.
+  // The member to use; none if the pool is down, full or broken. An ejected backend is taken only if no other is left.
+  // A backend that was tried already is taken only if there is no other at all. The request waits for a full backend,
+  // and does not take an ejected one instead. An open breaker is always respected.
   Choice choose(const Question& question) const;
-  // Whether this very member may be used: it is healthy and has room, and was not tried.
+  // Whether exactly this member may be used: it is healthy, has room, and was not tried.
   bool may_use(const PoolMember& member, const Question& question) const {
     return acceptable(member, question, Strictness::healthy);
   }
-  // The result of a try for the member's breaker, if `permit` is one of it; the permit is spent then. A change of the
-  // breaker is counted and logged.
+  // Reports the result of a try to the member's breaker, if `permit` belongs to it. The permit is used up then. A
+  // change of the breaker is counted and logged.
   void settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result, uint64_t now_ns) const;
-  // The choice of consistent_hash and ring_hash if load and ejection did not count: what explain can say beforehand.
+  // The choice of consistent_hash and ring_hash without load and ejections. It is what explain can say beforehand.
   const PoolMember* preferred(uint64_t hash) const;
-  // Charges a failure. True if the member is ejected now, for eject_ms.
+  // Charges the member with a failure. Returns true if the member is now ejected, for eject_ms.
   bool note_failure(const PoolMember& member, uint64_t now_ns) const;
-  // A connection to the member was not accepted: counted, and further ones are bounded
-  // (BackendConnections::note_not_accepted). When that begins, it is logged.
+  // A connection to the member was not accepted. Counts it, and bounds further ones
+  // (BackendConnections::note_not_accepted). The beginning of this state is logged.
   void note_not_accepted(const PoolMember& member, BackendConnections& connections, uint32_t ordinal) const;
-  // The part of the requests that each level gets at this time. They add up to 1 while anything is healthy.
+  // The part of the requests that each level gets at this time. If anything is healthy, they add up to 1.
   std::array<double, kLevels> shares(uint64_t now_ns) const;
-  // Fewer backends are healthy than panic_threshold says: ejections do not count.
+  // Fewer backends are healthy than panic_threshold says, so ejections do not count.
   bool in_panic(uint64_t now_ns) const;
 
-  // It is in force from now on: backends that come into service start slowly, but not at the process's start.
+  // The pool is in force from now on. Backends that come into service start slowly, except at the start of the process.
   // Main thread.
   void enter_service(uint64_t now_ns, bool at_start) const;
 
   const Pool& config() const { return *config_; }
   PoolRuntime& runtime() const { return *runtime_; }
   const std::vector<PoolMember>& members() const { return members_; }
-  // Of each backend of config(), those that get no new work included.
+  // One for each backend of config(), also for those that get no new work.
   const std::vector<std::shared_ptr<BackendRuntime>>& runtimes() const { return runtimes_; }
   // Each server of each backend: the endpoints of a name, or the backend itself.
   struct Server {
-    uint32_t index;  // into Pool::backends
+    uint32_t index;  // index into Pool::backends
     std::string name;
     std::shared_ptr<BackendRuntime> runtime;
   };
@@ -121,15 +122,15 @@ class BackendPool {
   enum class Strictness : uint8_t { healthy, not_tried, any };
   enum class Obstacle : uint8_t { none, unfit, breaker, full };
   struct Level {
-    uint32_t first = 0, count = 0;      // of members_
-    uint64_t weight = 0;                // of its members
-    uint64_t weight_configured = 0;     // with those that get no new work
+    uint32_t first = 0, count = 0;      // range in members_
+    uint64_t weight = 0;                // weight of its members
+    uint64_t weight_configured = 0;     // weight with the members that get no new work
     std::vector<uint16_t> sequence;     // weighted_round_robin: positions from `first`
-    std::vector<uint16_t> table;        // consistent_hash: likewise, by Maglev slot
-    HashRing ring;                      // ring_hash: likewise
+    std::vector<uint16_t> table;        // consistent_hash: position from `first`, for each Maglev slot
+    HashRing ring;                      // ring_hash: ring of positions from `first`
     std::shared_ptr<TurnCounter> turn;  // weighted_round_robin
   };
-  // How much of each level is ejected. While anything may be, it is looked at again every kHealthAgeNs.
+  // Which part of each level is ejected. While any member may be ejected, it is computed again every kHealthAgeNs.
   struct Health {
     std::atomic<uint64_t> looked_ns{0};
     std::array<std::atomic<uint64_t>, kLevels> ejected_weight{};
@@ -168,15 +169,15 @@ class BackendPool {
   std::shared_ptr<PoolRuntime> runtime_;
   std::vector<std::shared_ptr<BackendRuntime>> runtimes_;  // parallel to Pool::backends
   std::vector<Server> servers_;
-  std::vector<PoolMember> members_;  // those that may get new work, by level
+  std::vector<PoolMember> members_;  // members that may get new work, by level
   std::array<Level, kLevels> levels_;
-  std::array<double, kLevels> calm_shares_{};  // while nothing is ejected
+  std::array<double, kLevels> calm_shares_{};  // shares while nothing is ejected
   uint64_t weight_configured_ = 0;
   std::unique_ptr<Health> health_;
 };
 
-// The turns of a weighted round robin: each member weight/sum of the time, as evenly spread as can be. At most
-// kMaxTurns long (larger weights are scaled down; none falls to zero).
+// The turns of a weighted round robin. Each member has weight/sum of the turns, spread as evenly as possible. There are
+// at most kMaxTurns (larger weights are scaled down; none falls to zero).
 constexpr size_t kMaxTurns = 4096;
 std::vector<uint16_t> spread_turns(std::span<const uint32_t> weights);
 

@@ -9,9 +9,9 @@
 namespace tidegate::l7 {
 namespace {
 
-constexpr size_t kScanAtMost = 32;  // least_requests looks at all of a level up to this size
-constexpr size_t kSample = 8;       // and at this many of a larger one
-constexpr size_t kDraws = 4;        // of random_of_two and peak_ewma, until two may be used
+constexpr size_t kScanAtMost = 32;  // least_requests examines all members of a level up to this size
+constexpr size_t kSample = 8;       // and this many of a larger level
+constexpr size_t kDraws = 4;        // draws of random_of_two and peak_ewma, until two members may be used
 constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ULL;
 
 }  // namespace
@@ -59,16 +59,16 @@ const PoolMember* BackendPool::first_acceptable(const Level& level, const Questi
 }
 
 const PoolMember* BackendPool::by_turn(const Level& level, const Question& question, Strictness strictness) const {
-  const PoolMember* slow = nullptr;  // the first one that was passed over because it starts slowly
+  const PoolMember* slow = nullptr;  // the first member that was skipped because it starts slowly
   for (size_t i = 0; i < level.sequence.size(); ++i) {
-    // A retry takes no turn. Otherwise, with one of two backends dead, each request would meet the dead one first.
+    // A retry takes no turn. Otherwise, if one of two backends is dead, each request would try the dead one first.
     const uint64_t turn = question.is_retry ? question.random + i : level.turn->fetch_add(1, std::memory_order_relaxed);
     const PoolMember& member = members_[level.first + level.sequence[turn % level.sequence.size()]];
     if (acceptable(member, question, strictness)) {
       if (starts_fast_enough(member, question.random + i, question.now_ns)) return &member;
       if (slow == nullptr) slow = &member;
     }
-    // In an outage no turn leads to an acceptable backend. This is found out without taking all of them.
+    // In an outage no turn leads to an acceptable backend. This check finds it out without taking all turns.
     if (i == 0 && slow == nullptr && !any_acceptable(level, question, strictness)) return nullptr;
     if (slow != nullptr && i >= 2 * level.count) break;  // perhaps all of them start slowly
   }
@@ -83,7 +83,7 @@ const PoolMember* BackendPool::by_least_requests(const Level& level, const Quest
   const PoolMember* best = nullptr;
   double best_load = 0;
   for (size_t i = 0; i < looks; ++i) {
-    // A random start breaks ties fairly; of a large pool each look is a draw of its own.
+    // A random start breaks ties fairly. In a large pool, each step draws a member.
     const uint64_t draw = all ? question.random + i : mix64(question.random + i);
     const PoolMember& member = members[draw % members.size()];
     if (!acceptable(member, question, strictness)) continue;
@@ -101,7 +101,7 @@ const PoolMember* BackendPool::of_two(const Level& level, const Question& questi
   const PoolMember* first = nullptr;
   for (size_t i = 0; i < kDraws; ++i) {
     const PoolMember* member = &members[mix64(question.random + i * kGolden) % members.size()];
-    // Two different ones: the second draw that meets the first one takes its neighbour.
+    // Two different ones: if the second draw gives the same member, takes its neighbour.
     if (member == first) member = &members[(static_cast<size_t>(member - members.data()) + 1) % members.size()];
     if (member == first || !acceptable(*member, question, strictness)) continue;
     if (first == nullptr) {
@@ -123,7 +123,7 @@ const PoolMember* BackendPool::by_table(const Level& level, const Question& ques
   const double total = runtime_->in_flight.load(std::memory_order_relaxed) + 1.0;
   uint64_t hash = question.hash;
   const PoolMember* first = nullptr;
-  // Each refusal moves to a slot that depends on the hash alone, so that overflow of one key always goes the same way.
+  // Each refusal moves to a slot that depends only on the hash, so the overflow of one key always goes the same way.
   for (size_t i = 0; i < 4 * level.count + 16; ++i, hash = mix64(hash + kGolden)) {
     const size_t slot = maglev_slot(hash, static_cast<uint32_t>(level.table.size()));
     const PoolMember& member = members_[level.first + level.table[slot]];

@@ -7,7 +7,7 @@
 namespace tidegate::l7 {
 
 void BackendRuntime::note_success() {
-  // Read first: a healthy backend's line stays shared between the workers' caches.
+  // Read first, so that the cache line of a healthy backend stays shared between the workers.
   if (consecutive_failures.load(std::memory_order_relaxed) != 0) {
     consecutive_failures.store(0, std::memory_order_relaxed);
     ejected_until_ns.store(0, std::memory_order_relaxed);
@@ -17,7 +17,7 @@ void BackendRuntime::note_success() {
 bool BackendRuntime::note_failure(uint64_t now_ns, uint32_t eject_after) {
   failures.fetch_add(1, std::memory_order_relaxed);
   const uint32_t in_a_row = consecutive_failures.fetch_add(1, std::memory_order_relaxed) + 1;
-  // Requests that were under way when it was ejected fail too: they do not prolong it.
+  // Requests that were in progress when it was ejected fail too. They do not prolong the ejection.
   return eject_after != 0 && in_a_row >= eject_after && !ejected(now_ns);
 }
 
@@ -105,7 +105,7 @@ void RuntimeRegistry::trim(const Model& model) {
   size_t named = 0;
   for (const Pool& pool : model.pools) named += pool.backends.size();
   if (backends_.size() <= 2 * named + 64) return;
-  // A Plan that names an entry holds it: use_count tells.
+  // A Plan that names an entry holds it, so use_count() shows whether one does.
   std::erase_if(turns_, [](const auto& entry) { return entry.second.use_count() == 1; });
   std::erase_if(backends_, [](const auto& entry) { return entry.second.use_count() == 1; });
   std::erase_if(pools_, [](const auto& entry) { return entry.second.use_count() == 1; });

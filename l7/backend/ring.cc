@@ -22,7 +22,7 @@ HashRing::HashRing(const std::vector<RingMember>& members, const HashKey& key) {
       points_.push_back({mix64(of_name + (k + 1) * 0x9e3779b97f4a7c15ULL), static_cast<uint16_t>(i)});
     }
   }
-  // Equal hashes of two members are told apart by the order of the list, which is the same everywhere.
+  // If two members have equal hashes, their order in the list decides. It is the same everywhere.
   std::sort(points_.begin(), points_.end(),
             [](const Point& a, const Point& b) { return a.hash != b.hash ? a.hash < b.hash : a.member < b.member; });
 }

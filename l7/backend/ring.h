@@ -14,12 +14,13 @@ namespace tidegate::l7 {
 
 struct RingMember {
   std::string_view name;  // unique among the members
-  uint32_t weight;        // above 0
+  uint32_t weight;        // greater than 0
 };
 
 class HashRing {
  public:
-  static constexpr size_t kPointsOfMean = 160;  // of a member of mean weight: shares within about 8 %
+  // points of a member of mean weight; shares are then exact within about 8 %
+  static constexpr size_t kPointsOfMean = 160;
 
   HashRing() = default;
   HashRing(const std::vector<RingMember>& members, const HashKey& key);
@@ -36,7 +37,7 @@ class HashRing {
     uint64_t hash;
     uint16_t member;
   };
-  std::vector<Point> points_;  // by hash
+  std::vector<Point> points_;  // sorted by hash
 };
 
 }  // namespace tidegate::l7

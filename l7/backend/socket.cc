@@ -49,7 +49,7 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   }
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
     const int error = errno;
-    // A unix socket tells at once that its queue is full (unix(7)).
+    // A unix socket says at once that its queue is full (unix(7)).
     if (error == EAGAIN && address_.is_unix()) return fail_with(Failure::not_accepted, std::strerror(error));
     return fail_with(is_own_limit(error) ? Failure::out_of_sockets : Failure::connect_failed, std::strerror(error));
   }
@@ -60,7 +60,7 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   if (http1_alone_) transport_.offer("http/1.1");
 }
 
-// The port is chosen by connect(), so that as many connections are possible as without an address.
+// connect() chooses the port, so that as many connections are possible as without a local address.
 bool BackendSocket::bind_local(int fd) {
   const int one = 1;
   ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
@@ -72,18 +72,18 @@ bool BackendSocket::bind_local(int fd) {
 void BackendSocket::close() {
   stage_ = Stage::closed;
   acceptance_check_.cancel();
-  // Else the kernel goes on sending what nobody waits for any more.
+  // Otherwise the kernel goes on sending bytes for which nobody waits any more.
   if (acceptance() == Acceptance::unacknowledged) transport_.reset_on_close();
   transport_.close();
 }
 
-// At a time when most connections have their answer already, or are over.
+// Checked at a time when most connections have their answer already, or have ended.
 void BackendSocket::check_acceptance() {
   if (stage_ == Stage::closed) return;
   if (stage_ == Stage::connecting) {
     acceptance_ = Acceptance::unanswered;
   } else {
-    // A connection that stands late has its first bytes sent late too.
+    // If a connection is established late, its first bytes are sent late too.
     const bool time_was_given = loop_.now_ns() - tcp_connected_ns_ >= kAcceptanceCheckMs * kNsPerMs * 4 / 5;
     const Transport::FirstBytes first = transport_.first_bytes();
     acceptance_ = first.acknowledged                                         ? Acceptance::acknowledged

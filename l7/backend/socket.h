@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendSocket: a connection to a backend beneath its protocol: TCP, then TLS where the pool has it, from connect() to
-// close(). It tells its owner, which speaks the protocol, when something may have changed.
+// BackendSocket: a connection to a backend below its protocol, from connect() to close(). It is TCP, and TLS over it if
+// the pool has TLS. The owner speaks the protocol. The socket tells the owner when something may have changed.
 //
 // Threads: the worker's.
 #pragma once
@@ -22,17 +22,17 @@
 
 namespace tidegate::l7 {
 
-// Whom a connection is made to, and whom it believes. Borrowed for a call.
+// The peer of a connection, and how it must prove its identity. Borrowed for a call.
 struct BackendPeer {
   const BackendAddress& address;
-  const std::shared_ptr<TlsContext>& tls;  // null: plain
-  const std::string& server_name;          // to ask for and to check; empty: the address is checked
-  uint64_t idle_timeout_ms = 0;            // how long it may keep its window shut
+  const std::shared_ptr<TlsContext>& tls;  // null: plain text
+  const std::string& server_name;          // the name for SNI that is also checked; empty: the address is checked
+  uint64_t idle_timeout_ms = 0;            // how long the peer may keep its window shut
   BackendProtocol protocol = BackendProtocol::h1;
-  std::string_view preface = {};  // a PROXY header, sent before everything else; empty: none
-  // HTTP/1.1 alone is offered by TLS, although `tls` has HTTP/2 too.
+  std::string_view preface = {};  // a PROXY header that is sent before everything else; empty: none
+  // TLS offers only HTTP/1.1, although `tls` also has HTTP/2.
   bool http1_alone = false;
-  std::span<const IpAddress> local = {};  // from which it is made, by family; none of the family: the kernel chooses
+  std::span<const IpAddress> local = {};  // source addresses, by family; none of the family: the kernel chooses
 
   std::optional<IpAddress> local_address() const;
 };
@@ -41,9 +41,9 @@ class BackendSocket final : public IoHandler {
  public:
   class Owner {
    public:
-    // It is open now, or has failed, or something may be read or written. May close the socket, but not destroy it.
+    // The socket is open now, or has failed, or can be read or written. May close the socket, but not destroy it.
     virtual void on_socket() = 0;
-    // acceptance() is known, again and again until it is `acknowledged`. May close the socket, but not destroy
+    // acceptance() is known. Called again and again until it is `acknowledged`. May close the socket, but not destroy
     // it.
     virtual void on_acceptance() = 0;
 
@@ -53,7 +53,7 @@ class BackendSocket final : public IoHandler {
 
   BackendSocket(EventLoop& loop, BlockPool& blocks, const BackendPeer& peer);
 
-  // Starts connecting `fd`, a socket that is not connected yet. is_open() or failure() will tell.
+  // Starts connecting `fd`, which is not connected yet. Ask is_open() or failure() for the result.
   void connect(UniqueFd fd, uint64_t idle_timeout_ms);
   void set_owner(Owner& owner) { owner_ = &owner; }
   void close();
@@ -63,9 +63,9 @@ class BackendSocket final : public IoHandler {
   // When TCP was connected; 0: it is not.
   uint64_t tcp_connected_ns() const { return tcp_connected_ns_; }
   Acceptance acceptance() const { return transport_.bytes_read() > 0 ? Acceptance::acknowledged : acceptance_; }
-  // The owner was told that it is acknowledged.
+  // Whether the owner was told that the connection is acknowledged.
   bool seen_acknowledged() const { return acceptance_ == Acceptance::acknowledged; }
-  // Why it could not be made. What happens to an open connection is its protocol's to judge.
+  // Why the connection could not be made. The protocol decides about failures of an open connection.
   Failure failure() const { return failure_; }
   const std::string& failure_detail() const { return failure_detail_; }
 
@@ -75,7 +75,8 @@ class BackendSocket final : public IoHandler {
   const InBuffer& in() const { return in_; }
   EventLoop& loop() { return loop_; }
 
-  // Whether the kernel still believes in an idle connection: a last look before a request that cannot be repeated.
+  // Whether the kernel still considers an idle connection open. It is a last check before a request that cannot be
+  // repeated.
   bool looks_alive() const;
   bool leads_to(const BackendPeer& peer) const {
     return address_ == peer.address && tls_ == peer.tls && server_name_ == peer.server_name &&

@@ -44,7 +44,7 @@ void BackendCall::begin() {
   advance();
 }
 
-// From an event: whoever waits for the end is told of it in the next round, because this call is destroyed then.
+// Called by an event. The waiting transaction is told in the next round, because it destroys this call.
 void BackendCall::move() {
   if (over()) return;
   advance();
@@ -56,7 +56,7 @@ void BackendCall::advance() {
   if (backend_) backend_->flush();
 }
 
-// True: the next step may go on at once.
+// Returns true if the next step may follow at once.
 bool BackendCall::step() {
   switch (stage_) {
     case Stage::choosing:
@@ -151,7 +151,7 @@ bool BackendCall::take_connection(const PoolMember& member) {
   return true;
 }
 
-// No client's connection: it is our own.
+// The connection is not a client's but our own.
 std::string_view BackendCall::proxy_header() {
   const ProxyProtocol version = pool_.config().proxy_protocol;
   return version == ProxyProtocol::none ? std::string_view() : arena_.copy(write_proxy_header(version, std::nullopt));
@@ -198,7 +198,7 @@ bool BackendCall::ask() {
   return give_up_if_late(Failure::first_byte_timeout);
 }
 
-// As Transaction::not_accepted(). A call can always be repeated.
+// Like Transaction::not_accepted(), but a call can always be repeated.
 bool BackendCall::not_accepted() {
   return not_accepted_ < kNotAcceptedTries &&
          member_->runtime->shows_full_queue(backend_->acceptance(), connecting_since_ns_);
@@ -235,7 +235,7 @@ bool BackendCall::take_answer() {
   return true;
 }
 
-// The fields borrow the connection's buffer until now.
+// Copies the head, because its fields have borrowed the connection's buffer until now.
 void BackendCall::keep_answer() {
   const FieldList borrowed = response_.fields;
   response_.fields.clear();
@@ -261,7 +261,7 @@ bool BackendCall::read() {
   return give_up_if_late(Failure::body_timeout);
 }
 
-// False: it is too much.
+// Returns false if it is too much.
 bool BackendCall::keep_body(std::string_view piece) {
   const size_t bytes = body_.size() + piece.size();
   if (bytes > most_body_bytes_) return false;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendCall: a small request of the proxy's own to a backend of a pool, while a request of a client waits for its
-// answer. It chooses a backend as any request does: by the pool's policy, its breaker and its health. It may use kept
-// connections, waits in the pool's queue while every backend is full, and tries another backend where the first one
-// fails. What it learns of a backend counts for the pool.
+// BackendCall: a small request of the proxy's own to a backend of a pool, while a client's request waits for its
+// answer. It chooses a backend like any request: by the pool's policy, the breakers and the health. It may use kept
+// connections, waits in the pool's queue while every backend is full, and tries another backend if the first one fails.
+// Its results count for the pool.
 //
 //   the constructor → fill request() in → begin() → advance(), each time something has moved, until over()
 //
 // It has no body to send, and the method must be idempotent. The answer's head is put into the arena of the
-// transaction. Its body is bounded; what is beyond kCallAnswerBytes belongs to the worker's budget of bodies
+// transaction. Its body is bounded. Bytes beyond kCallAnswerBytes are taken from the worker's budget for bodies
 // (MemoryBudget).
 //
-// Ownership: the exchange's (PolicyUse::call). Destroying it cancels it at any time: an HTTP/1 connection is closed
-// then, an HTTP/2 stream reset. Threads: the worker's.
+// Ownership: the exchange owns it (PolicyUse::call). Destroying it cancels it at any time: an HTTP/1 connection is then
+// closed, an HTTP/2 stream is reset. Threads: the worker's.
 #pragma once
 
 #include <array>
@@ -35,18 +35,18 @@ class Worker;
 
 class BackendCall final : public policy::Call, private BackendStream::User {
  public:
-  // Borrowed; all of it lives as long as the exchange does.
+  // Borrowed. Everything in it lives as long as the exchange.
   struct Terms {
     const BackendPool& pool;
-    const std::shared_ptr<TlsContext>& tls;  // of the pool; null: plain
+    const std::shared_ptr<TlsContext>& tls;  // of the pool; null: plain text
     const FieldEdits& edits;
     const ClientFacts& facts;  // copied
-    std::string_view client;   // its address, for X-Forwarded-For and for its share of the queue
+    std::string_view client;   // the client's address, for X-Forwarded-For and for its share of the queue
     std::string_view via_node;
     std::string_view request_id;
     uint64_t timeout_ns;
-    std::string_view host = {};                 // instead of the request's; empty: that one
-    size_t most_body_bytes = kCallAnswerBytes;  // of the answer; beyond it the body is dropped
+    std::string_view host = {};                 // replaces the request's host; empty: that host is used
+    size_t most_body_bytes = kCallAnswerBytes;  // most bytes of the answer's body; a longer body is dropped
   };
   BackendCall(Transaction& transaction, Arena& arena, const Terms& terms);
   ~BackendCall() override;
@@ -57,11 +57,11 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   void advance();
 
   bool over() const { return stage_ == Stage::over; }
-  // After over().
+  // Valid after over().
   Failure failure() const { return failure_; }
   const ResponseHead& response() const { return response_; }
   std::string_view body() const { return body_; }
-  // It was larger than Terms say, or the worker's budget of bodies had no room for it.
+  // The body was larger than Terms allow, or the worker's budget for bodies had no room for it.
   bool body_dropped() const { return body_dropped_; }
 
  private:
@@ -110,22 +110,22 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   std::unique_ptr<BackendStream> backend_;
   WaitQueue::Waiter waiter_;
   Timer timer_;
-  uint64_t deadline_ns_ = 0;       // of the whole call
-  uint64_t step_deadline_ns_ = 0;  // of the present stage, not later
+  uint64_t deadline_ns_ = 0;       // deadline of the whole call
+  uint64_t step_deadline_ns_ = 0;  // deadline of the present stage; not after deadline_ns_
   uint64_t sent_ns_ = 0;
   uint64_t connecting_since_ns_ = 0;
-  const PoolMember* member_ = nullptr;  // of the present try; counted as in flight while set
+  const PoolMember* member_ = nullptr;  // member of the present try; it counts as in flight while this is set
   Breaker::Permit permit_;
   std::array<uint32_t, kCallTries> tried_{};  // BackendRuntime::id
   size_t tried_count_ = 0;
   uint32_t tries_ = 0;
-  uint32_t not_accepted_ = 0;  // tries that a backend's kernel did not take; `tries_` is without them
-  uint32_t ordinal_ = 0;       // connections to the present backend when the try began, its own included
+  uint32_t not_accepted_ = 0;  // tries that a backend's kernel did not accept; `tries_` does not include them
+  uint32_t ordinal_ = 0;       // connections to the present backend when the try began, including its own
   Failure failure_ = Failure::none;
   Stage stage_ = Stage::choosing;
   bool fresh_only_ = false;
   bool body_dropped_ = false;
-  bool bad_status_ = false;  // that counts as a failure of the backend
+  bool bad_status_ = false;  // the status counts as a failure of the backend
 };
 
 }  // namespace tidegate::l7

@@ -39,7 +39,7 @@ bool decodes_to(std::string_view encoded, std::string_view plain) {
   return at == plain.size();
 }
 
-// Null: there is none.
+// Null if there is none.
 const Field* first_field(const FieldList& fields, std::string_view name) {
   for (const Field& field : fields) {
     if (http1::equals_ignore_case(field.name, name)) return &field;
@@ -52,7 +52,8 @@ bool fields_have(const FieldList& fields, std::string_view name, std::string_vie
   return field != nullptr && is_value(wanted, field->value);
 }
 
-// The first parameter of that name, as "name=value"; nothing: there is none. A name with a malformed escape is no name.
+// The first parameter with that name, as "name=value". Nothing if there is none. A name with a malformed escape is not
+// a name.
 std::optional<std::string_view> first_parameter(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
@@ -66,9 +67,9 @@ std::string_view value_of_pair(std::string_view pair) {
   return pair.substr(std::min(std::min(pair.find('='), pair.size()) + 1, pair.size()));
 }
 
-// Its value, decoded; good until the next call on this thread. Nothing: it is not there, or malformed.
+// The decoded value of a parameter, valid until the next call on this thread. Nothing if it is not there, or malformed.
 std::optional<std::string_view> query_value(std::string_view query, std::string_view name) {
-  thread_local std::string decoded;  // kept for its storage
+  thread_local std::string decoded;  // static, so that its memory is used again
   const std::optional<std::string_view> pair = first_parameter(query, name);
   if (!pair) return std::nullopt;
   const std::string_view value = value_of_pair(*pair);
@@ -102,7 +103,7 @@ bool query_has(std::string_view query, std::string_view name, std::string_view v
   return pair && (value == kAnyValue || decodes_to(value_of_pair(*pair), value));
 }
 
-// A field or a parameter that is not there meets no expression, not even one that takes an empty text.
+// A field or parameter that is not there matches no expression, not even one that matches an empty text.
 bool RequestConditions::meets_patterns(const RoutePatterns& patterns) const {
   for (const auto& [name, regex] : patterns.headers()) {
     const Field* const field = first_field(request_.fields, name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a request meets the conditions of a route (RouteConditions): fields, query, cookies and the client's network.
-// Of a field, a parameter or a cookie that stands several times, the first one counts. So two routes that ask for
-// different values of one name never both take a request.
+// If a field, a parameter or a cookie occurs several times, the first one counts. So two routes that ask for different
+// values of one name never both match a request.
 #pragma once
 
 #include <string_view>
@@ -11,8 +11,7 @@
 
 namespace tidegate::l7 {
 
-// Borrows the request and the text of the client's address. Allocates nothing, but for regular expressions
-// (core/regex.h).
+// Borrows the request and the text of the client's address. Only regular expressions may allocate (core/regex.h).
 class RequestConditions final : public ConditionJudge {
  public:
   RequestConditions(const RequestHead& request, std::string_view client) : request_(request), client_(client) {}
@@ -22,7 +21,7 @@ class RequestConditions final : public ConditionJudge {
   bool meets_patterns(const RoutePatterns& patterns) const;
 
   const RequestHead& request_;
-  const std::string_view client_;  // may be empty: in no network
+  const std::string_view client_;  // may be empty: then it is in no network
 };
 
 // Whether the first parameter of that name has that value ("*": any), both percent-decoded, '+' as a space.

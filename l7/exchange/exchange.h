@@ -35,56 +35,57 @@ class JsonChange;                // json_change.h
 enum class JsonFault : uint8_t;  // json_change.h
 }  // namespace policy
 
-// The tries of backends.
+// The tries to reach a backend.
 struct Attempts {
-  const PoolMember* member = nullptr;  // of the present try; counted as in flight while set
-  Breaker::Permit permit;              // of its breaker, until its result is known
-  std::string_view backend_name;       // of the last try, for the log
-  uint32_t backend_name_id = 0;        // likewise, for the record
+  const PoolMember* member = nullptr;  // member of the present try; it counts as in flight while this is set
+  Breaker::Permit permit;              // permit of its breaker, until the result is known
+  std::string_view backend_name;       // backend of the last try, for the log
+  uint32_t backend_name_id = 0;        // its number in NameIds, for the record
   ChosenBy chosen_by = ChosenBy::nobody;
-  uint8_t recorded_tries = 0;  // the first so many, of those that failed and were followed by another one
+  uint8_t recorded_tries = 0;  // how many failed tries were recorded that another try followed
   struct FailedTry {
     uint32_t backend_name_id;
     Failure failure;
   };
   std::array<FailedTry, kRecordedTries> failed_tries;
   uint32_t count = 0;
-  Failure last_failure = Failure::none;  // of the try before this one
-  std::array<uint32_t, 17> failed;       // the first failed_count: BackendRuntime::id; retry_attempts is at most 16
+  Failure last_failure = Failure::none;  // failure of the previous try
+  // BackendRuntime::id; the first failed_count are set; retry_attempts is at most 16
+  std::array<uint32_t, 17> failed;
   size_t failed_count = 0;
-  uint32_t not_accepted = 0;       // tries that a backend's kernel did not take; `count` is without them
-  uint32_t ordinal = 0;            // connections to the present backend when the try began, its own included
-  size_t resent_bytes = 0;         // of the kept part of the request's body, to the present backend
-  bool request_sent = false;       // whole, towards the present backend
+  uint32_t not_accepted = 0;       // tries that a backend's kernel did not accept; `count` does not include them
+  uint32_t ordinal = 0;            // connections to the present backend when the try began, including its own
+  size_t resent_bytes = 0;         // bytes of the kept part of the request's body that were sent to the present backend
+  bool request_sent = false;       // the whole request was sent to the present backend
   bool fresh_only = false;         // a kept connection failed this request once
-  bool told_not_accepted = false;  // of the present try: note_not_accepted() was called
+  bool told_not_accepted = false;  // note_not_accepted() was called in the present try
   bool failed_by_status = false;   // the answer's status counts as a failure of the backend
 };
 
-// What the cache has to do with it.
+// How the exchange uses the cache.
 struct CacheUse {
-  std::optional<cache::Lookup> found;  // brought by the cache, not yet looked at
+  std::optional<cache::Lookup> found;  // a result of the cache that was not handled yet
   cache::Pending pending;
-  cache::Fill fill;                     // while leading
+  cache::Fill fill;                     // set while this exchange leads the fetch
   std::optional<cache::Answer> stored;  // what is served from the cache
   cache::CacheStatus status;
   cache::Outcome outcome = cache::Outcome::bypass;
   bool asked = false;
-  bool fill_paused = false;   // the cache is behind
-  bool stored_ended = false;  // all of `stored` was handed to the client
+  bool fill_paused = false;   // the cache has asked for a pause
+  bool stored_ended = false;  // all of `stored` was given to the client
 };
 
 // The content coding of the answer, while its head is made and its content is sent.
 struct CodingUse {
-  bool offered = false;                    // the answer is a backend's or the cache's, so a policy may choose a coding
-  bool room = false;                       // an encoder can be had
-  std::optional<uint64_t> length;          // of the content as it comes, where that is known
-  Coding chosen = Coding::identity;        // by the policy; the head says so
-  policy::CodingCounts* counts = nullptr;  // of that policy, in the pinned plan
-  bool store = false;                      // that policy lets the cache keep what is compressed
-  bool stored = false;                     // the content comes from the cache, compressed already
-  std::unique_ptr<std::string> kept;       // what was compressed so far, for the cache; null: not wanted
-  EncoderPool::Lease encoder;              // from the head to the end, if there is content
+  bool offered = false;                    // the answer is from a backend or the cache, so a policy may choose a coding
+  bool room = false;                       // an encoder is available
+  std::optional<uint64_t> length;          // length of the content before coding, if it is known
+  Coding chosen = Coding::identity;        // chosen by the policy; the head says so
+  policy::CodingCounts* counts = nullptr;  // counters of that policy, in the pinned plan
+  bool store = false;                      // that policy lets the cache keep the compressed form
+  bool stored = false;                     // the content comes from the cache in compressed form
+  std::unique_ptr<std::string> kept;       // the compressed content so far, for the cache; null: not wanted
+  EncoderPool::Lease encoder;              // held from the head to the end, if there is content
   bool unflushed = false;                  // the encoder may hold bytes back
 };
 
@@ -96,15 +97,16 @@ struct Timing {
   uint64_t exchange_deadline_ns = UINT64_MAX;  // the listener's request_timeout: for the whole exchange
   uint64_t call_deadline_ns = UINT64_MAX;      // grpc-timeout, or a policy's deadline: the client's own
   uint64_t policies_since_ns = 0;
-  uint64_t policies_ns = 0;          // how long policies have held it, in all
-  uint64_t connecting_since_ns = 0;  // the last try
-  uint64_t tcp_connected_ns = 0;     // of that try; 0: the connection was there before
+  uint64_t policies_ns = 0;          // how long policies have held the request, in total
+  uint64_t connecting_since_ns = 0;  // beginning of the last try
+  uint64_t tcp_connected_ns = 0;     // of that try; 0: the connection existed before
   uint64_t connected_ns = 0;
   uint64_t first_byte_ns = 0;
-  uint64_t sent_ns = 0;  // since when the backend is waited for: connected to, or given more of the request
+  // since when the exchange waits for the backend: connected to it, or has given it more of the request
+  uint64_t sent_ns = 0;
   uint64_t queued_since_ns = 0;
-  uint64_t queued_ns = 0;        // how long it has waited in all
-  uint64_t patience_end_ns = 0;  // while the deliver step waits for both sides
+  uint64_t queued_ns = 0;        // how long it has waited in total
+  uint64_t patience_end_ns = 0;  // set while the deliver step waits for both sides
 };
 
 // How it ended.
@@ -112,12 +114,12 @@ struct Outcome {
   uint16_t status = 0;
   Failure failure = Failure::none;
   Failure gone_why = Failure::client_gone;
-  uint64_t request_bytes = 0, response_bytes = 0;  // of bodies
-  std::string_view request_line;                   // of a request that was refused, for the log
+  uint64_t request_bytes = 0, response_bytes = 0;  // bytes of bodies
+  std::string_view request_line;                   // of a refused request, for the log
 };
 
 struct Exchange {
-  Exchange() {}  // not defaulted: that would write all the room of the field lists
+  Exchange() {}  // not defaulted, because that would write the whole array of the field lists
 
   PlanPin plan;
   RequestHead request;
@@ -140,27 +142,28 @@ struct Exchange {
   uint32_t variant_number = 0;                        // the same, of NameIds; 0: none
   std::string_view branch;                            // "POLICY/VARIANT": tells the cache whose answers these are
   const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked
-  std::shared_ptr<policy::MirrorPair> mirror;         // that this request shares with its copy
+  std::shared_ptr<policy::MirrorPair> mirror;         // what this request shares with its copy
   std::string_view request_id;
-  RequestKey request_key{};  // of an id that this process made; else zero
+  RequestKey request_key{};  // key of an id that this process made; otherwise zero
   std::string_view client_address;
-  IpAddress named_client;        // the same, where a trusted proxy named another address than the peer's; else 0.0.0.0
-  std::string_view answer_body;  // of an answer of our own
-  std::span<const Field> logged_fields;  // of the answer, for the template of the access log; in the arena
+  // the client's address, if a trusted proxy named another one than the peer's; otherwise 0.0.0.0
+  IpAddress named_client;
+  std::string_view answer_body;          // body of an answer of our own
+  std::span<const Field> logged_fields;  // fields of the answer for the template of the access log; in the arena
   Attempts attempts;
   CacheUse cache;
   CodingUse coding;
   Timing timing;
   Outcome outcome;
-  Trailers answer_trailers;   // of a buffered answer
-  Patience patience;          // with the client, while its body is waited for
-  bool client_gone = false;   // it left, or there never was one
-  bool background = false;    // revalidates for the cache, or is a copy
-  bool mirrored = false;      // it is the copy of a request
-  bool head_sent = false;     // of the answer, to the client
-  bool body_at_hand = false;  // the request's body is buffered, all of it
-  bool tunnel = false;        // the answer's head has opened one
-  bool grpc = false;          // failures are told as grpc-status
+  Trailers answer_trailers;   // trailers of a buffered answer
+  Patience patience;          // for the client, while the exchange waits for its body
+  bool client_gone = false;   // the client left, or there never was one
+  bool background = false;    // the exchange revalidates for the cache, or is a copy
+  bool mirrored = false;      // the exchange is the copy of a request
+  bool head_sent = false;     // the head of the answer was sent to the client
+  bool body_at_hand = false;  // the whole body of the request is buffered
+  bool tunnel = false;        // the answer's head has opened a tunnel
+  bool grpc = false;          // failures are reported as grpc-status
 };
 
 }  // namespace tidegate::l7

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures: every way in which a request can end other than with the answer that it asked for. One table, failure.def,
-// says of each: its name (access log and metric), the status and the sentence that the client gets, who is charged with
-// it, whether it may be tried again, and what becomes of requests that share the fetch. Nothing else decides these.
+// Failures: every way in which a request can end other than with the answer that it asked for. For each failure one
+// table, failure.def, has its name (access log and metric), the status and the sentence for the client, who is charged
+// with it, whether it may be tried again, and what happens to requests that share the fetch. Nothing else decides
+// these.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +19,14 @@ enum class Failure : uint8_t {
 };
 constexpr size_t kFailures = static_cast<size_t>(Failure::count_);
 
-// Who is charged. Only a backend pays: with a failure in its metric, and with ejection after `eject_after` in a row.
+// Who is charged. Only a backend has consequences: a failure in its metric, and ejection after `eject_after` in a row.
 enum class Blame : uint8_t {
   nobody,
   client,
   edge,          // this node: its limits, or its configuration
-  backend,       // it did this
-  slow_backend,  // it is charged if its answer was waited for during at least half of the time that is over
-  // It is charged if it has answered nobody for `connect_timeout`. Else it is busy, and that is no failure.
+  backend,       // the backend caused it
+  slow_backend,  // the backend is charged if the exchange waited for its answer during at least half of the time
+  // The backend is charged if it has answered nobody for `connect_timeout`. Otherwise it is only busy, not failing.
   silent_backend,
 };
 constexpr const char* words(Blame blame) {
@@ -49,12 +50,14 @@ constexpr const char* words(Blame blame) {
 // Whether another try follows while `retry_attempts` and `retry_budget` allow it.
 enum class Retry : uint8_t {
   never,
-  unsent,   // nothing of the request was sent: any method, on another backend (or another address of the same one)
-  sent,     // idempotent methods (RFC 9110 §9.2.2) whose body, if any, is buffered; on another backend; by the budget
-  fresh,    // idempotent methods, once, on a new connection to any backend; costs nothing
-  refused,  // the backend said that it did not begin: any method whose body is at hand, on any backend
-  // When a backend has room again: any method of which nothing was sent. Of others that no kernel acknowledged a byte
-  // of a request does not prove that nobody has read it, so idempotent methods as above. Costs nothing.
+  unsent,  // no byte of the request was sent: any method, on another backend (or another address of the same one)
+  // idempotent methods (RFC 9110 §9.2.2) whose body, if any, is buffered; on another backend, within the budget
+  sent,
+  fresh,  // idempotent methods, once, on a new connection to any backend; outside of the budget
+  // the backend said that it did not process the request: any method whose body is still there, on any backend
+  refused,
+  // when a backend has room again; outside of the budget. Any method if nothing of the request was sent. Otherwise only
+  // idempotent methods as above, because bytes that no kernel has acknowledged may still have been read.
   unaccepted,
 };
 constexpr const char* words(Retry retry) {
@@ -76,12 +79,12 @@ constexpr const char* words(Retry retry) {
          "methods without a body, or with a buffered one";
 }
 
-// What becomes of the requests that wait for the same fetch.
+// What happens to the requests that wait for the same fetch.
 enum class Sharers : uint8_t {
-  nobody_waits,   // it happens where none is shared
-  next_one_asks,  // it is this request's own affair: the next one leads
+  nobody_waits,   // it happens where no fetch is shared
+  next_one_asks,  // it concerns only this request: the next one leads
   few_ask,        // the next one leads, a few times; then all fail
-  fail_too,       // they fail with shared_fetch_failed, or get what is stale
+  fail_too,       // they fail with shared_fetch_failed, or get a stale response
 };
 constexpr const char* words(Sharers sharers) {
   switch (sharers) {
@@ -99,7 +102,7 @@ constexpr const char* words(Sharers sharers) {
 
 struct FailureInfo {
   const char* name;
-  uint16_t status;  // 499: nobody is left to tell
+  uint16_t status;  // 499: there is no client to answer
   Blame blame;
   Retry retry;
   Sharers sharers;

@@ -12,7 +12,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// Writes the fields of an HTTP/1 head into a space that was measured beforehand.
+// Writes the fields of an HTTP/1 head into a space whose size was computed before.
 class Http1Writer {
  public:
   Http1Writer(char* out, Arena&) : next_(out) {}
@@ -28,7 +28,7 @@ class Http1Writer {
   // A field of the proxy itself, spelt as in its specification.
   void own(std::string_view spelt, std::string_view, std::string_view value) { line(spelt, value); }
   void edit(std::string_view name, std::string_view value) { line(name, value); }
-  // A value in several parts: begin(), put() each, finish().
+  // For a value in several parts: begin(), put() for each part, finish().
   void begin(std::string_view spelt, std::string_view) { put(spelt).put(": "); }
   void finish() { put("\r\n"); }
 
@@ -36,7 +36,7 @@ class Http1Writer {
   char* next_;
 };
 
-// Lists fields for an HTTP/2 header block. Values in several parts are written into the measured space.
+// Lists fields for an HTTP/2 header block. Values in several parts are written into the space whose size was computed.
 class Http2Lister {
  public:
   Http2Lister(char* values, Field* fields, bool tunnel, Arena& arena)
@@ -47,7 +47,7 @@ class Http2Lister {
   size_t count() const { return count_; }
 
   void passed(const Field& field) {
-    if (tunnel_ && field.name == "sec-websocket-key") return;  // RFC 8441 §5: HTTP/2 has no such handshake
+    if (tunnel_ && field.name == "sec-websocket-key") return;  // RFC 8441 §5: in HTTP/2 this handshake does not exist
     add(field.name, field.value, field.kind);
   }
   void own(std::string_view, std::string_view lower, std::string_view value) {
@@ -94,7 +94,7 @@ bool is_conditional(std::string_view name) {
          name == "if-modified-since" || name == "if-unmodified-since";
 }
 
-// The last of several fields of a kind: the nearest proxy wrote it. Those before it may be the client's own.
+// The last of several fields of a kind, because the nearest proxy wrote it. The client may have written earlier ones.
 std::string_view last_said(const RequestHead& request, FieldKind kind) {
   std::string_view last;
   for (const Field& field : request.fields) {
@@ -103,7 +103,8 @@ std::string_view last_said(const RequestHead& request, FieldKind kind) {
   return last;
 }
 
-// CGI (RFC 3875 §4.1.18) and similar interfaces read every byte of a name that is no letter or digit as the same byte.
+// CGI (RFC 3875 §4.1.18) and similar interfaces read every byte of a name that is not a letter or digit as the same
+// byte.
 char as_read(char c) {
   if (c >= 'A' && c <= 'Z') return static_cast<char>(c + ('a' - 'A'));
   return is_name_char(c) ? c : '-';
@@ -117,9 +118,10 @@ bool reads_as(std::string_view a, std::string_view b) {
   return true;
 }
 
-// A name with other bytes than letters, digits and '-' that is read as one which the proxy itself sets or judges by.
+// A name with other bytes than letters, digits and '-' that such readers confuse with a field that the proxy sets or
+// uses.
 bool imitates_ours(std::string_view lower_name) {
-  char read[32];  // longer than any such name; of "x-forwarded-..." the beginning decides
+  char read[32];  // longer than any such name; for "x-forwarded-..." the beginning decides
   const size_t bytes = std::min(lower_name.size(), sizeof read);
   for (size_t i = 0; i < bytes; ++i) read[i] = as_read(lower_name[i]);
   return classify_field({read, bytes}) != FieldKind::other;
@@ -140,13 +142,13 @@ const char* received_protocol(HttpVersion version) {
 }
 
 bool passes(const Field& field, const BackendRequest& in) {
-  if (field.kind == FieldKind::x_request_id) return false;  // written anew, kept or made
+  if (field.kind == FieldKind::x_request_id) return false;  // it is written again, with the id that was kept or made
   if (field.odd_name && !in.facts.underscores_in_headers && imitates_ours(field.name)) {
     if (in.imitations != nullptr) ++*in.imitations;
     return false;
   }
   if (is_forwarding(field.kind)) {
-    // Written anew below; the others pass from those who are trusted to say them.
+    // X-Forwarded-For, -Proto and -Host are written below. The other fields pass only from trusted peers.
     return in.facts.peer_trusted && field.kind == FieldKind::forwarding && in.conditions == nullptr;
   }
   if (in.conditions != nullptr && is_conditional(field.name)) return false;
@@ -169,7 +171,7 @@ void put_forwarding(Out& out, const BackendRequest& in) {
   const bool trusted = in.facts.peer_trusted;
   if (!in.facts.peer_text.empty() && find_edit(in.edits, "x-forwarded-for") == nullptr) {
     out.begin("X-Forwarded-For", "x-forwarded-for");
-    // A trusted chain may come in several fields; their order is theirs.
+    // A trusted chain may come in several fields. Their order is kept.
     for (const Field& field : in.request.fields) {
       if (trusted && field.kind == FieldKind::x_forwarded_for) out.put(field.value).put(", ");
     }
@@ -190,7 +192,7 @@ void put_forwarding(Out& out, const BackendRequest& in) {
   }
 }
 
-// All fields but Host and those of framing.
+// All fields except Host and those of framing.
 template <class Out>
 void put_fields(Out& out, const BackendRequest& in) {
   for (const Field& field : in.request.fields) {
@@ -212,7 +214,7 @@ std::string_view host_for_backend(const BackendRequest& in) {
   return in.request.authority.empty() ? in.fallback_host : in.request.authority;
 }
 
-// RFC 9110 §8.6: such a request says also that it has no content.
+// RFC 9110 §8.6: without content, such a request must say so.
 bool has_meaning_for_content(const RequestHead& request) {
   return request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
 }
@@ -265,7 +267,7 @@ std::string_view client_address(const RequestHead& request, const ClientFacts& f
 
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts) {
   std::string_view said = facts.peer_trusted ? last_said(request, FieldKind::x_forwarded_proto) : "";
-  http1::for_each_element(said, [&said](std::string_view element) { said = element; });  // the last of a list
+  http1::for_each_element(said, [&said](std::string_view element) { said = element; });  // the last element of the list
   for (const std::string_view scheme : {"http", "https"}) {
     if (http1::equals_ignore_case(said, scheme)) return scheme;
   }
@@ -343,7 +345,7 @@ void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena) {
   }
 }
 
-// RFC 9110 §7.6.3: an entry is the protocol, the name of who received the request, and maybe a comment.
+// RFC 9110 §7.6.3: an entry is the protocol, the name of the recipient, and possibly a comment.
 size_t own_via_entries(const RequestHead& request, std::string_view node) {
   size_t found = 0;
   for (const Field& field : request.fields) {

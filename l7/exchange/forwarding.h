@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forwarding: what the proxy writes into the messages it passes on: identity of the client (X-Forwarded-*), its own
-// name (Via, RFC 9110 §7.6.3), the request's id, the route's edits, which win over all of these. Pure: heads and facts
-// in; text, or fields, out; all in the arena.
+// Forwarding: what the proxy writes into the messages that it passes on. These are the identity of the client
+// (X-Forwarded-*), its own name (Via, RFC 9110 §7.6.3), the request's id, and the route's edits, which have precedence.
+// Pure: heads and facts in, text or fields out, all in the arena.
 #pragma once
 
 #include <string_view>
@@ -14,17 +14,18 @@
 
 namespace tidegate::l7 {
 
-using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empty value removes
+using FieldEdits = std::vector<std::pair<std::string, std::string>>;  // an empty value removes the field
 
 // The client's address as far as it can be trusted: the peer, or, behind trusted proxies, the last address in
 // X-Forwarded-For that is not one of theirs (core/forwarded_for.h).
 std::string_view client_address(const RequestHead& request, const ClientFacts& facts,
                                 const std::vector<Cidr>& trusted_proxies, Arena& arena, IpAddress* named = nullptr);
 
-// "http" or "https": how the client asked, as far as it can be trusted: as it came to us, or as a trusted proxy says.
+// "http" or "https": how the client asked, as far as it can be trusted. It is the scheme of our connection, or the one
+// that a trusted proxy names.
 std::string_view client_scheme(const RequestHead& request, const ClientFacts& facts);
 
-// A request towards a backend, before any protocol. Borrowed for a call.
+// A request to a backend, in no protocol yet. Borrowed for a call.
 struct BackendRequest {
   const RequestHead& request;
   const ClientFacts& facts;
@@ -33,24 +34,25 @@ struct BackendRequest {
   std::string_view request_id;
   // Host for a request that has none (HTTP/1.0).
   std::string_view fallback_host = {};
-  std::string_view host = {};  // instead of the client's; empty: that one
-  // A fetch for the cache: these instead of the client's own If-* and Range. What a trusted proxy says of the target is
-  // then told only as far as the cache's key has it (client_scheme).
+  std::string_view host = {};  // replaces the client's host; empty: that one is used
+  // A fetch for the cache has these instead of the client's own If-* and Range. What a trusted proxy says about the
+  // target is then passed on only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
-  std::string_view grpc_timeout = {};  // instead of the client's own; empty: that one passes
-  // A field that tells how much time is left, spelt and in lower case; the client's own never passes. Without a value
-  // there is none.
+  std::string_view grpc_timeout = {};  // replaces the client's own; empty: that one is passed on
+  // A field that says how much time is left: its name as spelt, its name in lower case, and its value. The client's own
+  // field is never passed on. Without a value no field is sent.
   std::string_view deadline_name = {}, deadline_lower_name = {}, deadline = {};
-  // Whether the client's own go along.
+  // Whether the client's own Authorization is passed on.
   bool authorization = true;
   bool cookie = true;
-  uint64_t* imitations = nullptr;  // counts fields dropped because they are read as ones that the proxy sets
+  // counts fields that are dropped because applications may confuse them with fields that the proxy sets
+  uint64_t* imitations = nullptr;
 };
-// Its whole head in HTTP/1.1, with the final empty line.
+// The whole head of the request in HTTP/1.1, with the final empty line.
 std::string_view compose_http1_head(const BackendRequest& request, Arena& arena);
-// The same as fields of an HTTP/2 header block, pseudo-header fields first (RFC 9113 §8.3.1). Names are in lower case.
-// `scheme`: of the connection to the backend. A request with `upgrade` becomes an extended CONNECT (RFC 8441); it is a
-// GET without a body.
+// The same as fields of an HTTP/2 header block, with the pseudo-header fields first (RFC 9113 §8.3.1). Names are in
+// lower case. `scheme`: of the connection to the backend. A request with `upgrade` is a GET without a body, and becomes
+// an extended CONNECT (RFC 8441).
 FieldSpan compose_http2_fields(const BackendRequest& request, std::string_view scheme, Arena& arena);
 
 // Whether the request towards the backend carries its body chunked.
@@ -59,7 +61,7 @@ inline bool sends_chunked(const RequestHead& request) { return request.body == B
 // The head of a request without a body, into another arena.
 void copy_head(const RequestHead& from, Arena& arena, RequestHead& to);
 
-// How often this node stands in the request's Via.
+// How many entries of this node are in the request's Via.
 size_t own_via_entries(const RequestHead& request, std::string_view node);
 
 // Applies a route's edits to the fields of an answer.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC over HTTP/2: what the proxy must know of it to fail as a gRPC server would. Pure.
+// gRPC over HTTP/2: what the proxy must know to fail like a gRPC server. Pure.
 //
 // Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md) and "HTTP to gRPC status code mapping" of the gRPC project.
 #pragma once
@@ -13,16 +13,17 @@
 
 namespace tidegate::l7 {
 
-// Whether the answer is read as gRPC: content-type application/grpc, also with a suffix (+proto), but not gRPC-Web.
+// Whether the client reads the answer as gRPC: content-type application/grpc, also with a suffix (+proto), but not
+// gRPC-Web.
 bool is_grpc(const RequestHead& request);
 
-// The time that a request gives its call (grpc-timeout). None: it says none, or nothing valid.
+// The time limit that a request gives its call (grpc-timeout). Nothing if there is none, or no valid one.
 std::optional<uint64_t> grpc_timeout_ns(const RequestHead& request);
-// The text of such a time, rounded down, at most kGrpcTimeoutBytes long; returns its length.
+// Writes such a time as text, rounded down, of at most kGrpcTimeoutBytes bytes. Returns its length.
 constexpr size_t kGrpcTimeoutBytes = 9;
 size_t write_grpc_timeout(uint64_t timeout_ns, char* out);
 
-// The value of grpc-status for a failure of ours.
+// The value of grpc-status for one of our failures.
 std::string_view grpc_status_of(Failure failure);
 
 }  // namespace tidegate::l7

@@ -10,7 +10,7 @@ constexpr std::string_view kGrpc = "application/grpc";
 constexpr std::string_view kWeb = "-web";
 constexpr std::string_view kText = "-text";
 
-// What follows "application/grpc" and its kind: nothing, the format of messages, or parameters.
+// What follows "application/grpc" or "application/grpc-web": nothing, a message format, or parameters.
 bool is_suffix(std::string_view rest) { return rest.empty() || rest.front() == '+' || rest.front() == ';'; }
 
 bool cut_prefix(std::string_view& text, std::string_view prefix) {
@@ -46,7 +46,7 @@ std::unique_ptr<GrpcWeb> GrpcWeb::take(RequestHead& request, Arena& arena) {
   const bool text = cut_prefix(rest, kText);
   if (!is_suffix(rest)) return nullptr;
   set_content_type(request.fields, join(kGrpc, rest, arena));
-  request.takes_trailers = true;  // TE: trailers, which servers of gRPC ask for
+  request.takes_trailers = true;  // TE: trailers, which gRPC servers require
   if (text && request.body == BodyKind::known) {
     request.body = BodyKind::unknown;
     request.content_length = 0;
@@ -88,7 +88,7 @@ void GrpcWeb::take_head(ResponseHead& response, Arena& arena) {
   translated_ = cut_prefix(rest, kGrpc) && is_suffix(rest);
   if (!translated_) return;
   set_content_type(response.fields, join(content_type(), rest, arena));
-  framed_ = response.body != BodyKind::none;  // else the head has the status
+  framed_ = response.body != BodyKind::none;  // if there is no body, the head has the status
   if (!framed_) return;
   response.body = BodyKind::unknown;
   response.has_content_length = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GrpcWeb: one call of gRPC-Web, which browsers speak, as the call of gRPC that its backend gets, and the answer back.
-// A browser cannot read trailers, so the answer has them at the end of its body. In the text form (grpc-web-text) both
-// bodies are base64, which may be padded at any message's end.
+// GrpcWeb: translates one call of gRPC-Web, which browsers speak, into the gRPC call for the backend, and translates
+// the answer back. A browser cannot read trailers, so the answer has them at the end of its body. In the text form
+// (grpc-web-text) both bodies are base64, which may be padded at any message's end.
 //
 // Source: "gRPC Web" (PROTOCOL-WEB.md) of the gRPC project. Pure: bytes and heads in, bytes out.
 #pragma once
@@ -18,21 +18,21 @@ namespace tidegate::l7 {
 
 class GrpcWeb {
  public:
-  // Null: this is no call of gRPC-Web. Otherwise the request becomes one of gRPC.
+  // Null if this is no call of gRPC-Web. Otherwise the request becomes a gRPC request.
   static std::unique_ptr<GrpcWeb> take(RequestHead& request, Arena& arena);
 
-  // A piece of the request's body for the backend. It may be empty although `piece` is not. Good until the next call.
+  // A piece of the request's body for the backend. It may be empty although `piece` is not. Valid until the next call.
   std::string_view to_backend(std::string_view piece);
-  // The body is not base64, or ended within a group of four; `at_end`: it has ended.
+  // The body is not base64, or ended in the middle of a group of four. `at_end`: the body has ended.
   bool broken(bool at_end) const { return broken_ || (at_end && grouped_ != 0); }
 
-  // Makes the answer's head one of gRPC-Web. If the backend's answer is no gRPC, all of it passes as it is.
+  // Makes the answer's head one of gRPC-Web. If the backend's answer is not gRPC, it is passed on unchanged.
   void take_head(ResponseHead& response, Arena& arena);
-  // The answer has a body that ends with a frame of trailers.
+  // True if the answer's body ends with a frame of trailers.
   bool ends_with_trailers() const { return framed_; }
-  // The most bytes that to_client() takes at once: what it makes of them is at most a block.
+  // The most bytes that to_client() takes at once, so that its result is at most one block.
   static constexpr size_t kMostBytes = 48 * 1024;
-  // A part of the answer's body for the client. Good until the next call.
+  // A part of the answer's body for the client. Valid until the next call.
   std::string_view to_client(std::string_view bytes);
   // The frame of trailers that ends the body, before to_client().
   static std::string trailer_frame(const Trailers& trailers);
@@ -45,10 +45,10 @@ class GrpcWeb {
 
   const bool text_;
   bool broken_ = false;
-  bool translated_ = false;  // the answer is gRPC's
+  bool translated_ = false;  // the backend's answer is gRPC
   bool framed_ = false;
   std::array<char, 4> group_{};
-  size_t grouped_ = 0;  // characters in it
+  size_t grouped_ = 0;  // characters in the present group of four
   std::string made_;    // what the last call returned
 };
 

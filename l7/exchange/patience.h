@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Patience: how long a client may keep us waiting. Waiting for it spends patience. Bytes that it moves restore
-// patience, in proportion. A client that keeps the rate never runs out of it. One that moves nothing runs out after the
-// whole time, and one that moves less than the rate runs out later. Waiting for somebody else spends nothing.
+// Patience: how long a client may keep us waiting. Waiting for the client spends patience. Bytes that the client sends
+// or takes restore patience in proportion. For a client that keeps the rate, patience never runs out. If the client
+// moves nothing, it runs out after the whole time. If the client moves less than the rate, it runs out later. Waiting
+// for somebody else spends nothing.
 #pragma once
 
 #include <algorithm>
@@ -13,14 +14,14 @@ namespace tidegate::l7 {
 
 struct PatienceTerms {
   uint64_t whole_ns = 0;
-  uint64_t bytes_per_s = 0;  // that restore as much as is spent; 0: any byte restores the whole
+  uint64_t bytes_per_s = 0;  // this many bytes restore one second of patience; 0: any byte restores all of it
 };
 
 class Patience {
  public:
   bool waiting() const { return waiting_; }
 
-  // The client is waited for from now on, or still is. When patience ends unless the client moves something.
+  // We wait for the client from now on, or still do. Returns when patience ends unless the client moves something.
   uint64_t wait(const PatienceTerms& terms, uint64_t now_ns) {
     if (!waiting_) {
       waiting_ = true;
@@ -28,12 +29,12 @@ class Patience {
     }
     return since_ns_ + terms.whole_ns - std::min(spent_ns_, terms.whole_ns);
   }
-  // Somebody else is waited for.
+  // We wait for somebody else.
   void pause(uint64_t now_ns) {
     spend(now_ns);
     waiting_ = false;
   }
-  // wait(), after what the client has moved so far, `moved_bytes` in all, was made good.
+  // Like wait(), but first restores patience for what the client has moved: `moved_bytes` in total so far.
   uint64_t renew(const PatienceTerms& terms, uint64_t moved_bytes, uint64_t now_ns) {
     const uint64_t gained = moved_bytes - moved_bytes_;
     moved_bytes_ = moved_bytes;
@@ -50,7 +51,7 @@ class Patience {
     }
     return wait(terms, now_ns);
   }
-  // Whether something came since it was whole last.
+  // Whether something came since patience was last whole.
   bool trickles() const { return trickles_; }
 
  private:
@@ -61,7 +62,7 @@ class Patience {
   }
 
   uint64_t spent_ns_ = 0;
-  uint64_t since_ns_ = 0;  // while waiting_, spent_ns_ is as of then
+  uint64_t since_ns_ = 0;  // while waiting_: the time for which spent_ns_ is valid
   uint64_t moved_bytes_ = 0;
   bool waiting_ = false;
   bool trickles_ = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Request ids: 128 bits that nobody can guess, at the price of two short keyed hashes.
+// Request ids: 128 bits that nobody can guess. An id costs two short keyed hashes.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace tidegate::l7 {
 
-// One worker's. Each worker has keys of its own, from the operating system's randomness.
+// The ids of one worker. Each worker has its own keys, from the operating system's random numbers.
 class RequestIds {
  public:
   RequestIds();

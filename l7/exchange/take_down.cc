@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens when an operator takes a backend down: the requests that it works on end at once, kTakenDownPerRound in
-// a round, and its idle connections are closed. A request that has no answer yet may go to another backend. (A plain
+// What happens when an operator takes a backend down: its requests in progress end at once, kTakenDownPerRound per
+// round, and its idle connections are closed. A request that has no answer yet may go to another backend. (A plain
 // drain lets all of them finish.)
 #include "core/assert.h"
 #include "l7/exchange/transaction.h"
@@ -22,7 +22,7 @@ void Transaction::leave_taken_down() {
     exchange_.cache.fill.fail(cache::FillFailure::backend_failed, info(Failure::backend_taken_down).name);
     exchange_.cache.fill = cache::Fill();
   }
-  running_ = true;  // the client may turn out to be gone meanwhile: then resume() only asks for another round of steps
+  running_ = true;  // the client may turn out to be gone meanwhile; then resume() only asks for another round of steps
   step_ = unanswered ? attempt_failed(Failure::backend_taken_down) : fail(Failure::backend_taken_down);
   running_ = false;
   resume();

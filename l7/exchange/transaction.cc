@@ -38,7 +38,7 @@ void Transaction::begin(ClientStream& client, PlanPin plan) {
   client_ = &client;
   exchange_.plan = std::move(plan);
   exchange_.facts = client.facts();
-  // The connection's own text changes with the configuration.
+  // The connection's own text changes with the configuration, so it is copied.
   exchange_.facts.listener_name = arena_.copy(exchange_.facts.listener_name);
   exchange_.timing.started_ns = worker_.loop().now_ns();
   const uint64_t longest_ns = exchange_.facts.exchange_ns;
@@ -62,7 +62,7 @@ void Transaction::begin_refused(ClientStream& client, PlanPin plan, const Refusa
 
 void Transaction::start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal) {
   begin_refused(client, std::move(plan), refusal);
-  if (exchange_.plan) find_policies(kNone);  // for what they add to the answer
+  if (exchange_.plan) find_policies(kNone);  // the policies may add fields to the answer
   step_ = answer_with(refusal.status, refusal.sentence);
   if (refusal.status == 405) exchange_.response.fields.add_own("Allow", "allow", "", FieldKind::other);
   resume();
@@ -99,7 +99,7 @@ void Transaction::resume() {
   running_ = false;
   if (step_ != Step::over) {
     if (backend_) backend_->flush();
-    if (client_ != nullptr) client_->flush();  // may find the client gone: nothing after this
+    if (client_ != nullptr) client_->flush();  // may find the client gone, so this is the last step
     return;
   }
   ClientStream* client = std::exchange(client_, nullptr);
@@ -111,7 +111,8 @@ void Transaction::resume() {
 void Transaction::client_gone(Failure why) {
   if (why == Failure::bad_request) failure_detail_ = client_->body_fault();
   let_client_go(why);
-  exchange_.timing.exchange_deadline_ns = exchange_.timing.call_deadline_ns = UINT64_MAX;  // they were the client's
+  // they belonged to the client
+  exchange_.timing.exchange_deadline_ns = exchange_.timing.call_deadline_ns = UINT64_MAX;
   resume();
 }
 
@@ -128,8 +129,7 @@ void Transaction::let_client_go(Failure why) {
     exchange_.facts.destination = std::construct_at(
         reinterpret_cast<Endpoint*>(arena_.allocate_aligned(sizeof(Endpoint))), *exchange_.facts.destination);
   }
-  // Others may wait for what this one fetches. When the last of them leaves, it ends. (The fill step is called
-  // already.)
+  // Others may wait for this fetch. When the last of them leaves, it ends. (The fill step is called anyway.)
   if (exchange_.cache.fill && step_ != Step::fill) exchange_.cache.fill.on_resume([this] { resume_fill(); });
 }
 
@@ -137,7 +137,7 @@ void Transaction::reset() {
   leave_queue();
   timer_.cancel();
   if (exchange_.coding.kept != nullptr) end_keeping(false);
-  // In place: an assignment would build the fresh value first and move each member.
+  // Constructed in place: an assignment would build the fresh value first and move each member.
   std::destroy_at(&exchange_);
   std::construct_at(&exchange_);
   failure_detail_.clear();
@@ -191,8 +191,8 @@ RouteMatch Transaction::match_route(std::string_view method, std::string_view pa
                                               exchange_.parameters, &judge);
 }
 
-// An authority looks whether a name is ours (RFC 8555 §8.3). It is answered before routes and policies, because they
-// are for clients. A path whose token nobody ordered is like any other one.
+// An authority checks whether a name is ours (RFC 8555 §8.3). It is answered before routes and policies, because those
+// are for clients. A path with an unknown token is handled like any other path.
 std::optional<std::string_view> Transaction::acme_answer() const {
   const std::optional<std::string_view> token = acme_token(exchange_.request.path);
   if (!token || (exchange_.request.method != "GET" && exchange_.request.method != "HEAD")) return std::nullopt;
@@ -207,7 +207,7 @@ Step Transaction::refuse_unrouted(const RouteMatch& match) {
   return match.method_refused ? refuse_method(match) : fail(Failure::no_route);
 }
 
-// What the route says, after the policies.
+// Does what the route says, after the policies.
 Step Transaction::take_route() {
   const ClientFacts& facts = exchange_.facts;
   const Plan& plan = exchange_.plan->plan();
@@ -226,7 +226,7 @@ Step Transaction::take_route() {
     if (failure == Failure::bad_request) return refuse_handshake();
     if (failure != Failure::none) return fail(failure);
   }
-  // A stream of messages is as slow as what it tells. It holds a stream of a backend, not a connection.
+  // A stream of messages may be slow for good reasons. It uses one stream of a backend, not a connection.
   if (exchange_.grpc && exchange_.pool->config().protocol != BackendProtocol::h1) {
     exchange_.facts.patience.bytes_per_s = 0;
   }
@@ -345,7 +345,7 @@ Step Transaction::answer_with(uint16_t status, std::string_view body) {
   return Step::answer;
 }
 
-// Names what the proxy adds to every answer, its own or a backend's.
+// Composes the fields that the proxy adds to every answer, its own or a backend's.
 void Transaction::compose_answer_fields() {
   FieldList& fields = exchange_.response.fields;
   if (fields.find(FieldKind::date) == nullptr) fields.add_own("Date", "date", worker_.http_date(), FieldKind::date);
@@ -364,7 +364,7 @@ void Transaction::compose_answer_fields() {
     cache::append_cache_status(cache_status_text_, exchange_.plan->plan().this_node().name, exchange_.cache.status);
     fields.add_own("Cache-Status", "cache-status", cache_status_text_, FieldKind::other);
   }
-  // They name what a purge takes from this cache. That is nothing that clients need to know.
+  // These fields name the tags for purges of this cache. Clients need not know them.
   if (exchange_.route != nullptr && !exchange_.route->cache.send_tags) {
     fields.remove_named("cache-tag");
     fields.remove_named("surrogate-key");

@@ -40,22 +40,22 @@ class Worker;
 struct AccessRecord;
 
 enum class Step : uint8_t {
-  route,     // find the route, and the policies that hold there
-  policies,  // ask each of them; one may have the request wait
-  buffer,    // take the request's body, before a backend is asked
-  lookup,    // ask the cache; it may take a while
-  serve,     // what is stored, or arriving for another transaction, to the client
-  choose,    // a backend, by the pool's policy, and a connection to it
+  route,     // find the route, and the policies that apply there
+  policies,  // ask each of them; a policy may make the request wait
+  buffer,    // collect the request's body before a backend is asked
+  lookup,    // ask the cache; its result may come later
+  serve,     // send the client what is stored, or what is arriving for another transaction
+  choose,    // choose a backend by the pool's policy, and a connection to it
   queue,     // wait until a backend has room for one more connection
   connect,   // wait for the connection
   exchange,  // send the request, wait for the response's head
-  deliver,   // the response's body to the client, the rest of the request's to the backend
-  rest,      // what is buffered of the response's body to the client; the backend's part is over
-  gather,    // take the answer's body whole, to change it
-  discard,   // the response of a copy of a request: nobody gets it
-  fill,      // the response's body to the cache, and from there to the client
-  answer,    // a response of our own: fixed, redirect, failure
-  log,       // count and write down
+  deliver,   // send the response's body to the client, and the rest of the request's body to the backend
+  rest,      // send the buffered rest of the response's body to the client; the backend has finished
+  gather,    // collect the whole body of the answer, to change it
+  discard,   // read the response to a copied request, and throw it away
+  fill,      // give the response's body to the cache, and from there to the client
+  answer,    // send a response of our own: fixed, redirect, failure
+  log,       // count the request and write it to the log
   over,
   suspend,  // not a step: stay, and run again when something moved
 };
@@ -65,14 +65,14 @@ const char* name(Step step);
 struct Refusal {
   uint16_t status;
   std::string_view sentence;
-  std::string_view reason;        // for the log: the name of the fault
-  std::string_view request_line;  // for the log: as received, maybe incomplete
+  std::string_view reason;        // the name of the fault, for the log
+  std::string_view request_line;  // as received, possibly incomplete; for the log
 };
 inline Refusal refusal_of(MessageFault fault, std::string_view request_line) {
   return {info(fault).status, info(fault).sentence, info(fault).name, request_line};
 }
 
-// JSON by its Content-Type; it has a coding, so its bytes are not the text (transaction_json.cc).
+// Whether the Content-Type is JSON. If there is a content coding, the bytes are not the text (transaction_json.cc).
 bool is_json(const FieldList& fields);
 bool has_content_coding(const FieldList& fields);
 
@@ -91,12 +91,12 @@ class Transaction final : public BackendStream::User {
   // The same for a client whose stream is reset instead of answered: the request is counted and logged.
   void log_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
 
-  // Instead of start(): the request never became whole. Goes back to the pool.
+  // Instead of start(): the request never became complete. The transaction goes back to the pool.
   void abandon();
 
   // --- while it runs
   void resume();
-  // The client is no more; the stream is not touched again, nor is on_transaction_over() called.
+  // The client has gone. The stream is not used again, and on_transaction_over() is not called.
   void client_gone(Failure why = Failure::client_gone);
   void on_backend() override { resume(); }
   void on_interim(ResponseHead& interim) override;
@@ -104,7 +104,7 @@ class Transaction final : public BackendStream::User {
   const RequestHead& request() const { return exchange_.request; }
   // For a policy that has an answer of its own (Decision::buffered). Empty until a backend or a policy answers.
   BodyBuffer& answer_buffer() { return response_buffer_; }
-  // Whether it has a connection to a backend that an operator took down, and what ends that (take_down.cc).
+  // Whether it has a connection to a backend that an operator took down, and what ends it (take_down.cc).
   bool uses_taken_down() const;
   void leave_taken_down();
 
@@ -157,9 +157,9 @@ class Transaction final : public BackendStream::User {
     return std::min({timing.head_deadline_ns, timing.exchange_deadline_ns, timing.call_deadline_ns});
   }
   bool expired() const;
-  // total_timeout, exchange_timeout or deadline_exceeded when that time is over, else none.
+  // total_timeout, exchange_timeout or deadline_exceeded if that time is over, otherwise none.
   Failure own_time_over() const;
-  // The backend has answered: what is left has all the time that it needs.
+  // The backend has answered. The time limit for the head does not apply any more.
   void end_head_deadline() { exchange_.timing.head_deadline_ns = UINT64_MAX; }
   void begin_head_deadline();
   void choose_request_id();
@@ -191,7 +191,7 @@ class Transaction final : public BackendStream::User {
   bool nobody_waits() const {
     return exchange_.client_gone && !exchange_.mirrored && !(exchange_.cache.fill && exchange_.cache.fill.wanted());
   }
-  // connect, or pool_down; nothing where every backend is full.
+  // connect, or pool_down; nothing if every backend is full.
   std::optional<Step> take_backend();
   const PoolMember* choose_member(BackendPool::Choice& choice);
   std::string_view proxy_header();
@@ -228,7 +228,7 @@ class Transaction final : public BackendStream::User {
   // transaction_tunnel.cc
   Failure take_upgrade();
   Step refuse_handshake();
-  // The request to the member needs HTTP/1.1, although the pool lets TLS choose.
+  // The request to the member needs HTTP/1.1, although the pool lets TLS choose the protocol.
   bool tunnels_by_http1_alone(const PoolMember& member) const;
   std::optional<Step> choose_tunnel();
   Failure judge_upgrade();
@@ -325,17 +325,20 @@ class Transaction final : public BackendStream::User {
   std::unique_ptr<BackendStream> backend_;
   WaitQueue::Waiter waiter_{this};
   Timer timer_;
-  std::string cache_status_text_;  // kept for its storage
-  std::string kept_body_;          // the beginning of the request's body, while it is all of it; kept for its storage
-  std::unique_ptr<GrpcWeb> web_;   // of a call of gRPC-Web
-  BodyBuffer request_buffer_;      // of the request's body, from its first byte
-  BodyBuffer response_buffer_;     // of the response's, what the client has not taken
-  std::string failure_detail_;     // what the last try said of its failure, for the log; kept for its storage
+  std::string cache_status_text_;  // a member only so that its memory is used again
+  // the beginning of the request's body, as long as it is the whole body; a member only so that its memory is used
+  // again
+  std::string kept_body_;
+  std::unique_ptr<GrpcWeb> web_;  // set for a call of gRPC-Web
+  BodyBuffer request_buffer_;     // the request's body, from its first byte
+  BodyBuffer response_buffer_;    // the part of the response's body that the client has not taken
+  // what the last try said about its failure, for the log; a member only so that its memory is used again
+  std::string failure_detail_;
   Step step_ = Step::over;
   bool running_ = false;
   bool again_ = false;
-  bool queued_ = false;  // in the worker's list of those to resume in the next round
-  size_t place_ = 0;     // among the worker's
+  bool queued_ = false;  // in the worker's list of transactions to resume in the next round
+  size_t place_ = 0;     // position among the worker's transactions
 };
 
 }  // namespace tidegate::l7

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies that wait in memory between a slow client and the backend (pool keys buffer_request, buffer_response): the
-// backend has a request only when its body is whole, and is rid of an answer before its client has read it.
+// backend gets a request only when its body is complete, and is free before the client has read the answer.
 #include <algorithm>
 
 #include "core/clock.h"
@@ -12,7 +12,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// How much of a request is buffered: what the pool says, and what a policy must have whole.
+// How much of a request is buffered: as much as the pool says, or as a policy needs.
 uint64_t most_of_request(const Exchange& exchange) {
   const uint64_t of_policy = exchange.request_json == nullptr ? 0 : exchange.request_json->most();
   return std::max<uint64_t>(exchange.pool->config().buffer_request_bytes, of_policy);
@@ -20,7 +20,7 @@ uint64_t most_of_request(const Exchange& exchange) {
 
 }  // namespace
 
-// Messages of gRPC are for the backend at once, and a tunnel has no end that one could wait for.
+// gRPC messages must reach the backend at once, and a tunnel has no end to wait for.
 bool Transaction::buffers_request() {
   const RequestHead& request = exchange_.request;
   const uint64_t most = most_of_request(exchange_);
@@ -53,12 +53,13 @@ Step Transaction::buffer() {
     failure_detail_ = name(policy::JsonFault::body_too_large);
     return fail(Failure::body_too_large);
   }
-  // It is larger than the bound, or there is no memory for it: what is there goes first, the rest as it comes.
+  // The body is larger than the bound, or there is no memory for it. The buffered part is sent first, the rest as it
+  // comes.
   worker_.stats().requests_unbuffered.add();
   return to_lookup();
 }
 
-// The body is whole. So its length is known, unless trailers follow it: HTTP/1 has them only in a chunked body.
+// The body is complete. So its length is known, unless trailers follow it: HTTP/1 has them only in a chunked body.
 Step Transaction::end_buffer() {
   worker_.stats().requests_buffered.add();
   exchange_.body_at_hand = true;
@@ -76,8 +77,8 @@ Step Transaction::to_lookup() {
   return Step::lookup;
 }
 
-// Takes what the backend has sent, up to the bound, and hands the client what it reads. True when the backend sent
-// something.
+// Takes what the backend has sent, up to the bound, and gives the client what it reads. Returns true if the backend
+// sent something.
 bool Transaction::pump_buffered_response() {
   const uint64_t most = exchange_.pool->config().buffer_response_bytes;
   bool moved = false;
@@ -104,7 +105,7 @@ bool Transaction::pump_buffered_response() {
   return moved;
 }
 
-// False: nothing waits, or the client takes nothing.
+// Returns false if nothing waits, or if the client takes nothing now.
 bool Transaction::send_buffered_piece() {
   if (response_buffer_.bytes() == 0 || !client_->ready_for_piece()) return false;
   const std::string_view piece = response_buffer_.piece_at(0);
@@ -113,7 +114,7 @@ bool Transaction::send_buffered_piece() {
   return true;
 }
 
-// The backend's part is over: its connection is free for others while the client reads.
+// The backend has finished. Its connection is free for others while the client reads.
 Step Transaction::leave_backend() {
   exchange_.answer_trailers = backend_->trailers();
   worker_.stats().responses_buffered.add();
@@ -133,7 +134,7 @@ Step Transaction::rest() {
     end_content(exchange_.answer_trailers);
     return Step::log;
   }
-  wait_for_nothing();  // the client's own stall is watched by its connection
+  wait_for_nothing();  // the client's connection watches the client's own stall
   return expired() ? fail(own_time_over()) : Step::suspend;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a transaction that deal with the cache: look up, serve what is stored or arriving, fill while leading.
+// The steps of a transaction that use the cache: look up, serve what is stored or arriving, fill while leading.
 #include <algorithm>
 
 #include "cache/policy/validation.h"
@@ -64,8 +64,8 @@ Step Transaction::lookup() {
   if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || !exchange_.request.upgrade.empty())
     return Step::choose;
   if (exchange_.request.body != BodyKind::none && is_safe(exchange_.request.method)) {
-    // RFC 9110 §9.3.1: content of a GET has no defined meaning, but an origin may act on it. The answer is then not
-    // that of the URL alone. And nobody else should wait for a body that this client owes.
+    // RFC 9110 §9.3.1: content of a GET has no defined meaning, but an origin may use it. Then the answer does not
+    // depend on the URL alone. Also, nobody else should wait for a body that this client has not sent yet.
     exchange_.cache.asked = true;
     exchange_.cache.status.forward = cache::Forward::request;
     exchange_.cache.status.detail = "content";
@@ -117,8 +117,8 @@ Step Transaction::serve_stored(cache::Answer answer) {
   return Step::serve;
 }
 
-// What an exchange without a client has from the one that begins it. It may outlive that one's connection, so it keeps
-// no view of it.
+// What an exchange without a client takes from the exchange that begins it. It may outlive the connection of that one,
+// so it keeps no view of it.
 void Transaction::begin_without_client(const Exchange& from) {
   Exchange& to = exchange_;
   to.plan = from.plan;
@@ -138,14 +138,15 @@ void Transaction::begin_without_client(const Exchange& from) {
   to.client_address = arena_.copy(from.client_address);
 }
 
-// An exchange without a client fetches for the cache, with this one's request, less what is this client's alone.
+// An exchange without a client fetches for the cache, with this request except the parts that belong only to this
+// client.
 void Transaction::revalidate_in_background(cache::Fill fill) {
   Transaction& other = worker_.take_transaction();
   other.begin_without_client(exchange_);
   Arena& arena = other.arena_;
   Exchange& to = other.exchange_;
   to.pool = exchange_.pool;
-  to.split_pool = exchange_.split_pool;  // these are texts of the pinned plan
+  to.split_pool = exchange_.split_pool;  // these texts belong to the pinned plan
   to.variant = exchange_.variant;
   to.variant_number = exchange_.variant_number;
   to.branch = exchange_.branch;
@@ -161,11 +162,11 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   copy_head(exchange_.request, arena, to.request);
   to.cache.fill = std::move(fill);
   other.step_ = Step::choose;
-  // In its own turn: this one has a client to serve first.
+  // The other transaction runs in its own turn, because this one has a client to serve first.
   worker_.resume_later(other);
 }
 
-// --- serve: what is stored, or arriving for somebody else
+// --- serve: send what is stored, or arriving for another transaction
 
 Step Transaction::serve() {
   if (exchange_.client_gone) return fail(Failure::client_gone);
@@ -193,7 +194,7 @@ void Transaction::send_stored_head() {
   cache::for_each_field(
       *exchange_.cache.stored, [this](std::string_view name, std::string_view value, std::string_view spelt) {
         if (name == "content-length") return;
-        const bool made = name == "age" || name == "content-range";  // the others belong to the stored head
+        const bool made = name == "age" || name == "content-range";  // the other fields belong to the stored head
         exchange_.response.fields.add({name, made ? arena_.copy(value) : value, classify_field(name), false, spelt});
       });
   const bool bodiless =
@@ -213,7 +214,8 @@ void Transaction::send_stored_head() {
                    (known || coded) && exchange_.outcome.status != 304);
 }
 
-// From the cache to the client. data: more can follow at once; wait: the reader, or the client, will call.
+// From the cache to the client. data: more can follow at once; wait: the reader or the client will wake this
+// transaction.
 cache::BodyStep Transaction::pump_stored() {
   cache::Slice slice;
   for (int slices = 0; client_->ready_for_piece(); ++slices) {
@@ -226,12 +228,12 @@ cache::BodyStep Transaction::pump_stored() {
     if (step != cache::BodyStep::data) return step;
     send_content(slice.bytes);
     if (exchange_.cache.stored->body.ended())
-      return cache::BodyStep::end;  // the end goes with the last piece: one frame, one write
+      return cache::BodyStep::end;  // the end is sent with the last piece: one frame, one write
   }
   return cache::BodyStep::wait;
 }
 
-// --- fill: leading, the backend's answer goes to the cache, and the client reads it from there like everybody else
+// --- fill: while leading, the backend's answer goes to the cache, and the client reads it from there like all others
 
 Step Transaction::begin_filled_response() {
   exchange_.cache.status.forward_status = exchange_.response.status;
@@ -271,8 +273,8 @@ bool Transaction::asks_for_less() const {
                      [](const Field& field) { return cache::is_conditional_or_range(field.name); });
 }
 
-// The whole was asked for, because others could have shared it. But the answer is for this client alone. So the backend
-// is asked once more, with the client's own conditions and range, and may answer 304 or 206.
+// The request asked for the whole response, because others could have shared it. But the answer is only for this
+// client. So the backend is asked once more, with the client's own conditions and range, and may answer 304 or 206.
 Step Transaction::ask_anew_for_less() {
   begin_head_deadline();
   release_backend(false);
@@ -283,7 +285,7 @@ Step Transaction::fill() {
   if (!exchange_.client_gone && !exchange_.head_sent) send_stored_head();
   if (!exchange_.client_gone && own_time_over() != Failure::none) cut_off_client(own_time_over());
   if (exchange_.client_gone) exchange_.cache.stored.reset();    // nobody reads it here any more
-  if (backend_ != nullptr && !exchange_.cache.fill.wanted()) {  // the last one who read it has gone
+  if (backend_ != nullptr && !exchange_.cache.fill.wanted()) {  // the last reader has gone
     exchange_.cache.fill = cache::Fill();
     release_backend(false);
   }
@@ -312,7 +314,8 @@ Step Transaction::fill() {
   return Step::suspend;
 }
 
-// The time of this client's exchange is over. Others read what this transaction fetches: it goes on without a client.
+// The time of this client's exchange is over. Others read what this transaction fetches, so it goes on without a
+// client.
 void Transaction::cut_off_client(Failure why) {
   ClientStream* const client = client_;
   let_client_go(why);
@@ -327,8 +330,8 @@ void Transaction::resume_fill() {
   resume();
 }
 
-// From the backend to the cache. Gives the backend back when all has come, or when nobody wants the rest. True if
-// anything moved.
+// From the backend to the cache. Gives the backend back when everything has come, or when nobody wants the rest.
+// Returns true if anything moved.
 bool Transaction::pump_fill() {
   bool moved = false;
   for (int pieces = 0; !exchange_.cache.fill_paused; ++pieces) {
@@ -359,7 +362,7 @@ bool Transaction::pump_fill() {
   return moved;
 }
 
-// Tells those who share the fill what the table says of `failure`.
+// Tells the requests that share the fill what the table says for `failure`.
 void Transaction::end_fill(Failure failure) {
   const auto how = [](Sharers sharers) {
     switch (sharers) {
@@ -377,7 +380,8 @@ void Transaction::end_fill(Failure failure) {
   exchange_.cache.fill = cache::Fill();
 }
 
-// The fetch that this request leads has failed. Everybody who waits is told, or gets what is stale if that is allowed.
+// The fetch that this request leads has failed. All waiting requests are told, or get a stale response if that is
+// allowed.
 std::optional<Step> Transaction::fail_fill(Failure failure) {
   std::optional<cache::Answer> stale = exchange_.cache.fill.stale_answer(realtime_ms());
   end_fill(failure);
@@ -387,7 +391,7 @@ std::optional<Step> Transaction::fail_fill(Failure failure) {
   return serve_stored(std::move(*stale));
 }
 
-// RFC 9111 §4.4: after an unsafe request was answered, what is stored of its target is no longer valid.
+// RFC 9111 §4.4: after an unsafe request was answered, the stored responses for its target are no longer valid.
 void Transaction::invalidate_if_unsafe() {
   if (worker_.cache() == nullptr || !exchange_.route->cache.enabled || is_safe(exchange_.request.method)) return;
   worker_.cache()->invalidate(request_view(), exchange_.route->cache, response_view());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a transaction sends an answer's head and content to the client: as it is, or through the encoder of the coding
-// that a policy has chosen. Both ways of an answer (from a backend, from the cache) come by here.
+// How a transaction sends an answer's head and content to the client: unchanged, or through the encoder of the coding
+// that a policy has chosen. Answers from a backend and from the cache both use this file.
 #include "cache/limits.h"
 #include "l7/exchange/transaction.h"
 #include "l7/policy/compress.h"
@@ -18,7 +18,7 @@ void Transaction::offer_content(BodyKind body, std::optional<uint64_t> length) {
   if (body == BodyKind::none && !exchange_.request.is_head()) use.length = 0;
 }
 
-// `length`: of the content as it comes. How long it will be compressed, nobody knows yet.
+// `length`: of the content before coding. The compressed length is not known yet.
 void Transaction::send_answer_head(std::string_view reason, BodyKind body, uint64_t length, bool length_known) {
   CodingUse& use = exchange_.coding;
   const bool coded = use.chosen != Coding::identity && !use.stored;
@@ -67,8 +67,8 @@ void Transaction::end_content(const Trailers& trailers) {
 
 // --- what the cache has, or will have, in the coding that was chosen
 
-// The answer is one from the cache, and a policy has chosen a coding for it. True: the cache has the body in that
-// coding, and the client gets it. Else what is compressed now is kept for the next one.
+// The answer is from the cache, and a policy has chosen a coding for it. Returns true if the cache has the body in that
+// coding, which the client then gets. Otherwise the compressed bytes are kept for the next request.
 bool Transaction::take_stored_coding() {
   CodingUse& use = exchange_.coding;
   const cache::Outcome outcome = exchange_.cache.outcome;
@@ -85,7 +85,7 @@ bool Transaction::take_stored_coding() {
   return false;
 }
 
-// All of its room is taken from the worker's budget at once, so that many that grow do not stop each other.
+// Takes all of its room from the worker's budget at once, so that several growing bodies do not block each other.
 void Transaction::begin_keeping() {
   if (worker_.memory().take(cache::kCodedBytes)) exchange_.coding.kept = std::make_unique<std::string>();
 }
@@ -99,7 +99,7 @@ void Transaction::keep_coded(std::string_view piece) {
   }
 }
 
-// `whole`: the body was compressed to its end.
+// `whole`: the whole body was compressed.
 void Transaction::end_keeping(bool whole) {
   const std::unique_ptr<std::string> kept = std::move(exchange_.coding.kept);
   worker_.memory().give_back(cache::kCodedBytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a transaction that deal with a backend: choose, connect, exchange, deliver.
+// The steps of a transaction that use a backend: choose, connect, exchange, deliver.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// Tells the client which backend it is on, unless it knows.
+// Tells the client which backend it uses, unless it knows.
 void add_sticky_field(Exchange& exchange, uint64_t now_s, Arena& arena) {
   const PoolSticky& sticky = exchange.pool->config().sticky;
   const HashKey& key = exchange.plan->plan().hash_key;
@@ -30,7 +30,8 @@ void add_sticky_field(Exchange& exchange, uint64_t now_s, Arena& arena) {
   }
 }
 
-// Why the exchange ends if its time is over while the client is waited for. A deadline of its own is told as such.
+// The failure if the time of the exchange ends while it waits for the client. The client's own deadline is reported as
+// such.
 Failure late_body(Failure over) { return over == Failure::deadline_exceeded ? over : Failure::request_late; }
 
 }  // namespace
@@ -45,7 +46,7 @@ Step Transaction::choose() {
     if (const Failure failure = change_request(); failure != Failure::none) return fail(failure);
   }
   if (exchange_.mirror_terms != nullptr) begin_mirror();
-  if (exchange_.mirrored) {  // it does not wait for room: those with a client come first
+  if (exchange_.mirrored) {  // a copy does not wait for room: requests with a client come first
     const std::optional<Step> next = others_wait_first() ? std::nullopt : take_backend();
     return next ? *next : fail(Failure::pool_busy);
   }
@@ -63,7 +64,7 @@ std::optional<Step> Transaction::take_backend() {
   }
   if (!acquire_connection(*member)) {
     if (member->breaker != nullptr) member->breaker->forgo(std::exchange(exchange_.attempts.permit, {}));
-    // There is room, but on connections of HTTP/2. In the queue it would hold up those who can use them.
+    // There is room, but on HTTP/2 connections. In the queue this request would block those that can use them.
     if (tunnels_by_http1_alone(*member)) return fail(Failure::pool_busy);
     return std::nullopt;
   }
@@ -72,7 +73,7 @@ std::optional<Step> Transaction::take_backend() {
   return Step::connect;
 }
 
-// A member whose breaker lets this request through.
+// Chooses a member whose breaker lets this request through.
 const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
   const BackendPool::Question question{.hash = pick_hash(),
                                        .random = worker_.request_ids().random(),
@@ -102,11 +103,11 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
     if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;
     exchange_.attempts.permit = choice.member->breaker->ask(question.now_ns, exchange_.pool->config().breaker);
     if (exchange_.attempts.permit.granted) return choice.member;
-    // Another worker took the last trial after choose() had looked. The next look finds that breaker shut.
+    // Another worker took the last trial after choose() had checked. The next check finds that breaker open.
   }
 }
 
-// A connection on behalf of no client (a background revalidation) is our own.
+// A connection without a client (a background revalidation) is our own.
 std::string_view Transaction::proxy_header() {
   const ProxyProtocol version = exchange_.pool->config().proxy_protocol;
   if (version == ProxyProtocol::none) return {};
@@ -117,7 +118,7 @@ std::string_view Transaction::proxy_header() {
 
 bool Transaction::acquire_connection(const PoolMember& member) {
   const Pool& config = exchange_.pool->config();
-  // With an address of each family, the second try of a request goes to the other one.
+  // If the member has an address of each family, the second try of a request goes to the other address.
   const BackendAddress& address = member.addresses[exchange_.attempts.count % member.addresses.size()];
   const uint32_t pool = exchange_.split_pool == kNone ? exchange_.route->pool() : exchange_.split_pool;
   const bool http1_alone = tunnels_by_http1_alone(member);
@@ -156,7 +157,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
   return true;
 }
 
-// The connection's protocol is known: it composes the head.
+// The connection's protocol is known now, and composes the head.
 void Transaction::begin_request() {
   const RequestHead& request = exchange_.outgoing == nullptr ? exchange_.request : *exchange_.outgoing;
   const cache::Fill& fill = exchange_.cache.fill;
@@ -251,7 +252,8 @@ Step Transaction::await_connection() {
   return attempt_failed(over != Failure::none ? over : Failure::connect_timeout);
 }
 
-// TLS has chosen HTTP/1.1. False: another exchange has the connection; a backend is chosen again, which is no retry.
+// TLS has chosen HTTP/1.1. Returns false if another exchange has the connection. Then a backend is chosen again, which
+// does not count as a retry.
 bool Transaction::use_successor() {
   std::unique_ptr<BackendStream> successor = backend_->take_successor();
   if (!successor) {
@@ -264,14 +266,14 @@ bool Transaction::use_successor() {
   return true;
 }
 
-// Nothing was sent, and nobody is to blame: what follows is no retry.
+// Nothing was sent and no backend is at fault, so choosing again is not a retry.
 void Transaction::choose_again() {
   release_backend(false);
   --exchange_.attempts.count;
 }
 
-// How long the backend may keep the exchange step waiting: for its answer when it has the whole request, else for the
-// next bytes of the body to be taken.
+// How long the exchange step may wait for the backend: for its answer if it has the whole request, otherwise until it
+// takes the next bytes of the body.
 uint64_t Transaction::backend_wait_ns() const {
   const Pool& config = exchange_.pool->config();
   return (exchange_.attempts.request_sent ? config.first_byte_timeout_ms : config.idle_timeout_ms) * kNsPerMs;
@@ -297,7 +299,7 @@ Step Transaction::exchange() {
   return attempt_failed(exchange_.attempts.request_sent ? Failure::first_byte_timeout : Failure::request_stalled);
 }
 
-// The backend takes more of the body than the client has sent.
+// The backend could take more of the body than the client has sent.
 Step Transaction::await_body() {
   wait_until_ns(
       exchange_.patience.renew(exchange_.facts.patience, exchange_.outcome.request_bytes, worker_.loop().now_ns()));
@@ -328,7 +330,7 @@ Step Transaction::begin_response() {
   exchange_.timing.first_byte_ns = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
   judge_answer();
-  if (exchange_.attempts.request_sent) request_buffer_.clear();  // no other backend is asked any more
+  if (exchange_.attempts.request_sent) request_buffer_.clear();  // no other backend will be asked
   if (exchange_.mirrored) return begin_discard();
   if (exchange_.cache.fill) return begin_filled_response();
   invalidate_if_unsafe();
@@ -354,7 +356,7 @@ Step Transaction::begin_passed_response() {
   backend_->accept_head();
   if (exchange_.outcome.status == 205 && !backend_->response_ended()) {  // it has content, which is dropped
     client_->end_response();
-    release_backend(true);  // closes the connection, which still holds the content
+    release_backend(true);  // closes the connection, because content is still on it
     return Step::log;
   }
   if (exchange_.response.body == BodyKind::tunnel) begin_tunnel();
@@ -362,7 +364,7 @@ Step Transaction::begin_passed_response() {
   return Step::deliver;
 }
 
-// How long nothing may move in the deliver step.
+// How long the deliver step may be without any movement.
 uint64_t Transaction::silence_ns() const {
   const bool tunnel = exchange_.response.body == BodyKind::tunnel && !exchange_.attempts.request_sent;
   return (tunnel ? exchange_.pool->config().tunnel_timeout_ms : exchange_.pool->config().idle_timeout_ms) * kNsPerMs;
@@ -382,7 +384,7 @@ Step Transaction::deliver() {
   if (backend_->failure() != Failure::none) return fail(backend_->failure());
   if (const Failure failure = request_body_failure(); failure != Failure::none) return fail(failure);
   if (!client_->ready_for_piece()) {
-    wait_for_nothing();  // the client's own stall is watched by its connection
+    wait_for_nothing();  // the client's connection watches the client's own stall
     if (expired()) return fail(own_time_over());
   } else if (request_moved || response_moved || exchange_.timing.step_deadline_ns == UINT64_MAX) {
     await_more(response_moved);
@@ -392,7 +394,7 @@ Step Transaction::deliver() {
   return Step::suspend;
 }
 
-// Why the deliver step ends when its time is over.
+// The failure if the time of the deliver step is over.
 Failure Transaction::silence_failure() const {
   const uint64_t now_ns = worker_.loop().now_ns();
   if (const Failure over = own_time_over(); over != Failure::none) {
@@ -403,8 +405,8 @@ Failure Transaction::silence_failure() const {
   return clients ? Failure::client_too_slow : Failure::body_timeout;
 }
 
-// Something moved, or is waited for from now on. Bytes from the backend begin the time anew. Bytes of the client's body
-// restore patience only in proportion.
+// Something moved, or the wait begins now. Bytes from the backend restart the time. Bytes of the client's body only
+// restore patience in proportion.
 void Transaction::await_more(bool response_moved) {
   const uint64_t now_ns = worker_.loop().now_ns();
   wait_at_most_ns(silence_ns());
@@ -417,7 +419,7 @@ void Transaction::await_more(bool response_moved) {
     wait_until_ns(exchange_.timing.patience_end_ns);
 }
 
-// Moves what the client has sent of the body to the backend. True when anything moved.
+// Moves the received part of the client's body to the backend. Returns true if anything moved.
 bool Transaction::pump_request() {
   if (exchange_.attempts.request_sent) return false;
   const bool tunnel = exchange_.response.body == BodyKind::tunnel;
@@ -453,22 +455,22 @@ bool Transaction::pump_request() {
   return moved;
 }
 
-// A short body that came whole, as a unary call of gRPC, ends with its only piece: over HTTP/2 its end needs no frame
-// of its own.
+// A short body that is complete, such as a unary gRPC call, ends with its only piece: over HTTP/2 its end needs no
+// frame of its own.
 bool Transaction::is_whole_body(std::string_view piece) const {
   return backend_->may_refuse() && !web_ && piece.size() == exchange_.outcome.request_bytes &&
          piece.size() <= kKeptBodyBytes && request_buffer_.bytes() == 0 && client_->body_ended() &&
          client_->body_failure() == Failure::none;
 }
 
-// From what was kept for another try, then from the client.
+// Takes bytes that were kept for another try first, then bytes from the client.
 std::string_view Transaction::next_request_piece() {
   size_t& resent = exchange_.attempts.resent_bytes;
   if (request_buffer_.bytes() > 0) {
     const std::string_view piece = request_buffer_.piece_at(resent);
     resent += piece.size();
     if (!piece.empty() || exchange_.body_at_hand) return piece;
-    request_buffer_.clear();  // the rest goes as it comes
+    request_buffer_.clear();  // the rest is sent as it comes
   }
   if (resent < kept_body_.size()) return std::string_view(kept_body_).substr(std::exchange(resent, kept_body_.size()));
   const std::string_view piece = web_ ? next_web_piece() : client_->next_piece();
@@ -490,7 +492,7 @@ Failure Transaction::request_body_failure() const {
   return client_->body_failure();
 }
 
-// Moves what the backend has sent of the body to the client. True when anything moved.
+// Moves the received part of the backend's body to the client. Returns true if anything moved.
 bool Transaction::pump_response() {
   bool moved = false;
   for (int pieces = 0; client_->ready_for_piece(); ++pieces) {
@@ -500,7 +502,7 @@ bool Transaction::pump_response() {
     }
     const std::string_view piece = backend_->next_piece();
     if (piece.empty()) {
-      if (!backend_->response_ended()) flush_content();  // the backend pauses: the client gets all that is there
+      if (!backend_->response_ended()) flush_content();  // the backend pauses: the client gets everything so far
       break;
     }
     if (web_) {

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a transaction does differently for a gRPC request: its own deadline, and failures that are told as grpc-status.
+// What a transaction does differently for a gRPC request: its own deadline, and failures reported as grpc-status.
 #include "l7/exchange/grpc.h"
 #include "l7/exchange/transaction.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
 
-// The call's deadline is the client's: when it is over, no backend is charged for it.
+// The call's deadline is the client's. When it is over, no backend is charged.
 void Transaction::begin_grpc() {
   exchange_.grpc = is_grpc(exchange_.request);
   if (exchange_.grpc) begin_call();
 }
 
-// Where the route says so. From here on it is a call of gRPC.
+// Only if the route says so. From here on it is a gRPC call.
 void Transaction::begin_grpc_web() {
   web_ = GrpcWeb::take(exchange_.request, arena_);
   if (!web_) return;
@@ -28,7 +28,7 @@ void Transaction::begin_call() {
   }
 }
 
-// What is left of the deadline, as text for the backend. Empty: there is none.
+// The time left until the deadline, as text for the backend. Empty if there is no deadline.
 std::string_view Transaction::grpc_time_left() {
   if (exchange_.timing.call_deadline_ns == UINT64_MAX) return {};
   const uint64_t now_ns = worker_.loop().now_ns();
@@ -47,7 +47,7 @@ Step Transaction::answer_grpc(Failure failure) {
   return Step::answer;
 }
 
-// The answer has begun. It ends with a status of ours instead of a reset, so that the client learns why.
+// The answer has begun. It ends with one of our statuses instead of a reset, so that the client learns why.
 void Transaction::end_grpc(Failure failure) {
   Trailers trailers;
   trailers.add(arena_, {"grpc-status", grpc_status_of(failure), FieldKind::other});
@@ -75,7 +75,7 @@ void Transaction::send_web_piece(std::string_view bytes) {
   }
 }
 
-// The backend's answer is over. The client gets its trailers when it has room.
+// The backend's answer has ended. The client gets its trailers when it has room.
 Step Transaction::end_grpc_web() {
   if (web_->ends_with_trailers()) {
     if (!client_->ready_for_piece()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON bodies that a transform changes. A body is taken whole first: a request's by the step `buffer`, an answer's by
-// `gather`. Both wait in a BodyBuffer, which the worker's budget bounds; the text and the changed text live for the
-// change alone.
+// JSON bodies that a transform changes. The whole body is collected first: a request's by the step `buffer`, an
+// answer's by `gather`. Both are in a BodyBuffer, which the worker's budget bounds. The old and the new text exist only
+// during the change.
 #include <algorithm>
 #include <string>
 
@@ -21,15 +21,15 @@ std::string whole_body(const BodyBuffer& buffer) {
   return body;
 }
 
-// They are of the bytes as they came (RFC 9530).
+// Digests are of the original bytes (RFC 9530).
 void remove_digests(FieldList& fields) {
   for (const std::string_view name : {"content-digest", "repr-digest", "digest", "content-md5"}) {
     fields.remove_named(name);
   }
 }
 
-// What describes the bytes of an answer as the backend has them. The changed ones have a weak ETag (RFC 9110 §8.8.3):
-// the document's version decides about them too, and the backend does not know it.
+// Fields that describe the backend's bytes of an answer. Changed bytes get a weak ETag (RFC 9110 §8.8.3), because they
+// also depend on the document's version, which the backend does not know.
 void describe_changed(FieldList& fields, Arena& arena) {
   remove_digests(fields);
   fields.remove_named("accept-ranges");
@@ -66,7 +66,7 @@ bool has_content_coding(const FieldList& fields) {
   return coding != nullptr && !http1::equals_ignore_case(coding->value, "identity");
 }
 
-// The request's body is whole, and a backend is about to be asked for the first time.
+// The request's body is complete, and the first backend is about to be asked.
 Failure Transaction::change_request_json() {
   std::string changed;
   const policy::JsonFault fault =
@@ -83,7 +83,7 @@ Failure Transaction::change_request_json() {
   return Failure::none;
 }
 
-// The answer's head is there. Nothing: its body is to be passed as it is.
+// The answer's head is there. Returns nothing if its body must be passed on unchanged.
 std::optional<Step> Transaction::begin_gather() {
   ResponseHead& response = exchange_.response;
   if (response.body == BodyKind::tunnel ||
@@ -92,7 +92,7 @@ std::optional<Step> Transaction::begin_gather() {
   if (response.body == BodyKind::none) {
     describe_changed(response.fields, arena_);
     if (response.status != 304) set_new_content_type(response.fields, exchange_.response_json->new_content_type());
-    // Its length is of the body that would be changed.
+    // The length is the one of the body before the change.
     if (exchange_.request.is_head()) response.has_content_length = false;
     return std::nullopt;
   }
@@ -101,7 +101,7 @@ std::optional<Step> Transaction::begin_gather() {
   if (response.has_content_length && response.content_length > exchange_.response_json->most()) {
     return fail_json(policy::JsonFault::body_too_large);
   }
-  FieldList fields;  // they are needed when the backend's buffer holds the body
+  FieldList fields;  // they are needed after the backend's buffer holds the body
   for (const Field& field : response.fields) {
     fields.add({arena_.copy(field.name), arena_.copy(field.value), field.kind, field.odd_name,
                 field.spelt.empty() ? field.spelt : arena_.copy(field.spelt)});
@@ -121,7 +121,7 @@ Step Transaction::fail_json(policy::JsonFault fault) {
   return step;
 }
 
-// Takes the answer's body, until it is whole.
+// Collects the answer's body, until it is complete.
 Step Transaction::gather() {
   if (exchange_.client_gone) return fail(Failure::client_gone);
   const bool request_moved = pump_request();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the access log says of a request when it has ended.
+// What the access log says about a request when it has ended.
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/observe/access_log.h"
@@ -53,7 +53,7 @@ void Transaction::write_access_log(uint64_t now_ns) {
   worker_.write_log(record);
 }
 
-// The head goes to the client now. Its fields may be views of a backend's buffer, which will not be there at the end.
+// The head goes to the client now. Its fields may be views of a backend's buffer, which will be gone at the end.
 void Transaction::keep_logged_fields() {
   const std::vector<std::string>& names = worker_.logged_response_fields();
   if (names.empty()) return;

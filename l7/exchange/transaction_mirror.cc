@@ -11,7 +11,7 @@
 
 namespace tidegate::l7 {
 
-// A backend is about to be asked for the first time: the copy is of what that backend gets.
+// The first backend is about to be asked. The copy is of the request that this backend gets.
 void Transaction::begin_mirror() {
   const policy::MirrorTerms& terms = *std::exchange(exchange_.mirror_terms, nullptr);
   const bool whole = exchange_.request.body == BodyKind::none && exchange_.request.upgrade.empty() && !exchange_.grpc;
@@ -31,11 +31,11 @@ void Transaction::begin_mirror() {
   copy_head(exchange_.outgoing == nullptr ? exchange_.request : *exchange_.outgoing, arena, to.request);
   to.outgoing_host = arena.copy(exchange_.outgoing_host);
   other.step_ = Step::choose;
-  // In its own turn: this one has a client to serve first.
+  // The other transaction runs in its own turn, because this one has a client to serve first.
   worker_.resume_later(other);
 }
 
-// The copy's answer has begun: its status is all that counts.
+// The copy's answer has begun. Only its status counts.
 Step Transaction::begin_discard() {
   exchange_.outcome.status = exchange_.response.status;
   backend_->accept_head();
@@ -43,7 +43,7 @@ Step Transaction::begin_discard() {
   return Step::discard;
 }
 
-// Reads the rest, so that the connection can be used again. A long answer costs less with the connection closed.
+// Reads the rest, so that the connection can be used again. If the answer is long, closing the connection is cheaper.
 Step Transaction::discard() {
   for (int pieces = 0;; ++pieces) {
     if (pieces == kTurnPieces) {

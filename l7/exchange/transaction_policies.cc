@@ -13,7 +13,7 @@
 
 namespace tidegate::l7 {
 
-// A preflight takes the route of the request that it asks for, where a policy there answers it.
+// A preflight takes the route of the request that it asks for, if a policy there answers it.
 RouteMatch Transaction::match_preflight(std::string_view path) {
   const ClientFacts& facts = exchange_.facts;
   const RequestHead& request = exchange_.request;
@@ -56,7 +56,7 @@ Step Transaction::ask_policies() {
     if (note.wait_until_ns > now_ns) return Step::suspend;  // something else woke the transaction
     const policy::Decision decision = rule.on_request(exchange_, arena_, note, now_ns);
     if (decision.waits) {
-      wait_for_nothing();  // the call has its own time; the request's goes on
+      wait_for_nothing();  // the call has its own time limit; the request's time continues
       return Step::suspend;
     }
     use.call.reset();
@@ -74,10 +74,10 @@ Step Transaction::ask_policies() {
   return after_policies();
 }
 
-// Refused or answered.
+// The policy has refused or answered.
 Step Transaction::end_by_policy(const policy::Decision& decision) {
   if (decision.buffered) {
-    // The policy has put a body into the buffer of answers. It goes out at the client's speed.
+    // The policy has put a body into the answer buffer. It is sent at the client's speed.
     end_head_deadline();
     exchange_.outcome.status = exchange_.response.status = decision.status;
     exchange_.response.fields.clear();
@@ -104,14 +104,14 @@ Step Transaction::end_by_policy(const policy::Decision& decision) {
 
 Step Transaction::after_policies() {
   if (exchange_.route != nullptr) return take_route();
-  // The match is looked up again for Allow: only a request that nothing takes pays for it.
+  // The match is looked up again for Allow, so only requests with a refused method pay for it.
   const ClientFacts& facts = exchange_.facts;
   const std::string_view path = path_for_routes(exchange_.request.path, facts.merge_slashes, arena_);
   return refuse_unrouted(match_route(exchange_.request.method, path));
 }
 
-// A backend is about to be asked for the first time: what it gets is changed as the policies say. The request itself
-// stays as the client sent it: the cache's key, the log and the answer's rules are about that one.
+// The first backend is about to be asked. The policies change the request that it gets. The client's request itself is
+// not changed, because the cache's key, the log and the rules of the answer use it.
 Failure Transaction::change_request() {
   const policy::Chain& chain = *std::exchange(exchange_.forwarding, nullptr);
   for (size_t i = 0; i < chain.rules.size(); ++i) {
@@ -127,7 +127,7 @@ Failure Transaction::change_request() {
   return exchange_.request_json != nullptr && has_body ? change_request_json() : Failure::none;
 }
 
-// The head that goes to the client is complete but for what the policies say of it.
+// The head for the client is complete, except for the changes by policies.
 void Transaction::end_policies_of_answer() {
   const PolicyUse& use = exchange_.policies;
   for (size_t i = 0; i < use.chain->rules.size(); ++i) use.chain->rules[i]->on_answer(exchange_, arena_, use.notes[i]);
@@ -141,13 +141,13 @@ void Transaction::end_policies(uint64_t now_ns) {
   }
 }
 
-// What is left of the client's deadline, as the text that a policy's field has for the backend. A fetch that others
-// share is not bound by the time of one of them, so its backend is told none.
+// The time left of the client's deadline, as text for the policy's field. A shared fetch is not bound by the deadline
+// of one client, so its backend gets none.
 std::string_view Transaction::time_left() {
   const uint64_t deadline_ns = exchange_.timing.call_deadline_ns;
   if (exchange_.cache.fill || deadline_ns == UINT64_MAX) return {};
   const uint64_t left_ns = deadline_ns - std::min(worker_.loop().now_ns(), deadline_ns);
-  // Rounded up: one second must not become none on its way.
+  // Rounded up, so that one second does not become zero on its way.
   const uint64_t unit_ns = exchange_.deadline->unit_ns;
   const fmt::format_int units((left_ns + unit_ns - 1) / unit_ns);
   return arena_.copy({units.data(), units.size()});

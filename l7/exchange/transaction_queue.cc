@@ -23,8 +23,8 @@ Step Transaction::queue() {
   return fail(over != Failure::none ? over : Failure::queue_timeout);
 }
 
-// Nobody overtakes requests that wait. But those of an older version may wait for backends that no longer exist, while
-// this request knows new ones.
+// Waiting requests are not overtaken. But waiting requests of an older version may wait for backends that no longer
+// exist, while this request knows new ones.
 bool Transaction::others_wait_first() {
   if (exchange_.pool->runtime().waiting.load(std::memory_order_relaxed) == 0) return false;
   const WaitQueue::Waiter* first = worker_.queue_of(exchange_.pool->runtime()).first_for_all();
@@ -40,12 +40,12 @@ bool Transaction::join_queue() {
   exchange_.pool->runtime().waited.fetch_add(1, std::memory_order_relaxed);
   exchange_.timing.queued_since_ns = worker_.loop().now_ns();
   wait_at_most_ns(exchange_.pool->config().queue_timeout_ms * kNsPerMs);
-  // A backend may have come back since the first one looked. No connection would tell that.
+  // A backend may have come back since the first waiter checked. No connection would report that.
   worker_.wake_first(exchange_.pool->runtime().id);
   return true;
 }
 
-// The one that is first now looks by itself: the room that this one was woken for may be free.
+// The next waiter is woken, because the room that this one was woken for may be free.
 void Transaction::leave_queue() {
   if (!waiter_.waits()) return;
   WaitQueue::leave(waiter_);
@@ -54,7 +54,7 @@ void Transaction::leave_queue() {
   worker_.wake_first(exchange_.pool->runtime().id);
 }
 
-// Identifies the client whose share of the queue this request counts for: the one behind trusted proxies; in IPv6 its
+// Identifies the client whose share of the queue this request uses: the client behind trusted proxies, and for IPv6 its
 // /64.
 uint64_t Transaction::client_hash() const {
   const std::optional<IpAddress> address = IpAddress::parse(exchange_.client_address);

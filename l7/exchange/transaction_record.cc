@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is remembered of a request when it has ended (observe/request_records.h). This runs for every request: it only
-// copies numbers.
+// What is recorded about a request when it has ended (observe/request_records.h). This runs for every request, so it
+// only copies numbers.
 #include <algorithm>
 #include <cstring>
 
@@ -10,7 +10,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// `rest` takes the bytes behind the first sixteen.
+// `rest` gets the bytes after the first sixteen.
 template <class Value, class Rest>
 void copy_words(const Value& value, std::array<SharedField<uint64_t>, 2>& to, Rest& rest) {
   static_assert(std::is_trivially_copyable_v<Value> && sizeof(Value) == sizeof(uint64_t[2]) + sizeof(Rest));
@@ -21,7 +21,7 @@ void copy_words(const Value& value, std::array<SharedField<uint64_t>, 2>& to, Re
   std::memcpy(&rest, reinterpret_cast<const char*>(&value) + sizeof words, sizeof rest);
 }
 
-// Each of these is called once, so that the compiler makes one function of all.
+// Each of these is called once, so that the compiler inlines all of them into one function.
 void record_addresses(const Exchange& exchange, RecordSlot& record) {
   const ClientFacts& facts = exchange.facts;
   uint32_t rest = 0;
@@ -108,7 +108,7 @@ void Transaction::remember(uint64_t now_ns) {
   record.client_gone = exchange_.client_gone;
   record.listener = exchange_.facts.listener_number;
   record.route = exchange_.route_number;
-  const Snapshot& snapshot = *exchange_.plan->plan().snapshot;  // a connection is accepted under a plan
+  const Snapshot& snapshot = *exchange_.plan->plan().snapshot;  // a connection always has a plan
   record.version = snapshot.version;
   record.live_state = snapshot.live_state->sequence;
   record_addresses(exchange_, record);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What follows when a try has failed: who is charged, and whether another backend is asked. failure.def decides; this
-// file looks up the row and applies it.
+// What follows a failed try: who is charged, and whether another backend is asked. failure.def decides. This file looks
+// up the row and applies it.
 #include <algorithm>
 #include <utility>
 
@@ -11,7 +11,8 @@
 
 namespace tidegate::l7 {
 
-// One try has failed before the client was told anything: try again where that is safe and affordable, else say so.
+// A try has failed before any byte of an answer was sent. Tries again if that is safe and within the budget, otherwise
+// answers with the failure.
 Step Transaction::attempt_failed(Failure failure) {
   if (!backend_->failure_detail().empty()) failure_detail_ = backend_->failure_detail();
   failure = what_happened(failure);
@@ -37,7 +38,8 @@ Step Transaction::attempt_failed(Failure failure) {
   return Step::choose;
 }
 
-// The present connection is given up: the backend's kernel has not taken it, and the request can go elsewhere or wait.
+// Gives up the present connection, because the backend's kernel has not accepted it. The request can go elsewhere or
+// wait.
 bool Transaction::not_accepted() {
   const BackendRuntime& runtime = *exchange_.attempts.member->runtime;
   if (!runtime.shows_full_queue(backend_->acceptance(), exchange_.timing.connecting_since_ns)) return false;
@@ -56,9 +58,9 @@ Failure Transaction::what_happened(Failure failure) const {
   // A unix socket whose queue is full while nothing runs: there is nothing to wait for.
   if (backend_->failure() == Failure::not_accepted && exchange_.attempts.ordinal == 1) return Failure::connect_failed;
   if (failure != Failure::backend_closed) return failure;
-  // It closed a kept connection at the very moment in which we used it again.
+  // It closed a kept connection at the moment when we used it again.
   if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
-  // It gave up a request whose body the client had not sent whole. Any backend does that at some time.
+  // It gave up a request whose body the client had not sent completely. Any backend does that after some time.
   return exchange_.patience.waiting() ? Failure::gave_up_waiting : failure;
 }
 
@@ -79,7 +81,7 @@ void Transaction::note_backend_failure() {
   settle_breaker(Breaker::Result::failed);
 }
 
-// The answer's head is there: what its status and its time tell of the backend.
+// The answer's head is there. Evaluates what its status and its time say about the backend.
 void Transaction::judge_answer() {
   exchange_.attempts.member->runtime->answered_ns.store(exchange_.timing.first_byte_ns, std::memory_order_relaxed);
   const Pool& config = exchange_.pool->config();
@@ -95,20 +97,20 @@ void Transaction::judge_answer() {
   settle_breaker(slow ? Breaker::Result::slow : Breaker::Result::good);
 }
 
-// Once for each try. A body that breaks off later is for ejection to judge.
+// Once for each try. If a body breaks off later, only ejection counts it.
 void Transaction::settle_breaker(Breaker::Result result) {
   exchange_.pool->settle_breaker(*exchange_.attempts.member, exchange_.attempts.permit, result,
                                  worker_.loop().now_ns());
 }
 
-// The request's time is over, and at least half of it went by while this backend was waited for and gave no answer.
+// The request's time is over, and during at least half of it the exchange waited for this backend without an answer.
 bool Transaction::was_waited_for() const {
   if (exchange_.timing.first_byte_ns != 0) return false;
   const uint64_t now_ns = worker_.loop().now_ns();
   return now_ns - exchange_.timing.sent_ns >= (now_ns - exchange_.timing.started_ns) / 2;
 }
 
-// The backend has not accepted connections for so long, and has answered nobody meanwhile.
+// The backend has accepted no connection for this time, and has answered nobody meanwhile.
 bool Transaction::was_silent() const {
   return exchange_.attempts.member->runtime->was_silent(exchange_.timing.connecting_since_ns, worker_.loop().now_ns(),
                                                         exchange_.pool->config().connect_timeout_ms * kNsPerMs);
@@ -121,8 +123,8 @@ bool Transaction::may_retry(Failure failure) {
     if (exchange_.attempts.not_accepted >= kNotAcceptedTries) return false;
     if (!backend_->connected()) return true;  // nothing of the request was sent
   }
-  // RFC 9110 §9.2.2: what a backend may have begun to act on is repeated only when acting twice does no harm, and only
-  // while every byte of it is still at hand.
+  // RFC 9110 §9.2.2: a request that a backend may have begun to process is repeated only if it is idempotent, and only
+  // while every byte of it is still there.
   const bool sent_body = exchange_.outcome.request_bytes > 0 && !exchange_.body_at_hand;
   if (retry != Retry::unsent && retry != Retry::refused && (sent_body || !exchange_.request.is_idempotent())) {
     return false;
@@ -138,13 +140,14 @@ bool Transaction::may_retry(Failure failure) {
   const Pool& config = exchange_.pool->config();
   if (exchange_.attempts.count > config.retry_attempts || config.retry_budget <= 0 || !others_are_left(retry))
     return false;
-  // A request that was not sent moves on: nobody has worked on it yet, so it adds nothing to anybody's load.
+  // A request that was not sent simply moves on. No backend has worked on it yet, so it adds no load.
   if (retry == Retry::unsent || exchange_.pool->runtime().retries.withdraw(worker_.loop().now_ns())) return true;
   worker_.stats().retries_denied.add();
   return false;
 }
 
-// A backend that this request has not tried; or, where it was not sent, another address of the one that it has tried.
+// Whether there is a backend that this request has not tried. If the request was not sent, another address of a tried
+// backend counts too.
 bool Transaction::others_are_left(Retry retry) const {
   const auto was_tried = [this](const PoolMember& member) {
     return &member == exchange_.attempts.member ||

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests that ask for another protocol (RFC 9110 §7.8, RFC 8441): which of them may, and what the backend's answer
-// means. The client asks by Upgrade in HTTP/1 or by extended CONNECT in HTTP/2. So does the proxy at the backend,
-// whatever the client did: each of the four pairings carries the same bytes.
+// means. The client asks by Upgrade in HTTP/1 or by extended CONNECT in HTTP/2. The proxy asks the backend in one of
+// these two ways, independent of the client's. All four combinations carry the same bytes.
 #include <algorithm>
 
 #include "core/assert.h"
@@ -15,8 +15,8 @@ namespace {
 
 constexpr std::string_view kWebSocket = "websocket";
 
-// A tunnel hides all that follows from routes and rules. So the pool says which protocols it is for. conf refuses
-// another HTTP there (h2c), by which a client would ask the backend past the proxy.
+// Routes and rules cannot see what follows in a tunnel. So the pool says which protocols are allowed. conf refuses HTTP
+// itself there (h2c), because it would let a client bypass the proxy's rules.
 bool may_upgrade(const Pool& pool, std::string_view protocol) {
   return http1::equals_ignore_case(protocol, kWebSocket) ||
          std::any_of(pool.upgrades.begin(), pool.upgrades.end(),
@@ -41,7 +41,7 @@ bool has_websocket_key(const FieldList& fields, Arena& arena) {
 
 }  // namespace
 
-// none: the request goes on. Without `upgrade`, if it is a request of HTTP/1 that cannot have the tunnel.
+// none: the request goes on. It goes on without `upgrade` if it is an HTTP/1 request that cannot have the tunnel.
 Failure Transaction::take_upgrade() {
   RequestHead& request = exchange_.request;
   const Pool& pool = exchange_.pool->config();
@@ -52,11 +52,11 @@ Failure Transaction::take_upgrade() {
   if (!http1::equals_ignore_case(request.upgrade, kWebSocket)) return Failure::none;
   request.upgrade = kWebSocket;
   if (!request.extended_connect) {
-    // A backend that speaks HTTP/2 never sees the key, so it is for the proxy to answer it.
+    // A backend that speaks HTTP/2 never sees the key, so the proxy must answer it.
     const bool judged_here = pool.protocol != BackendProtocol::h1;
     return judged_here && !has_websocket_key(request.fields, arena_) ? Failure::bad_request : Failure::none;
   }
-  // RFC 8441 §5: HTTP/2 has neither field, so one that came is not the client's part of a handshake.
+  // RFC 8441 §5: in HTTP/2 neither field is part of a handshake.
   request.fields.remove_named("sec-websocket-key");
   request.fields.remove_named("sec-websocket-accept");
   if (pool.protocol == BackendProtocol::h2) return Failure::none;
@@ -78,7 +78,7 @@ bool Transaction::tunnels_by_http1_alone(const PoolMember& member) const {
   return !fits_connect(request) || worker_.backends().refuses_http2_tunnels(*member.runtime);
 }
 
-// The connection is there. Nothing: the request can begin on it.
+// The connection is there. Returns nothing if the request can begin on it.
 std::optional<Step> Transaction::choose_tunnel() {
   RequestHead& request = exchange_.request;
   switch (backend_->tunnels()) {
@@ -102,8 +102,8 @@ std::optional<Step> Transaction::choose_tunnel() {
   return std::nullopt;
 }
 
-// Looks at the answer to a request with `upgrade`. If it opens a tunnel for an extended CONNECT, it becomes the answer
-// to that (RFC 8441 §5: 200).
+// Checks the answer to a request with `upgrade`. If it opens a tunnel for an extended CONNECT, it becomes a 200 (RFC
+// 8441 §5).
 Failure Transaction::judge_upgrade() {
   if (backend_->tunnels() != Tunnels::by_upgrade) {
     judge_connect();
@@ -112,12 +112,12 @@ Failure Transaction::judge_upgrade() {
   const RequestHead& request = exchange_.request;
   ResponseHead& response = exchange_.response;
   if (response.status != 101) {
-    // Of an extended CONNECT, 2xx would say that the tunnel stands.
+    // For an extended CONNECT, 2xx would say that the tunnel is open.
     const bool reads_as_tunnel = request.extended_connect && response.status / 100 == 2;
     return reads_as_tunnel ? Failure::upgrade_refused : Failure::none;
   }
   const Field* const protocol = response.fields.find("upgrade");
-  if (!exchange_.attempts.request_sent) {  // what is left of it would be read as the other protocol's
+  if (!exchange_.attempts.request_sent) {  // the other protocol's parser would read the rest of the body
     failure_detail_ = "101 before the end of the request";
     return Failure::bad_response;
   }
@@ -141,8 +141,8 @@ Failure Transaction::judge_upgrade() {
   return Failure::none;
 }
 
-// Looks at the answer to an extended CONNECT of ours. Where it opens the tunnel, it becomes what the client asked for.
-// Other answers pass as they are.
+// Checks the answer to our own extended CONNECT. If it opens the tunnel, it becomes the answer that the client expects.
+// Other answers are passed on unchanged.
 void Transaction::judge_connect() {
   const RequestHead& request = exchange_.request;
   ResponseHead& response = exchange_.response;
@@ -159,12 +159,12 @@ void Transaction::judge_connect() {
 }
 
 void Transaction::begin_tunnel() {
-  exchange_.attempts.request_sent = false;  // what the client sends goes on
+  exchange_.attempts.request_sent = false;  // the client continues to send
   exchange_.tunnel = true;
   worker_.stats().tunnels_opened.add();
 }
 
-// An answer of our own to an extended CONNECT: 2xx would say that the tunnel stands.
+// For our own answer to an extended CONNECT: 2xx would say that the tunnel is open.
 void Transaction::refuse_tunnel_of_ours() {
   if (exchange_.outcome.status / 100 != 2) return;
   exchange_.outcome.failure = Failure::upgrade_refused;

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // WaitQueue: the requests of one worker that wait for a backend of one pool, because each backend has its
 // max_connections. First come, first served: only the first one may take a connection, and a newcomer goes to the end.
-// (A priority would be one more list, which is asked first.) A request that has met a failed backend can use the other
-// ones alone. While it is first, it must not keep the room of those from others: the first one that can use every
-// backend may take a connection too.
+// A request that has already failed on a backend can use only the other backends. While it is first, it must not block
+// the failed backend for others. So the first request that can use every backend may take a connection too.
 //
 // Bounds: `queue_size` of the pool. When the queue is half full, no client has more than its share of it
-// (kQueueShares). Clients are told apart by a keyed hash, which the caller makes.
+// (kQueueShares). A keyed hash from the caller identifies a client.
 //
 // Ownership: intrusive, so that joining and leaving allocate nothing. A waiter leaves before it is destroyed.
 // Threads: the worker's.
@@ -42,14 +41,14 @@ class WaitQueue {
     bool picky_ = false;
   };
 
-  // To the end. False: the queue holds `most` already, or its client has its share. `picky`: it cannot use every
-  // backend.
+  // Adds a waiter at the end. Returns false if the queue already holds `most`, or if the client has its share. `picky`:
+  // the waiter cannot use every backend.
   [[nodiscard]] bool join(Waiter& waiter, uint64_t client, uint32_t most, bool picky = false);
   static void leave(Waiter& waiter);
   Waiter* first() const { return first_; }
-  // The first that can use every backend; null if there is none. O(picky ones before it).
+  // The first waiter that can use every backend; null if there is none. O(picky ones before it).
   Waiter* first_for_all() const;
-  // May take a connection.
+  // Whether the waiter may take a connection.
   bool is_next(const Waiter& waiter) const { return first_ == &waiter || first_for_all() == &waiter; }
   uint32_t size() const { return size_; }
 

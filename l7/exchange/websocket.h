@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the opening handshake of a WebSocket has in HTTP/1 and not in HTTP/2 (RFC 6455 §4, RFC 8441 §5). Pure.
+// The parts of a WebSocket's opening handshake that exist in HTTP/1 and not in HTTP/2 (RFC 6455 §4, RFC 8441 §5). Pure.
 #pragma once
 
 #include <array>

@@ -135,14 +135,14 @@ void H1Connection::read_requests() {
   }
 }
 
-// A client that pipelines must also read the answers. The next request is read only if the unsent bytes of the answers
-// before it are within the bound. So there is always room for an answer of our own.
+// A client that pipelines must also read the answers. The next request is read only if the unsent bytes of earlier
+// answers are within the bound. So there is always room for an answer of our own.
 bool H1Connection::answers_taken() {
   if (transport_.waiting_bytes() >= kHttp1UnsentAnswerBytes) transport_.flush();
   return !transport_.broken() && transport_.waiting_bytes() < kHttp1UnsentAnswerBytes;
 }
 
-// Reads more of a head. False: nothing came, or the connection is closed.
+// Reads more of a head. Returns false if nothing came, or if the connection is closed.
 bool H1Connection::fill_head() {
   switch (transport_.fill(connection_.in())) {
     case Transport::Status::ok:
@@ -157,7 +157,7 @@ bool H1Connection::fill_head() {
   return false;
 }
 
-// Reads one request from the buffer. False: the buffer has no whole head yet.
+// Reads one request from the buffer. Returns false if the buffer has no whole head yet.
 bool H1Connection::take_request() {
   InBuffer& in = connection_.in();
   const http1::Limits limits{.head_bytes = connection_.limits().head_bytes, .fields = connection_.limits().fields};
@@ -326,7 +326,7 @@ void H1Connection::send_interim(const ResponseHead& interim) {
   transport_.queue(out.text());
 }
 
-// The value of the answer's Connection field (RFC 9112 §9, RFC 9110 §7.8). Empty: none.
+// The value of the answer's Connection field (RFC 9112 §9, RFC 9110 §7.8). Empty if there is none.
 std::string_view H1Connection::connection_options(const AnswerHead& head) const {
   if (head.body == BodyKind::tunnel) return "Upgrade";
   const bool offers_protocol = head.status == 426 && head.fields.find("upgrade") != nullptr;
@@ -405,7 +405,7 @@ void H1Connection::end_response(const Trailers& trailers) {
 
 void H1Connection::abort_response() {
   keep_alive_ = false;
-  // A body that ends when the connection closes would look complete. Only a reset tells that it is not.
+  // A body that ends when the connection closes would look complete. Only a reset shows that it is not.
   if (until_close_response_ && transport_.is_open()) transport_.reset_on_close();
 }
 

@@ -18,7 +18,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void on_ready() override;
   void on_timer() override;
   void drain() override;
-  // Nothing to do: the next answer says that the connection ends (Worker::draining), or it ends when it is idle.
+  // Nothing to do: the next answer ends the connection (Worker::draining), or it ends when it is idle.
   void leave() override {}
   void recycle() override { connection_.close_in_order(); }
   void on_closing() override;
@@ -44,12 +44,12 @@ class H1Connection final : public ClientProtocol, public ClientStream {
 
  private:
   enum class State : uint8_t {
-    waiting,     // for a request, or the rest of its head
-    exchange,    // a transaction runs
-    discarding,  // the answer was early: the rest of the request's body is read and dropped
+    waiting,     // for a request, or for the rest of its head
+    exchange,    // a transaction is running
+    discarding,  // the answer came early: the rest of the request's body is read and dropped
     closing,     // the last bytes are being sent
-    lingering,   // half-closed: what still comes is read and dropped, so that no reset destroys the answer (RFC 9112
-                 // §9.6)
+    // half-closed: bytes that still come are read and dropped, so that no reset destroys the answer (RFC 9112 §9.6)
+    lingering,
   };
   void read_requests();
   bool take_request();
@@ -77,16 +77,16 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   http1::Framing body_framing_ = http1::Framing::none;
   Failure body_failure_ = Failure::none;
   std::string_view body_fault_;  // name of the parser's fault
-  Patience patience_;            // with the client, while bytes wait to be sent
+  Patience patience_;            // for the client, while bytes wait to be sent
   size_t scanned_ = 0;
   size_t taken_ = 0;        // bytes of the buffer that the last next_piece() returned
   uint64_t remaining_ = 0;  // of a request body of known length
   size_t discarded_bytes_ = 0;
   size_t lingered_bytes_ = 0;
-  bool head_begun_ = false;  // the header timer runs
+  bool head_begun_ = false;  // the timer for the head is running
   bool body_ended_ = true;
   bool expect_continue_ = false;
-  bool tunnel_ = false;  // the connection's last exchange: both sides send until each of them ends
+  bool tunnel_ = false;  // the connection's last exchange is a tunnel: both sides send until each of them ends
   bool keep_alive_ = true;
   bool http10_ = false;
   bool chunked_response_ = false;

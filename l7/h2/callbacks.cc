@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nghttp2's callbacks of a client's connection. They take note of what came and never call nghttp2 to receive or send.
+// nghttp2's callbacks of a client's connection. They only record what came, and never call nghttp2 to receive or send.
 #include <algorithm>
 
 #include "core/clock.h"
@@ -67,7 +67,7 @@ int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame
   return 0;
 }
 
-// What comes after the request is answered is dropped.
+// Trailers that come after the request was answered are dropped.
 void H2Connection::add_trailer(H2Stream& stream, std::string_view name, std::string_view value) {
   if (stream.transaction_ == nullptr || stream.response_ended_) return;
   const MessageFault fault = trailer_from_http2(name, value, stream.transaction_->arena(), stream.trailers_);
@@ -79,7 +79,7 @@ int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_fram
   if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
     return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
-  // nghttp2 would drop the field and go on; what is not understood is refused here, not repaired.
+  // nghttp2 would drop the field and go on. Here a malformed field is refused, and not repaired.
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
   return 0;
@@ -91,7 +91,7 @@ int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame
   H2Stream* stream = stream_of(session, frame->hd.stream_id);
   if (stream == nullptr) return 0;
   MessageFault& fault = stream->head_ended_ ? stream->body_fault_ : stream->fault_;
-  // All fields are there, and something is missing or does not fit: finish() knows what.
+  // All fields are there, and something is missing or does not fit: finish() finds out what.
   const bool whole_head = error == NGHTTP2_ERR_HTTP_MESSAGING && !stream->head_ended_;
   if (whole_head && fault == MessageFault::none) fault = stream->builder_.finish(false);
   if (fault == MessageFault::none) fault = MessageFault::malformed;
@@ -104,7 +104,7 @@ int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame
 
 int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
   auto& connection = *static_cast<H2Connection*>(self);
-  // CVE-2023-44487: a connection's own bound on resets is worth little to one who opens connection after connection.
+  // CVE-2023-44487: a limit on resets per connection does not help against a client that opens many connections.
   if (frame->hd.type == NGHTTP2_RST_STREAM) connection.connection_.charge_address(1);
   const bool acknowledged = frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
   if (acknowledged && std::equal(std::begin(kHttp2DrainPing), std::end(kHttp2DrainPing), frame->ping.opaque_data)) {
@@ -132,7 +132,7 @@ int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const u
   auto& connection = *static_cast<H2Connection*>(self);
   H2Stream* stream = stream_of(session, id);
   if (stream != nullptr) stream->received_ += bytes;
-  // Nobody needs the data, but it counts for the connection's window.
+  // Nobody needs the data, but it counts against the connection's window.
   if (stream != nullptr && stream->held_reset_.held()) {
     nghttp2_session_consume_connection(session, bytes);
     return 0;
@@ -166,7 +166,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
                             nghttp2_data_source* source, void* self) {
   auto& connection = *static_cast<H2Connection*>(self);
   auto& stream = *static_cast<H2Stream*>(source->ptr);
-  // Padding is never asked for: a DATA frame is its header and its bytes.
+  // We never ask for padding, so a DATA frame is its header and its bytes.
   (void)frame;
   if (connection.transport_.waiting_bytes() >= kHttp2GatheredBytes) return NGHTTP2_ERR_WOULDBLOCK;
   connection.note_progress();
@@ -177,7 +177,7 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   connection.transport_.queue(http2_view(header, 9));
   while (bytes > 0) {
     const std::string_view piece = stream.out_.front().substr(0, bytes);
-    connection.transport_.queue(piece);  // frames leave together: a write of each its own costs more than a copy
+    connection.transport_.queue(piece);  // frames are sent together, because a write for each costs more than a copy
     stream.out_.sent(piece.size());
     bytes -= piece.size();
   }
@@ -203,15 +203,15 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
   return 0;
 }
 
-// A reset that the client's error made us send counts like its own (CVE-2025-8671). A stream above the limit costs no
-// more than its frame: a client may open many before it has read our SETTINGS.
+// A reset that the client's error made us send counts like the client's own reset (CVE-2025-8671). A stream above the
+// limit costs only its frame, because a client may open many before it has read our SETTINGS.
 void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
   if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
   H2Stream* stream = stream_of(session_.get(), id);
   if (stream != nullptr && stream->backend_broke_) return;
   if (stream != nullptr && reset.error_code == NGHTTP2_PROTOCOL_ERROR) {
     stream->gone_why_ = Failure::bad_request;
-    // Heads and trailers have their faults from on_invalid_frame().
+    // on_invalid_frame() handles the faults of heads and trailers.
     const bool of_body = stream->fault_ == MessageFault::none && stream->body_fault_ == MessageFault::none;
     if (of_body) stream->body_fault_ = MessageFault::bad_content_length;
   }

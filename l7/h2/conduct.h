@@ -2,10 +2,10 @@
 // Http2Conduct: whether a client asks for more work on an HTTP/2 connection than its requests are worth. Pure counting:
 // no sockets, and time is an argument.
 //
-// Every frame costs one. What moves a request on pays for frames: a request begun, content received, content sent. What
-// is left over are frames for their own sake (PING, SETTINGS, PRIORITY, WINDOW_UPDATE by the byte, empty DATA, unknown
-// types), of which a client has kHttp2IdleFrames, and kHttp2IdleFramesPerSecond new ones. Resets have a budget of their
-// own: the client's, and those that its errors make us send (CVE-2023-44487, CVE-2025-8671).
+// Every frame costs one. Progress of a request pays for frames: a request that begins, content received, content sent.
+// Other frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE by the byte, empty DATA, unknown types) are paid from a budget
+// of kHttp2IdleFrames, which grows by kHttp2IdleFramesPerSecond. Resets have their own budget. It counts the client's
+// resets, and those that its errors make us send (CVE-2023-44487, CVE-2025-8671).
 #pragma once
 
 #include <algorithm>
@@ -21,10 +21,10 @@ namespace tidegate::l7 {
 // Why an HTTP/2 connection was closed; the counter's label is its name().
 enum class Http2Fault : uint8_t {
   none,
-  idle_frames,   // too many frames that move no request on
+  idle_frames,   // too many frames without progress of a request
   resets,        // too many streams reset
-  header_bytes,  // a header block that goes on far beyond max_header
-  library,       // nghttp2 gave the connection up: floods of acknowledgements, CONTINUATION
+  header_bytes,  // a header block that is far longer than max_header
+  library,       // nghttp2 ended the connection: floods of acknowledgements, CONTINUATION
   protocol,      // a connection error (RFC 9113 §5.4.1)
   count_,
 };
@@ -36,7 +36,7 @@ constexpr const char* name(Http2Fault fault) {
 
 class Http2Conduct {
  public:
-  // Once a round, before frames of it are counted.
+  // Call it once a round, before frames of the round are counted.
   void refill(uint64_t now_ns) {
     const uint64_t elapsed_ns = now_ns - std::exchange(refilled_ns_, now_ns);
     const uint64_t elapsed_ms = std::min<uint64_t>((elapsed_ns + rest_ns_) / 1'000'000, 3'600'000);
@@ -45,14 +45,15 @@ class Http2Conduct {
     restore(resets_, elapsed_ms * kHttp2ResetsPerSecond);
   }
 
-  // `header_bytes`: of HEADERS and CONTINUATION, whose content costs work wherever it belongs.
+  // `header_bytes`: size of HEADERS and CONTINUATION, which cost work for any stream.
   void on_frame(size_t header_bytes) { frames_ += kUnit * (1 + header_bytes / 1024); }
-  // DATA that is not empty. A whole window of short ones may be on its way to a stream that has ended.
+  // DATA that is not empty. A whole window of short DATA frames may be on its way to a stream that has ended.
   void on_data_frame() { frames_ += kUnit / 8; }
   void on_request() { restore(frames_, kUnit * 64); }
   void on_content_received() { restore(frames_, kUnit); }
-  // `window_left`: the frame was as long as its content, not as short as the client's window. A window that is given
-  // back frame by frame comes in ever smaller parts (each end of a block of ours splits one), so short frames pay too.
+  // `window_left`: the content limited the frame's length, and not the client's window. A window that the client gives
+  // back frame by frame comes in smaller and smaller parts (each end of one of our blocks splits one). So short frames
+  // pay too.
   void on_content_sent(size_t bytes, bool window_left) {
     const uint64_t short_frame = bytes >= 16 ? kUnit : 0;
     restore(frames_, std::max(kUnit * bytes / 64, short_frame) + (window_left ? kUnit * 4 : 0));
@@ -67,7 +68,7 @@ class Http2Conduct {
   }
 
  private:
-  static constexpr uint64_t kUnit = 1000;  // what is restored in a millisecond is a fraction
+  static constexpr uint64_t kUnit = 1000;  // the amount restored in a millisecond is a fraction
   static void restore(uint64_t& used, uint64_t by) { used -= std::min(used, by); }
 
   uint64_t frames_ = 0, resets_ = 0;  // used up, in thousandths

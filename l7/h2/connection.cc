@@ -25,9 +25,9 @@ H2Connection::H2Connection(ClientConnection& connection)
   nghttp2_option_new(&options);
   nghttp2_option_set_no_auto_window_update(options, 1);
   nghttp2_option_set_stream_reset_rate_limit(options, 2 * kHttp2ResetBurst,
-                                             2 * kHttp2ResetsPerSecond);  // ours comes first
+                                             2 * kHttp2ResetsPerSecond);  // our limit is reached first
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
-  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept for the tree of priorities alone
+  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept only for the priority tree
   nghttp2_session* session = nullptr;
   nghttp2_session_server_new3(&session, callbacks(), this, options, session_memory());
   nghttp2_option_del(options);
@@ -50,7 +50,7 @@ void H2Connection::on_ready() {
   pump();
 }
 
-// Answers of several streams that backends gave in one round leave in one write.
+// Answers of several streams that backends gave in one round are sent in one write.
 void H2Connection::pump_at_round_end() {
   if (!pumping_ && !connection_.closed()) connection_.worker().call_at_round_end(connection_);
 }
@@ -79,7 +79,7 @@ void H2Connection::pump() {
   pumping_ = false;
   if (connection_.closed()) return;
   if (sent_away_) return linger();
-  // After the first GOAWAY of a drain, requests are still taken until the second one, also while none is under way.
+  // After the first GOAWAY of a drain, requests are accepted until the second one, even if none is in progress.
   const bool may_ask = draining_ && !last_said_;
   const bool over =
       !may_ask && !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
@@ -179,8 +179,8 @@ Refusal H2Connection::refuse(H2Stream& stream, std::string& line) {
   return refusal_of(stream.fault_, line);
 }
 
-// A block that is too large is answered 431. But by then each of its fields has been decoded and checked, so there is a
-// second bound at which the connection ends.
+// A block that is too large is answered with 431. But by then each of its fields has been decoded and checked. So there
+// is a second limit, at which the connection ends.
 bool H2Connection::count_header_bytes(size_t name_bytes, size_t value_bytes) {
   header_bytes_ += name_bytes + value_bytes + 32;  // as RFC 9113 §6.5.2 counts
   return header_bytes_ <= connection_.limits().head_bytes + kHttp2RefusedHeaderBytes;
@@ -190,7 +190,7 @@ void H2Connection::close_stream(H2Stream* stream) {
   if (!stream->head_ended_) --unfinished_heads_;
   if (stream->awake_) std::erase(awake_, stream);
   if (stream->out_.bytes() > 0) --answers_waiting_;
-  // What nobody will read any more still counts against the connection's window.
+  // Bytes that nobody will read still count against the connection's window.
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
   windows_.forget(session_.get(), stream->window_);
   if (stream->transaction_ != nullptr && !stream->begun_ && stream->gone_why_ == Failure::bad_request) {
@@ -218,8 +218,8 @@ void H2Connection::close_stream(H2Stream* stream) {
 
 void H2Connection::drain() {
   if (draining_ || sent_away_) return;
-  // RFC 9113 §6.8: a GOAWAY that refuses nothing yet, then, a round trip later, one that names the last request.
-  // What the client had sent before it read the first one is answered.
+  // RFC 9113 §6.8: the first GOAWAY refuses nothing yet. A round trip later, the second one names the last request. So
+  // all requests that the client had sent before it read the first one are answered.
   draining_ = true;
   nghttp2_submit_shutdown_notice(session_.get());
   nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, kHttp2DrainPing);
@@ -258,7 +258,7 @@ void H2Connection::send_away(uint32_t error, Http2Fault why) {
     frame[9 + i] = static_cast<char>(last >> (24 - 8 * i));
     frame[13 + i] = static_cast<char>(error >> (24 - 8 * i));
   }
-  // A client that does not even read is not waited for.
+  // Does not wait for a client that does not even read.
   if (!transport_.drained() || !transport_.queue({frame.data(), frame.size()})) return connection_.close();
   transport_.shut_write();
   connection_.timer().arm_after_ms(kHttp1LingerMs);

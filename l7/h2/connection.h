@@ -3,12 +3,12 @@
 //
 // Back-pressure: a request's body is held in its stream, at most the stream's window. The window opens again as the
 // transaction takes the body, and it grows while the backend takes everything (UploadWindows). An answer's pieces wait
-// in their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never entered from
-// within its own callbacks: what wants to send submits it, and pump() sends.
+// in their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never called from
+// within its own callbacks: they only submit frames, and pump() sends them.
 //
 // Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin after all frames of
 // the turn are taken, not within nghttp2's callbacks. So a request that is reset in the same turn never begins.
-// Http2Conduct counts frames that move no request on. A client that sends too many of them is sent away.
+// Http2Conduct counts frames without progress of a request. The connection of a client that sends too many is closed.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -27,7 +27,7 @@
 namespace tidegate::l7 {
 
 constexpr uint8_t kHttp2DrainPing[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
-constexpr size_t kHttp2GatheredBytes = kBlockBytes;  // frames that leave in one write
+constexpr size_t kHttp2GatheredBytes = kBlockBytes;  // bytes of frames that are sent in one write
 
 class H2Connection final : public ClientProtocol {
  public:
@@ -62,7 +62,7 @@ class H2Connection final : public ClientProtocol {
   // The second step of a drain: names the last request that is taken.
   void say_last_request();
   void give_up();
-  // Ends all streams, says GOAWAY past nghttp2, and reads on for a while, so that the client can read it.
+  // Ends all streams, sends GOAWAY without nghttp2, and reads on for a while, so that the client can read it.
   void send_away(uint32_t error, Http2Fault why);
   void send_away_for(int library_error);
   void linger();
@@ -101,22 +101,23 @@ class H2Connection final : public ClientProtocol {
   Http2Conduct conduct_;
   Http2Walk walk_;
   TurnCount turn_frames_;
-  size_t header_bytes_ = 0;    // decoded, of the present header block
-  size_t lingered_bytes_ = 0;  // read since it was sent away
+  size_t header_bytes_ = 0;    // decoded bytes of the present header block
+  size_t lingered_bytes_ = 0;  // bytes read since send_away()
   size_t unfinished_heads_ = 0;
-  uint64_t head_begun_ns_ = 0;          // the first of the unfinished ones
-  uint64_t progress_ns_ = 0;            // a stream opened, ended or moved bytes of a body; nothing else is progress
-  Patience socket_patience_;            // with the client, while the socket is full
-  Patience window_patience_;            // while its window for the whole connection is shut
-  uint64_t sent_ = 0;                   // of answers' bodies
+  uint64_t head_begun_ns_ = 0;  // when the first unfinished head began
+  // when a stream last opened, ended or moved bytes of a body; nothing else is progress
+  uint64_t progress_ns_ = 0;
+  Patience socket_patience_;            // for the client, while the socket is full
+  Patience window_patience_;            // for the client, while its window for the whole connection is shut
+  uint64_t sent_ = 0;                   // bytes of answers' bodies
   size_t answers_waiting_ = 0;          // streams with something in out_
   UploadWindows windows_;               // for requests' bodies
-  uint64_t next_look_ns_ = UINT64_MAX;  // the timer's
+  uint64_t next_look_ns_ = UINT64_MAX;  // when the timer fires
   bool pumping_ = false;
-  bool draining_ = false;        // the first GOAWAY is out: requests are still taken
-  bool last_said_ = false;       // the second one is out, too
-  uint64_t say_last_at_ns_ = 0;  // while draining_, at the latest
-  bool sent_away_ = false;       // GOAWAY is out; nghttp2 is not asked any more
+  bool draining_ = false;        // the first GOAWAY was sent: requests are still taken
+  bool last_said_ = false;       // the second GOAWAY was sent, too
+  uint64_t say_last_at_ns_ = 0;  // while draining_: the latest time for the second GOAWAY
+  bool sent_away_ = false;       // GOAWAY was sent; nghttp2 is not used any more
 };
 
 }  // namespace tidegate::l7

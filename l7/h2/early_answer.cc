@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of the rest of a request whose answer is complete before it.
+// What happens to the rest of a request whose answer is complete first.
 #include "l7/exchange/transaction.h"
 #include "l7/h2/connection.h"
 #include "l7/h2/stream.h"
@@ -8,9 +8,9 @@
 
 namespace tidegate::l7 {
 
-// The answer is about to end before the request. A short rest of the request is taken and dropped: a client that is
-// reset while it sends may fail, although RFC 9113 §8.1 allows the reset. The window for the rest is opened before the
-// answer's last frame: a client that has its answer may read no more window updates.
+// The answer is about to end before the request. A short rest of the request is read and dropped, because a client that
+// is reset while it sends may fail, although RFC 9113 §8.1 allows the reset. The window for the rest is opened before
+// the answer's last frame: a client that has its answer may read no more window updates.
 void H2Stream::make_room_for_rest() {
   if (body_ended_ || transaction_ == nullptr) return;
   const RequestHead& request = transaction_->request();
@@ -20,9 +20,9 @@ void H2Stream::make_room_for_rest() {
   nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
 }
 
-// The answer's last frame is sent. The rest of the request is dropped. If it is long, a reset tells the client to stop,
-// but only after kHttp2ResetDelayMs: curl 7.88 takes the answer for broken if it reads the answer's end and the reset
-// at once. Until then the stream's window is not opened again.
+// The answer's last frame was sent. The rest of the request is dropped. If it is long, a reset tells the client to
+// stop, but only after kHttp2ResetDelayMs: curl 7.88 considers the answer broken if it reads the end of the answer and
+// the reset together. Until then the stream's window is not opened again.
 void H2Stream::leave_rest() {
   nghttp2_session* session = connection_.session_.get();
   if (takes_rest_) {

@@ -20,7 +20,7 @@ inline nghttp2_nv http2_pair(std::string_view name, std::string_view value, uint
   return {bytes(name), bytes(value), name.size(), value.size(), flags};
 }
 
-// From within the callback that reads a body, which says NGHTTP2_DATA_FLAG_NO_END_STREAM. `lines`: "name: value\r\n"
+// Call it in the callback that reads a body and returns NGHTTP2_DATA_FLAG_NO_END_STREAM. `lines`: "name: value\r\n"
 // each.
 inline void submit_http2_trailers(nghttp2_session* session, int32_t stream, std::string_view lines) {
   std::array<nghttp2_nv, kTrailerFields> pairs;

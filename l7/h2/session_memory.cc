@@ -11,7 +11,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// A sanitizer sees faults of memory only if each block comes from the C library.
+// A sanitizer sees memory faults only if each block comes from the C library.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kMemoryIsWatched = true;
 #elif defined(__has_feature)
@@ -72,7 +72,8 @@ void SessionBlocks::clear() {
 
 namespace {
 
-// At the end of a thread its blocks go. A session that ends later, in another destructor, gets and frees single blocks.
+// When a thread ends, its blocks are freed. A session that ends later, in another destructor, allocates and frees
+// single blocks.
 thread_local constinit bool thread_has_ended = false;
 struct ThreadBlocks {
   SessionBlocks blocks;

@@ -20,9 +20,9 @@ size_t put_fields(FieldPairs& pairs, std::string_view status, const FieldList& f
   size_t count = 0;
   pairs[count++] = http2_pair(":status", status);
   for (const Field& field : fields) {
-    if (field.kind == FieldKind::hop_by_hop) continue;  // Upgrade has no place in HTTP/2 (RFC 9113 §8.2.2)
+    if (field.kind == FieldKind::hop_by_hop) continue;  // in HTTP/2 there is no Upgrade (RFC 9113 §8.2.2)
     pairs[count] = http2_pair(field.name, field.value);
-    // No two answers share it: in the compression table it would only crowd out what answers do share.
+    // No two answers share it. In the compression table it would displace fields that answers share.
     if (field.kind == FieldKind::x_request_id) pairs[count].flags = NGHTTP2_NV_FLAG_NO_INDEX;
     ++count;
   }

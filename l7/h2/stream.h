@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // H2Stream: the client's side of one exchange on an HTTP/2 connection (RFC 9113 §5).
 //
-// The body of a request waits in in_, at most one window of it. The transaction takes it, and only then the client may
-// send more. A piece of the answer waits in out_ until the client's windows and the socket take it.
+// The body of a request waits in in_, at most one window of it. Only when the transaction takes it may the client send
+// more. A piece of the answer waits in out_ until the client's windows and the socket take it.
 //
-// Ownership: its H2Connection. It dies when the stream is closed, also while its transaction runs (client_gone()).
+// Ownership: its H2Connection owns it. It is destroyed when the stream is closed, even while its transaction is running
+// (client_gone()).
 #pragma once
 
 #include <cstdint>
@@ -58,29 +59,29 @@ class H2Stream final : public ClientStream {
   Transaction* transaction_ = nullptr;
   Http2RequestBuilder builder_;
   MessageFault fault_ = MessageFault::none;
-  MessageFault body_fault_ = MessageFault::none;  // of the trailers
-  Trailers trailers_;                             // of the request
-  // Of the answer, to be sent after out_: lines as in HTTP/1. The transaction may be over before.
+  MessageFault body_fault_ = MessageFault::none;  // a fault of the trailers
+  Trailers trailers_;                             // trailers of the request
+  // Trailers of the answer, which are sent after out_: lines as in HTTP/1. The transaction may end before that.
   std::string answer_trailers_;
-  BlockQueue in_;                                 // of the request's body
-  OutQueue out_;                                  // of the answer's
-  size_t taken_ = 0;                              // of in_, by the last next_piece()
+  BlockQueue in_;                                 // the request's body
+  OutQueue out_;                                  // the answer's body
+  size_t taken_ = 0;                              // bytes of in_ that the last next_piece() returned
   StreamWindow window_{kHttp2StreamWindowBytes};  // for the request's body
-  HeldReset held_reset_;                          // after the answer, of a request whose body goes on
+  HeldReset held_reset_;                          // after the answer, if the request's body continues
   uint64_t received_ = 0;                         // of the request's body
   uint64_t sent_ = 0;                             // of the answer's
-  Patience patience_;                             // with the client, while its window for this stream is shut
+  Patience patience_;                             // for the client, while its window for this stream is shut
   Failure gone_why_ = Failure::client_gone;
-  bool takes_rest_ = false;  // of it, after the answer
+  bool takes_rest_ = false;  // the rest of the body is still read after the answer
   bool head_ended_ = false;
   bool head_ends_stream_ = false;
-  bool begun_ = false;          // its transaction runs, or has run
-  bool backend_broke_ = false;  // we reset it, for no fault of the client's
+  bool begun_ = false;          // its transaction is running, or has run
+  bool backend_broke_ = false;  // we reset the stream, and not because of the client
   bool body_ended_ = false;
   bool response_begun_ = false;
-  bool has_body_ = false;        // the answer comes with DATA
-  bool response_ended_ = false;  // nothing will be added to out_
-  bool awake_ = false;           // in the connection's list of those to resume
+  bool has_body_ = false;        // the answer has DATA frames
+  bool response_ended_ = false;  // nothing more will be added to out_
+  bool awake_ = false;           // in the connection's list of streams to resume
 };
 
 }  // namespace tidegate::l7

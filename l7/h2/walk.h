@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Http2Walk: finds the frames in the bytes of a client before nghttp2 takes them (RFC 9113 §4.1). nghttp2 tells of no
-// frame that it ignores, and takes all that it is given in one call; the walk counts every frame and gives at most so
-// many at a time.
+// Http2Walk: finds the frames in the bytes of a client before nghttp2 takes them (RFC 9113 §4.1). nghttp2 does not
+// report frames that it ignores, and processes all given bytes in one call. The walk counts every frame, and limits how
+// many are given at a time.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,9 @@ namespace tidegate::l7 {
 
 class Http2Walk {
  public:
-  // How much of `input`, which follows what was walked before, may be taken now: it begins at most `frames` frames. 0
-  // when the next byte belongs to the head of one frame too many. Counts the frames down, and into `conduct`.
+  // How many bytes of `input` may be given to nghttp2 now, so that at most `frames` frames begin. `input` follows what
+  // was walked before. 0 if the next byte belongs to the head of one frame too many. Decrements `frames`, and counts
+  // the frames in `conduct`.
   size_t next(std::string_view input, uint64_t& frames, Http2Conduct& conduct) {
     size_t at = 0;
     while (at < input.size()) {
@@ -26,7 +27,7 @@ class Http2Walk {
         at += now;
         continue;
       }
-      if (frames == 0) break;  // also in the middle of a head: it is counted when it is whole
+      if (frames == 0) break;  // also in the middle of a head: the frame is counted when its head is complete
       while (head_bytes_ < kHeadBytes && at < input.size()) head_[head_bytes_++] = static_cast<uint8_t>(input[at++]);
       if (head_bytes_ < kHeadBytes) break;
       head_bytes_ = 0;
@@ -47,8 +48,8 @@ class Http2Walk {
   static constexpr size_t kPrefaceBytes = 24, kHeadBytes = 9;
   static constexpr uint8_t kData = 0, kHeaders = 1, kResetStream = 3, kContinuation = 9;
 
-  size_t skip_ = kPrefaceBytes;  // what is left of the present frame
-  uint8_t head_[kHeadBytes];     // of the next, as far as it is here
+  size_t skip_ = kPrefaceBytes;  // bytes left of the present frame
+  uint8_t head_[kHeadBytes];     // the part of the next head that has come
   uint8_t head_bytes_ = 0;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The timer of an HTTP/2 connection: who has waited too long for the client, and what is due.
+// The timer of an HTTP/2 connection: ends what has waited too long for the client, and does what is due.
 #include <algorithm>
 
 #include "core/clock.h"
@@ -9,7 +9,7 @@
 
 namespace tidegate::l7 {
 
-// Events do not postpone the timer. It looks when it is due, and is armed again.
+// Events do not postpone the timer. When it fires, it checks what is due and is armed again.
 void H2Connection::look_at_ns(uint64_t at_ns) {
   if (at_ns >= next_look_ns_) return;
   next_look_ns_ = at_ns;
@@ -18,7 +18,7 @@ void H2Connection::look_at_ns(uint64_t at_ns) {
 
 void H2Connection::note_progress() { progress_ns_ = connection_.worker().loop().now_ns(); }
 
-// Says whether the client is waited for: it takes nothing from the socket, or keeps its window shut.
+// Updates whether we wait for the client: it takes nothing from the socket, or keeps its window shut.
 void H2Connection::watch_client() {
   const PatienceTerms& terms = connection_.facts().patience;
   const uint64_t now_ns = connection_.worker().loop().now_ns();
@@ -47,8 +47,8 @@ void H2Connection::watch_stream(H2Stream& stream) {
   }
 }
 
-// Ends what has waited too long for the client, and arms the timer for the next time that this may be so. Frames that
-// move no body (PING, SETTINGS) renew nothing. Streams that wait for their backends are watched by their transactions.
+// Ends what has waited too long for the client, and arms the timer for the next possible time. Frames that move no body
+// (PING, SETTINGS) renew nothing. Streams that wait for their backends are watched by their transactions.
 void H2Connection::on_timer() {
   if (sent_away_) return connection_.close();
   const PatienceTerms& terms = connection_.facts().patience;
@@ -75,7 +75,7 @@ void H2Connection::on_timer() {
   uint64_t next_ns = std::min(now_ns + terms.whole_ns, taken_until_ns);
   if (unfinished_heads_ > 0) {
     next_ns = std::min(next_ns, head_begun_ns_ + connection_.limits().header_timeout_ms * kNsPerMs);
-    // In a drain nothing else may be under way, so a head that does not end must not delay it.
+    // In a drain nothing else may be in progress, so an incomplete head must not delay it.
     const bool alone = streams_.size() == unfinished_heads_;
     if (draining_ && alone)
       next_ns = std::min(next_ns, say_last_at_ns_ + (kDrainHeadMs - kHttp2GoawayWaitMs) * kNsPerMs);
@@ -91,7 +91,8 @@ void H2Connection::on_timer() {
   if (nghttp2_session_want_write(session_.get())) pump();
 }
 
-// Ends each stream whose client has kept its own window shut for too long, while others may move. When the next is due.
+// Ends each stream whose client has kept the stream's window shut for too long, while other streams may move. Returns
+// when the next one is due.
 uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
   uint64_t next_ns = UINT64_MAX;
   for (const auto& stream : streams_) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flow control of bodies (RFC 9113 §5.2): how much a peer may send before it is taken.
+// Flow control of bodies (RFC 9113 §5.2): how much a peer may send before the receiver takes it.
 //
-// A window bounds the bytes of one round trip. If whole windows are taken, the window is what holds the sender up. Then
+// A window bounds the bytes of one round trip. If whole windows are taken, the window is what slows the sender. Then
 // the stream's window doubles, up to a bound, and the connection's window grows with it. All windows of a worker share
 // one MemoryBudget for that. UploadWindows does it for requests' bodies, BackendH2Connection for responses'.
 #pragma once
@@ -16,17 +16,17 @@
 
 namespace tidegate::l7 {
 
-// Of one stream.
+// The window of one stream.
 class StreamWindow {
  public:
   explicit StreamWindow(size_t bytes) : bytes_(bytes) {}
   size_t bytes() const { return bytes_; }
-  // That much was taken. True: a whole window was taken since the window was set.
+  // This many bytes were taken. Returns true if a whole window was taken since the window was set.
   bool take(size_t bytes) {
     taken_ += bytes;
     return taken_ >= bytes_;
   }
-  // Its size from now on.
+  // Sets its size from now on.
   void set(size_t bytes) {
     bytes_ = bytes;
     taken_ = 0;
@@ -34,10 +34,10 @@ class StreamWindow {
 
  private:
   size_t bytes_;
-  size_t taken_ = 0;  // since the window was set
+  size_t taken_ = 0;  // bytes taken since the window was set
 };
 
-// Of one connection: its own window, and the widening of its streams' windows.
+// The windows of one connection: its own window, and the growth of its streams' windows.
 class UploadWindows {
  public:
   explicit UploadWindows(MemoryBudget& memory) : memory_(memory) {}
@@ -45,17 +45,18 @@ class UploadWindows {
   UploadWindows(const UploadWindows&) = delete;
   UploadWindows& operator=(const UploadWindows&) = delete;
 
-  // Widens the window of a stream whose whole window the backend has taken, if `more_comes` and the budget allow it.
+  // Widens the window of a stream if the backend has taken a whole window, `more_comes` is true, and the budget allows
+  // it.
   void widen(nghttp2_session* session, int32_t stream, StreamWindow& window, bool more_comes);
 
-  // A stream with this window has ended. With the last of those that were widened, the connection's window shrinks, and
-  // the budget gets back what it had grown by.
+  // A stream with this window has ended. With the last widened one, the connection's window shrinks, and the budget
+  // gets the growth back.
   void forget(nghttp2_session* session, const StreamWindow& window);
 
  private:
   MemoryBudget& memory_;
   size_t bytes_ = kHttp2ConnectionWindowBytes;
-  size_t widened_ = 0;  // present streams whose windows have grown
+  size_t widened_ = 0;  // number of present streams whose windows have grown
 };
 
 }  // namespace tidegate::l7

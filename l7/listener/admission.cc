@@ -37,8 +37,8 @@ ConnectionRefusal Admission::admit_address(const Newcomer& newcomer, AddressTabl
   }
   const uint32_t at_most = shared_.per_address.load(std::memory_order_relaxed);
   std::optional<AddressTable::Hold> held = shared_.addresses.hold(newcomer.address, at_most, newcomer.now_ns);
-  // The address's own idle connections make room first. So a client is not locked out by others of its address that are
-  // done.
+  // The address's own idle connections make room first. So idle connections of other clients at the same address do not
+  // lock a client out.
   if (!held && recycle_of(newcomer.address)) {
     held = shared_.addresses.hold(newcomer.address, at_most, newcomer.now_ns);
   }
@@ -81,7 +81,7 @@ bool Admission::recycle_one() {
   return true;
 }
 
-// An address that has its share holds much of the list: a short look finds one of its own.
+// An address that has its share holds much of the list, so a short search finds one of its own.
 bool Admission::recycle_of(const IpAddress& address) {
   ClientConnection* oldest = idle_.oldest_that(
       [&](const ClientConnection& connection) { return AddressTable::same(connection.facts().peer.address, address); },

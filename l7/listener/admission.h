@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Admission: which new client connection a worker takes, and which old one makes room for it.
 //
-// Bounds: connections of all workers, connections and new connections of one client address, descriptors. At a bound
-// the connection idle longest is closed: between requests, in a handshake, before its first whole request head, or
-// answered and lingering. Only when nobody is idle the newcomer is refused.
+// Bounds: the connections of all workers, the connections and new connections of one client address, and descriptors.
+// At a bound, the connection that is idle longest is closed. Idle means: between requests, in a handshake, before its
+// first whole request head, or answered and lingering. The new connection is refused only if none is idle.
 //
-// Threads: AdmissionShared may be used by any, an Admission by its worker. "Idle longest" means: of this worker. If it
-// has no idle connection, another worker is asked to close one.
+// Threads: any thread may use AdmissionShared. Only its worker may use an Admission. "Idle longest" means among the
+// connections of this worker. If it has no idle connection, another worker is asked to close one.
 #pragma once
 
 #include <atomic>
@@ -30,7 +30,7 @@ struct AdmissionShared {
   explicit AdmissionShared(const HashKey& key);
   void configure(const L7Node& node);
   TokenRate rate() const;
-  // What an address may have; `connections` of it are open.
+  // What an address may have, if it has `connections` open connections.
   struct AddressView {
     uint32_t connections = 0, most_connections = 0;
     uint64_t new_connections_left = 0;
@@ -47,7 +47,8 @@ struct AdmissionShared {
 
 class Admission {
  public:
-  // `drop_idle_backend` closes a kept connection to a backend for its descriptor; false: there is none.
+  // `drop_idle_backend` closes a kept connection to a backend to free its descriptor. It returns false if there is
+  // none.
   Admission(AdmissionShared& shared, Stats& stats, EventLoop& loop, std::function<bool()> drop_idle_backend)
       : shared_(shared), stats_(stats), loop_(loop), drop_idle_backend_(std::move(drop_idle_backend)) {
     shared_.workers.push_back(this);
@@ -58,18 +59,19 @@ class Admission {
     const IpAddress& address;
     uint64_t now_ns;
   };
-  // Whether the newcomer's address may have one connection more, and what it holds then.
+  // Whether the newcomer's address may have one more connection. `hold` then holds it.
   ConnectionRefusal admit_address(const Newcomer& newcomer, AddressTable::Hold& hold);
-  // Whether the worker may, whoever it is. On `none` the connection counts, until leave().
+  // Whether the worker may have one more connection, from any address. After `none` the connection counts, until
+  // leave().
   ConnectionRefusal admit(const Newcomer& newcomer);
   void leave() { shared_.connections.fetch_sub(1, std::memory_order_relaxed); }
-  // What the address did costs as much as `tokens` new connections.
+  // Charges the address as much as `tokens` new connections would cost.
   void charge(const IpAddress& address, uint64_t tokens);
 
-  // For connections: whether they may be closed to make room. One that was idle before keeps its place.
+  // Called by connections: whether they may be closed to make room. A connection that was idle before keeps its place.
   void note_idle(ClientConnection& connection);
   void note_busy(ClientConnection& connection);
-  // Closes the connection that is idle longest; false: nobody is idle.
+  // Closes the connection that is idle longest. Returns false if none is idle.
   bool recycle_one();
 
  private:
@@ -83,8 +85,9 @@ class Admission {
   EventLoop& loop_;
   const std::function<bool()> drop_idle_backend_;
   IdleList<ClientConnection> idle_;
-  alignas(64) std::atomic<uint64_t> idle_count_{0};  // for the other workers
-  std::atomic<uint64_t> asked_{0};                   // by them to close as many, which has not been done yet
+  alignas(64) std::atomic<uint64_t> idle_count_{0};  // read by the other workers
+  // how many connections other workers asked this one to close, and it has not closed yet
+  std::atomic<uint64_t> asked_{0};
 };
 
 }  // namespace tidegate::l7

@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-// All workers count together, so no two connections of the process have the same.
+// One counter for all workers, so no two connections of the process have the same number.
 uint64_t next_connection_number() {
   static std::atomic<uint64_t> last{0};
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -64,7 +64,8 @@ PlanPin ClientConnection::pin_plan() {
   if (plan.sequence == facts_of_) return pin;
   facts_of_ = plan.sequence;
   facts_.listener = find_listener(plan, bind_);
-  if (facts_.listener == kNone) return pin;  // removed: what was known serves until the connection ends
+  // the listener was removed: the known facts are used until the connection ends
+  if (facts_.listener == kNone) return pin;
   const Listener& listener = plan.model().listeners[facts_.listener];
   listener_name_ = listener.name;
   facts_.listener_number = plan.listener_names[facts_.listener];
@@ -87,9 +88,9 @@ PlanPin ClientConnection::pin_plan() {
   return pin;
 }
 
-// A new version may trust other authorities, or bring a newer revocation list. A connection that is open already is
-// judged by it before its next request. If it is not accepted, that request gets 421 and the connection ends; a new one
-// is judged in its handshake.
+// A new version may trust other authorities, or bring a newer revocation list. An open connection is checked by it
+// before its next request. If it is not accepted, that request gets 421 and the connection ends; a new connection is
+// checked in its handshake.
 void ClientConnection::judge_certificate(const PlanPin& pin) {
   const std::shared_ptr<TlsContext>& context = pin->listener_tls(facts_.listener);
   if (!context) return;
@@ -158,7 +159,7 @@ void ClientConnection::on_io(uint32_t events) {
   }
 }
 
-// The header is taken from the socket when it is whole, so that TLS finds what follows where it looks.
+// The header is read from the socket only when it is complete, so that TLS finds the bytes that follow in the socket.
 void ClientConnection::on_proxy_header() {
   std::array<char, kProxyHeaderBytes> bytes;
   const ssize_t got = ::recv(transport_.fd(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
@@ -179,7 +180,8 @@ void ClientConnection::on_proxy_header() {
   return tls_ ? on_first_byte() : on_sniff();
 }
 
-// From now on the connection is that of the client which the header names. Its address is admitted like any other.
+// From now on the connection belongs to the client that the header names. The client's address is admitted like any
+// other.
 bool ClientConnection::take_client(const ProxyAddresses& addresses) {
   AddressTable::Hold hold;
   const ConnectionRefusal refusal =
@@ -188,7 +190,7 @@ bool ClientConnection::take_client(const ProxyAddresses& addresses) {
   peer_text_ = facts_.peer.address.to_string();
   facts_.peer_text = peer_text_;
   destination_ = addresses.destination;
-  facts_of_ = 0;  // whether it is trusted is another matter now
+  facts_of_ = 0;  // whether the peer is trusted must be decided again
   pin_plan();
   if (refusal != ConnectionRefusal::none && !facts_.peer_trusted) {
     worker_.stats().count_refusal(refusal);
@@ -198,7 +200,7 @@ bool ClientConnection::take_client(const ProxyAddresses& addresses) {
   return true;
 }
 
-// A TLS connection begins with the type of a record (22). A letter begins a request in plain text: it is refused with
+// A TLS connection begins with the type of a record (22). A letter begins a request in plain text. That is refused with
 // an answer in plain text.
 void ClientConnection::on_first_byte() {
   char first = 0;
@@ -233,7 +235,7 @@ void ClientConnection::on_handshake() {
   facts_.tls_version = tls.version();
   facts_.tls_resumed = tls.resumed();
   facts_.handshake_ns = monotonic_ns() - handshake_began_ns_;
-  if (tls.alpn() == kAcmeTlsProtocol) {  // an authority has seen the certificate (RFC 8737 §3): that was all
+  if (tls.alpn() == kAcmeTlsProtocol) {  // an authority has seen the certificate (RFC 8737 §3), and nothing follows
     worker_.stats().acme_answers.add();
     return close();
   }
@@ -250,8 +252,8 @@ void ClientConnection::take_certificate(const TlsStream& tls) {
   if (certificate_->shown) worker_.stats().client_certificates.add();
 }
 
-// The alert that says why a certificate is refused has left. What the client has sent meanwhile is read: otherwise the
-// kernel would answer it with a reset, which destroys the alert on its way.
+// The alert that says why a certificate was refused has been sent. What the client has sent meanwhile is read:
+// otherwise the kernel would answer it with a reset, which could destroy the alert on its way.
 void ClientConnection::on_handshake_failed() {
   worker_.stats().tls_failures.add();
   const ClientCertificateFault fault =
@@ -296,14 +298,14 @@ void ClientConnection::talk(bool http2) {
     facts_.destination = &reached_;
   }
   protocol_ = http2 ? make_http2(*this) : make_http1(*this);
-  // In a drain, HTTP/1 has one request, whose answer says that the connection ends. Often it has come already.
+  // In a drain, HTTP/1 has one more request, whose answer ends the connection. Often it has come already.
   if (worker_.draining() && http2) worker_.leaving() ? protocol_->leave() : protocol_->drain();
   if (!closed()) protocol_->on_ready();
 }
 
 void ClientConnection::drain() {
   if (protocol_) return protocol_->drain();
-  // It may end its handshake and send one request, if it does so now.
+  // It may finish its handshake and send one request, if it does so now.
   if (stage_ != Stage::refused) timer_.arm_after_ms(patience_for_head_ms(limits_.header_timeout_ms));
 }
 

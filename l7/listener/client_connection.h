@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ClientConnection: a client's socket from accept to close. It reads the PROXY header, if its peer is one that sends
-// it, does the TLS handshake and finds out the protocol: by
-// ALPN, or in plain text by the HTTP/2 preface (RFC 9113 §3.3). Then the ClientProtocol takes over.
+// ClientConnection: a client's socket from accept to close. It reads the PROXY header (if the peer sends one), does the
+// TLS handshake and detects the protocol: by ALPN, or in plain text by the HTTP/2 preface (RFC 9113 §3.3). Then the
+// ClientProtocol takes over.
 #pragma once
 
 #include <memory>
@@ -26,13 +26,14 @@ class ClientConnection;
 class ClientProtocol {
  public:
   virtual ~ClientProtocol() = default;
-  virtual void on_ready() = 0;    // something may be read or written
-  virtual void on_timer() = 0;    // the connection's timer, which the protocol arms
-  virtual void on_round_end() {}  // asked for with Worker::call_at_round_end
-  virtual void drain() = 0;       // finish what is under way, take nothing new
-  // Another process accepts from now on: as drain(), but a request that the client may be sending now is answered.
+  virtual void on_ready() = 0;    // the socket may be readable or writable
+  virtual void on_timer() = 0;    // the connection's timer, which the protocol has armed, fires
+  virtual void on_round_end() {}  // called if Worker::call_at_round_end was called
+  virtual void drain() = 0;       // finish the work in progress, and accept nothing new
+  // Another process accepts from now on. Like drain(), but a request that the client may be sending now is still
+  // answered.
   virtual void leave() { drain(); }
-  virtual void recycle() = 0;  // close at once, as politely as that goes: nothing is under way
+  virtual void recycle() = 0;  // nothing is in progress: close at once, and in the protocol's way if possible
   // The socket is about to be closed: end the transactions.
   virtual void on_closing() = 0;
 };
@@ -49,9 +50,9 @@ class ClientConnection final : public IoHandler, public IdleLink {
   void on_round_end() { protocol_->on_round_end(); }
   void drain();
   void leave();
-  // Ends it now, whatever is under way.
+  // Ends it now, even with work in progress.
   void abort() { close(); }
-  // Ends it to make room for another: it is idle.
+  // Ends this idle connection to make room for another.
   void recycle();
 
   // --- for the protocol
@@ -60,7 +61,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   InBuffer& in() { return in_; }
   Timer& timer() { return timer_; }
   const ClientFacts& facts() const { return facts_; }
-  // The plan in force, for a request that begins now. The facts follow it: the listener may have changed or gone.
+  // The plan in force, for a request that begins now. Updates the facts, because the listener may have changed or gone.
   PlanPin pin_plan();
   struct Limits {
     uint64_t header_timeout_ms = 10'000, idle_timeout_ms = 60'000;
@@ -69,25 +70,25 @@ class ClientConnection final : public IoHandler, public IdleLink {
     bool http2 = true;
   };
   const Limits& limits() const { return limits_; }
-  // How long to wait for a request, or for the rest of its head, instead of `usual_ms`: shorter in a drain.
+  // How long to wait for a request, or for the rest of its head. It is `usual_ms`, or shorter in a drain.
   uint64_t patience_for_head_ms(uint64_t usual_ms) const;
-  // The listener speaks TLS, but the client sends plain text. Its request is refused.
+  // The listener uses TLS, but the client sends plain text. Its request is refused.
   bool plain_on_tls() const { return plain_on_tls_; }
   std::string server_name() const;
   Endpoint destination() const;
   // Closes the socket; the object lives until the end of the loop's round.
   void close();
-  // The same after the last answer: over TLS with a close_notify (RFC 8446 §6.1).
+  // The same after the last answer. Over TLS, a close_notify is sent first (RFC 8446 §6.1).
   void close_in_order();
   bool closed() const { return stage_ == Stage::closed; }
-  // No request is under way and no answer is on its way out: from now on it may be closed to make room. A connection
-  // begins so; note_busy() with each whole request head.
+  // No request is in progress and no answer is being sent. From now on the connection may be closed to make room. A new
+  // connection begins in this state. Call note_busy() for each whole request head.
   void note_idle();
   void note_busy();
-  // What this client did costs its address as much as `tokens` new connections. Trusted proxies pay for nobody.
+  // Charges the client's address as much as `tokens` new connections would cost. Trusted proxies are not charged.
   void charge_address(uint64_t tokens);
 
-  // The worker's place for it.
+  // Its position in the worker's list.
   size_t index() const { return index_; }
   void set_index(size_t index) { index_ = index; }
   bool awaits_round_end = false;
@@ -113,22 +114,22 @@ class ClientConnection final : public IoHandler, public IdleLink {
   ClientFacts facts_;
   Limits limits_;
   AddressTable::Hold address_hold_;
-  const Endpoint bind_;  // where it was accepted: names the listener, also across versions
+  const Endpoint bind_;  // where it was accepted; it identifies the listener, also in later versions
   std::string peer_text_, listener_name_, server_name_;
-  std::shared_ptr<TlsContext> tls_;  // from accept to the end of the handshake
-  // Of a listener that asks for certificates.
+  std::shared_ptr<TlsContext> tls_;  // set from accept to the end of the handshake
+  // For a listener that asks for certificates.
   struct ClientCertificate {
     std::unique_ptr<PeerCertificate> shown;  // null: the client has shown none
-    std::string rules;                       // digest of those by which it was accepted
+    std::string rules;                       // digest of the rules by which it was accepted
   };
   std::unique_ptr<ClientCertificate> certificate_;  // null: the listener has asked for none
   uint64_t facts_of_ = 0;                           // Plan::sequence
   size_t index_;
-  std::optional<Endpoint> destination_;  // of a PROXY header
-  Endpoint reached_;                     // destination(), while requests are remembered
+  std::optional<Endpoint> destination_;  // from a PROXY header
+  Endpoint reached_;                     // destination(), if requests are remembered
   Stage stage_ = Stage::sniff;
   bool plain_on_tls_ = false;
-  bool request_begun_ = false;  // on this connection
+  bool request_begun_ = false;  // a request has begun on this connection
   uint64_t handshake_began_ns_ = 0;
   uint32_t lingered_bytes_ = 0;
 };

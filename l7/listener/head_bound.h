@@ -7,7 +7,7 @@
 
 namespace tidegate::l7 {
 
-// Of max_header: a head must fit into one block.
+// Upper bound of max_header: a head must fit into one block.
 constexpr uint64_t kLargestHead = kBlockBytes - 2048;
 
 }  // namespace tidegate::l7

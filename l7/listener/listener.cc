@@ -17,7 +17,7 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr int kBacklog = 4096;
-constexpr int kAcceptsPerRound = 32;  // then those already here have their turn
+constexpr int kAcceptsPerRound = 32;  // then existing connections have their turn
 constexpr uint64_t kPauseMs = 50;
 
 }  // namespace
@@ -30,7 +30,7 @@ Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wa
     fd = *std::move(bound);
   }
   const int one = 1;
-  // Inherited by every accepted socket: one system call less each.
+  // Every accepted socket inherits it, which saves a system call each.
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   end_when_peer_vanishes(fd.get(), 0);
   if (::listen(fd.get(), kBacklog) != 0) {
@@ -89,7 +89,7 @@ bool ListenerSocket::accept_one() {
     if (errno == EAGAIN || (own_limit && !connection_waits(socket_.fd.get()))) return false;
     if (own_limit && worker_.free_a_descriptor()) return true;
     if (!paused_) {
-      // Out of descriptors: what waits in the backlog would wake us forever.
+      // There are no descriptors left. The connections in the backlog would wake us all the time.
       worker_.stats().accept_failures.add();
       paused_ = true;
       worker_.loop().modify(socket_.fd.get(), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Listeners: sockets that accept. Every worker has one of its own on each endpoint (SO_REUSEPORT), made on the main
-// thread so that a bind that fails refuses the configuration as a whole.
+// Listeners: sockets that accept. Every worker has its own socket on each endpoint (SO_REUSEPORT). The main thread
+// makes them, so that a failed bind refuses the whole configuration.
 #pragma once
 
 #include <string>
@@ -18,21 +18,21 @@ class Worker;
 
 struct ListenSocket {
   UniqueFd fd;
-  Endpoint bind;   // as the configuration says it: which listener this is, whatever its name
-  Endpoint bound;  // what became of it: the same, but that the kernel chose where the port was 0
+  Endpoint bind;   // as in the configuration; it identifies the listener, whatever its name is
+  Endpoint bound;  // the same, with the port that the kernel chose if it was 0
 };
 
-// Addresses that this host does not have yet are taken all the same: a VIP may arrive later.
+// Addresses that this host does not have yet are allowed, because a VIP may arrive later.
 constexpr PortOptions kListenPort{.free_bind = true};
 
-// Bound to `wanted` and listening: a socket that is held, or else a new one.
+// Returns a socket that is bound to `wanted` and listens: a held socket, or else a new one.
 Result<ListenSocket> open_listen_socket(const Endpoint& bind, const Endpoint& wanted, HeldPorts& held);
 
 // The listener of `plan` that has this bind, or kNone.
 struct Plan;
 uint32_t find_listener(const Plan& plan, const Endpoint& bind);
 
-// Whether a peer at this address is one of the listener's trusted proxies.
+// Whether this address belongs to one of the listener's trusted proxies.
 bool trusts(const Listener& listener, const IpAddress& peer);
 // Whether that peer's connections begin with a PROXY header.
 bool sends_proxy_header(const Listener& listener, const IpAddress& peer);
@@ -44,14 +44,14 @@ class ListenerSocket final : public IoHandler {
   ~ListenerSocket();
   const Endpoint& bind() const { return socket_.bind; }
   void on_io(uint32_t events) override;
-  // Accepts all connections that the kernel has completed. Before closing: the kernel would reset them.
+  // Accepts all connections that the kernel has completed. Call it before closing, because the kernel would reset them.
   void accept_all();
 
  private:
   bool accept_one();
   Worker& worker_;
   ListenSocket socket_;
-  Timer pause_;  // after accept(2) failed for want of descriptors or memory
+  Timer pause_;  // after accept(2) failed because of missing descriptors or memory
   bool paused_ = false;
 };
 

@@ -19,9 +19,9 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr auto kPause = std::chrono::milliseconds(50);
-constexpr int kPausesPerLook = 20;    // for another file of the name
-constexpr uint32_t kFullPauses = 20;  // so long a collector may have no room before the log says so
-constexpr int kLastTurns = 10;        // at the end, for a collector that makes room
+constexpr int kPausesPerLook = 20;    // until the next check for a renamed file
+constexpr uint32_t kFullPauses = 20;  // the log says so after a collector has had no room this many times
+constexpr int kLastTurns = 10;        // at the end: how often a collector may make room
 
 }  // namespace
 
@@ -59,7 +59,7 @@ std::string_view LogRing::peek() const {
   return {data_.get() + at, std::min<size_t>(waiting, kBytes - at)};
 }
 
-// RFC 5424 §6.2: PRI and VERSION before the time; HOSTNAME, APP-NAME, PROCID, MSGID and no STRUCTURED-DATA behind it.
+// RFC 5424 §6.2: PRI and VERSION before the time; HOSTNAME, APP-NAME, PROCID, MSGID and no STRUCTURED-DATA after it.
 AccessLog::AccessLog(AccessLogOptions options, Counter& dropped)
     : options_(std::move(options)),
       syslog_begin_(options_.target.is_syslog() ? fmt::format("<{}>1 ", options_.facility * 8 + 6) : ""),
@@ -117,7 +117,7 @@ void AccessLog::count_the_rest() {
   }
 }
 
-// True when there was much: worth looking again at once.
+// Returns true if there was much. Then it is worth checking again at once.
 bool AccessLog::drain_rings() {
   bool busy = false;
   for (size_t turns = rings_.size(); turns > 0; --turns) {
@@ -125,7 +125,7 @@ bool AccessLog::drain_rings() {
     for (std::string_view waiting = ring.peek(); !waiting.empty(); waiting = ring.peek()) {
       const ssize_t written = sink_->write(waiting);
       if (written < 0 && errno == EINTR) continue;
-      if (!note_written(written)) return false;  // goes on with this ring: it may be amid a line
+      if (!note_written(written)) return false;  // continues with this ring, because it may be in the middle of a line
       amid_line_ = waiting[static_cast<size_t>(written) - 1] != '\n';
       ring.pop(static_cast<size_t>(written));
       busy = busy || waiting.size() > LogRing::kBytes / 4;
@@ -135,7 +135,7 @@ bool AccessLog::drain_rings() {
   return busy;
 }
 
-// Another file begins with a whole line.
+// Another file must begin with a whole line.
 void AccessLog::drop_rest_of_line() {
   dropped_.add(amid_line_ ? 1 : 0);
   while (amid_line_) {
@@ -146,8 +146,9 @@ void AccessLog::drop_rest_of_line() {
   }
 }
 
-// A disk or a collector that takes nothing costs log lines, never requests: what it does not take stays in the ring,
-// from where it goes on, and the lines that find no room there are dropped and counted. False: nothing was written.
+// A disk or a collector that takes nothing costs log lines, but never requests. Bytes that it does not take stay in the
+// ring and are written later. Lines that find no room in the ring are dropped and counted. Returns false if nothing was
+// written.
 bool AccessLog::note_written(ssize_t written) {
   const int trouble = written > 0 ? 0 : written == 0 ? EIO : errno;
   full_pauses_ = trouble == EAGAIN ? full_pauses_ + 1 : 0;

@@ -16,7 +16,7 @@ std::string_view raw_target(std::string_view url) {
   return start == std::string_view::npos ? std::string_view("/") : url.substr(start);
 }
 
-// Adds the fields that were given. Those that frame the message are not for them to say.
+// Adds the given fields. They must not be fields that frame the message.
 Result<void> add_given_fields(std::string_view lines, std::string& text) {
   while (!lines.empty()) {
     const std::string_view line = lines.substr(0, lines.find('\n'));

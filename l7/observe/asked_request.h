@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The request that explain is asked about. It is written as a client would send it over HTTP/1.1, and read by the
-// parser that reads what clients send. So explain sees the same head, and refuses what is refused.
+// parser that reads what clients send. So explain sees the same head, and refuses the same requests.
 #pragma once
 
 #include <string>
@@ -18,7 +18,7 @@ namespace tidegate::l7 {
 struct AskedRequest {
   std::string text;  // `request` has views of it
   RequestHead request;
-  // If the parser refuses it: status and name of the fault. Then `request` is not complete.
+  // Set if the parser refuses it: status and name of the fault. Then `request` is not complete.
   uint16_t refused_status = 0;
   const char* refused_as = nullptr;
 };

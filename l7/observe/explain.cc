@@ -27,8 +27,8 @@
 namespace tidegate::l7 {
 namespace {
 
-// The listener a URL reaches: of its port, else the first of its kind, else the first behind trusted proxies, whose
-// word on the scheme holds.
+// The listener that a URL reaches: one with its port, else the first with its scheme, else the first behind trusted
+// proxies, which may name the scheme.
 uint32_t listener_for(const Plan& plan, const Url& url) {
   uint32_t of_kind = kNone, behind_proxies = kNone;
   for (const uint32_t index : plan.listeners) {
@@ -45,7 +45,7 @@ uint32_t listener_for(const Plan& plan, const Url& url) {
   return of_kind != kNone ? of_kind : behind_proxies;
 }
 
-// Why a rule has no verdict before the request is there.
+// Why a rule has no verdict before there is a real request.
 const char* why_not_asked(policy::Stage stage) {
   switch (stage) {
     case policy::Stage::authenticate:
@@ -72,7 +72,7 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
   for (const auto& [name, pattern] : route.match.query_regex) match["query_regex"][name] = pattern;
 }
 
-// By the client's name or its token's claims, as a limit or as a lane of concurrency.
+// Whether it counts by the client's name or by claims of its token, as a limit or a concurrency lane may.
 bool counts_by_identity(const nlohmann::json& entry) {
   const auto is_one = [](const nlohmann::json& word) {
     return word.is_string() && needs_identity(word.get<std::string>());
@@ -82,8 +82,8 @@ bool counts_by_identity(const nlohmann::json& entry) {
          (tenant != entry.end() && is_one(*tenant));
 }
 
-// One question on its way through the steps of a Transaction, in the same order and by the same functions. What cannot
-// be known before the request is there is listed in "not_asked", and never guessed.
+// One question on its way through the steps of a Transaction, in the same order and by the same functions. What only a
+// real request can show is listed in "not_asked", and never guessed.
 class Explaining {
  public:
   Explaining(const Plan& plan, const cache::Cache* cache, AskedRequest& asked, Arena& arena, nlohmann::json& answer)
@@ -122,7 +122,7 @@ class Explaining {
     return facts;
   }
 
-  // gRPC is spoken over HTTP/2 alone, so such a request is taken for one over HTTP/2.
+  // gRPC needs HTTP/2, so such a request is treated as one over HTTP/2.
   bool would_be_grpc() const {
     RequestHead over_http2 = request_;
     over_http2.version = HttpVersion::http2;
@@ -139,14 +139,14 @@ class Explaining {
 
   void not_asked(std::string what) { answer_["not_asked"].push_back(std::move(what)); }
 
-  // Where the request ends, unless something before that ends it.
+  // Where the request ends, unless something earlier ends it.
   void end(nlohmann::json where, std::string reason) {
     if (!answer_["ends"].is_null()) return;
     answer_["ends"] = std::move(where);
     answer_["reason"] = std::move(reason);
   }
 
-  // The proxy itself answers. A call of gRPC gets its failures as gRPC says: 200 and a status of its own.
+  // The proxy itself answers. A gRPC call gets failures in the way of gRPC: 200 with a grpc-status.
   void fail_at(const char* where, Failure failure, std::string reason) {
     nlohmann::json ends{{"at", where}, {"status", grpc_ ? uint16_t{200} : info(failure).status}};
     if (grpc_) ends["grpc_status"] = std::string(grpc_status_of(failure));
@@ -174,7 +174,7 @@ class Explaining {
     return plan_.router->match(listener_, method, request_.host, path, parameters_, &judge);
   }
 
-  // Every policy that holds there, in the order in which they are asked, and what each would say now.
+  // Lists every policy that applies there, in the order in which they are asked, and what each would decide now.
   void ask_policies(uint32_t route) {
     const policy::Chain* const chain = plan_.policies.chain(listener_, route);
     if (chain == nullptr) return;
@@ -205,7 +205,7 @@ class Explaining {
     if (has_split_ && !split_is_open_) split_ = policy::split_choice_of(chain, subject);
   }
 
-  // The first split of a chain chooses the pool, and the others are not asked.
+  // The first split of a chain chooses the pool. The other splits are not asked.
   void take_split(const policy::Rule& rule, const nlohmann::json& entry) {
     if (std::exchange(has_split_, true) || !entry["variant"].is_null()) return;
     split_is_open_ = true;
@@ -261,7 +261,7 @@ class Explaining {
     ask_pool(index);
   }
 
-  // It is told even if the request ends before, because that may change from one request to the next.
+  // It is reported even if the request ends earlier, because that may differ for the next request.
   void ask_pool(uint32_t index) {
     const nlohmann::json ends = answer_["ends"], reason = answer_["reason"];
     explain_pool(plan_, index, request_, client_, split_.pool, answer_);
@@ -313,7 +313,7 @@ class Explaining {
   ClientFacts facts_;
   std::string_view client_;
   RouteParameters parameters_;
-  std::vector<std::pair<const policy::Rule*, size_t>> forwarding_;  // with their places in "policies"
+  std::vector<std::pair<const policy::Rule*, size_t>> forwarding_;  // with their indexes in "policies"
   policy::SplitChoice split_;
   bool grpc_ = false;
   bool has_split_ = false, split_is_open_ = false;

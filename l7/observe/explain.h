@@ -11,11 +11,10 @@
 
 namespace tidegate::l7 {
 
-// GET /explain?client=ADDRESS&url=URL[&method=M][&headers=LINES][&body=BYTES]. What a request of this client would
-// meet; nothing is changed by asking. "ends" says where it ends: {"at": "head", "acme", "policy", "route", "cache",
+// GET /explain?client=ADDRESS&url=URL[&method=M][&headers=LINES][&body=BYTES]. Says what would happen to a request of
+// this client. Asking changes nothing. "ends" says where it ends: {"at": "head", "acme", "policy", "route", "cache",
 // "pool" or "backend"}, with the status where the proxy itself answers; null if chance decides that. "not_asked" lists
-// what only a request can show.
-// `cache` may be null. An Error: a parameter is missing or malformed.
+// what only a request can show. `cache` may be null. Returns an Error if a parameter is missing or malformed.
 Result<nlohmann::json> explain_request(const Plan& plan, const cache::Cache* cache, const HttpRequest& request);
 
 }  // namespace tidegate::l7

@@ -25,7 +25,7 @@ std::string text_of_time(uint64_t realtime) {
                      utc.tm_hour, utc.tm_min, utc.tm_sec, realtime / kNsPerMs % 1000);
 }
 
-// Of the bytes that the worker copied. Nothing: there was none.
+// From the bytes that the worker copied. Nothing if there was no address.
 template <class Value, class Rest>
 std::optional<Value> recorded_value(const std::array<uint64_t, 2>& words, Rest rest) {
   static_assert(std::is_trivially_copyable_v<Value> && sizeof(Value) == sizeof words + sizeof rest);
@@ -43,7 +43,7 @@ json name_or_null(const NameIds& names, uint32_t id) {
 
 double recorded_ms(uint64_t ns) { return static_cast<double>(ns / 1'000) / 1e3; }
 
-// "per-client.limit,office.authorise" and four bits for each.
+// "per-client.limit,office.authorise", with four bits for each.
 json tell_policies(const RequestRecord& record, const NameIds& names) {
   json told = json::array();
   std::string_view chain = names.name(record.policies);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain of a past request: what the records say that it met. Names and numbers are those of the moment in which the
-// request ended, whatever the configuration says now.
+// Explain of a past request: what the records say about it. Names and numbers are those of the moment when the request
+// ended, whatever the configuration is now.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -14,7 +14,7 @@ namespace tidegate::l7 {
 
 // GET /explain?request=ID. {"plane","request","found","records":[...],"complete_since_s","forgotten"}, the newest
 // record first. `records` null: this proxy remembers no requests. If nothing is found, "forgotten" says what may have
-// been forgotten. An Error: the id is malformed, or other parameters are given too.
+// been forgotten. Returns an Error if the id is malformed, or if other parameters are given too.
 Result<nlohmann::json> explain_past(const RequestRecords* records, const NameIds& names, const HttpRequest& request,
                                     uint64_t now_ns);
 

@@ -47,7 +47,7 @@ void add_lookup(const std::string& key, const FoundName* found, nlohmann::json& 
   entry["lookup"] = found == nullptr ? "not looked up yet" : found->trouble.empty() ? "found" : found->trouble.c_str();
 }
 
-// Of a server that control found: the name that led to it.
+// For a server that control found: the name that led to it.
 void explain_found(const Snapshot& snapshot, uint32_t pool, const Backend& server, nlohmann::json& entry) {
   for (const Backend& named : snapshot.configured->pools[pool].backends) {
     if (named.name != server.found_by) continue;
@@ -56,7 +56,7 @@ void explain_found(const Snapshot& snapshot, uint32_t pool, const Backend& serve
   }
 }
 
-// What the name of a backend leads to, and how its servers are.
+// What the name of a backend leads to, and the state of its servers.
 void explain_name(const BackendPool& pool, const NameBook* names, uint32_t i, uint64_t now_ns, nlohmann::json& entry) {
   const std::string key = name_key(pool.config().backends[i]);
   if (key.empty()) return;

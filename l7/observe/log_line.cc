@@ -17,17 +17,17 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr size_t kLongestOwnText = 768;  // names from the configuration, and a request id of 128 bytes, as escaped
-constexpr size_t kHeaderBytes = 512;     // of syslog: a node's name, a tag, numbers
+constexpr size_t kHeaderBytes = 512;     // for syslog: a node's name, a tag, numbers
 constexpr size_t kTexts = 13, kNumbersBytes = 1'024;
 static_assert(kHeaderBytes + kLoggedMethodBytes + 2 * kLoggedHostBytes + kLoggedPolicyBytes + 4 * kLoggedTextBytes +
                   kTexts * (kLongestOwnText + 32) + kNumbersBytes <=
               kLongestLogLine);
-// What a template's own texts, and the signs for values that are empty, can take.
+// Room for a template's own texts, and for the "-" of empty values.
 constexpr size_t kTemplateRoomBytes = kLogTemplateBytes + kLogTemplateParts + 16;
 static_assert(kHeaderBytes + kTemplateRoomBytes < kLongestLogLine / 2);
 constexpr size_t kMostCut = 24;  // names of values that were cut; a line of JSON has fewer texts
 
-// Appends into kLongestLogLine bytes. What others wrote is cut field by field, so that a line always fits.
+// Appends to kLongestLogLine bytes. Foreign values are cut one by one, so that a line always fits.
 class LineWriter {
  public:
   explicit LineWriter(char* out) : next_(out), begin_(out), end_(out + kLongestLogLine) {}
@@ -37,7 +37,7 @@ class LineWriter {
     assert(text.size() <= static_cast<size_t>(end_ - next_));
     next_ = std::copy(text.begin(), text.end(), next_);
   }
-  // At most `limit` bytes of the value, counted as escaped.
+  // Appends at most `limit` bytes of the value, counted after escaping.
   void text(std::string_view name, std::string_view value, size_t limit = kLongestOwnText) {
     if (value.empty()) return;
     raw(",\"");
@@ -59,7 +59,7 @@ class LineWriter {
     const fmt::format_int digits(value);
     raw({digits.data(), digits.size()});
   }
-  // As milliseconds with microseconds behind the point.
+  // As milliseconds, with microseconds after the point.
   void milliseconds(uint64_t ns) {
     number({}, ns / kNsPerMs);
     char fraction[4] = {'.'};
@@ -99,7 +99,7 @@ class LineWriter {
     timestamp(realtime_ns);
     raw(header.middle);
   }
-  // For templates: the value alone, within `limit` and what the line has left for values. False: it was cut.
+  // For templates: only the value, within `limit` and the line's room for values. Returns false if it was cut.
   bool value(std::string_view value, size_t limit) { return escaped(value, std::min(limit, room_for_values())); }
   void note_cut(std::string_view name) {
     if (cut_count_ < kMostCut) cut_[cut_count_++] = name;
@@ -118,14 +118,15 @@ class LineWriter {
     const auto room = static_cast<size_t>(end_ - next_);
     return room > kTemplateRoomBytes ? room - kTemplateRoomBytes : 0;
   }
-  // False when it was cut.
+  // Returns false if it was cut.
   bool escaped(std::string_view value, size_t limit) {
     static constexpr char kHex[] = "0123456789abcdef";
     const char* const end = next_ + limit;
     size_t from = 0;
     for (size_t i = 0; i < value.size(); ++i) {
       const auto byte = static_cast<unsigned char>(value[i]);
-      // Bytes that need not be UTF-8 are escaped as the code points of their values, so that a line is always JSON.
+      // Bytes may not be valid UTF-8. They are escaped as the code points with their values, so that a line is always
+      // JSON.
       const bool plain = byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
       const char escape[6] = {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
       if (i - from + (plain ? 1 : sizeof escape) > static_cast<size_t>(end - next_)) {
@@ -147,11 +148,11 @@ class LineWriter {
   size_t cut_count_ = 0;
 };
 
-// One value of a template. What is empty is "-".
+// One value of a template. An empty value is written as "-".
 class TemplateValue {
  public:
   TemplateValue(LineWriter& line, std::string_view variable) : line_(line), variable_(variable) {}
-  // Several pieces make one value.
+  // Appends a piece. Several pieces can make one value.
   void piece(std::string_view text, size_t limit = kLoggedTextBytes) {
     if (text.empty()) return;
     written_ = true;
@@ -234,7 +235,7 @@ uint64_t duration_of(const AccessRecord& r, LogVariable what) {
   }
 }
 
-// Those that are one text of the record, with its bound.
+// Variables that are one text of the record, with their bounds.
 struct RecordText {
   std::string_view text;
   size_t limit = kLongestOwnText;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lines of the access log: pure functions from a record to text. They do not allocate. A value is escaped as in
-// JSON, so that it never ends its quotes or its line, and is cut at a bound; so a line always fits into
+// JSON, so that it cannot end its quotes or its line. It is also cut at a bound, so a line always fits into
 // kLongestLogLine.
 #pragma once
 
@@ -12,7 +12,8 @@
 
 namespace tidegate::l7 {
 
-// What comes before a message of syslog (RFC 5424 §6): `begin`, the time of the record, `middle`. Both empty: nothing.
+// The header of a syslog message (RFC 5424 §6): `begin`, the time of the record, `middle`. Both are empty without
+// syslog.
 struct LogLineHeader {
   std::string_view begin, middle;
 };

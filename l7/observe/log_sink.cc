@@ -34,7 +34,7 @@ class FileLogSink final : public LogSink {
 
   ssize_t write(std::string_view waiting) override { return ::write(file_.get(), waiting.data(), waiting.size()); }
 
-  // The file was renamed, and one of its name can be opened.
+  // True if the file was renamed, and a new one with its name can be opened.
   bool moved() override {
     if (path_ == "-") return false;
     struct stat named {
@@ -42,7 +42,7 @@ class FileLogSink final : public LogSink {
     if (::fstat(file_.get(), &open_file) != 0) return false;
     const bool same =
         ::stat(path_.c_str(), &named) == 0 && named.st_ino == open_file.st_ino && named.st_dev == open_file.st_dev;
-    return !same && static_cast<bool>(open());  // else the old file is kept until the new one can be made
+    return !same && static_cast<bool>(open());  // otherwise the old file is kept until the new one can be created
   }
 
   std::string where() const override { return path_; }
@@ -88,7 +88,7 @@ class SyslogSink final : public LogSink {
   }
 
  private:
-  static constexpr int kRoomMs = 50;  // how long a collector that reads may take to make room
+  static constexpr int kRoomMs = 50;  // how long to wait for a collector that is reading to make room
   static constexpr uint64_t kTellRefusedNs = 60 * kNsPerS;
 
   bool connect() {
@@ -108,7 +108,7 @@ class SyslogSink final : public LogSink {
     return true;
   }
 
-  // False: errno says why not. The line is then given again, unless it can never be sent.
+  // Returns false with errno. Then the line is given again, unless it can never be sent.
   bool send(std::string_view line) {
     if (!socket_ && !connect()) return false;
     for (int tries = 0;; ++tries) {
@@ -133,14 +133,14 @@ class SyslogSink final : public LogSink {
         note_refused();
         if (tries == 0) continue;
       }
-      if (!udp) socket_.reset();  // the collector has gone, or has begun anew
+      if (!udp) socket_.reset();  // the collector has gone, or was restarted
       if (!udp && tries == 0 && connect()) continue;
       errno = error;
       return false;
     }
   }
 
-  // The host of the collector says that nobody has taken the line before.
+  // The collector's host reports that nobody has taken the previous line.
   void note_refused() {
     dropped_.add();
     const uint64_t now_ns = monotonic_ns();
@@ -153,7 +153,7 @@ class SyslogSink final : public LogSink {
   Counter& dropped_;
   UniqueFd socket_;
   uint64_t told_refused_ns_ = 0;
-  std::string begun_;  // the beginning of a line whose end has not been given
+  std::string begun_;  // the beginning of a line whose end was not given yet
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LogSink: where the access log's thread puts lines. It may wait for a disk, and a moment for a collector; workers
+// LogSink: where the access log's thread writes lines. It may wait for a disk, and briefly for a collector. Workers
 // never wait for it.
 //
 // Threads: the log's.
@@ -20,19 +20,20 @@ namespace tidegate::l7 {
 class LogSink {
  public:
   virtual ~LogSink() = default;
-  // An Error: the target cannot be used. A collector that is not there is none.
+  // Returns an Error if the target cannot be used. A collector that does not exist yet is no Error.
   virtual Result<void> open() = 0;
-  // Takes bytes from the front of `waiting`, which is not empty: how many, or -1 with errno. EAGAIN: there is no room
-  // now. What it has not taken is given again. Lines follow each other; a call may end within one.
-  virtual ssize_t write(std::string_view waiting) = 0;
-  // Looks whether the target is another one by now. True: from here on lines go to a new one, which has no beginning of
+  // Takes bytes from the front of `waiting`, which is not empty. Returns how many it took, or -1 with errno. EAGAIN:
+  // there is no room now. Bytes that were not taken are given again. Lines follow each other, and a call may end within
   // a line.
+  virtual ssize_t write(std::string_view waiting) = 0;
+  // Checks whether the target was replaced. Returns true if the next lines go to a new one, which has no beginning of a
+  // line.
   virtual bool moved() { return false; }
-  // For sentences: a path, or the address of a collector.
+  // For messages: a path, or the address of a collector.
   virtual std::string where() const = 0;
 };
 
-// `dropped` counts lines that a collector refuses. Null: no target.
+// `dropped` counts lines that a collector refuses. Returns null if there is no target.
 std::unique_ptr<LogSink> make_log_sink(const LogTarget& target, Counter& dropped);
 
 }  // namespace tidegate::l7

@@ -39,7 +39,7 @@ bool read_made_id(std::string_view id, RequestKey& key) {
 }  // namespace
 
 RequestKey key_of_given_id(std::string_view id) {
-  // Only the proxies that the operator trusts choose ids, so the keys need not be secret.
+  // Only proxies that the operator trusts choose ids, so the keys need not be secret.
   return {siphash13(HashKey{1, 2}, id), siphash13(HashKey{3, 4}, id)};
 }
 
@@ -61,8 +61,8 @@ Result<std::unique_ptr<RequestRing>> RequestRing::make(size_t capacity) {
   return std::unique_ptr<RequestRing>(new RequestRing(capacity, {memory, Unmap{bytes}}));
 }
 
-// Fresh pages are zero, and atomics of zero are what zero bytes are. So the slots need no construction, which would
-// make all of the memory real at once.
+// Fresh pages are zero, and zero bytes are valid zero atomics. So the slots need no construction, which would make the
+// kernel provide all pages at once.
 RequestRing::RequestRing(size_t capacity, std::unique_ptr<void, Unmap> memory)
     : capacity_(capacity),
       memory_(std::move(memory)),

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// RequestRecords: what each of the last requests met, so that explain can tell it of a past one. They are in memory and
-// not in a file: a worker must never wait for a disk, and a full disk must not cost a record. The price is that a
-// restart forgets them, which the answer says.
+// RequestRecords: what happened to each of the last requests, so that explain can describe a past request. They are in
+// memory and not in a file, because a worker must never wait for a disk, and a full disk must not lose a record. So a
+// restart forgets them, and the answer says so.
 //
 // Each worker has a ring of its own. It writes a record when a request ends: plain stores, no lock, no allocation, no
-// other thread to wait for. When the ring is full, the oldest record is overwritten. The memory is mapped at the start
-// and becomes real as it is used.
+// waiting. When the ring is full, the oldest record is overwritten. The memory is mapped at the start; the kernel
+// provides pages as they are used.
 //
 // Names are numbers of NameIds, times are monotonic.
 //
-// Threads: RequestRing::next and publish are for the one worker. find and the rest are for any thread: a record that
-// the worker overwrites meanwhile is noticed and left out.
+// Threads: RequestRing::next and publish are for the one worker. find and the rest are for any thread. They leave out a
+// record that the worker overwrites meanwhile.
 #pragma once
 
 #include <array>
@@ -28,19 +28,19 @@
 
 namespace tidegate::l7 {
 
-// 128 bits that tell a request by. Of an id that a RequestIds made: its bits. Of any other text: two hashes.
+// 128 bits that identify a request: the bits of an id that a RequestIds made, or two hashes of any other text.
 using RequestKey = std::array<uint64_t, 2>;
-// Of an id that came with the request.
+// The key of an id that came with the request.
 RequestKey key_of_given_id(std::string_view id);
 // Every key under which a request with this id may be recorded.
 std::vector<RequestKey> keys_of_id(std::string_view id);
 
-// Why this backend of the pool.
+// Why this backend of the pool was chosen.
 enum class ChosenBy : uint8_t {
   nobody,      // none was chosen
-  policy,      // of the pool
-  sticky,      // the client's token
-  whole_pool,  // none with the route's labels could be used
+  policy,      // by the pool's policy
+  sticky,      // by the client's token
+  whole_pool,  // by the policy, but no backend with the route's labels could be used
 };
 
 constexpr size_t kRecordedTries = 3;
@@ -80,8 +80,8 @@ template <class T>
 using PlainField = T;
 using RequestRecord = RequestRecordOf<PlainField>;
 
-// One field in the ring. Release and acquire are plain moves on x86. They order a record's fields behind the count of
-// records, by which a reader sees that a record was being overwritten.
+// One field in the ring. Release and acquire are plain moves on x86. They order a record's fields after the count of
+// records. From this count a reader sees that a record was being overwritten.
 template <class T>
 class SharedField {
  public:
@@ -114,7 +114,7 @@ class RequestRing {
   void find(const RequestKey& key, size_t most, std::vector<RequestRecord>& out) const;
   uint64_t size() const;
   uint64_t written() const { return written_.load(std::memory_order_acquire); }
-  // When the oldest one that is kept ended; 0: there is none.
+  // When the oldest kept record ended; 0: there is none.
   uint64_t oldest_ns() const;
 
  private:
@@ -123,12 +123,12 @@ class RequestRing {
     void operator()(void* memory) const;
   };
   RequestRing(size_t capacity, std::unique_ptr<void, Unmap> memory);
-  // False: it is being overwritten.
+  // Returns false if the record is being overwritten.
   bool read(uint64_t number, RequestRecord& out) const;
 
   const size_t capacity_;
   std::unique_ptr<void, Unmap> memory_;
-  std::atomic<uint64_t>* keys_;  // apart from the slots: a search reads these alone
+  std::atomic<uint64_t>* keys_;  // apart from the slots, because a search reads only these
   RecordSlot* slots_;
   size_t at_ = 0;
   uint64_t count_ = 0;  // the worker's own copy of written_
@@ -137,19 +137,19 @@ class RequestRing {
 
 class RequestRecords {
  public:
-  // `bytes`: of all rings together.
+  // `bytes`: size of all rings together.
   static Result<std::unique_ptr<RequestRecords>> make(size_t workers, uint64_t bytes, uint64_t keep_ns);
 
   RequestRing& ring(size_t worker) { return *rings_[worker]; }
-  // The newest first, at most `most`. Those that ended longer ago than `keep_ns` are forgotten.
+  // The newest records first, at most `most`. Records that ended more than `keep_ns` ago are left out.
   std::vector<RequestRecord> find(std::string_view id, size_t most, uint64_t now_ns) const;
   uint64_t keep_ns() const { return keep_ns_; }
   uint64_t started_ns() const { return started_ns_; }
-  // The same for the same moment, however often it is asked: the clock is read at the start alone.
+  // Always returns the same for the same moment, because the clock is read only at the start.
   uint64_t realtime_of(uint64_t monotonic) const { return started_realtime_ns_ + (monotonic - started_ns_); }
   uint64_t size() const;
-  // A moment since when every request is remembered: the start, or when the ring that forgets fastest forgot one, or
-  // keep_ns ago.
+  // Since when every request is remembered: the start, the last time that a ring forgot a record, or keep_ns ago,
+  // whichever is latest.
   uint64_t complete_since_ns(uint64_t now_ns) const;
 
  private:

@@ -16,10 +16,10 @@ namespace tidegate::l7 {
 // Why a client's connection was closed as soon as it was accepted.
 enum class ConnectionRefusal : uint8_t {
   none,
-  max_connections,     // all workers have as many as they may, and nobody is idle
-  client_connections,  // its address has as many as it may, and none is idle
+  max_connections,     // all workers have as many as allowed, and none is idle
+  client_connections,  // its address has as many as allowed, and none is idle
   client_rate,         // its address opens them too fast
-  descriptors,         // what is left is for the admin socket and the log
+  descriptors,         // the remaining descriptors are for the admin socket and the log
   count_,
 };
 
@@ -40,36 +40,36 @@ class Stats {
   void count_flood(Http2Fault fault) { floods_[static_cast<size_t>(fault)]->add(); }
   void count_refusal(MessageFault fault) { message_faults_[static_cast<size_t>(fault)]->add(); }
 
-  LatencyHistogram& duration;    // from the request's head to the answer's last byte handed over
-  LatencyHistogram& first_byte;  // of backends: from the request's head sent to the answer's head
+  LatencyHistogram& duration;    // from the request's head until the answer's last byte was given to the connection
+  LatencyHistogram& first_byte;  // of backends: from sending the request's head to receiving the answer's head
   Counter& connections;
-  Counter& connections_recycled;  // idle ones, closed to make room
+  Counter& connections_recycled;  // idle connections that were closed to make room
   Counter& accept_failures;
   Counter& proxy_headers_refused;  // from peers that send them
   Counter& tls_handshakes;
   Counter& tls_resumed;
   Counter& tls_failures;
-  Counter& client_certificates;  // accepted, in a full handshake or a resumed one
-  Counter& client_bytes_in;      // request bodies
-  Counter& client_bytes_out;     // response bodies
+  Counter& client_certificates;  // accepted certificates, in full or resumed handshakes
+  Counter& client_bytes_in;      // bytes of request bodies
+  Counter& client_bytes_out;     // bytes of response bodies
   Counter& backend_connections;
   Counter& backend_reuses;
   Counter& backend_http2_connections;  // on which HTTP/2 was chosen
   Counter& backend_goaways;            // received
   Counter& retries;
-  Counter& retries_denied;  // the budget was spent
+  Counter& retries_denied;  // retries denied because the budget was used up
   Counter& ejections;
   Counter& acme_answers;
-  Counter& log_lines_dropped;    // the log could not be written as fast, or not at all
-  Counter& fields_dropped;       // of requests: read by applications as fields that the proxy sets
+  Counter& log_lines_dropped;    // lines that could not be written fast enough, or not at all
+  Counter& fields_dropped;       // fields of requests that applications could confuse with fields that the proxy sets
   Counter& http2_cancelled;      // requests that were reset before their work began
-  Counter& requests_buffered;    // whole, before a backend was asked
-  Counter& requests_unbuffered;  // to be buffered, but too large, or the budget of memory was spent
-  Counter& responses_buffered;   // whole, before their clients had read them
+  Counter& requests_buffered;    // bodies buffered completely before a backend was asked
+  Counter& requests_unbuffered;  // bodies that were too large to buffer, or had no room in the memory budget
+  Counter& responses_buffered;   // bodies buffered completely before their clients had read them
   Counter& grpc_web_calls;
   Counter& tunnels_opened;
   Counter& tunnels_closed;
-  Counter& turns_ended;  // connections that had had their share of a round and went on in the next
+  Counter& turns_ended;  // connections that had used up their share of a round and continued in the next
 
  private:
   std::array<std::array<Counter*, 6>, 3> requests_{};

@@ -44,7 +44,7 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
   const std::optional<Url> url = parse_url(text, arena);
   if (!url) return {};
   const RequestHead& request = url->request;
-  // The host may stand in two ways before the port: request.host has lost its final dot.
+  // There are two possible forms of the host before the port, because request.host has lost its final dot.
   const std::string bare(request.host);
   const bool dotted = request.authority.size() > bare.size() && request.authority[bare.size()] == '.';
   const std::string port(request.authority.substr(bare.size() + (dotted ? 1 : 0)));

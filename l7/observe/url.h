@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An absolute URL, as an operator writes it, as the request that a client would send for it.
+// Parses an absolute URL from an operator into the request that a client would send for it.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,12 @@ struct Url {
   RequestHead request;  // authority, host, path and query
 };
 
-// Nothing: not http://HOST/PATH or https://HOST/PATH. The views are of `text` and of the arena.
+// Returns nothing if the text is not http://HOST/PATH or https://HOST/PATH. The views are of `text` and of the arena.
 std::optional<Url> parse_url(std::string_view text, Arena& arena);
 
-// Under which keys the cache may hold the answer to a GET of this URL: what each listener's route makes of its query,
-// and all of it; the host with its final dot and without, since both are routed alike. None: not a URL.
+// The keys under which the cache may hold the answer to a GET of this URL. They cover what each listener's route does
+// with the query, the whole query, and the host with and without its final dot, because both are routed alike. Empty if
+// the text is not a URL.
 std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view url);
 
 }  // namespace tidegate::l7

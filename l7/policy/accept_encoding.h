@@ -10,9 +10,10 @@
 
 namespace tidegate::l7::policy {
 
-// The coding of the highest weight above zero; of equal ones the first of `preference`. identity if the client names no
-// coding of these, weighs identity higher, or sends no Accept-Encoding. A member of the list that is malformed does not
-// count. A client that takes nothing at all gets identity: the RFC allows it, and it is more useful than 406.
+// The coding of the highest weight above zero; among equal ones the first in `preference`. It is identity if the client
+// names none of these codings, gives identity a higher weight, or sends no Accept-Encoding. A malformed member of the
+// list is ignored. A client that accepts nothing at all gets identity: the RFC allows it, and it is more useful than
+// 406.
 Coding choose_coding(const FieldList& request_fields, const std::vector<Coding>& preference);
 
 }  // namespace tidegate::l7::policy

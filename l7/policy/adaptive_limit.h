@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A limit of concurrency that is found by measuring. AdaptiveStep is the algorithm, as a function of what one window
-// has shown; AdaptiveLimit is its state, shared by all workers.
+// A concurrency limit that is found by measuring. AdaptiveStep is the algorithm, as a function of the results of one
+// window. AdaptiveLimit is its state, shared by all workers.
 //
-// The idea is that of gradient limits (TCP Vegas; Netflix' concurrency-limits; Envoy's adaptive concurrency): a backend
-// that is not loaded answers in a time of its own, the base. Answers that take longer have waited in a queue. So the
-// limit is multiplied by base / measured, and a little is added, so that it also finds room that is new.
+// The idea is that of gradient limits (TCP Vegas; Netflix' concurrency-limits; Envoy's adaptive concurrency). A backend
+// without load answers in a certain time, the base. Answers that take longer have waited in a queue. So the limit is
+// multiplied by base / measured, and a little is added, so that the limit can also grow into new capacity.
 //
 // The base must be measured without a queue. At the start, and then every kProbeNs while the limit is in use, the limit
-// is halved until answers get no faster. A limit that is not half in use is left alone: what is measured then is the
-// base already, and nobody is refused for the sake of measuring.
+// is halved until answers get no faster. A limit that is not half used is left alone: the measured time is the base
+// already, and no request is refused only to measure.
 #pragma once
 
 #include <algorithm>
@@ -22,24 +22,25 @@ namespace tidegate::l7::policy {
 
 struct AdaptiveTerms {
   uint64_t least, most, initial;
-  double tolerance;  // answers that take so many times the base are no sign of a queue
+  double tolerance;  // an answer time below this multiple of the base is no sign of a queue
 };
 
 struct AdaptiveState {
   double limit = 0;  // 0: nothing has run yet
   double base_ns = 0;
   uint64_t base_at_ns = 0;  // when it was measured
-  // While the base is looked for.
-  uint32_t windows = 0;  // left of this step: the first one drains the queue, the last one is measured; 0: no probe
+  // Used while the base is measured.
+  // windows left of this step: the first one drains the queue, the last one is measured; 0: no probe
+  uint32_t windows = 0;
   double fastest_ns = 0;
   double limit_before = 0;
 };
 
 struct AdaptiveStep {
   static constexpr uint64_t kProbeNs = 30'000'000'000;
-  static constexpr double kFaster = 0.8;  // an answer time that is so much shorter shows that there was a queue
+  static constexpr double kFaster = 0.8;  // if the mean falls below this fraction of it, there was a queue
 
-  // `mean_ns`: of the window's answers. `peak`: how many ran at one time.
+  // `mean_ns`: mean answer time of the window. `peak`: the most requests in progress at one time.
   static AdaptiveState after(AdaptiveState state, const AdaptiveTerms& terms, double mean_ns, uint64_t peak,
                              uint64_t now_ns) {
     const bool in_use = static_cast<double>(peak) * 2 >= state.limit;
@@ -77,19 +78,20 @@ struct AdaptiveStep {
     if (faster && state.limit > static_cast<double>(terms.least)) return halve(state, terms);
     state.base_ns = state.fastest_ns;
     state.base_at_ns = now_ns;
-    // The step before was as fast as this one.
+    // The previous step was as fast as this one.
     state.limit = bounded(std::min(state.limit_before, faster ? state.limit : 2 * state.limit), terms);
     return state;
   }
 };
 
-// Threads: any. One of them judges a window, when it is over; the others go on meanwhile.
+// Threads: any. When a window is over, one thread evaluates it, and the others continue meanwhile.
 class AdaptiveLimit final : public Runtime {
  public:
   static constexpr uint64_t kWindowNs = 100'000'000;
-  static constexpr uint64_t kFewestAnswers = 20;  // a window with fewer goes on
+  static constexpr uint64_t kFewestAnswers = 20;  // a window with fewer answers continues
 
-  // The mean is the harmonic one, of speeds: a few answers that took very long are no queue, in which all are longer.
+  // The mean is the harmonic one, of speeds. In a queue all answers are longer, so a few very long answers are no sign
+  // of a queue.
   static constexpr uint64_t kSpeedUnit = 1'000'000'000'000'000;
 
   explicit AdaptiveLimit(uint64_t initial) : limit_(initial) { state_.limit = static_cast<double>(initial); }
@@ -115,7 +117,8 @@ class AdaptiveLimit final : public Runtime {
       state_ = AdaptiveStep::after(state_, terms, mean_ns, peak, now_ns);
       limit_.store(static_cast<uint64_t>(state_.limit), std::memory_order_relaxed);
       base_ns_.store(state_.base_ns, std::memory_order_relaxed);
-      // Long answers need a long window: those that began under the limit before must not count for this one.
+      // Long answers need a long window, because answers that began under the previous limit must not count for this
+      // one.
       window_end_ns_.store(now_ns + std::max<uint64_t>(kWindowNs, static_cast<uint64_t>(2 * mean_ns)),
                            std::memory_order_relaxed);
     }
@@ -127,7 +130,7 @@ class AdaptiveLimit final : public Runtime {
   std::atomic<double> base_ns_{0};
   alignas(64) std::atomic<uint64_t> speed_{0}, answers_{0}, peak_{0}, window_end_ns_{0};
   std::atomic<bool> judging_{false};
-  AdaptiveState state_;  // of whoever judges
+  AdaptiveState state_;  // used only by the thread that evaluates
 };
 
 }  // namespace tidegate::l7::policy

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The aggregate policy (conf/policy/aggregate.h): asks several backends at one time, and makes one JSON object of their
-// answers. It stands in place of the route's own backend; it answers GET and HEAD, and other methods pass.
+// answers. It replaces the route's own backend for GET and HEAD. Other methods pass.
 //
 //   on_request → ask() all parts (BackendCall) → waits → judge() each part that is over → compose() | refused
 //
-// A part that is over and cannot be used has failed: no answer in time, a status outside of 2xx, a body that is no
-// JSON, has a content coding or is too long. If it is required, the request ends at once with that failure, and the
-// other calls are cancelled; else `fallback` stands for it, and the member `errors` says why. All parts have one
-// deadline; the request's own times hold beside it.
+// A part has failed if it has no answer in time, a status outside of 2xx, or a body that is not JSON, has a content
+// coding or is too long. If the part is required, the request ends at once with that failure, and the other calls are
+// cancelled. Otherwise `fallback` replaces it, and the member `errors` says why. All parts have one deadline, in
+// addition to the request's own time limits.
 //
-// Memory: each body is bounded by `most`, and what is beyond 16 KiB of it belongs to the worker's budget of bodies, as
-// does the answer. While the answer is made, both exist.
+// Memory: each body is bounded by `most`. Its bytes beyond 16 KiB, and the answer, are taken from the worker's budget
+// for bodies. While the answer is composed, both exist.
 //
-// A request without a client has no chain, so it never comes here. What calls learn of backends counts for their pools.
+// A request without a client has no chain, so it never comes here. The results of calls count for the backends' pools.
 // Runtime: AggregateCounts, by policy and part.
 #include <fmt/format.h>
 
@@ -45,7 +45,7 @@ struct AggregateAnswers final : Runtime {
   Counter partial;
 };
 
-// What makes the request for one part. A transform of a request that has nothing yet.
+// A transform that makes the request for one part from an empty request.
 TransformPolicy transform_of(const AggregatePart& part) {
   TransformPolicy transform;
   transform.path = TransformPath{part.path, {}, {}};
@@ -66,14 +66,14 @@ struct CompiledPart {
         fallback(part.fallback.empty() ? "null" : part.fallback) {}
   const AggregatePart config;
   const Transformer target;
-  const std::string key, fallback;  // as they stand in the answer
+  const std::string key, fallback;  // as they are written in the answer
   std::string pool_name;
   std::shared_ptr<AggregateCounts> counts;
 };
 
 struct AggregateCall final : Call {
   std::vector<std::unique_ptr<BackendCall>> calls;  // by part
-  std::vector<const char*> faults;                  // why a part cannot be used; null: it can, or is not over
+  std::vector<const char*> faults;                  // why a part cannot be used; null: it can be used, or is not over
   std::vector<bool> judged;
 };
 
@@ -149,7 +149,7 @@ class AggregateRule final : public Rule {
   static Decision refused(Failure failure, const char* detail) {
     return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
   }
-  // The backends of a part may lead to this proxy, where the same policy holds.
+  // The backends of a part may lead back to this proxy, where the same policy applies.
   static bool is_loop(const Exchange& exchange) {
     return exchange.facts.via &&
            own_via_entries(exchange.request, exchange.plan->plan().this_node().name) >= kOwnViaEntries;
@@ -199,7 +199,7 @@ class AggregateRule final : public Rule {
       const bool trusted = field.kind == FieldKind::x_forwarded_proto || field.kind == FieldKind::x_forwarded_host;
       const bool named =
           std::find(request_headers_.begin(), request_headers_.end(), field.name) != request_headers_.end();
-      // Own entries of Via are how a loop is seen.
+      // Our own entries in Via show a loop.
       if (trusted || named || field.kind == FieldKind::via) question.fields.add(field);
     }
     made->request() = question;
@@ -207,7 +207,7 @@ class AggregateRule final : public Rule {
     return TransformFault::none;
   }
 
-  // A part is over. What ends the request, if it does.
+  // A part is over. Returns the decision if this ends the request.
   std::optional<Decision> judge(size_t index, Exchange& exchange, Arena& arena, AggregateCall& call) const {
     const CompiledPart& part = parts_[index];
     const BackendCall& done = *call.calls[index];
@@ -236,7 +236,7 @@ class AggregateRule final : public Rule {
     const std::vector<uint32_t>& statuses = part.config.pass_statuses;
     return std::find(statuses.begin(), statuses.end(), status) != statuses.end();
   }
-  // Null: its body can be used. An answer without a body is null.
+  // Null if its body can be used. A missing body counts as the JSON value null.
   static const char* body_fault(const BackendCall& done) {
     if (done.body_dropped()) return "body_too_large";
     if (has_content_coding(done.response().fields)) return "body_coded";
@@ -273,7 +273,7 @@ class AggregateRule final : public Rule {
       first = false;
       out.append(parts_[i].key);
       out.append("\"");
-      out.append(call.faults[i]);  // a token
+      out.append(call.faults[i]);  // the fault is a token, so it needs no escapes
       out.append("\"");
     }
     out.append("}");
@@ -281,7 +281,7 @@ class AggregateRule final : public Rule {
 
   const uint64_t timeout_ns_;
   const size_t most_;
-  const std::string errors_;                  // the member's beginning; empty: failures are not told
+  const std::string errors_;                  // beginning of the member; empty: failures are not listed
   std::vector<std::string> request_headers_;  // in lower case
   std::vector<CompiledPart> parts_;
   const std::shared_ptr<AggregateAnswers> answers_;

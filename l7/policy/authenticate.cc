@@ -59,7 +59,7 @@ class AuthenticateRule final : public Rule {
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     remove_imitations(exchange.request.fields, identity_header_);
-    if (rules_.certificates.client_cert) {  // RFC 9440 §4: nobody but this proxy writes them
+    if (rules_.certificates.client_cert) {  // RFC 9440 §4: only this proxy may write these fields
       remove_imitations(exchange.request.fields, "client-cert");
       remove_imitations(exchange.request.fields, "client-cert-chain");
     }
@@ -147,7 +147,7 @@ class AuthenticateRule final : public Rule {
   static Decision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
     return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
   }
-  // The document's checks have read them already. Without keys no signature is good.
+  // The document's checks have parsed them already. Without keys no signature is good.
   static std::vector<Jwk> secrets_of(const SignatureRules& rules) {
     Result<std::vector<Jwk>> read = rules.keys.bytes ? parse_jwks(*rules.keys.bytes) : fail("none");
     return read ? *std::move(read) : std::vector<Jwk>();
@@ -260,7 +260,7 @@ void compile_authenticate(const Policy& policy, Compiling& out) {
   }
   std::vector<Jwk> keys;
   if (rules.jwt.enabled && rules.jwt.keys.bytes) {
-    // The document's checks have read them already. Without keys no token is good.
+    // The document's checks have parsed them already. Without keys no token is good.
     if (Result<std::vector<Jwk>> read = parse_jwks(*rules.jwt.keys.bytes)) keys = *std::move(read);
   }
   std::shared_ptr<KeySource> source;

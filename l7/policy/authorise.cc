@@ -17,7 +17,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// The length of the longest network that contains the address; -1: none does.
+// The length of the longest network that contains the address; -1 if none does.
 int longest(const std::vector<Cidr>& networks, const IpAddress& address) {
   int length = -1;
   for (const Cidr& network : networks) {
@@ -87,7 +87,7 @@ class PlacesRule final : public Rule {
     const std::optional<IpAddress> address = IpAddress::parse(client);
     return address && places_ != nullptr ? places_->of(*address) : Place{};
   }
-  // Null: it may come.
+  // Null if the client may come.
   const char* refusal_of(std::string_view client) const {
     if (places_ == nullptr) return "no_database";
     const auto has = [](const auto& list, const auto& value) {
@@ -137,7 +137,7 @@ class RolesRule final : public Rule {
   static Decision refuse(const char* detail) {
     return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = detail};
   }
-  // GET takes HEAD, as in routes.
+  // A rule for GET also matches HEAD, as in routes.
   const AuthoriseRule* find(std::string_view method) const {
     const auto is_for = [method](const AuthoriseRule& rule) {
       return rule.methods.empty() ||

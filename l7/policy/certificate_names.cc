@@ -33,7 +33,7 @@ CertificateNames::CertificateNames(const CertificateClients& rules)
   }
 }
 
-// An exact name, then the longest of those above it: one look-up for each slash.
+// The exact name, or else the longest of those above it, with one lookup for each slash.
 CertificateNames::Found CertificateNames::find(const PeerCertificate& certificate) const {
   const std::string_view name = certificate.*name_from_;
   if (name.empty()) return {Outcome::nameless};
@@ -42,7 +42,7 @@ CertificateNames::Found CertificateNames::find(const PeerCertificate& certificat
   if (below_.empty()) return {Outcome::unknown, name};
   for (size_t slash = name.rfind('/'); slash != std::string_view::npos && slash > 0;
        slash = name.rfind('/', slash - 1)) {
-    if (slash + 1 == name.size()) continue;  // "/*" is for what is below, not for the name itself
+    if (slash + 1 == name.size()) continue;  // "/*" covers the names below, but not the name itself
     const auto found = below_.find(name.substr(0, slash + 1));
     if (found != below_.end()) return {Outcome::known, name, &found->second};
   }

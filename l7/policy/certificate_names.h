@@ -20,15 +20,15 @@ class CertificateNames {
   enum class Outcome : uint8_t { known, nameless, unknown };
   struct Found {
     Outcome outcome;
-    std::string_view name = {};    // of `certificate`
+    std::string_view name = {};    // name in `certificate`
     const Known* known = nullptr;  // null: without roles
   };
   Found find(const PeerCertificate& certificate) const;
 
  private:
   const std::string PeerCertificate::*name_from_;
-  bool everybody_;                                   // no client is listed
-  std::map<std::string, Known, std::less<>> exact_;  // the views are into the nodes, which stay where they are
+  bool everybody_;                                   // no client is listed, so every certificate is accepted
+  std::map<std::string, Known, std::less<>> exact_;  // the views are of the nodes' texts, which do not move
   std::map<std::string, Known, std::less<>> below_;  // "spiffe://example.org/billing/"
 };
 

@@ -6,7 +6,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// Nothing: it is not there, or it stands twice.
+// Nothing if it is not there, or occurs twice.
 std::optional<JsonView> only_member(const JsonView& object, std::string_view wanted, Arena& arena) {
   std::optional<JsonView> found;
   for (JsonWalk walk(object); walk.next();) {

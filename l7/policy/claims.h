@@ -14,11 +14,12 @@
 
 namespace tidegate::l7::policy {
 
-// The claim of that very name, whose dots mean nothing (`https://id.test/roles`), else the one at the end of the path
-// that the dots separate (`realm_access.roles`). Nothing: there is none, or a name on the way stands twice.
+// The claim with exactly that name, in which dots have no meaning (`https://id.test/roles`). If there is none, the
+// claim at the end of the path that the dots separate (`realm_access.roles`). Nothing if there is none, or if a name on
+// the way occurs twice.
 std::optional<JsonView> find_claim(std::string_view claims, std::string_view name, Arena& arena);
 
-// Whether it is one of these texts, or a list that has one. A number and `true` are compared as they are written.
+// Whether it is one of these texts, or a list that contains one. A number and `true` are compared as they are written.
 bool claim_has(const JsonView& claim, const std::vector<std::string>& wanted, Arena& arena);
 
 }  // namespace tidegate::l7::policy

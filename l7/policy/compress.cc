@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compress policy (conf/policy/compress.h). It acts on the answer's head alone: it chooses a coding and says so in
-// the fields. The transaction then compresses the content on its way to this client (transaction_coding.cc).
+// The compress policy (conf/policy/compress.h). It changes only the answer's head: it chooses a coding and sets the
+// fields for it. The transaction then compresses the content on its way to this client (transaction_coding.cc).
 //
 // It acts after the cache, for each client: the cache keeps the answer as the backend sent it, so ranges, ETags and
-// revalidation are those of the backend's representation. Beside it the cache keeps what was compressed of it, for the
-// next client (Transaction::take_stored_coding), so a hit is compressed once for each coding. What is left as it is:
-// answers of the proxy itself, parts (206), answers with a coding, with no-transform, or with a digest of their bytes.
+// revalidation are those of the backend's representation. The cache also keeps the compressed form for the next client
+// (Transaction::take_stored_coding), so a hit is compressed only once for each coding. Not compressed are: answers of
+// the proxy itself, parts (206), and answers with a coding, with no-transform, or with a digest of their bytes.
 //
 //   ETag    a strong one becomes weak (RFC 9110 §8.8.3): the bytes differ, the meaning does not. A suffix would keep it
 //           strong, but then If-None-Match would have to be undone before the cache and before backends. A weak one is
@@ -46,7 +46,7 @@ bool lists(const FieldList& fields, std::string_view lower_name, std::string_vie
   return found;
 }
 
-// A digest of the bytes as they are sent or as they are represented: another coding would make it wrong (RFC 9530).
+// A digest of the bytes as they are sent or represented. Another coding would make it wrong (RFC 9530).
 bool has_digest(const FieldList& fields) {
   constexpr std::string_view kDigests[] = {"content-digest", "repr-digest", "digest", "content-md5"};
   return std::any_of(std::begin(kDigests), std::end(kDigests),
@@ -62,8 +62,8 @@ bool shows_who(const RequestHead& request, std::string_view identity) {
   return !identity.empty() || request.fields.find("authorization") != nullptr;
 }
 
-// Whether a policy has let the request in by who sends it. A service that is asked need not say who that is, and the
-// credentials may be gone from the request by now.
+// Whether a policy has admitted the request because of its sender. A forward service need not name the sender, and the
+// credentials may be removed from the request by now.
 bool was_let_in(const PolicyUse& use) {
   for (size_t i = 0; i < use.chain->rules.size(); ++i) {
     if (use.chain->rules[i]->stage != Stage::authenticate) continue;
@@ -77,7 +77,7 @@ void add_vary(FieldList& fields) {
   fields.add_own("Vary", "vary", kVary, FieldKind::other);
 }
 
-// A strong ETag becomes weak.
+// Makes a strong ETag weak.
 void weaken_etag(FieldList& fields, Arena& arena) {
   const Field* const field = fields.find("etag");
   if (field == nullptr || !field->value.starts_with('"')) return;
@@ -89,7 +89,7 @@ void weaken_etag(FieldList& fields, Arena& arena) {
   fields.add_own("ETag", "etag", text, FieldKind::other);
 }
 
-// Whether the client shows the weak form of a strong ETag: then it keeps a compressed answer.
+// Whether the client shows the weak form of a strong ETag. Then it has a compressed answer.
 bool shows_weak_form(const FieldList& request_fields, std::string_view etag) {
   bool found = false;
   for (const Field& field : request_fields) {
@@ -130,7 +130,7 @@ class CompressRule final : public Rule {
     coding_counts_->answers[static_cast<size_t>(coding)].add();
     fields.remove_named("content-encoding");
     fields.add_own("Content-Encoding", "content-encoding", name(coding), FieldKind::other);
-    fields.remove_named("accept-ranges");  // a range would be one of the answer as it is
+    fields.remove_named("accept-ranges");  // ranges would be parts of the uncompressed answer
     weaken_etag(fields, arena);
   }
 
@@ -164,7 +164,8 @@ class CompressRule final : public Rule {
     return std::any_of(types_.begin(), types_.end(),
                        [&](const std::string& pattern) { return takes_type(pattern, content_type); });
   }
-  // Nothing: it is to be compressed. What depends on the answer alone comes first: those answers do not vary.
+  // Nothing if it must be compressed. Reasons that depend only on the answer come first, because such answers do not
+  // vary.
   std::optional<Left> why_left(const Exchange& exchange) const {
     const FieldList& fields = exchange.response.fields;
     if (has_coding(fields) || has_digest(fields)) return Left::coded;
@@ -181,7 +182,7 @@ class CompressRule final : public Rule {
     if (!exchange.coding.room) return Left::no_room;
     return std::nullopt;
   }
-  // RFC 9110 §15.4.5: it has the Vary and the ETag that the 200 would have.
+  // RFC 9110 §15.4.5: a 304 has the Vary and the ETag that the 200 would have.
   static void answer_not_modified(Exchange& exchange, Arena& arena) {
     FieldList& fields = exchange.response.fields;
     add_vary(fields);

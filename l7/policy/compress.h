@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a compress policy has counted. The transaction counts bytes there, the rule all else.
+// The counters of a compress policy. The transaction counts bytes, the rule counts everything else.
 #pragma once
 
 #include <array>
@@ -10,14 +10,14 @@
 
 namespace tidegate::l7::policy {
 
-// Why an answer of the policy's types was left as it is, or why no type was asked.
+// Why an answer of the policy's types was not compressed.
 enum class Left : uint8_t {
-  not_asked,      // the client prefers it as it is
+  not_asked,      // the client prefers no coding
   small,          // it is shorter than the minimum
   coded,          // it has a coding already, or a digest of its bytes
   no_transform,   // Cache-Control forbids it (RFC 9111 §5.2.2.6)
-  authenticated,  // a secret of one client: its length must not tell what is in it (BREACH)
-  no_room,        // the worker has as many encoders as it may
+  authenticated,  // a secret of one client, whose length must not reveal its content (BREACH)
+  no_room,        // the worker has as many encoders as allowed
   count_,
 };
 constexpr const char* name(Left why) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The concurrency policy (conf/policy/concurrency.h). On the request: one is added to the count of its key, or it is
-// refused (503, Retry-After), at once or after a wait (`wait`). At the end of the exchange the count goes back, and who
-// waits for it longest gets the place (place_queue.h). It is asked after limits and authenticate, so that refused
-// requests take no place; hits of the cache count too, for as short as they are.
+// refused (503, Retry-After), at once or after a wait (`wait`). At the end of the exchange the count is reduced, and
+// the request that has waited longest gets the place (place_queue.h). It is asked after limits and authenticate, so
+// that refused requests take no place. Cache hits count too, for their short time.
 //
 //   requests  a fixed number for each key, in a table that all workers share (LimitTable; the word is the count)
 //   adaptive  one number for all requests of the policy, found by measuring (adaptive_limit.h). Measured is the time
 //             from here to the first byte of the backend's answer, its queue and its tries included. A hit and a
 //             refusal of this node tell nothing. An answer that did not come in its time counts with what it took.
 //
-// Requests of low priority get no place when a share of them is taken, so they are refused first.
+// Requests of low priority may take only a share of the places, so they are refused first.
 //
 //   lanes        places of one tenant each. A request of a lane is counted there alone; with `adaptive` it is counted
 //   by
@@ -18,9 +18,8 @@
 //                request that is under way, and until its last one has ended.
 //
 // A request without a client (a revalidation) is not counted. A fetch that goes on for others after its client has left
-// is counted until its end.
-// Runtime: counts, and the adaptive limit, by policy, and by policy and lane. They survive every version, so a new
-// number holds for what runs.
+// is counted until its end. Runtime: counts, and the adaptive limit, by policy, and by policy and lane. They survive
+// every version, so a new limit also counts the requests in progress.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -43,7 +42,7 @@ namespace {
 
 constexpr const char* kConcurrencyKind = "concurrency";
 
-// Places in Note::values.
+// Indexes in Note::values.
 enum : size_t { kBegunNs, kHeld };
 
 using Count = std::atomic<uint64_t>;
@@ -62,15 +61,15 @@ struct Lane {
   std::shared_ptr<LaneRuntime> runtime;
 };
 
-// What a request has taken and gives back at its end. In the arena of its exchange.
+// What a request has taken and gives back at its end. It is in the arena of its exchange.
 struct Held {
-  Count* place = nullptr;        // in the policy's, its key's or its lane's count; null: none
+  Count* place = nullptr;        // a place in the policy's, its key's or its lane's count; null: none
   const Lane* lane = nullptr;    // null: the policy has no lanes
   Count* connection = nullptr;   // requests of its connection; null: connections are not limited
   Count* connections = nullptr;  // connections of its key
 };
 
-// The last one of several to leave.
+// Decrements the count. Returns true for the last one to leave.
 bool leaves_last(Count& count) {
   uint64_t before = count.load();
   while (before > 0 && !count.compare_exchange_weak(before, before - 1)) {
@@ -195,7 +194,7 @@ class ConcurrencyRule final : public Rule {
   }
 
  private:
-  // A request that waits. If its client leaves when it has a place already, the next one gets that.
+  // A waiting request. If its client leaves after it got a place, the next waiter gets that place.
   struct PlaceCall final : Call {
     PlaceCall(const ConcurrencyRule& its_rule, const Held& its_held, uint64_t now_ns, Transaction& transaction)
         : rule(its_rule),
@@ -210,7 +209,7 @@ class ConcurrencyRule final : public Rule {
       rule.give_lane_back(held);
       rule.give_connection_back(held);
     }
-    const ConcurrencyRule& rule;  // of the plan that the exchange has pinned
+    const ConcurrencyRule& rule;  // belongs to the plan that the exchange has pinned
     Held held;
     const uint64_t since_ns;
     const PlaceQueue::WaiterPtr waiter;
@@ -248,7 +247,7 @@ class ConcurrencyRule final : public Rule {
     connections_of_key_ = out.registry.get<LimitTable>(key("connections_of_key"), concurrency_.keys);
   }
 
-  // Null: the policy has none. The last one is for whom no other is.
+  // Null if the policy has no lanes. The last lane is for requests without another lane.
   const Lane* lane_of(const Subject& subject, Arena& arena) const {
     if (lanes_.empty()) return nullptr;
     const std::string_view tenant = value_of(*tenant_, subject, arena);
@@ -258,7 +257,7 @@ class ConcurrencyRule final : public Rule {
   }
   bool is_own(const Lane* lane) const { return lane != nullptr && lane != &lanes_.back(); }
 
-  // Its connection is counted from its first request to the end of its last one. All requests of a connection belong to
+  // A connection is counted from its first request to the end of its last one. All requests of a connection belong to
   // one worker, so they do not race with each other.
   bool take_connection(Held& held, uint64_t key, uint64_t connection, uint64_t now_ns) const {
     const uint64_t words[2] = {key, connection};
@@ -283,7 +282,7 @@ class ConcurrencyRule final : public Rule {
     }
   }
 
-  // With `adaptive`, a request of a lane has a place of the lane beside that of the policy.
+  // With `adaptive`, a request of a lane has a place of the lane and one of the policy.
   bool take_lane(const Held& held) const {
     if (adaptive_ == nullptr || !is_own(held.lane)) return true;
     return take_place(held.lane->runtime->count, most_of(*held.lane));
@@ -292,11 +291,11 @@ class ConcurrencyRule final : public Rule {
     if (held.lane == nullptr || held.place == &held.lane->runtime->count) return;
     if (is_own(held.lane) && adaptive_ != nullptr) give_place_back(held.lane->runtime->count);
   }
-  // For metrics alone: its place is in another count.
+  // Only for metrics: its place is in another count.
   bool counts_beside(const Held& held) const {
     return held.lane != nullptr && !is_own(held.lane) && held.place != &held.lane->runtime->count;
   }
-  // All that it has, but for its connection. Last its place, because others may wait for that.
+  // Gives back everything except its connection. The place comes last, because others may wait for it.
   void give_back(const Held& held) const {
     if (counts_beside(held)) give_place_back(held.lane->runtime->count);
     give_lane_back(held);
@@ -304,8 +303,8 @@ class ConcurrencyRule final : public Rule {
     free_place(*held.place, held.lane);
   }
 
-  // Where a request is counted. Those without a lane have a count of their own beside the lanes; a measured limit is
-  // for all of them as one.
+  // The count for a request. Requests without a lane have their own count. A measured limit is for all requests
+  // together.
   Count& place_of(const Lane* lane, bool in_lane, uint64_t key, uint64_t now_ns) const {
     if (in_lane) return lane->runtime->count;
     if (table_ != nullptr) return count_of(*table_, key, now_ns);
@@ -345,9 +344,9 @@ class ConcurrencyRule final : public Rule {
       return begin(arena, note, call.held, now_ns, true);
     }
     if (now_ns - call.since_ns < concurrency_.wait_ms * kNsPerMs) return Decision{.waits = true};
-    return refuse(call.held, "waited");  // the end of the call gives back what it had
+    return refuse(call.held, "waited");  // the end of the call gives back what the request had
   }
-  // It has a place.
+  // The request has a place.
   Decision begin(Arena& arena, Note& note, const Held& held, uint64_t now_ns, bool waited) const {
     if (adaptive_ != nullptr) adaptive_->note_running(held.place->load(std::memory_order_relaxed));
     if (held.place != &all_->count) all_->count.fetch_add(1, std::memory_order_relaxed);
@@ -391,7 +390,7 @@ class ConcurrencyRule final : public Rule {
     if (adaptive_ != nullptr) return adaptive_->limit(terms_);
     return concurrency_.requests == 0 ? UINT64_MAX : concurrency_.requests;
   }
-  // Of a lane of its own.
+  // For a lane with its own limit.
   uint64_t most_of(const Lane& lane) const {
     return adaptive_ == nullptr ? lane.config.requests : share_of(most(), lane.config.share);
   }
@@ -399,17 +398,17 @@ class ConcurrencyRule final : public Rule {
     const std::vector<std::string>& low = concurrency_.low_priority;
     return std::find(low.begin(), low.end(), route) != low.end();
   }
-  // Places that others leave free are theirs, up to a share.
+  // Low-priority requests may use a share of the places.
   uint64_t low_share_of(uint64_t limit) const { return share_of(limit, concurrency_.low_share); }
   static uint64_t share_of(uint64_t limit, double share) {
     if (limit == UINT64_MAX) return limit;
     return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(limit) * share));
   }
-  // A key is free when nothing of it runs. If no place is free, the one with the fewest is forgotten.
+  // A key is free if none of its requests runs. If no place is free, the key with the fewest requests is forgotten.
   static Count& count_of(LimitTable& table, uint64_t key, uint64_t now_ns) {
     return table.find_or_add(key, now_ns, [now_ns](uint64_t count) { return count == 0 ? 0 : now_ns + count; });
   }
-  // 0: it tells nothing of the backends' load.
+  // 0 if it says nothing about the backends' load.
   static uint64_t answer_time_ns(const Exchange& exchange, uint64_t begun_ns, uint64_t now_ns) {
     if (exchange.timing.first_byte_ns > begun_ns) {
       return exchange.response.status < 500 ? exchange.timing.first_byte_ns - begun_ns : 0;
@@ -433,12 +432,12 @@ class ConcurrencyRule final : public Rule {
   const HashKey hash_key_;
   const RequestKey key_;
   const std::shared_ptr<InFlight> all_;
-  std::shared_ptr<PlaceQueue> queue_;                    // null: nobody waits
+  std::shared_ptr<PlaceQueue> queue_;                    // null: requests do not wait
   std::shared_ptr<AdaptiveLimit> adaptive_;              // null: a fixed number
   std::shared_ptr<LimitTable> table_;                    // null: all requests are counted as one
   std::optional<LimitBy> tenant_;                        // nothing: there are no lanes
-  std::vector<Lane> lanes_;                              // the last one is `other`; empty: there are none
-  std::vector<std::pair<std::string, size_t>> tenants_;  // their lanes, sorted
+  std::vector<Lane> lanes_;                              // the last lane is `other`; empty: there are no lanes
+  std::vector<std::pair<std::string, size_t>> tenants_;  // tenants with the indexes of their lanes, sorted
   std::shared_ptr<InFlight> connections_;                // null: connections are not limited
   std::shared_ptr<LimitTable> requests_of_connection_;
   std::shared_ptr<LimitTable> connections_of_key_;  // null: all connections are counted as one

@@ -15,7 +15,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// "right" for a setting that is_password_hash() has accepted; computes for some milliseconds.
+// Whether the password is right, for a hash that is_password_hash() has accepted. Computes for some milliseconds.
 bool matches(const std::string& hash, std::string_view password) {
   thread_local const auto scratch = std::make_unique<crypt_data>();
   const std::string phrase(password);
@@ -76,7 +76,7 @@ bool RightPasswords::may_compute(uint64_t now_ns) {
 
 namespace {
 
-// The views are into the strings of the map's own nodes, which stay where they are.
+// The views are of strings in the map's own nodes, which do not move.
 void finish(std::map<std::string, Known, std::less<>>& known) {
   for (auto& [key, each] : known) each.role_views.assign(each.roles.begin(), each.roles.end());
 }
@@ -92,7 +92,7 @@ Users::Users(const BasicUsers& users, Compiling& out)
 PasswordCheck Users::check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const {
   if (shown.password.size() > kPasswordBytes) return PasswordCheck::wrong;
   const auto found = users_.find(shown.name);
-  // A name that is not known costs as much as one that is, so that nobody learns names by the time.
+  // An unknown name costs as much as a known one, so that nobody can find names by the time.
   const Known& user = found == users_.end() ? users_.begin()->second : found->second;
   const size_t bytes = shown.name.size() + user.hash.size() + shown.password.size() + 2;
   char* const text = arena.allocate(bytes);
@@ -116,7 +116,7 @@ Keys::Keys(const ApiKeys& keys) {
   finish(by_hash_);
 }
 
-// Looked up by the hash of what was sent: the time tells nothing of the keys.
+// Looked up by the hash of the sent key, so the time reveals nothing about the keys.
 const Known* Keys::find(std::string_view key) const {
   const Sha256 hash = sha256(key);
   const auto found = by_hash_.find(std::string_view(reinterpret_cast<const char*>(hash.data()), hash.size()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What clients show to be known by, in a request: read from its fields, and checked against what is kept of it.
+// Credentials in a request: how they are read from its fields, and checked against what is stored.
 #pragma once
 
 #include <array>
@@ -21,19 +21,19 @@
 
 namespace tidegate::l7::policy {
 
-// The credentials of an Authorization field of that scheme (RFC 9110 §11.4); nothing: there is none of it.
+// The credentials of an Authorization field with that scheme (RFC 9110 §11.4). Nothing if there is none.
 std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme);
 
-// With or without padding (RFC 4648 §4). Nothing: it is malformed.
+// With or without padding (RFC 4648 §4). Nothing if the text is malformed.
 std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena);
 
 struct NamePassword {
   std::string_view name, password;
 };
-// RFC 7617 §2: base64 of "name:password". Nothing: it is malformed.
+// RFC 7617 §2: base64 of "name:password". Nothing if it is malformed.
 std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena);
 
-// A client that is known, and its roles as an exchange holds them.
+// A known client, and its roles in the form that an exchange holds.
 struct Known {
   std::string name;
   std::string hash;
@@ -42,15 +42,15 @@ struct Known {
 };
 Known known_of(const KnownClient& client);
 
-// Passwords that were right lately, as keyed hashes: a password costs a millisecond, and clients send it with each
-// request. What was right is forgotten when another one takes its place. It holds no password. A password that is
-// changed in the configuration has another hash, so the old one is not right any more. Threads: any.
+// Passwords that were right recently, as keyed hashes: checking a password costs a millisecond, and clients send it
+// with each request. An entry is forgotten when another one takes its place. No password itself is stored. If a
+// password is changed in the configuration, it has another hash, so the old one is not accepted any more. Threads: any.
 class RightPasswords final : public Runtime {
  public:
   RightPasswords();
   bool has(std::string_view text) const;
   void add(std::string_view text);
-  // Whether one more password may be computed now: wrong ones must not hold a worker up.
+  // Whether one more password hash may be computed now: wrong passwords must not block a worker.
   bool may_compute(uint64_t now_ns);
 
  private:
@@ -67,7 +67,7 @@ enum class PasswordCheck : uint8_t { right, wrong, busy };
 class Users {
  public:
   Users(const BasicUsers& users, Compiling& out);
-  // `known`: whom it names, where it is right.
+  // `known`: the client that it names, if it is right.
   PasswordCheck check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const;
 
  private:
@@ -78,7 +78,7 @@ class Users {
 class Keys {
  public:
   explicit Keys(const ApiKeys& keys);
-  // Null: the key is not known.
+  // Null if the key is not known.
   const Known* find(std::string_view key) const;
 
  private:

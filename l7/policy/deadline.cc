@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The deadline policy (conf/policy/deadline.h). On the request: the time that the client gives becomes the exchange's
 // own (Timing::call_deadline_ns), like grpc-timeout. When it is over, the request ends with deadline_exceeded, and no
-// backend is charged. The backend gets the same field with what is left when the request is sent to it.
+// backend is charged. The backend gets the same field with the time that is left when the request is sent.
 //
-// The time begins with the request's head. A number that is not one counts as none: the field is not passed on, and the
-// request is counted. A fetch for the cache tells its backend no time: it is not for this client alone.
+// The time begins with the request's head. A malformed number is ignored: the field is not passed on, and the request
+// is counted. A fetch for the cache sends its backend no time, because it is not only for this client.
 //
-// A request without a client (a revalidation) has no deadline, and does not pass the field of the client that it
-// repeats.
+// A request without a client (a revalidation) has no deadline, and does not pass on the original client's field.
 // Runtime: a count of malformed fields, by policy.
 #include "l7/policy/deadline.h"
 
@@ -29,7 +28,7 @@ namespace tidegate::l7::policy {
 namespace {
 
 constexpr const char* kDeadlineKind = "deadline";
-constexpr uint64_t kLongestNs = uint64_t{30} * 86'400 * kNsPerS;  // more is no deadline that anybody waits for
+constexpr uint64_t kLongestNs = uint64_t{30} * 86'400 * kNsPerS;  // a longer deadline has no meaning
 
 class DeadlineRule final : public Rule {
  public:
@@ -71,7 +70,7 @@ class DeadlineRule final : public Rule {
   struct Malformed final : Runtime {
     Counter count;
   };
-  // The client's time, or the one by default.
+  // The client's time, or the default.
   std::optional<uint64_t> time_of(const RequestHead& request, bool& malformed) const {
     std::optional<uint64_t> said;
     size_t fields = 0;
@@ -85,7 +84,7 @@ class DeadlineRule final : public Rule {
     if (default_ns_ == 0) return std::nullopt;
     return default_ns_;
   }
-  // Digits alone. A number that is too large for the type is a very long time.
+  // Only digits. A number that is too large for the type counts as a very long time.
   std::optional<uint64_t> read(std::string_view text) const {
     if (text.empty() || text.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
     uint64_t number = 0;

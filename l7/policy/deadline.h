@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a deadline policy leaves with an exchange: the field by which the backend learns how much time is left.
+// What a deadline policy stores in an exchange: the field that tells the backend how much time is left.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 namespace tidegate::l7::policy {
 
 struct DeadlineTerms {
-  std::string field, lower_field;  // as the document spells it, and in lower case
-  uint64_t unit_ns;                // of its numbers
+  std::string field, lower_field;  // as the document spells it; and in lower case
+  uint64_t unit_ns;                // unit of its numbers
 };
 
 }  // namespace tidegate::l7::policy

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The listener's key `default_deny`: a rule that refuses every request. It is in the chains of such listeners in which
-// no other rule allows anything (Rule::allows).
+// The listener's key `default_deny`: a rule that refuses every request. It is in those chains of such listeners that
+// have no other rule that allows requests (Rule::allows).
 #pragma once
 
 #include <memory>

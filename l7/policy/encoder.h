@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Encoders compress the content of one answer after another: gzip by ISA-L, brotli, zstd. They stream: content comes in
-// pieces, and what is compressed leaves in pieces. What an encoder holds back is bounded by its window (64 KiB) and
-// its blocks, so one piece of a block's size never brings out more than kBurstBytes.
+// pieces, and compressed bytes leave in pieces. An encoder's window (64 KiB) and its blocks bound the bytes that it
+// holds back. So one piece of a block's size never produces more than kBurstBytes.
 //
-// The pool of a worker bounds how many there are. gzip and zstd encoders are kept for the next answers; brotli has no
+// The worker's pool bounds the number of encoders. gzip and zstd encoders are kept for the next answers; brotli has no
 // reset, so it is made anew for each answer (it allocates some hundred kilobytes).
 //
 // Threads: everything here belongs to one worker.
@@ -33,15 +33,15 @@ class Encoder {
   };
   enum class End : uint8_t {
     none,    // more follows; the encoder may hold bytes back
-    flush,   // more follows later: the client can decode all that came so far
-    finish,  // this was the end
+    flush,   // more follows later: the client must be able to decode everything so far
+    finish,  // this was the last piece
   };
-  // What one piece of at most kBlockBytes brings out at the most.
+  // The most bytes that one piece of at most kBlockBytes produces.
   static constexpr size_t kBurstBytes = 3 * kBlockBytes - kBlockBytes / 4;
 
   virtual ~Encoder() = default;
   virtual Coding coding() const = 0;
-  // Ready for another answer, wherever the last one ended.
+  // Makes it ready for another answer, even if the last one did not end.
   virtual void reset() = 0;
   virtual void encode(std::string_view piece, End end, Sink& sink) = 0;
 };
@@ -59,7 +59,7 @@ class EncoderPool {
   using Lease = std::unique_ptr<Encoder, Return>;
 
   bool has_room() const { return leased_ < kWorkerEncoders; }
-  // An encoder that is ready for an answer. Ask has_room() before; `coding` is not identity.
+  // An encoder that is ready for an answer. Call has_room() before. `coding` must not be identity.
   Lease lease(Coding coding);
   size_t leased() const { return leased_; }
 
@@ -67,7 +67,7 @@ class EncoderPool {
   void give_back(Encoder* encoder);
   char* room();
 
-  std::unique_ptr<char[]> room_;  // a block for the output of whichever encoder runs
+  std::unique_ptr<char[]> room_;  // a block for the output of the encoder that is running
   std::array<std::vector<std::unique_ptr<Encoder>>, kCodings> free_;
   size_t leased_ = 0;
 };

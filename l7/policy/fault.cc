@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fault policy (conf/policy/fault.h): a share of the requests waits, and a share is refused, on purpose. The wait
-// is a step that suspends: the request's own times go on meanwhile.
+// The fault policy (conf/policy/fault.h): some requests are delayed, and some are refused, on purpose. During the delay
+// the step suspends, and the request's own time limits continue to run.
 //
-// A request without a client (a revalidation) meets no fault.
+// A request without a client (a revalidation) gets no fault.
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -36,7 +36,7 @@ class FaultRule final : public Rule {
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
-    // In between chance decides.
+    // Otherwise chance decides.
     if (!is_for(subject.request)) {
       out["verdict"] = name(Verdict::exempt);
     } else if (fault_.abort_status == 0 || fault_.abort_percent <= 0) {

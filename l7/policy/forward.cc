@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// authenticate: forward. A service is asked about each request, and the request waits for what it says: 2xx lets it
-// pass, one of `refusals` ends it with the service's own answer, everything else is a failure.
+// authenticate: forward. A service is asked about each request, and the request waits for its answer. 2xx lets it pass,
+// one of `refusals` ends it with the service's own answer, and everything else is a failure.
 //
 //   on_request → remembered (Grants), or ask() → waits → settle() → admit() | refuse() | failed()
 //
 // A request without a client (a revalidation, a mirror's copy) asks nobody: the one that it repeats has passed.
 // A yes is kept as a "grant": lines of text, the name, the roles, and "Avalue" for each field that the backend gets,
-// where A counts the names of `to_backend`. The values of fields have no line breaks.
-// Runtime: the counts, and what is remembered. The latter is made anew when the question, or what is taken of its
-// answer, is another one in a new version.
+// where A counts the names of `to_backend`. The values of fields have no line breaks. Runtime: the counts, and what is
+// remembered. The remembered answers are dropped if a new version changes the question, or which parts of the answer
+// are used.
 #include "l7/policy/forward.h"
 
 #include <fmt/format.h>
@@ -103,7 +103,7 @@ class ForwardRule final : public Rule {
     return settle(exchange, arena, note, call, now_ns);
   }
 
-  // What the service told the client with its refusal.
+  // Adds what the service told the client with its refusal.
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
     if (note.verdict != Verdict::refused || note.values[kRefusal] == 0) return;
     const auto& told = *reinterpret_cast<const FieldSpan*>(note.values[kRefusal]);
@@ -141,14 +141,14 @@ class ForwardRule final : public Rule {
     return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
   }
 
-  // The words of cache_by; without the key, for all that the service is told.
+  // The words of cache_by. Without the key: all that the service is told.
   std::vector<std::string> words() const {
     if (!forward_.cache_by.empty()) return forward_.cache_by;
     std::vector<std::string> all = {"method", "host", "path", "query", "client"};
     for (const Name& header : request_headers_) all.push_back("header:" + header.lower);
     return all;
   }
-  // Equal where what is remembered may be used again.
+  // A text that is equal in two versions if remembered answers may be used again.
   std::string question() const {
     const ForwardAuth& f = forward_;
     return sha256_hex(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", f.path, f.host, fmt::join(f.request_headers, ","),
@@ -156,7 +156,7 @@ class ForwardRule final : public Rule {
                                   fmt::join(f.cache_by, ","), f.cache_entries));
   }
 
-  // The service's backends may lead to this proxy, where the same policy holds.
+  // The service's backends may lead back to this proxy, where the same policy applies.
   static bool is_loop(const Exchange& exchange) {
     const std::string& node = exchange.plan->plan().this_node().name;
     return exchange.facts.via && own_via_entries(exchange.request, node) >= kOwnViaEntries;
@@ -190,7 +190,7 @@ class ForwardRule final : public Rule {
       const auto named = [&field](const Name& name) { return name.lower == field.name; };
       if (trusted || std::any_of(request_headers_.begin(), request_headers_.end(), named)) fields.add(field);
     }
-    // Own entries of Via are how a loop is seen.
+    // Our own entries in Via show a loop.
     for (const Field& field : request.fields) {
       if (field.kind == FieldKind::via) fields.add(field);
     }
@@ -258,7 +258,7 @@ class ForwardRule final : public Rule {
             .content_type = type == nullptr ? std::string_view("text/plain; charset=utf-8") : type->value};
   }
 
-  // Nothing: the name cannot go into logs and fields.
+  // Returns nothing if the name cannot go into logs and fields.
   std::optional<std::string_view> grant_of(const ResponseHead& response, Arena& arena) const {
     fmt::memory_buffer text;
     const auto line = [&text](std::string_view value) {
@@ -307,8 +307,8 @@ class ForwardRule final : public Rule {
     return {name, list, count};
   }
 
-  // What the answer is remembered by, as one text. Each part has its length before it, so no two requests that differ
-  // in one have the same text.
+  // The text under which the answer is remembered. Each part has its length before it, so two different requests never
+  // have the same text.
   std::string_view told_of(const Exchange& exchange, Arena& arena) const {
     size_t bytes = 0;
     each_part(exchange, [&bytes](std::string_view part) { bytes += sizeof(uint32_t) + part.size(); });
@@ -358,7 +358,7 @@ class ForwardRule final : public Rule {
       }
     }
   }
-  // How many there are, and then each.
+  // Writes how many there are, and then each one.
   template <class With, class ValueOf>
   static void each_value(const RequestHead& request, With& with, ValueOf value_of) {
     uint32_t count = 0;

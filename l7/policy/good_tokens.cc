@@ -11,7 +11,7 @@ GoodTokens::GoodTokens() : key_(random_hash_key()), lines_(kGoodTokens / kWays) 
   static_assert((kGoodTokens & (kGoodTokens - 1)) == 0, "a place is chosen by the lowest bits");
 }
 
-// Zero is the mark of an empty place.
+// Zero marks an empty place.
 GoodTokens::Mark GoodTokens::mark_of(uint64_t basis, std::string_view token) const {
   const Hash128 hash = siphash13_128({key_.k0 ^ basis, key_.k1}, token);
   return {hash.high | 1, hash.low};

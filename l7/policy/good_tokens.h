@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// GoodTokens: tokens whose signatures were good lately. Checking one costs up to a hundred microseconds, and clients
-// send the same token with each request. Only the signature is remembered: times, issuer, audience and roles are judged
-// each time.
+// GoodTokens: tokens whose signatures were recently found good. Checking one costs up to a hundred microseconds, and
+// clients send the same token with each request. Only the result for the signature is remembered. Times, issuer,
+// audience and roles are checked each time.
 //
-// What is kept is a keyed hash of 128 bits of the token and of all that its signature was judged by (`basis`: the keys
-// and the algorithms), so a change of these forgets it. Memory is fixed: a new token takes the place of another one.
+// An entry is a keyed hash of 128 bits, of the token and of what its signature was checked with (`basis`: the keys and
+// the algorithms). So a change of these forgets it. Memory is fixed: a new token takes the place of another one.
 //
-// Threads: any; no lock. A place that two threads write at one time is good for neither of their tokens.
+// Threads: any; no lock. If two threads write a place at the same time, it is valid for neither of their tokens.
 #pragma once
 
 #include <array>
@@ -27,7 +27,7 @@ class GoodTokens final : public Runtime {
   bool has(uint64_t basis, std::string_view token) const;
   void add(uint64_t basis, std::string_view token);
 
-  Counter checked, remembered;  // signatures
+  Counter checked, remembered;  // numbers of signatures
 
  private:
   static constexpr size_t kWays = 4;

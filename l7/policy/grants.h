@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Grants: what a service has said of clients lately, each until its time is over. Memory is bounded by a number of
-// entries, and each entry by kGrantBytes. Only a yes is kept, so nobody without credentials can fill it.
+// Grants: recent answers of a service about clients, each kept until its time is over. The number of entries is
+// bounded, and each entry by kGrantBytes. Only a yes is kept, so nobody without credentials can fill the memory.
 //
-// Entries lie in sets of kWays; what is told of a client decides its set. In a full set the one that ends first makes
-// room. The texts themselves are not compared, but two keyed hashes of them, 128 bits.
+// Entries are in sets of kWays; what the service is told about a client decides the set. In a full set, the entry that
+// ends first is replaced. Two keyed hashes of the texts (128 bits) are compared, not the texts.
 //
-// Threads: any. Each shard has a lock, held for some copies.
+// Threads: any. Each shard has a lock, which is held only while texts are copied.
 #pragma once
 
 #include <array>
@@ -25,9 +25,9 @@ namespace tidegate::l7::policy {
 class Grants final : public Runtime {
  public:
   explicit Grants(size_t entries);
-  // A copy in the arena of what is kept for that client; nothing: the service is to be asked. Moments are monotonic.
+  // A copy, in the arena, of the entry for that client. Nothing if the service must be asked. Times are monotonic.
   std::optional<std::string_view> find(std::string_view told, uint64_t now_ns, Arena& arena) const;
-  // False: it is larger than kGrantBytes.
+  // Returns false if it is larger than kGrantBytes.
   bool add(std::string_view told, std::string_view grant, uint64_t until_ns);
   size_t entries() const { return shards_.size() * sets_ * kWays; }
 
@@ -49,7 +49,7 @@ class Grants final : public Runtime {
   Place place_of(std::string_view told) const;
 
   const HashKey first_key_, second_key_;
-  const size_t sets_;  // of a shard
+  const size_t sets_;  // sets of a shard
   std::array<Shard, kShards> shards_;
 };
 

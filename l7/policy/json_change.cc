@@ -20,7 +20,7 @@ TextTemplate checked_template(const std::string& text) {
   return *std::move(result);
 }
 
-// A member's name as it is meant. Nothing: it has half of a surrogate pair.
+// The decoded name of a member. Nothing if it has half of a surrogate pair.
 std::optional<std::string_view> member_name(std::string_view written, Arena& arena) {
   if (written.find('\\') == std::string_view::npos) return written;
   return json_text({JsonView::Kind::string, {written.data() - 1, written.size() + 2}}, arena);
@@ -30,7 +30,7 @@ bool is_container(const JsonView& view) {
   return view.kind == JsonView::Kind::object || view.kind == JsonView::Kind::array;
 }
 
-// `reading`: XML, else JSON that becomes XML.
+// `reading`: the text was XML. Otherwise it is JSON that becomes XML.
 JsonFault fault_of_xml(XmlFault fault, bool reading) {
   switch (fault) {
     case XmlFault::none:
@@ -92,7 +92,7 @@ JsonChange::JsonChange(const TransformJson& json)
   }
 }
 
-// One body on its way. Its depth is bounded by scan_json(), and its size by `most`.
+// The change of one body. scan_json() bounds its depth, and `most` its size.
 struct JsonChange::Run {
   const TemplateValues& values;
   std::string& out;
@@ -110,7 +110,7 @@ struct JsonChange::Run {
     return found == node->below.end() ? nullptr : &found->second;
   }
 
-  // A text with variables as a JSON string; a variable of the body that stands alone is that value.
+  // A text with variables as a JSON string. If it is only one variable of the body, it is that value.
   void put_text(const TextTemplate& text) {
     const bool alone = text.parts.size() == 1 && text.parts[0].what == TemplatePart::What::json;
     const auto use = alone ? TemplateUse::json : TemplateUse::field;
@@ -144,7 +144,7 @@ struct JsonChange::Run {
     }
   }
 
-  // The new names of members of this object. A member that has one of them already makes way.
+  // The new names of members of this object. A member that already has such a name is removed.
   std::vector<std::string_view> new_names(const JsonView& object, const Node* edits) {
     std::vector<std::string_view> names;
     const auto renames = [](const auto& each) { return !each.second.renamed.empty(); };
@@ -225,7 +225,7 @@ JsonFault JsonChange::change(std::string_view body, const TemplateValues& values
       return fault_of_xml(fault, true);
     body = read;
   }
-  const bool passes = from_ == BodyForm::xml && leaves_json();  // what was made here need not be read again
+  const bool passes = from_ == BodyForm::xml && leaves_json();  // text that was made here need not be parsed again
   std::string& json = to_ == BodyForm::xml ? changed : out;
   if (passes) {
     json = std::move(read);

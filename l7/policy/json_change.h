@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JsonChange: what a transform does to JSON bodies, and to XML that it reads as JSON or writes
-// (conf/policy/transform.h), compiled. Pure: a whole body in, a whole body out. A body is read as views of its text
+// JsonChange: the compiled changes of JSON bodies by a transform, and of XML that it reads as JSON or writes
+// (conf/policy/transform.h). Pure: a whole body in, a whole body out. A body is read as views of its text
 // (json_scan.h), so numbers and texts stay as they were written.
 //
 // Threads: any; immutable.
@@ -18,32 +18,32 @@
 
 namespace tidegate::l7::policy {
 
-// Why a body cannot be changed. The first is none.
+// Why a body cannot be changed. The first value means no fault.
 enum class JsonFault : uint8_t {
   none,
-  no_json,         // it is malformed, or nested too deeply
+  no_json,         // it is malformed JSON, or nested too deeply
   body_coded,      // it has a content coding
-  body_too_large,  // before or after
+  body_too_large,  // it is too large before or after the change
   body_cut,        // the backend did not send all of it
-  bad_text,        // a value is no UTF-8, or the new body is no JSON
-  no_xml,          // it is malformed, or nested too deeply
+  bad_text,        // a value is not UTF-8, or the new body is not JSON
+  no_xml,          // it is malformed XML, or nested too deeply
   xml_not_taken,   // it has a document type, a processing instruction, another entity or another encoding
-  not_as_xml,      // a name is none of XML, or there is a list in a list
+  not_as_xml,      // a name is not valid in XML, or there is a list in a list
 };
 const char* name(JsonFault fault);
 
 class JsonChange {
  public:
-  // The section was checked.
+  // The section must have been checked.
   explicit JsonChange(const TransformJson& json);
 
   uint64_t most() const { return most_; }
   // Whether a body with this Content-Type is of the form that is changed.
   bool takes(std::string_view content_type) const;
-  // Of the new body; empty: that of the body which came.
+  // Content-Type of the new body; empty: the one of the received body.
   std::string_view new_content_type() const;
-  // Writes the new body into `out`, which is empty. After a fault it is not to be used. The arena is used during the
-  // call.
+  // Writes the new body into `out`, which must be empty. After a fault `out` must not be used. The arena is used during
+  // the call.
   JsonFault change(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
 
  private:
@@ -51,7 +51,7 @@ class JsonChange {
   struct Node {
     std::map<std::string, Node, std::less<>> below;
     bool removed = false, redacted = false, set = false;
-    bool taken = false;  // of picks: with all that is below
+    bool taken = false;  // of picks: with everything below it
     std::string renamed;
     TextTemplate value;
   };

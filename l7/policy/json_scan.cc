@@ -25,7 +25,7 @@ bool take(std::string_view& text, char c) {
   return true;
 }
 
-// Each takes its value from the beginning of `text`.
+// Each of these takes its value from the beginning of `text`.
 bool take_string(std::string_view& text) {
   if (!take(text, '"')) return false;
   for (;;) {
@@ -158,7 +158,7 @@ char* write_utf8(uint32_t code, char* out) {
   return out;
 }
 
-// The code point of \uXXXX at the beginning of `text`, which is after the 'u'; a pair of surrogates is one.
+// The code point of \uXXXX at the beginning of `text`, after the 'u'. A pair of surrogates is one code point.
 std::optional<uint32_t> take_escape(std::string_view& text) {
   const std::optional<uint32_t> first = hex4(text);
   if (!first) return std::nullopt;
@@ -238,7 +238,7 @@ std::optional<std::string_view> json_text(const JsonView& value, Arena& arena) {
   if (value.kind != JsonView::Kind::string) return std::nullopt;
   std::string_view text = value.text.substr(1, value.text.size() - 2);
   if (text.find('\\') == std::string_view::npos) return text;
-  char* const out = arena.allocate(text.size());  // no escape is shorter than what it stands for
+  char* const out = arena.allocate(text.size());  // no escape is shorter than its decoded form
   char* end = out;
   while (!text.empty()) {
     const char c = text.front();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON as views of its text (RFC 8259): for the heads and claims of tokens, which are small and read once. Nothing is
-// allocated. Everything is checked before the first member is given; numbers, names and texts are not decoded.
+// JSON as views of its text (RFC 8259). It is for the heads and claims of tokens, which are small and read once.
+// Nothing is allocated. Everything is checked before the first member is returned. Numbers, names and texts are not
+// decoded.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ struct JsonView {
   std::string_view text;  // whole: with its quotes, braces or brackets
 };
 
-// The value that is all of `text`, but for white space around it. Nothing: it is malformed, or nested too deeply.
+// The value that fills all of `text`, except for white space around it. Nothing if it is malformed, or nested too
+// deeply.
 std::optional<JsonView> scan_json(std::string_view text);
 
 // The members of an object, or the items of an array (their names are empty), that scan_json() has accepted.
@@ -57,7 +59,7 @@ class JsonMembers {
 // A string's content, decoded into the arena if it has escapes. Nothing: it is no string, or has half of a surrogate
 // pair.
 std::optional<std::string_view> json_text(const JsonView& value, Arena& arena);
-// A number of seconds, rounded down (RFC 7519 §2: NumericDate). Nothing: it is no number, below 0, or above 2^53.
+// A number of seconds, rounded down (RFC 7519 §2: NumericDate). Nothing if it is not a number, below 0, or above 2^53.
 std::optional<uint64_t> json_seconds(const JsonView& value);
 
 // Appends the text as a JSON string, with its quotes.

@@ -86,14 +86,14 @@ bool is_good(const Jwk& key, std::string_view algorithm, std::string_view text, 
   return EVP_DigestVerify(context.get(), bytes(signature), signature.size(), bytes(text), text.size()) == 1;
 }
 
-// The members of a head or of claims that are read, each at most once (RFC 7515 §4: a name that stands twice is refused
-// or the last one counts; this refuses it).
+// The members to read from a head or from claims, each at most once. (RFC 7515 §4: if a name occurs twice, either the
+// token is refused or the last one counts. This code refuses it.)
 struct JsonMember {
   std::string_view name;
   std::optional<JsonView> value;
 };
 
-// False: it is no object, or one of the names stands twice.
+// Returns false if it is not an object, or if one of the names occurs twice.
 bool read_members(std::string_view json, std::initializer_list<JsonMember*> members, Arena& arena) {
   JsonMembers given(json);
   while (given.next()) {
@@ -114,7 +114,7 @@ bool read_members(std::string_view json, std::initializer_list<JsonMember*> memb
   return given.is_whole();
 }
 
-// What the arena keeps of a decoded part.
+// A decoded part, stored in the arena.
 std::optional<std::string_view> decoded(std::string_view part, Arena& arena) {
   const std::optional<std::string> text = base64url_decode(part);
   return text ? std::optional(arena.copy(*text)) : std::nullopt;
@@ -196,8 +196,8 @@ TokenFault TokenVerifier::verify(std::string_view token, uint64_t now_s, Arena& 
   }
   const std::optional<std::string_view> payload = decoded(token.substr(first + 1, second - first - 1), arena);
   if (!payload) return TokenFault::malformed;
-  // The number of the fetched set is read before its keys: a set that comes now makes what is remembered too old, never
-  // too new.
+  // The number of the fetched set is read before its keys. If a new set comes in between, the remembered result counts
+  // as too old, never as too new.
   const uint64_t basis = basis_ + (source_ == nullptr ? 0 : source_->generation());
   if (good_ != nullptr && good_->has(basis, token)) {
     good_->remembered.add();

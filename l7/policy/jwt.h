@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON Web Tokens (RFC 7519) in the compact form of JWS (RFC 7515), as RFC 8725 says to take them: the algorithms are
-// ours to choose, and each key is for those of its own type alone.
+// JSON Web Tokens (RFC 7519) in the compact form of JWS (RFC 7515), checked as RFC 8725 says: the configuration chooses
+// the algorithms, and each key serves only the algorithms of its own type.
 //
 // Threads: any; a verifier is never changed.
 #pragma once
@@ -20,15 +20,15 @@ namespace tidegate::l7::policy {
 enum class TokenFault : uint8_t {
   none,
   malformed,
-  algorithm,  // not one of those that are allowed
-  no_key,     // none has its `kid`, or none is for its algorithm
+  algorithm,  // the algorithm is not allowed
+  no_key,     // no key has its `kid`, or none is for its algorithm
   signature,
   expired,
   not_yet,
   issuer,
   audience,
   no_name,
-  no_keys,  // they could not be fetched yet
+  no_keys,  // the keys could not be fetched yet
 };
 const char* name(TokenFault fault);  // for the log: "token_expired"
 
@@ -36,17 +36,17 @@ struct TokenClaims {
   std::string_view name;
   const std::string_view* roles = nullptr;
   size_t role_count = 0;
-  std::string_view json;  // all of them
+  std::string_view json;  // all claims
 };
 
 class TokenVerifier {
  public:
-  // `source`: of keys that are fetched; null: `keys` are all. `keys` serve until the first ones were fetched.
+  // `source`: keys that are fetched; null: only `keys` are used. `keys` serve until the first ones were fetched.
   // `good`: remembers good signatures; null: each one is checked.
   TokenVerifier(const JwtRules& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source = nullptr,
                 std::shared_ptr<GoodTokens> good = nullptr);
 
-  // `now_s`: of the real clock. The claims' texts are in the token or in the arena.
+  // `now_s`: from the real-time clock. The claims' texts are in the token or in the arena.
   TokenFault verify(std::string_view token, uint64_t now_s, Arena& arena, TokenClaims& out) const;
 
  private:
@@ -58,7 +58,8 @@ class TokenVerifier {
   const std::vector<Jwk> keys_;
   const std::shared_ptr<KeySource> source_;
   const std::shared_ptr<GoodTokens> good_;
-  uint64_t basis_ = 0;  // of good_: the algorithms, and the keys of the document or the URL of those that are fetched
+  // for good_: a hash of the algorithms, and of the keys in the document or the URL of fetched ones
+  uint64_t basis_ = 0;
 };
 
 }  // namespace tidegate::l7::policy

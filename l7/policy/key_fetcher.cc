@@ -31,7 +31,7 @@ struct KeyFetcher::Work {
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
 
-  // Keeps what came, up to a bound. libcurl ends the transfer beyond it.
+  // Stores the received bytes, up to a bound. libcurl ends the transfer if there are more.
   static size_t take_body(char* bytes, size_t, size_t count, void* self) {
     std::string& body = static_cast<Work*>(self)->body;
     if (body.size() + count > kKeySetBytes) {
@@ -102,8 +102,9 @@ void KeyFetcher::start(Work& work) {
   curl_easy_reset(easy);
   curl_easy_setopt(easy, CURLOPT_URL, terms.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, terms.url.starts_with("https:") ? "https" : "http");
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);  // the document says whom keys are taken from
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");           // the environment's proxy is for others
+  // the document says where keys come from, so redirects are not followed
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // the proxy in the environment is not for us
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(kKeySetFetchMs));
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, work.error.data());
@@ -126,7 +127,7 @@ void KeyFetcher::start(Work& work) {
   });
 }
 
-// `why`: it failed; empty: the body is there.
+// `why`: the reason of a failure; empty: the body is there.
 void KeyFetcher::finish(Work& work, const std::string& why) {
   KeySource& source = *work.source;
   const uint64_t now_ns = loop_.now_ns();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // KeyFetcher: keeps every KeySource of the Plan in force up to date, over libcurl, on the main thread's loop. It never
 // blocks, and no worker takes part. A set is fetched at once, then every `keys_refresh`; after a failure sooner, and
-// early when a token has named an unknown key. Early fetches have a budget, because anybody can name one.
+// early when a token has named an unknown key. Early fetches have a budget, because anybody can name an unknown key.
 //
 // Threads: the main one.
 #pragma once
@@ -24,7 +24,7 @@ class KeyFetcher {
  public:
   explicit KeyFetcher(EventLoop& loop);
   ~KeyFetcher();
-  // Fetches for these from now on, and for no others.
+  // From now on fetches for these sources, and for no others.
   void follow(const std::vector<std::shared_ptr<KeySource>>& sources);
 
  private:
@@ -34,9 +34,9 @@ class KeyFetcher {
   void finish(Work& work, const std::string& why);
 
   EventLoop& loop_;
-  std::unique_ptr<CurlLoop> curl_;  // null: nothing was ever to be fetched
+  std::unique_ptr<CurlLoop> curl_;  // null: nothing had to be fetched so far
   std::map<KeySource*, std::unique_ptr<Work>> works_;
-  Timer timer_;  // now and then while there are sources: no worker wakes this thread
+  Timer timer_;  // fires now and then while there are sources, because no worker wakes this thread
 };
 
 }  // namespace tidegate::l7::policy

@@ -16,7 +16,7 @@ const std::vector<Jwk>* KeySource::keys() const {
     if (hold.generation != generation) renew(hold, generation);
     return hold.keys.get();
   }
-  // Threads beyond that number share the last place, so each takes a hold anew.
+  // Threads beyond that number share the last place, so each takes a new reference.
   thread_local Hold own;
   renew(own, generation);
   return own.keys.get();

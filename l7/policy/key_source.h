@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// KeySource: a JWK set that is fetched by a URL, as the rules of all workers read it. Policies with the same URL share
-// one. It survives versions, and keeps the last good set whatever happens to the URL.
+// KeySource: a JWK set that is fetched from a URL and read by the rules of all workers. Policies with the same URL
+// share one. It survives versions, and keeps the last good set if later fetches fail.
 //
-// Threads: reading and note_unknown_key() are for any thread. Each thread has a hold of its own on the set, so reading
+// Threads: reading and note_unknown_key() are for any thread. Each thread has its own reference to the set, so reading
 // takes no lock while the set stays the same. Everything else belongs to the main thread (KeyFetcher).
 #pragma once
 
@@ -25,7 +25,7 @@ class KeySource final : public Runtime {
  public:
   struct Terms {
     std::string url;
-    std::string ca_pem;  // empty: the system's
+    std::string ca_pem;  // empty: the system's authorities
     uint64_t refresh_ms;
   };
   explicit KeySource(Terms terms) : terms_(std::move(terms)) {}
@@ -34,9 +34,9 @@ class KeySource final : public Runtime {
   // --- any thread
   // Null: none was fetched yet. Good until this thread's next call.
   const std::vector<Jwk>* keys() const;
-  // Of the set; another one has another number.
+  // Number of the set; another set has another number.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
-  // A token names a key that is not there: the issuer may have new ones.
+  // A token names a key that is not in the set: the issuer may have new keys.
   void note_unknown_key() {
     if (!unknown_.load(std::memory_order_relaxed)) unknown_.store(true, std::memory_order_relaxed);
   }
@@ -44,9 +44,9 @@ class KeySource final : public Runtime {
   // --- main thread
   bool has_unknown_key() const { return unknown_.load(std::memory_order_relaxed); }
   void forget_unknown_key() { unknown_.store(false, std::memory_order_relaxed); }
-  // A fetch brought this. True: it is another set than before.
+  // A fetch returned this. Returns true if it differs from the previous set.
   bool take(const std::string& text, std::vector<Jwk> keys, uint64_t now_ns);
-  // A fetch failed. True: that is news.
+  // A fetch failed. Returns true if this is a new trouble.
   bool fail_with(const std::string& trouble);
   void count_early() { early_.add(); }
   void explain(uint64_t now_ns, nlohmann::json& out) const;
@@ -61,7 +61,7 @@ class KeySource final : public Runtime {
   void renew(Hold& hold, uint64_t generation) const;
 
   const Terms terms_;
-  std::atomic<uint64_t> generation_{0};  // of the set; 0: none yet
+  std::atomic<uint64_t> generation_{0};  // number of the set; 0: none yet
   std::atomic<bool> unknown_{false};
   mutable Mutex mutex_;
   Keys keys_ TIDEGATE_GUARDED_BY(mutex_);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each kind of policy gives: a function that compiles its part of a policy. One line of kinds.def for each.
+// The functions that compile each kind of policy part, one for each line of kinds.def.
 #pragma once
 
 #include "l7/policy/policy.h"

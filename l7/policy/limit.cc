@@ -27,9 +27,9 @@ namespace {
 
 constexpr const char* kLimitKind = "limit";
 
-// Places in Note::values.
+// Indexes in Note::values.
 enum : size_t { kRemaining, kResetNs, kRetryNs };
-constexpr size_t kAskedSinceNs = kResetNs;  // while a shared quota is asked
+constexpr size_t kAskedSinceNs = kResetNs;  // used while a shared quota is asked
 constexpr uint64_t kUnknown = SharedQuota::kUnknown;
 constexpr int kQuotaTries = 3;
 
@@ -47,14 +47,14 @@ struct Unanswered final : Runtime {
 
 uint64_t whole_seconds(uint64_t ns) { return (ns + kNsPerS - 1) / kNsPerS; }
 
-// The states of another process make sense under the same key of the hashes alone.
+// The states of another process are valid only with the same key of the hashes.
 std::shared_ptr<LimitTable> table_of(const LimitPolicy& limit, Compiling& out, TableMemories& memories) {
   const std::string key =
       fmt::format("{}/{}/{}/{}", out.policy, kLimitKind, static_cast<int>(limit.algorithm), limit.keys);
   return out.registry.get<LimitTable>(key, memories, key, siphash13(out.key, "limit table"), limit.keys);
 }
 
-// One by identity or claim can only be asked when that is known.
+// A limit by identity or claim can be asked only after authentication.
 Stage stage_of(const LimitPolicy& limit) {
   const bool by_identity = std::any_of(limit.by.begin(), limit.by.end(), needs_identity);
   return by_identity ? Stage::identity_limit : Stage::limit;
@@ -89,7 +89,7 @@ class LimitRule final : public Rule {
   }
 
   Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
-    if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was booked before the wait
+    if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was reserved before the wait
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(limit_.exempt, address)) return {Verdict::exempt, Failure::none, 0};
@@ -117,7 +117,7 @@ class LimitRule final : public Rule {
     }
     if (!limit_.fields) return;
     fields.add_own("RateLimit-Policy", "ratelimit-policy", policy_field_, FieldKind::other);
-    if (note.values[kRemaining] == kUnknown) return;  // of a shared quota whose server does not answer
+    if (note.values[kRemaining] == kUnknown) return;  // for a shared quota whose server does not answer
     const fmt::format_int left(note.values[kRemaining]), reset(whole_seconds(note.values[kResetNs]));
     char* const text = arena.allocate(field_begin_.size() + left.size() + 3 + reset.size());
     char* end = std::copy(field_begin_.begin(), field_begin_.end(), text);
@@ -180,7 +180,7 @@ class LimitRule final : public Rule {
     }
     return table_->find_or_add(key, now_ns, [&](uint64_t state) { return window_.free_at_ns(state, now_ns); });
   }
-  // Nothing: the server cannot be asked, and this proxy's own quota is to decide.
+  // Nothing if the server cannot be asked. Then this proxy's own quota decides.
   std::optional<Decision> ask_quota(Exchange& exchange, Note& note, uint64_t key, uint64_t now_ns) const {
     PolicyUse& use = exchange.policies;
     if (use.call != nullptr) {
@@ -203,7 +203,7 @@ class LimitRule final : public Rule {
         case SharedQuota::Answer::asks:
           break;
       }
-      // Others may have spent what came. The request has waited long enough then.
+      // Others may have spent the tokens that came. Then the request has waited long enough.
       if (now_ns - note.values[kAskedSinceNs] >= limit_.shared.timeout_ms * kNsPerMs) break;
       auto call = std::make_unique<LeaseCall>(*use.transaction);
       quota_->wait(key, call->waiter);
@@ -213,7 +213,7 @@ class LimitRule final : public Rule {
     }
     return without_quota(note);
   }
-  // Until the bucket is full again, if nobody takes of it. It may hold less than was last known.
+  // The time until the bucket is full again, if nobody takes tokens. It may hold less than was last known.
   uint64_t time_to_fill_ns(uint64_t left) const {
     return (terms_.burst - std::min(left, terms_.burst)) * terms_.interval_us * 1'000;
   }
@@ -232,7 +232,7 @@ class LimitRule final : public Rule {
     return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited, .detail = "quota_unknown"};
   }
 
-  // Takes one request of the quota. Where it may wait, its turn is booked, and retry_ns says when that is.
+  // Takes one request of the quota. If requests may wait, its turn is reserved, and retry_ns says when it is.
   Allowance take(uint64_t key, uint64_t now_ns) const {
     std::atomic<uint64_t>& state = state_of(key, now_ns);
     uint64_t before = state.load(std::memory_order_relaxed);
@@ -251,7 +251,7 @@ class LimitRule final : public Rule {
   const std::shared_ptr<LimitTable> table_;
   const std::string policy_field_, field_begin_;
   SharedQuota::Terms terms_{};
-  std::shared_ptr<SharedQuota> quota_;  // null: the quota is this proxy's own
+  std::shared_ptr<SharedQuota> quota_;  // null: the quota belongs to this proxy only
   std::shared_ptr<Unanswered> unanswered_;
 };
 

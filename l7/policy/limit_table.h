@@ -2,13 +2,13 @@
 // LimitTable: the state of every key of one limit, in memory of a fixed size. All workers share it without a lock: a
 // state is one word of 64 bits, changed by compare-and-swap.
 //
-// A key has two places to be, each a cache line of four slots. A slot whose state is as good as none (its bucket is
-// full again, its windows are over) may be taken by another key, and its old state need not be cleared. If all eight
-// slots are in use, the key is forgotten that would be free again first: it gets its whole quota anew, so an overfull
-// table errs for the client. `keys` keys leave a fifth of the slots empty, or more: of a million, some ten find
-// both of their places full by chance.
+// A key can be in two places, each a cache line of four slots. If the state of a slot equals no state (its bucket is
+// full again, its windows are over), another key may take the slot, and the old state need not be cleared. If all eight
+// slots are in use, the key that would be free first is forgotten. That key gets its whole quota again, so an overfull
+// table errs in favour of the client. `keys` keys leave at least a fifth of the slots empty. Of a million keys, about
+// ten find both places full by chance.
 //
-// Processes that share the memory count together, as threads do: a word is all that a state is.
+// Processes that share the memory count together, like threads, because a state is only one word.
 //
 // Races: two threads that insert one key at the same moment may give it two slots, and one that takes a slot may miss a
 // request that another counts there. Each costs at most one request of a quota.
@@ -32,17 +32,17 @@ namespace tidegate::l7::policy {
 class LimitTable final : public Runtime {
  public:
   explicit LimitTable(size_t keys) : LimitTable(TableMemory::make({}, 0, bytes_for(keys))) {}
-  // With the states of the process before this one, if it left them.
+  // Continues with the states of the process before this one, if it left them.
   LimitTable(TableMemories& memories, const std::string& key, uint64_t fingerprint, size_t keys)
       : LimitTable(memories.take(key, fingerprint, bytes_for(keys))) {}
-  // In memory of bytes_for(keys), zeroed or with the states of another process.
+  // Uses memory of bytes_for(keys), which is zeroed or has the states of another process.
   explicit LimitTable(std::shared_ptr<TableMemory> memory)
       : sets_(memory->bytes() / sizeof(Set)), set_(static_cast<Set*>(memory->data())), memory_(std::move(memory)) {
     TIDEGATE_ASSERT(std::has_single_bit(sets_), "a table has 2^n sets");
   }
   static size_t bytes_for(size_t keys) { return std::bit_ceil(keys * 5 / 4 / kSlots + 1) * sizeof(Set); }
 
-  // The state of `key`. `free_at_ns(state)`: from when on a state is as good as 0.
+  // The state of `key`. `free_at_ns(state)`: the time from which a state is equal to 0.
   template <class FreeAt>
   std::atomic<uint64_t>& find_or_add(uint64_t key, uint64_t now_ns, FreeAt free_at_ns) {
     if (std::atomic<uint64_t>* const known = find(key)) return *known;
@@ -51,7 +51,7 @@ class LimitTable final : public Runtime {
       const std::array<size_t, 2> place = places(key);
       Choice choice = choose(set_[place[0]], now_ns, free_at_ns);
       const Choice other = choose(set_[place[1]], now_ns, free_at_ns);
-      // The emptier place, so that both fill evenly; the earlier slot where neither has room.
+      // Takes the emptier place, so that both fill evenly. If neither has room, takes the slot that is free earlier.
       if (other.free > choice.free || (choice.free == 0 && other.free_ns < choice.free_ns)) choice = other;
       if (!choice.slot->key.compare_exchange_strong(choice.key, key, std::memory_order_acq_rel)) continue;
       if (choice.free_ns > now_ns) {
@@ -90,7 +90,7 @@ class LimitTable final : public Runtime {
   struct alignas(64) Set {
     std::array<Slot, kSlots> slots;
   };
-  // Null: the set has not the key. Without a branch for each slot: which one it is, nobody can foretell.
+  // Null if the set does not have the key. There is no branch for each slot, because it could not be predicted.
   static Slot* slot_of(Set& set, uint64_t key) {
     unsigned found = 0;
     for (unsigned i = 0; i < kSlots; ++i) {
@@ -101,7 +101,7 @@ class LimitTable final : public Runtime {
   // The slot of a set that is free first.
   struct Choice {
     Slot* slot = nullptr;
-    uint64_t key = 0;               // that it has now
+    uint64_t key = 0;               // the key that it has now
     uint64_t free_ns = UINT64_MAX;  // when it is free
     size_t free = 0;                // slots of the set that are free now
   };
@@ -119,7 +119,7 @@ class LimitTable final : public Runtime {
     }
     return choice;
   }
-  // The keys are keyed hashes, so any of their bits will do.
+  // The keys are keyed hashes, so any of their bits can be used.
   std::array<size_t, 2> places(uint64_t key) const {
     return {static_cast<size_t>(key & (sets_ - 1)), static_cast<size_t>((key >> 32 ^ key << 32) & (sets_ - 1))};
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two algorithms of limits, as functions of a state, a moment and a quota. No clock, no memory of their own, so a
-// test compares them with naive twins. A state of 0 is a key that was never seen.
+// The two algorithms of limits, as functions of a state, a time and a quota. They have no clock and no memory, so tests
+// compare them with naive twins. State 0 means that the key was never seen.
 #pragma once
 
 #include <algorithm>
@@ -8,25 +8,25 @@
 
 namespace tidegate::l7::policy {
 
-// What a limiter says of one request.
+// The result of a limiter for one request.
 struct Allowance {
   bool allowed = false;
-  uint64_t state = 0;      // the new one, where it is allowed
+  uint64_t state = 0;      // the new state, if the request is allowed
   uint64_t remaining = 0;  // requests that would be allowed now, after this one
-  uint64_t reset_ns = 0;   // from now until nothing of the quota is used
-  uint64_t retry_ns = 0;   // not allowed: from now until one would be
+  uint64_t reset_ns = 0;   // time from now until nothing of the quota is used
+  uint64_t retry_ns = 0;   // if not allowed: time from now until one would be
 };
 
-// A token bucket as GCRA (ITU-T I.371), like core/token_bucket.h: the state is the moment at which the bucket is full
-// again. It also tells what is left, and books turns that are at most `wait_ns` away.
+// A token bucket as GCRA (ITU-T I.371), like core/token_bucket.h: the state is the time at which the bucket is full
+// again. It also says what is left, and can reserve turns that are at most `wait_ns` away.
 struct RequestBucket {
-  uint64_t interval_ns;  // between two tokens, at least 1
+  uint64_t interval_ns;  // time between two tokens, at least 1
   uint64_t burst;        // tokens of a full bucket, at least 1
   uint64_t wait_ns = 0;
 
   static uint64_t free_at_ns(uint64_t state) { return state; }
-  // `retry_ns` of an allowed one: from now until its turn. A debt from a stricter quota is reduced to the largest that
-  // this one allows, so that it ends.
+  // `retry_ns` of an allowed request: time from now until its turn. A debt from a stricter quota is reduced to the
+  // largest that this quota allows, so that it ends.
   Allowance take(uint64_t state, uint64_t now_ns) const {
     const uint64_t depth_ns = interval_ns * burst;
     const uint64_t full_at_ns = std::clamp(state, now_ns, now_ns + depth_ns + wait_ns) + interval_ns;
@@ -37,8 +37,8 @@ struct RequestBucket {
   }
 };
 
-// Two counts of windows that begin at multiples of the window's length: this one's, and the one's before. The one
-// before counts in the share that still lies within a window's length before now.
+// The counts of two windows that begin at multiples of the window's length: the present one and the previous one. The
+// previous one counts with the share of it that is within one window's length before now.
 struct SlidingWindow {
   uint64_t window_ns;
   uint64_t most;  // at most kCountMask
@@ -53,8 +53,8 @@ struct SlidingWindow {
   static uint64_t pack(const Counts& counts) {
     return (counts.index & kIndexMask) << (2 * kCountBits) | counts.now << kCountBits | counts.before;
   }
-  // As they are at `now_ns`. The index has 22 bits: a state that was left alone for as many windows would be taken for
-  // a new one.
+  // The counts at `now_ns`. The window's index has 22 bits: a state that was not used for that many windows would look
+  // like a new one.
   Counts at(uint64_t state, uint64_t now_ns) const {
     const uint64_t index = now_ns / window_ns & kIndexMask;
     const uint64_t its_index = state >> (2 * kCountBits), now = state >> kCountBits & kCountMask;
@@ -62,7 +62,7 @@ struct SlidingWindow {
     if (its_index == ((index - 1) & kIndexMask)) return {index, 0, now};
     return {index, 0, 0};
   }
-  // From when on both windows are over, as far as `now_ns` shows.
+  // The time at which both windows are over, as far as `now_ns` shows.
   uint64_t free_at_ns(uint64_t state, uint64_t now_ns) const {
     const Counts counts = at(state, now_ns);
     const uint64_t begin_ns = now_ns - now_ns % window_ns;
@@ -80,12 +80,12 @@ struct SlidingWindow {
   }
 
  private:
-  // count * left / window, rounded up: a request of the window before counts until its end.
+  // count * left / window, rounded up: a request of the previous window counts until its end.
   uint64_t share(uint64_t count, uint64_t left_ns) const {
     const auto product = static_cast<unsigned __int128>(count) * left_ns;
     return static_cast<uint64_t>((product + window_ns - 1) / window_ns);
   }
-  // How long a window of `left_ns` runs until at most `room` of `count` counts.
+  // How long a window with `left_ns` left lasts until at most `room` of `count` still count.
   uint64_t until_ns(uint64_t count, uint64_t room, uint64_t left_ns) const {
     if (count <= room) return 0;
     const auto may_be_left = static_cast<uint64_t>(static_cast<unsigned __int128>(room) * window_ns / count);

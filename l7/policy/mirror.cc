@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mirror policy (conf/policy/mirror.h). The rule chooses the requests; the transaction sends the copy when it asks
-// a backend for the first time (transaction_mirror.cc), so hits of the cache are not copied.
+// The mirror policy (conf/policy/mirror.h). The rule chooses the requests. The transaction sends the copy when it asks
+// a backend for the first time (transaction_mirror.cc), so cache hits are not copied.
 //
-// A copy is an exchange without a client: no policy is asked, and nothing waits for it. It has a budget of its own
-// (`most`, `timeout`), is never tried again and never waits for room at a backend. A request without a client (a
-// revalidation) is not copied.
-// Runtime: MirrorRuntime, by policy.
+// A copy is an exchange without a client: no policy is asked, and nothing waits for it. It has its own bounds (`most`,
+// `timeout`), is never tried again and never waits for room at a backend. A request without a client (a revalidation)
+// is not copied. Runtime: MirrorRuntime, by policy.
 #include "l7/policy/mirror.h"
 
 #include <fmt/format.h>

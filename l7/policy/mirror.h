@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a mirror policy (conf/policy/mirror.h) leaves with an exchange, and what a request and its copy share.
+// What a mirror policy (conf/policy/mirror.h) stores in an exchange, and what a request and its copy share.
 //
-// Threads: MirrorRuntime is for any; a MirrorPair belongs to the worker that serves both.
+// Threads: any thread may use MirrorRuntime. A MirrorPair belongs to the worker that serves both.
 #pragma once
 
 #include <array>
@@ -14,14 +14,14 @@
 
 namespace tidegate::l7::policy {
 
-// How a request that was to be copied ended.
+// How a request that should be copied ended.
 enum class MirrorResult : uint8_t {
-  alike,      // both answers have one status
-  different,  // they have not
+  alike,      // both answers have the same status
+  different,  // the statuses differ
   failed,     // the copy got no answer
-  unknown,    // the request itself got none, so there is nothing to compare
+  unknown,    // the request itself got no answer, so there is nothing to compare
   body,       // not copied: it has a body, or opens a tunnel
-  busy,       // not copied: as many copies as may be are under way
+  busy,       // not copied: too many copies are in progress
   count_,
 };
 const char* name(MirrorResult result);
@@ -46,14 +46,14 @@ struct MirrorTerms {
   std::shared_ptr<MirrorRuntime> runtime;
 };
 
-// The two exchanges tell it how they have ended; the second one counts.
+// Both exchanges report their ends here. The second report is counted.
 class MirrorPair {
  public:
   explicit MirrorPair(std::shared_ptr<MirrorRuntime> runtime) : runtime_(std::move(runtime)) {}
   MirrorPair(const MirrorPair&) = delete;
   MirrorPair& operator=(const MirrorPair&) = delete;
 
-  // `status`: of the answer; 0: it got none. Once for each of the two.
+  // `status`: of the answer; 0: there was none. Called once for each of the two.
   void end(bool copy, uint16_t status) {
     (copy ? copy_status_ : own_status_) = status;
     if (copy) runtime_->leave();

@@ -11,7 +11,8 @@
 
 namespace tidegate::l7::policy {
 
-// Two names in lower case that CGI and its like read alike: each byte but letters and digits counts as '-'.
+// Whether two lower-case names are the same to CGI and similar readers: each byte except letters and digits counts as
+// '-'.
 inline bool reads_as(std::string_view name, std::string_view lower) {
   const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-'; };
   return std::equal(name.begin(), name.end(), lower.begin(), lower.end(),

@@ -39,8 +39,8 @@ bool PlaceQueue::leave(Count& count, const WaiterPtr& waiter) {
   return false;
 }
 
-// Who frees a place lowers the count and then looks at the length; who waits raises the length and then looks at the
-// count. All of that is in one order (seq_cst), so one of the two sees the other.
+// A thread that frees a place decrements the count and then reads the length of the queue. A waiter increments the
+// length and then reads the count. All of these are in one order (seq_cst), so at least one of the two sees the other.
 void PlaceQueue::serve(Count& count, uint64_t most) {
   if (length_.load() == 0) return;
   const MutexLock lock(mutex_);
@@ -51,7 +51,7 @@ void PlaceQueue::serve(Count& count, uint64_t most) {
     queue->second.pop_front();
     length_.fetch_sub(1);
     waiter->granted_.store(true, std::memory_order_release);
-    // Within the lock: after leave() the waiter's loop may end.
+    // Inside the lock, because the waiter's loop may end after leave().
     waiter->loop_->post([waiter] {
       if (!waiter->left_) waiter->wake_();
     });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PlaceQueue: requests that wait for a place of a concurrency policy. Whoever frees a place gives it to the first one
-// that waits for the same count, so nobody who comes later overtakes. A place that was given and is not used (its
-// client has left) must be freed again by the waiter's owner.
+// PlaceQueue: requests that wait for a place of a concurrency policy. A request that frees a place gives it to the
+// first one that waits for the same count, so later ones cannot overtake. If a given place is not used (its client has
+// left), the waiter's owner must free it again.
 //
 // Threads: any. A waiter is woken on the thread of its own loop.
 #pragma once
@@ -19,9 +19,9 @@
 
 namespace tidegate::l7::policy {
 
-// Takes a place of `most`. False: there is none.
+// Takes one of `most` places. Returns false if there is none.
 bool take_place(std::atomic<uint64_t>& count, uint64_t most);
-// A count that was forgotten because its table was full may be 0 already, or another key's.
+// If the table was full and the count was forgotten, the count may be 0 already, or belong to another key.
 void give_place_back(std::atomic<uint64_t>& count);
 
 class PlaceQueue final : public Runtime {
@@ -30,25 +30,26 @@ class PlaceQueue final : public Runtime {
   class Waiter {
    public:
     Waiter(EventLoop& loop, std::function<void()> wake) : loop_(&loop), wake_(std::move(wake)) {}
-    // It has a place, which counts already.
+    // True if it has a place, which counts already.
     bool granted() const { return granted_.load(std::memory_order_acquire); }
 
    private:
     friend class PlaceQueue;
     EventLoop* const loop_;
-    const std::function<void()> wake_;  // called on the loop's thread alone
-    bool left_ = false;                 // the loop's thread
+    const std::function<void()> wake_;  // called only on the loop's thread
+    bool left_ = false;                 // belongs to the loop's thread
     std::atomic<bool> granted_{false};
   };
   using WaiterPtr = std::shared_ptr<Waiter>;
 
-  // At the end of the queue of `count`. False: `longest` requests wait already, for whatever count.
+  // Adds the waiter at the end of the queue of `count`. Returns false if `longest` requests wait already, for any
+  // count.
   bool join(Count& count, const WaiterPtr& waiter, uint64_t longest);
-  // On the waiter's thread: it is not woken any more. True: it had a place.
+  // On the waiter's thread: it is not woken any more. Returns true if it had a place.
   bool leave(Count& count, const WaiterPtr& waiter);
-  // Gives the free places of `count` to those who wait. To be called after a place was freed, and after join().
+  // Gives free places of `count` to waiters. Call it after a place was freed, and after join().
   void serve(Count& count, uint64_t most);
-  // Whether somebody waits for it. Costs no lock while nobody waits for any.
+  // Whether somebody waits for it. It costs no lock while nobody waits at all.
   bool awaited(const Count& count) const;
   uint64_t length() const { return length_.load(std::memory_order_relaxed); }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where clients come from, as the databases say that DNS uses too (`geo.mmdb`): their country and autonomous system.
+// Where clients come from: their country and autonomous system. The databases are those that DNS uses (`geo.mmdb`).
 //
-// Threads: any may ask; a Places is never changed.
+// Threads: any thread may ask. A Places object is never changed.
 #pragma once
 
 #include <memory>
@@ -15,13 +15,13 @@
 namespace tidegate::l7::policy {
 
 struct Place {
-  std::string country;  // "DE"; empty: nobody knows
-  uint32_t asn = 0;     // 0: nobody knows
+  std::string country;  // "DE"; empty: not known
+  uint32_t asn = 0;     // 0: not known
 };
 
 class Places {
  public:
-  // The databases in their order: each is asked for what the ones before do not say.
+  // The databases in order. Each one is asked for what the earlier ones do not say.
   explicit Places(std::vector<std::shared_ptr<const Mmdb>> databases) : databases_(std::move(databases)) {}
   Place of(const IpAddress& address) const;
 
@@ -29,13 +29,13 @@ class Places {
   const std::vector<std::shared_ptr<const Mmdb>> databases_;
 };
 
-// The databases as they were when a Plan was last compiled. A file that cannot be read leaves the last good ones in
-// force. Main thread.
+// The databases as they were when a Plan was last compiled. If a file cannot be read, the last good ones stay in force.
+// Main thread.
 class PlaceFiles final : public Runtime {
  public:
-  // Null: none of them could be read so far. The files are read anew only when they have changed.
+  // Null if none of them could be read so far. The files are read again only if they have changed.
   std::shared_ptr<const Places> read(const Geo& geo);
-  const std::string& trouble() const { return trouble_; }  // of the last read; empty: it was good
+  const std::string& trouble() const { return trouble_; }  // why the last read failed; empty: it succeeded
 
  private:
   std::string stamp_;

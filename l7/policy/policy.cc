@@ -13,9 +13,9 @@ namespace tidegate::l7::policy {
 namespace {
 
 using Set = std::vector<uint32_t>;   // indexes of policies
-constexpr uint32_t kDenies = kNone;  // first in the set of a listener that denies by default
+constexpr uint32_t kDenies = kNone;  // the first element in the set of a listener that denies by default
 
-// Numbers equal lists alike.
+// Gives equal lists equal numbers.
 class Numbering {
  public:
   uint32_t number(const Set& set) {
@@ -84,7 +84,7 @@ void Policies::compile(const Model& model, const HashKey& key, Registry& registr
   }
 }
 
-// Few lists of policies differ, however many routes there are: each pair of different lists has one chain.
+// There are few different lists of policies, even with many routes. Each pair of different lists has one chain.
 void Policies::build_chains(const Model& model) {
   Numbering of_listeners, of_routes;
   for (const Listener& listener : model.listeners) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policies at work. A policy of the document is a bundle of parts (conf/policy); each part compiles to one Rule or
-// more. Rules are bound everywhere, to a listener or to a route. Their order does not depend on where they are bound or
-// written: it is the order of Stage. A Chain has the rules of one listener and route in that order.
+// Compiled policies. A policy of the document is a bundle of parts (conf/policy); each part compiles to one or more
+// Rules. Rules are bound to everything, to a listener or to a route. The order of Stage decides their order, and not
+// the place where they are bound or written. A Chain has the rules of one listener and route in that order.
 //
-//   on_request: passes, refuses, answers, or waits (then it is asked again); before the cache is asked. It may wait for
-//               a moment, or for somebody whom it has asked (PolicyUse::call).
-//   on_forward: changes the request that goes to the backend, after the look-up
-//   on_answer:  changes the head that goes to the client, on hits of the cache too; what is stored has none of it
+//   on_request: passes, refuses, answers, or waits (then it is asked again); called before the cache is asked. It may
+//               wait for some time, or for somebody that it has asked (PolicyUse::call).
+//   on_forward: changes the request that goes to the backend, after the cache lookup
+//   on_answer:  changes the head that goes to the client, also for cache hits; the stored response is not changed
 //
-// A request without a client (a revalidation for the cache) has no chain: the client that it repeats has passed
-// already.
+// A request without a client (a revalidation for the cache) has no chain, because the client's request that it repeats
+// has already passed.
 //
 // Ownership: Policies own the rules; a Plan owns its Policies. What a rule learns (counts, buckets) is a Runtime of the
 // Registry, under a key that survives versions.
@@ -46,29 +46,29 @@ namespace policy {
 
 enum class Stage : uint8_t {
   limit,           // before anything that costs more
-  networks,        // whose clients may come
-  preflight,       // browsers send no credentials with these
-  maintenance,     // before anybody is asked who they are
+  networks,        // which addresses may come
+  preflight,       // browsers send no credentials with preflights
+  maintenance,     // before authentication
   authenticate,    // who the client is
   authorise,       // what it may do
-  identity_limit,  // limits by who it is
+  identity_limit,  // limits by the client's identity
   deadline,        // how long the exchange may take
-  concurrency,     // how many run at one time
+  concurrency,     // how many requests run at one time
   mock,            // an answer in place of the backend's
   fault,           // delays and aborts on purpose
   aggregate,       // an answer made of several backends' answers
-  split,           // which pool
-  mirror,          // whether a copy goes elsewhere
-  transform,       // what is changed in the request; after the look-up, when a backend is asked
-  compress,        // at the answer, before what is added to it
-  answer,          // at the answer alone
+  split,           // which pool gets the request
+  mirror,          // whether a copy goes to another pool
+  transform,       // changes of the request, after the cache lookup, when a backend is asked
+  compress,        // at the answer, before fields are added to it
+  answer,          // only at the answer
 };
 const char* name(Stage stage);
 
 enum class Verdict : uint8_t {
   none,  // not asked
   passed,
-  exempt,  // the rule is not for this client
+  exempt,  // the rule does not apply to this client
   waited,  // passed after a wait
   refused,
   answered,  // the rule itself has the answer
@@ -76,21 +76,22 @@ enum class Verdict : uint8_t {
 };
 const char* name(Verdict verdict);
 
-// What a rule says of a request.
+// The result of a rule for a request.
 struct Decision {
   Verdict verdict = Verdict::passed;
-  Failure failure = Failure::none;  // refused: how the request ends
-  uint64_t wait_until_ns = 0;       // not 0: ask again then, monotonic; `verdict` does not count yet
-  const char* detail = "";          // refused: for the log
-  bool waits = false;               // for PolicyUse::call: ask again when that has moved; `verdict` does not count yet
-  bool buffered = false;            // answered: the body is in Transaction::answer_buffer(), not in `body`
-  uint16_t status = 0;              // answered; or refused with another status than the failure's; 0: that one
-  // Answered, or refused with other words than the failure's sentence. Views of the rule or of the arena.
+  Failure failure = Failure::none;  // if refused: how the request ends
+  uint64_t wait_until_ns = 0;       // not 0: ask again at this monotonic time; `verdict` does not count yet
+  const char* detail = "";          // if refused: for the log
+  bool waits = false;               // ask again when PolicyUse::call has moved; `verdict` does not count yet
+  bool buffered = false;            // if answered: the body is in Transaction::answer_buffer(), not in `body`
+  // if answered, or refused with another status than the failure's; 0: the failure's status
+  uint16_t status = 0;
+  // If answered, or refused with another text than the failure's sentence. Views of the rule or of the arena.
   std::string_view body = {}, content_type = {};
 };
 
-// What a rule has asked of somebody else, on behalf of one exchange. It ends when it is destroyed, whatever it has
-// reached. When it moves, it runs the transaction again; so the rule is asked again.
+// Something that a rule has started for one exchange, such as a question to a service. Destroying it ends it at any
+// time. When it moves, it runs the transaction again, and so the rule is asked again.
 class Call {
  public:
   Call() = default;
@@ -99,10 +100,10 @@ class Call {
   virtual ~Call() = default;
 };
 
-// What a rule keeps of one exchange, from its request to its answer. All zero at first.
+// What a rule stores in one exchange, from its request to its answer. Initially all zero.
 struct Note {
   std::array<uint64_t, 3> values;
-  uint64_t wait_until_ns;  // not 0: it has waited, or still does
+  uint64_t wait_until_ns;  // not 0: it has waited, or is still waiting
   Verdict verdict;
 };
 
@@ -127,7 +128,7 @@ class VerdictCounts {
   std::array<Slot, kMaxMetricThreads> slots_;
 };
 
-// What is known by doing.
+// State that a rule has learned.
 struct Runtime {
   virtual ~Runtime() = default;
 };
@@ -146,13 +147,13 @@ class Registry {
     if (entry == nullptr) entry = std::make_shared<T>(std::forward<Arguments>(arguments)...);
     return std::static_pointer_cast<T>(entry);
   }
-  // Null: there is none.
+  // Null if there is none.
   template <class T>
   std::shared_ptr<T> find(const std::string& key) const {
     const auto entry = entries_.find(key);
     return entry == entries_.end() ? nullptr : std::static_pointer_cast<T>(entry->second);
   }
-  // Forgets what no Plan uses. Call it when a Plan was adopted.
+  // Forgets runtimes that no Plan uses. Call it when a Plan was adopted.
   void trim() {
     std::erase_if(entries_, [](const auto& entry) { return entry.second.use_count() == 1; });
   }
@@ -161,24 +162,24 @@ class Registry {
   std::map<std::string, std::shared_ptr<Runtime>> entries_;
 };
 
-// Whom and what a request is about, as rules and explain see it. Borrowed for a call.
+// The client and the request, as rules and explain see them. Borrowed for a call.
 struct Subject {
   const RequestHead& request;
   std::string_view client;  // its address as text
-  std::string_view route;   // its name; empty: none takes the request
+  std::string_view route;   // its name; empty: no route matches
   std::string_view identity = {};
   const RouteParameters* parameters = nullptr;  // of the path; null: not known
-  std::string_view claims = {};                 // of its token, as JSON; empty: it showed none
-  std::string_view pool = {};                   // of the route; empty: it has none
+  std::string_view claims = {};                 // claims of its token, as JSON; empty: there is no token
+  std::string_view pool = {};                   // pool of the route; empty: it has none
 };
 
-// A series of a metric family that only one kind of rule has.
+// A sample of a metric family that only one kind of rule has.
 struct Sample {
   const char* family;
   const char* type;
   const char* help;
   uint64_t value;
-  const char* label = nullptr;  // beside "policy"
+  const char* label = nullptr;  // a label in addition to "policy"
   const char* label_value = "";
 };
 
@@ -191,14 +192,15 @@ class Rule {
 
   virtual Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
   virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
-  // A backend is asked, for the first time in the exchange, if the rule `forwards`: changes Exchange::outgoing. Also
-  // called for an exchange without a client (a revalidation), which has no notes. It passes or refuses.
+  // Called if the rule `forwards`, when a backend is asked for the first time in the exchange. It changes
+  // Exchange::outgoing, and passes or refuses. It is also called for an exchange without a client (a revalidation),
+  // which has no notes.
   virtual Decision on_forward(Exchange& exchange, Arena& arena) const {
     static_cast<void>(exchange), static_cast<void>(arena);
     return {};
   }
   virtual bool forwards() const { return false; }
-  // The exchange is over. Called once for each request that was asked, if the rule `watches_end`.
+  // The exchange is over. Called once for each request that was asked, if the rule has `watches_end`.
   virtual void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const {
     static_cast<void>(exchange), static_cast<void>(note), static_cast<void>(now_ns);
   }
@@ -209,9 +211,9 @@ class Rule {
   virtual bool foresees() const { return false; }
   // Adds what it is set to, and what it would say now, without counting the request.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
-  // Whether a request that it passes is allowed thereby, where a listener denies by default.
+  // Whether a request that it passes counts as allowed, where a listener denies by default.
   virtual bool allows() const { return false; }
-  // Whether it has the answer to preflights, so that they take the route of the request that they ask for.
+  // Whether it answers preflights. Then they take the route of the request that they ask for.
   virtual bool answers_preflights() const { return false; }
   virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
   // Gives what records of requests name of it a number; before the Plan is published.
@@ -221,7 +223,7 @@ class Rule {
   const VerdictCounts& counts() const { return *counts_; }
 
   const Stage stage;
-  const std::string policy;  // its name
+  const std::string policy;  // name of the policy
   const char* const kind;
 
  private:
@@ -229,23 +231,24 @@ class Rule {
 };
 
 struct Chain {
-  std::vector<const Rule*> rules;  // in the order of their stages
+  std::vector<const Rule*> rules;  // sorted by stage
   bool answers_preflights = false;
-  bool watches_end = false;  // one of them does
-  bool forwards = false;     // one of them does
+  bool watches_end = false;  // one of the rules has watches_end
+  bool forwards = false;     // one of the rules forwards
   uint32_t name = 0;         // of NameIds: "per-client.limit,office.authorise", for records of requests
 };
 
 class KeySource;  // key_source.h
 
-// While a policy is compiled.
+// Used while a policy is compiled.
 struct Compiling {
   const std::string& policy;
   const HashKey& key;
   Registry& registry;
-  std::vector<std::unique_ptr<Rule>>& rules;                       // where the part adds its own
-  std::vector<std::shared_ptr<KeySource>>* key_sources = nullptr;  // and what is to be fetched for it
-  const Model* model = nullptr;                                    // the whole, for what a part refers to
+  std::vector<std::unique_ptr<Rule>>& rules;  // the part adds its rules here
+  // the part adds the sources that must be fetched here
+  std::vector<std::shared_ptr<KeySource>>* key_sources = nullptr;
+  const Model* model = nullptr;  // the whole Model, for references of a part
 };
 
 class Policies {
@@ -253,7 +256,7 @@ class Policies {
   Policies() = default;
   Policies(const Model& model, const HashKey& key, Registry& registry);
 
-  // Null: nothing is bound there. `listener` and `route` are indexes in the Model, or kNone.
+  // Null if no policy is bound there. `listener` and `route` are indexes in the Model, or kNone.
   const Chain* chain(uint32_t listener, uint32_t route) const {
     return chains_.empty() ? nullptr : find(listener, route);
   }
@@ -265,7 +268,7 @@ class Policies {
   }
   // Whether any chain does.
   bool answers_preflights() const { return answers_preflights_; }
-  // What is to be fetched for them.
+  // The sources that must be fetched for them.
   const std::vector<std::shared_ptr<KeySource>>& key_sources() const { return key_sources_; }
   // Gives each chain, and what rules name, a number; before the Plan is published.
   void number_names(NameIds& names);
@@ -283,10 +286,10 @@ class Policies {
   void find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener);
 
   std::vector<std::unique_ptr<Rule>> rules_;
-  const Rule* default_deny_ = nullptr;  // one of them; null: no listener denies by default
+  const Rule* default_deny_ = nullptr;  // one of the rules of default_deny; null: no listener denies by default
   std::vector<std::shared_ptr<KeySource>> key_sources_;
   std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
-  std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last one is of kNone
+  std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last element is for kNone
   size_t route_sets_ = 0;
   bool answers_preflights_ = false;
   std::vector<std::vector<const Rule*>> foreseeing_;  // by set of the listener; empty: no rule does
@@ -295,23 +298,23 @@ class Policies {
 
 }  // namespace policy
 
-// Who the client is, as authenticate has found out. The texts are in the pinned plan or in the arena.
+// The client's identity from authenticate. The texts are in the pinned plan or in the arena.
 struct Identity {
-  std::string_view name;  // empty: nobody knows
+  std::string_view name;  // empty: not known
   const std::string_view* roles = nullptr;
   size_t role_count = 0;
-  std::string_view claims = {};  // of its token, as JSON; empty: it showed none
+  std::string_view claims = {};  // claims of its token, as JSON; empty: there is no token
 };
 
-// What an exchange keeps of its policies.
+// What an exchange stores for its policies.
 struct PolicyUse {
-  const policy::Chain* chain = nullptr;  // of the pinned plan; null: none is bound
+  const policy::Chain* chain = nullptr;  // in the pinned plan; null: no policy is bound
   policy::Note* notes = nullptr;         // one for each rule, in the arena
-  size_t next = 0;                       // the rule that is asked next
+  size_t next = 0;                       // the rule to ask next
   Identity identity;
-  Transaction* transaction = nullptr;  // that has the exchange: for calls, which run it again
-  std::unique_ptr<policy::Call> call;  // of the rule at `next`; it is cancelled when that has decided, or when the
-                                       // exchange ends before
+  Transaction* transaction = nullptr;  // the transaction of the exchange, for calls, which run it again
+  // call of the rule at `next`; it is cancelled when that rule has decided, or when the exchange ends before
+  std::unique_ptr<policy::Call> call;
 };
 
 }  // namespace tidegate::l7

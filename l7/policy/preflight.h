@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preflights of CORS (Fetch standard §3.2.2): a browser asks for a page of another site whether a request would be
-// allowed. It asks with OPTIONS, and without credentials.
+// Preflights of CORS (Fetch standard §3.2.2): before a browser sends a request for a page of another site, it asks
+// whether the request would be allowed. It asks with OPTIONS, and without credentials.
 #pragma once
 
 #include <string_view>

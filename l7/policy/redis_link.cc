@@ -38,7 +38,7 @@ class RedisLink::Thread final : public IoHandler {
     thread_ = std::thread([this] {
       connect();
       loop_.run();
-      losing_ = true;  // on purpose
+      losing_ = true;  // the disconnect is on purpose
       drop();
     });
   }
@@ -71,7 +71,7 @@ class RedisLink::Thread final : public IoHandler {
     std::vector<std::string> arguments;
     Done done;
     uint64_t deadline_ns = 0;
-    bool whole_script = false;  // the server did not know it by its digest
+    bool whole_script = false;  // the server did not know the script by its digest
   };
   using CommandPointer = std::shared_ptr<Command>;
 
@@ -93,12 +93,12 @@ class RedisLink::Thread final : public IoHandler {
     ::redisAsyncSetDisconnectCallback(context_, [](const redisAsyncContext* context, int) {
       static_cast<Thread*>(context->data)->on_disconnected();
     });
-    if (!options_.password.empty()) {  // servers before Redis 6 know no users
+    if (!options_.password.empty()) {  // servers before Redis 6 have no users
       const char* with_user[] = {"AUTH", options_.user.c_str(), options_.password.c_str()};
       const char* alone[] = {"AUTH", options_.password.c_str()};
       options_.user.empty() ? ask(2, alone, nullptr) : ask(3, with_user, nullptr);
     }
-    // The first answer shows that commands are served, and that the password is right.
+    // The first answer shows that the server executes commands, and that the password is right.
     const char* ping[] = {"PING"};
     ask(1, ping, [](redisAsyncContext*, void* reply, void* self) {
       static_cast<Thread*>(self)->on_pong(static_cast<redisReply*>(reply));
@@ -116,7 +116,7 @@ class RedisLink::Thread final : public IoHandler {
     if (status != REDIS_OK) lose("the connection was refused");
   }
   void on_pong(const redisReply* reply) {
-    if (reply == nullptr) return;  // the connection is over, which is told elsewhere
+    if (reply == nullptr) return;  // the connection has ended, which is handled elsewhere
     if (reply->type == REDIS_REPLY_ERROR) return lose(reply->str);
     connected_ = true;
     if (!up.exchange(true)) log_info("redis {} is back", options_.address.to_string());
@@ -148,9 +148,9 @@ class RedisLink::Thread final : public IoHandler {
     if (!timer_.armed() || sent_.size() == 1) timer_.arm_at_ns(next_deadline_ns());
   }
 
-  // Answers come in the order of the commands. Null: the connection is over.
+  // Answers come in the order of the commands. Null: the connection has ended.
   void on_answer(const redisReply* reply) {
-    if (sent_.empty()) return;  // all have been told
+    if (sent_.empty()) return;  // all callers have been told
     const CommandPointer command = sent_.front();
     sent_.pop_front();
     if (reply == nullptr) return end(command, {});
@@ -184,7 +184,7 @@ class RedisLink::Thread final : public IoHandler {
     if (next_deadline_ns() != UINT64_MAX) timer_.arm_at_ns(next_deadline_ns());
   }
 
-  // The connection is of no use. Everything that waits fails now, and later a new one is tried.
+  // The connection cannot be used any more. All waiting commands fail now, and a new connection is tried later.
   void lose(std::string_view why) {
     if (losing_) return;
     losing_ = true;
@@ -202,7 +202,7 @@ class RedisLink::Thread final : public IoHandler {
     redisAsyncContext* const context = std::exchange(context_, nullptr);
     if (context == nullptr) return;
     context->data = this;
-    // Within a callback hiredis frees it when the callback is over.
+    // Within a callback hiredis frees it after the callback.
     ::redisAsyncFree(context);
   }
 

@@ -14,7 +14,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// One text, number or truth value; a list or an object names nobody.
+// One text, number or truth value. A list or an object identifies nobody.
 std::string_view claim_of(const Subject& subject, const std::string& wanted, Arena& arena) {
   if (subject.claims.empty()) return {};
   const std::optional<JsonView> claim = find_claim(subject.claims, wanted, arena);
@@ -31,7 +31,7 @@ std::string_view cookie_in(const FieldList& fields, const std::string& wanted) {
   return {};
 }
 
-// What a request says of itself it may leave out; then it is counted by its client.
+// Whether every request has it. A client may leave out other things, and is then counted by its address.
 bool always_known(LimitBy::What what) {
   return what == LimitBy::What::route || what == LimitBy::What::host || what == LimitBy::What::pool;
 }
@@ -82,7 +82,7 @@ uint64_t RequestKey::of(const Subject& subject, const std::optional<IpAddress>& 
   return key;
 }
 
-// What most limits count by: the same bytes as of() writes for one part, without an arena.
+// The key of most limits: the same bytes as of() writes for one part, without an arena.
 uint64_t RequestKey::of_client(const IpAddress& address) const {
   char text[sizeof(uint32_t) + sizeof(IpAddress::bytes) + 1];
   const auto length = static_cast<uint32_t>(client_bytes(address, text + sizeof(uint32_t)).size());
@@ -90,7 +90,7 @@ uint64_t RequestKey::of_client(const IpAddress& address) const {
   return siphash13(key_, text, sizeof(length) + length);
 }
 
-// The family, then the network: the part of an address that clients are told apart by.
+// The family, then the network: the part of an address that distinguishes clients.
 std::string_view RequestKey::client_bytes(const IpAddress& address, char* out) const {
   out[0] = static_cast<char>(address.family);
   if (address.is_v4()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a limit counts a request by, as a number: a keyed hash of the parts that `by` names (conf/policy/limit.h).
-// Immutable; any thread.
+// RequestKey: a number that identifies what a limit counts a request by: a keyed hash of the parts that `by` names
+// (conf/policy/limit.h). Immutable; any thread.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class RequestKey {
   // Of a policy that is compiled: it can have `country`.
   RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const Compiling& out);
 
-  // `address`: that of subject.client. The arena is used during the call.
+  // `address`: the parsed form of subject.client. The arena is used during the call.
   uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
   // Whether the client's address is all that counts. Then this is of() for every request of that client.
   bool by_client_alone() const { return by_client_alone_; }
@@ -42,10 +42,10 @@ class RequestKey {
   const HashKey key_;
 };
 
-// What the request says for one word of `by`. Empty: nothing. The view is of the subject or of the arena.
+// The request's value for one word of `by`. Empty if there is none. The view is of the subject or of the arena.
 std::string_view value_of(const LimitBy& by, const Subject& subject, Arena& arena);
 
-// A request of an exchange, for its rules.
+// The subject of an exchange, for its rules.
 Subject subject_of(const Exchange& exchange);
 bool is_in(const std::vector<Cidr>& networks, const std::optional<IpAddress>& address);
 

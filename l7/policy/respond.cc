@@ -54,7 +54,7 @@ class CorsRule final : public Rule {
     const std::string_view method = request.fields.find(kRequestMethod)->value;
     const Field* const headers = request.fields.find(kRequestHeaders);
     FieldList& fields = exchange.response.fields;
-    // What is allowed to the method that was asked for: the route takes it, or there would be another route.
+    // The method that was asked for is allowed: the route matches it, otherwise there would be another route.
     fields.add_own("Access-Control-Allow-Methods", "access-control-allow-methods",
                    cors_.methods.empty() ? method : std::string_view(methods_), FieldKind::other);
     if (any_header_ && headers != nullptr) {
@@ -103,7 +103,7 @@ class CorsRule final : public Rule {
   static constexpr std::string_view kOfBackend[] = {"access-control-allow-origin",   "access-control-allow-credentials",
                                                     "access-control-expose-headers", "access-control-allow-methods",
                                                     "access-control-allow-headers",  "access-control-max-age"};
-  // None: it is no preflight.
+  // Verdict::none if it is not a preflight.
   Verdict verdict_on(const RequestHead& request) const {
     if (!is_preflight(request)) return Verdict::none;
     const Field* const headers = request.fields.find(kRequestHeaders);
@@ -137,7 +137,7 @@ class CorsRule final : public Rule {
     }
     return true;
   }
-  // Fetch §2.2.2: browsers name them only where their values are not simple.
+  // Fetch §2.2.2: browsers name them only if their values are not simple.
   static bool is_simple(std::string_view name) {
     constexpr std::string_view kSimple[] = {"accept", "accept-language", "content-language"};
     return std::any_of(std::begin(kSimple), std::end(kSimple),
@@ -270,7 +270,7 @@ class ErrorPagesRule final : public Rule {
   void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
     const Failure failure = exchange.outcome.failure;
     if (failure == Failure::none || exchange.answer_body.empty()) return;
-    // Only a sentence of ours is replaced: a bad request has one of its own, beside that of the table.
+    // Only our own sentence is replaced. A bad request may have its own sentence instead of the one in the table.
     if (exchange.answer_body.data() != info(failure).sentence && failure != Failure::bad_request) return;
     const ErrorPage* const page = find(exchange.outcome.status);
     if (page == nullptr) return;
@@ -291,7 +291,7 @@ class ErrorPagesRule final : public Rule {
     }
     return nullptr;
   }
-  // An id may come from a trusted proxy, and a page is read as HTML: bytes with a meaning there become '_'.
+  // An id may come from a trusted proxy, and a page is read as HTML. So bytes with a meaning in HTML become '_'.
   static std::string_view plain(std::string_view id, Arena& arena) {
     char* const text = arena.allocate(id.size());
     std::transform(id.begin(), id.end(), text, [](char c) { return std::strchr("<>&\"'`", c) != nullptr ? '_' : c; });
@@ -302,7 +302,7 @@ class ErrorPagesRule final : public Rule {
     if (page.body.find(kStatus) == std::string::npos && page.body.find(kId) == std::string::npos) return page.body;
     const fmt::format_int status(exchange.outcome.status);
     const std::string_view id = plain(exchange.request_id, arena);
-    std::string text;  // errors are no hot path, and each brings its own bound
+    std::string text;  // errors are not a hot path, and each text is bounded
     for (std::string_view rest = page.body; !rest.empty();) {
       const size_t mark = std::min({rest.find(kStatus), rest.find(kId), rest.size()});
       text += rest.substr(0, mark);

@@ -5,7 +5,7 @@
 
 namespace tidegate::l7::policy {
 
-// Half more than asked for: then both places of a signature are hardly ever full before all is.
+// Half more than asked for. Then both places of a signature are almost never full before the whole table is.
 SeenSignatures::SeenSignatures(size_t room)
     : key_(random_hash_key()), place_key_(random_hash_key()), sets_(room * 3 / 2 / (kShards * kWays) + 1) {
   for (Shard& shard : shards_) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// SeenSignatures: those of requests that came already, each until it is too old anyway. Memory is fixed. Nothing is
-// forgotten before its time: where there is no room, a newcomer is told so. Only good ones are added, so nobody without
-// a key can fill it.
+// SeenSignatures: the signatures of earlier requests, each kept until it is too old to be accepted. Memory is fixed.
+// Nothing is forgotten before its time: if there is no room, add() says so. Only good signatures are added, so nobody
+// without a key can fill it.
 //
-// A signature has two places of eight entries. Both lie in one shard, under one lock, so of two requests with the same
-// one exactly one is fresh. What is kept is a keyed hash of 64 bits.
+// A signature has two places of eight entries. Both are in one shard, under one lock. So of two requests with the same
+// signature exactly one is fresh. An entry is a keyed hash of 64 bits.
 //
 // Threads: any.
 #pragma once
@@ -24,7 +24,7 @@ class SeenSignatures final : public Runtime {
  public:
   enum class Answer : uint8_t { fresh, seen, full };
   explicit SeenSignatures(size_t room);
-  // Moments are in seconds, of one clock.
+  // Times are in seconds, of the same clock.
   Answer add(std::string_view signature, uint64_t until_s, uint64_t now_s);
 
  private:
@@ -38,7 +38,7 @@ class SeenSignatures final : public Runtime {
     std::vector<Entry> entries TIDEGATE_GUARDED_BY(mutex);
   };
   const HashKey key_, place_key_;
-  const size_t sets_;  // of a shard
+  const size_t sets_;  // sets of a shard
   std::array<Shard, kShards> shards_;
 };
 

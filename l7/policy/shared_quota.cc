@@ -10,8 +10,8 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// A token bucket as in limiters.h, in microseconds of the server's clock: the state is when the bucket is full again.
-// It grants as many as there are, at most as many as are wanted. Needs Redis 5 or later.
+// A token bucket as in limiters.h, in microseconds of the server's clock: the state is the time at which the bucket is
+// full again. It grants as many tokens as there are, but not more than requested. Needs Redis 5 or later.
 constexpr const char* kScript = R"(
 local interval, burst, want = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -29,7 +29,7 @@ constexpr uint64_t kTokenMask = 0xffff, kAsked = 1 << 16;
 constexpr int kUntilShift = 17;
 constexpr int kLeftBits = 24;
 constexpr uint64_t kLeftMask = (uint64_t{1} << kLeftBits) - 1;
-constexpr uint64_t kLongestRefusalMs = 1'000;  // a new quota holds after that at the latest
+constexpr uint64_t kLongestRefusalMs = 1'000;  // after this time at the latest, a new quota applies
 
 struct State {
   uint64_t tokens, until_ms;
@@ -40,7 +40,7 @@ uint64_t pack(const State& state) { return state.tokens | (state.asked ? kAsked 
 
 }  // namespace
 
-// A sixtieth of the quota, so that what lies at other proxies is a few percent of it, or what comes back in 50 ms.
+// A sixtieth of the quota, so that unused tokens at other proxies are a few percent of it; or the tokens of 50 ms.
 uint64_t SharedQuota::Terms::lease_of(uint64_t requests, uint64_t per_ms, uint64_t burst) {
   const uint64_t wanted = std::max(requests / 60, requests * 50 / per_ms);
   return std::clamp<uint64_t>(std::min(wanted, burst / 4), 1, 10'000);
@@ -95,7 +95,7 @@ SharedQuota::Taken SharedQuota::take(uint64_t key, const Terms& terms, uint64_t 
     const bool holds = now_ms < state.until_ms;
     if (holds && state.tokens > 0) {
       State next = state;
-      if (--next.tokens == 0) next.until_ms = 0;  // a lease that is spent is no refusal
+      if (--next.tokens == 0) next.until_ms = 0;  // a used-up lease is not a refusal
       const bool ahead = !state.asked && next.tokens <= terms.lease / 4 && terms.lease > 4;
       next.asked = state.asked || ahead;
       if (!word.compare_exchange_weak(before, pack(next), std::memory_order_relaxed)) continue;
@@ -126,7 +126,7 @@ bool SharedQuota::ask(uint64_t key, const Terms& terms) {
                     [this, key, terms](const std::vector<int64_t>& answer) { learn(key, terms, answer); });
 }
 
-// On the link's thread.
+// Runs on the link's thread.
 void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int64_t>& answer) {
   const bool failed = answer.size() < 2;
   const uint64_t now_ms = monotonic_ns() / kNsPerMs;
@@ -144,8 +144,8 @@ void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int6
       if (failed) continue;
       const uint64_t old = now_ms < state.until_ms ? state.tokens : 0;
       next.tokens = std::min(old + static_cast<uint64_t>(std::max<int64_t>(answer[0], 0)), kTokenMask);
-      // Unused tokens are kept for as long as the bucket takes to fill. A refusal holds until half a lease is there: so
-      // proxies that are all over the quota do not ask for each single token.
+      // Unused tokens are kept for the time that the bucket takes to fill. A refusal is valid until half a lease is
+      // there, so proxies that are all over the quota do not ask for each single token.
       const auto retry_us =
           std::max(static_cast<uint64_t>(std::max<int64_t>(answer[1], 0)), terms.interval_us * terms.lease / 2);
       next.until_ms =
@@ -164,7 +164,7 @@ void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int6
 }
 
 void SharedQuota::wait(uint64_t key, const std::shared_ptr<Waiter>& waiter) {
-  // learn() clears the mark before it takes the lock: who sees the mark here is told by it.
+  // learn() clears the mark before it takes the lock. So a waiter that sees the mark here will be woken by it.
   const MutexLock lock(mutex_);
   const std::atomic<uint64_t>* const word = table_.find(key);
   if (word != nullptr && unpack(word->load(std::memory_order_relaxed)).asked) {

@@ -25,14 +25,14 @@ class Reader {
     rest_.remove_prefix(1);
     return true;
   }
-  // RFC 8941 §3.1.2: a key. Empty: there is none.
+  // RFC 8941 §3.1.2: a key. Empty if there is none.
   std::string_view key() {
     const auto is_key = [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '*';
     };
     return take_while(is_key);
   }
-  // A string without escapes (§3.3.3). Nothing: it is none.
+  // A string without escapes (§3.3.3). Nothing if it is not such a string.
   std::optional<std::string_view> text() {
     if (!take('"')) return std::nullopt;
     const std::string_view inside = take_while([](char c) { return c >= ' ' && c < '\x7f' && c != '"' && c != '\\'; });
@@ -59,7 +59,7 @@ class Reader {
   std::string_view rest_;
 };
 
-// The only field of that name; null: there is none, or several.
+// The only field of that name. Null if there is none, or several.
 const Field* only(const RequestHead& request, std::string_view lower) {
   const Field* found = nullptr;
   for (const Field& field : request.fields) {
@@ -80,7 +80,7 @@ void append_authority(fmt::memory_buffer& out, const RequestHead& request, std::
   for (const char c : authority) out.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c);
 }
 
-// §2.1: the values of all its lines, with ", " between.
+// §2.1: the values of all its lines, joined by ", ".
 bool append_field(fmt::memory_buffer& out, const RequestHead& request, std::string_view lower) {
   bool found = false;
   if (lower == "host") {
@@ -96,7 +96,7 @@ bool append_field(fmt::memory_buffer& out, const RequestHead& request, std::stri
   return found;
 }
 
-// The value of a component (§2). False: the request has none.
+// The value of a component (§2). Returns false if the request has none.
 bool append_component(fmt::memory_buffer& out, const RequestHead& request, std::string_view scheme,
                       std::string_view component) {
   const std::string_view path = request.path.empty() ? std::string_view("/") : request.path;
@@ -251,7 +251,7 @@ SignatureFault SignatureVerifier::verify(const RequestHead& request, std::string
   });
   if (!good) return SignatureFault::wrong;
 
-  // Whoever repeats a request repeats its signature, which nobody else can make.
+  // A repeated request has the same signature, which nobody else can make.
   const uint64_t until_s = *input.created + rules_.max_age_s + rules_.skew_s;
   switch (seen_->add(*shown, until_s, now_s)) {
     case SeenSignatures::Answer::fresh:

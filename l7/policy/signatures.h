@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests that are signed by HMAC: HTTP Message Signatures (RFC 9421) with hmac-sha256 (§3.3.3), one signature a
-// request. What is taken of the RFC: the components @method, @authority, @scheme, @path, @query and @target-uri, and
+// Requests that are signed by HMAC: HTTP Message Signatures (RFC 9421) with hmac-sha256 (§3.3.3), one signature per
+// request. Supported parts of the RFC: the components @method, @authority, @scheme, @path, @query and @target-uri, and
 // fields without parameters; the parameters created, expires, nonce, keyid, alg and tag. `created` and `keyid` must be
-// there. Both fields must be in the canonical form of their serialisation (RFC 8941 §4.1), as clients write
-// them.
+// there. Both fields must be in the canonical form of their serialisation (RFC 8941 §4.1), as clients write them.
 //
 // Threads: any; a verifier is never changed.
 #pragma once
@@ -25,15 +24,15 @@ namespace tidegate::l7::policy {
 enum class SignatureFault : uint8_t {
   none,
   malformed,
-  covers_too_little,  // not all of `covers`
-  missing_component,  // it covers what the request does not have
+  covers_too_little,  // it does not cover all of `covers`
+  missing_component,  // it covers a component that the request does not have
   algorithm,
   no_key,
   too_old,
   too_early,
   wrong,
   replayed,
-  memory_full,  // nothing is wrong with the request
+  memory_full,  // the request itself has no fault
 };
 const char* name(SignatureFault fault);  // for the log: "signature_wrong"
 
@@ -42,13 +41,13 @@ class SignatureVerifier {
   SignatureVerifier(const SignatureRules& rules, std::vector<Jwk> keys, Compiling& out);
 
   static bool is_signed(const RequestHead& request) { return request.fields.find("signature-input") != nullptr; }
-  // `scheme`: as the client asked. `now_s`: of the real clock. `who`: set where it is good.
+  // `scheme`: how the client asked. `now_s`: from the real-time clock. `who`: set if the signature is good.
   SignatureFault verify(const RequestHead& request, std::string_view scheme, uint64_t now_s, Arena& arena,
                         const Known*& who) const;
 
  private:
   struct Key {
-    std::vector<std::string> secrets;  // several while a client changes from one to another
+    std::vector<std::string> secrets;  // several, while a client changes from one to another
     Known known;
   };
   struct Input;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The split policy (conf/policy/split.h): chooses one of several pools for a request, before the route's is taken.
+// The split policy (conf/policy/split.h): chooses one of several pools for a request, instead of the route's pool.
 //
 // By weight the choice is a weighted rendezvous: each variant has a number from a keyed hash of the request's key and
 // the variant's name, in proportion to its weight, and the best one wins (Thaler and Ravishankar, 1998; with weights as
-// in Schindelhauer and Schomaker, 2005). A change of weights moves only the requests that it must. Without `sticky` the
+// in Schindelhauer and Schomaker, 2005). A change of weights moves as few requests as possible. Without `sticky` the
 // key is a random number.
 //
 // The chosen variant is a branch in the cache (cache/message.h): each variant's answers are stored apart, under the one
-// key of the URL. A request without a client is not split anew: it has the choice of the client that it repeats.
-// Runtime: VariantCount, by policy and variant.
+// key of the URL. A request without a client is not split again: it keeps the choice of the client's request that it
+// repeats. Runtime: VariantCount, by policy and variant.
 #include "l7/policy/split.h"
 
 #include <fmt/format.h>

@@ -15,7 +15,7 @@
 
 namespace tidegate::l7::policy {
 
-// The first page. Only the process that makes the memory writes it, before anybody else has it.
+// The first page. Only the process that makes the memory writes it, before another process gets the memory.
 struct TableMemory::Head {
   char magic[8];
   uint64_t fingerprint;
@@ -26,13 +26,13 @@ struct TableMemory::Head {
 namespace {
 
 constexpr std::string_view kTableMagic = "TGTABLE1";
-// The size cannot change any more: nobody can make a look at the table fault.
+// The size cannot change any more, so no other process can make an access to the table fault.
 constexpr int kTableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 }  // namespace
 
-// Keys are anywhere in a table, and each would miss the TLB: a large one asks for huge pages. Where the kernel has
-// none, nothing changes.
+// Keys are spread over the table, so each access would miss the TLB. So a large table asks for huge pages. If the
+// kernel has none, nothing changes.
 TableMemory::TableMemory(UniqueFd fd, void* map, size_t map_bytes)
     : fd_(std::move(fd)), map_(map), map_bytes_(map_bytes) {
   constexpr size_t kHugePageBytes = size_t{2} << 20;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // TableMemory: the memory of a table whose entries are single atomic words, behind a descriptor (memfd). Another
-// process that gets the descriptor has the same table: after an upgrade, both processes count in it until the old one
-// has ended, and after a crash the next one goes on with it.
+// process that gets the descriptor has the same table. After an upgrade, both processes count in it until the old one
+// has ended. After a crash, the next process continues with it.
 //
-// TableMemories: those of one proxy. It is a runtime itself, so that rules find it in their registry.
+// TableMemories: the memories of one proxy. It is itself a Runtime, so that rules find it in their registry.
 #pragma once
 
 #include <cstddef>
@@ -21,10 +21,10 @@ namespace tidegate::l7::policy {
 
 class TableMemory {
  public:
-  // Zeroed. `key` says what it is for; without one it stays with this process. `fingerprint`: of what else must be
-  // equal for its content to make sense.
+  // Makes zeroed memory. `key` says what it is for; without a key it stays in this process. `fingerprint`: of
+  // everything else that must be equal for the content to make sense.
   static std::shared_ptr<TableMemory> make(const std::string& key, uint64_t fingerprint, size_t bytes);
-  // Any descriptor may come: an Error if it is no such memory.
+  // Takes any descriptor, and returns an Error if it is not such memory.
   static Result<std::shared_ptr<TableMemory>> adopt(UniqueFd fd);
   ~TableMemory();
   TableMemory(const TableMemory&) = delete;
@@ -34,7 +34,7 @@ class TableMemory {
   size_t bytes() const { return map_bytes_ - kHeadBytes; }
   const std::string& key() const { return key_; }
   uint64_t fingerprint() const { return fingerprint_; }
-  int fd() const { return fd_.get(); }  // -1: the system has no such memory, and it is this process's alone
+  int fd() const { return fd_.get(); }  // -1: the system has no such memory, so it is private to this process
 
  private:
   static constexpr size_t kHeadBytes = 4'096;
@@ -53,13 +53,13 @@ class TableMemories final : public Runtime {
  public:
   static constexpr const char* kRegistryKey = "tables";
 
-  // Of a process before this one. Ignored, with a line in the log, if it is not what it should be.
+  // Takes memory of a process before this one. Ignores it, with a line in the log, if it is not valid.
   void inherit(UniqueFd fd);
-  // The one of this key that fits, which is then forgotten here, or a new one.
+  // The inherited memory of this key that fits, which is then forgotten here; or new memory.
   std::shared_ptr<TableMemory> take(const std::string& key, uint64_t fingerprint, size_t bytes);
-  // What no rule has taken.
+  // Forgets memory that no rule has taken.
   void forget_inherited() { inherited_.clear(); }
-  std::vector<int> descriptors();  // of the tables in use; borrowed
+  std::vector<int> descriptors();  // descriptors of the tables in use; borrowed
 
  private:
   std::map<std::string, std::shared_ptr<TableMemory>> inherited_;

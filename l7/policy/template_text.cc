@@ -18,7 +18,7 @@ namespace {
 
 using What = TemplatePart::What;
 
-// How a value is written into a text.
+// How a value is escaped in a text.
 enum class Writing : uint8_t { plain, keep_escapes, encode, json };
 
 bool is_unreserved_byte(char c) {
@@ -26,8 +26,8 @@ bool is_unreserved_byte(char c) {
          c == '_' || c == '~';
 }
 
-// A part of the URL that goes into another part of it: its escapes are good there too, but not what ends a segment or a
-// parameter.
+// A part of the URL is inserted into another part. Its escapes are valid there too, but not bytes that end a segment or
+// a parameter.
 bool ends_no_part(char c) {
   return is_unreserved_byte(c) || c == '%' || c == ':' || c == '@' || c == '!' || c == '$' || c == '\'' || c == '(' ||
          c == ')' || c == '*' || c == ',';
@@ -42,7 +42,8 @@ Writing writing_of(What what, TemplateUse use) {
   if (use == TemplateUse::json) return Writing::json;
   const bool of_path = what == What::path || what == What::path_parameter;
   const bool of_query = what == What::query || what == What::query_parameter;
-  const bool of_match = what == What::group;  // of the path, or of a parameter: of the text that it is put into
+  // a group's value comes from the text that it is inserted into, the path or a parameter
+  const bool of_match = what == What::group;
   if (of_match || (use == TemplateUse::path ? of_path : of_query)) return Writing::plain;
   return of_path || of_query ? Writing::keep_escapes : Writing::encode;
 }
@@ -109,7 +110,7 @@ std::string_view cookie_value(const RequestHead& request, std::string_view name)
   return {};
 }
 
-// A text is decoded; a number, `true` and `false` are as they are written; all else is empty.
+// A text is decoded. A number, `true` and `false` stay as they are written. Everything else is empty.
 std::string_view claim_text(std::string_view claims, std::string_view name, Arena& arena) {
   if (claims.empty()) return {};
   const std::optional<JsonView> claim = find_claim(claims, name, arena);

@@ -20,35 +20,35 @@ struct Exchange;
 
 namespace policy {
 
-// What variables stand for. Views are borrowed for a call.
+// The values of the variables. Views are borrowed for a call.
 struct TemplateValues {
   const RequestHead& request;  // as the client sent it
   const RouteParameters* parameters = nullptr;
   std::string_view client = {}, scheme = {}, route = {}, request_id = {}, identity = {}, tls_version = {};
-  std::string_view json = {};    // the body, where the text is for one
+  std::string_view json = {};    // the body, if the text is for a body
   std::string_view claims = {};  // of the client's token, as JSON
   uint16_t port = 0;             // 0: not known
   uint16_t status = 0;           // of the answer; 0: there is none
 };
 TemplateValues values_of(const Exchange& exchange);
 
-// What the text is for. It decides how values are written: nothing that stands in a value may end the place where it is
-// put.
+// What the text is for. It decides how values are escaped: a value must not be able to end the place where it is
+// inserted.
 enum class TemplateUse : uint8_t {
   field,  // as they are
-  path,   // percent-encoded; those of the path itself as they are
-  json,   // between two quotes of a JSON text; those of the body are values of their own
-  query,  // percent-encoded; those of the query itself as they are
+  path,   // percent-encoded; a value that comes from the path is inserted as it is
+  json,   // between two quotes of a JSON text; a value that comes from the body is inserted as a JSON value
+  query,  // percent-encoded; a value that comes from the query is inserted as it is
 };
 
-// Nothing: it would be longer than `most` bytes. A variable without a value is empty. `match`: of the text's own
-// regular expression; null: it has none.
+// Returns nothing if the result would be longer than `most` bytes. A variable without a value is empty. `match`: of the
+// text's own regular expression; null: it has none.
 std::optional<std::string_view> expand(const TextTemplate& text, const TemplateValues& values,
                                        const Regex::Match* match, TemplateUse use, size_t most, Arena& arena);
 
-// The value of the first parameter of that name, as it stands in the query. Empty: there is none.
+// The value of the first parameter with that name, as it is written in the query. Empty if there is none.
 std::string_view query_parameter(std::string_view query, std::string_view name);
-// Whether a name in a query, which may have escapes, is this one.
+// Whether a name in a query, which may have escapes, is this name.
 bool is_parameter_named(std::string_view written, std::string_view name);
 
 }  // namespace policy

@@ -2,12 +2,12 @@
 // The transform policy (conf/policy/transform.h): a rule that makes Exchange::outgoing of the client's request when a
 // backend is asked, and changes the fields of the answer.
 //
-// The client's request stays as it is: the cache's key, the log, the choice of a backend and the rules of the answer go
-// by what the client sent. Variables are of that request too, so transforms do not depend on each other's order.
-// A request that cannot be transformed ends with not_transformable, and no backend is asked. An edit of an answer that
-// fails is left out and counted: the answer is there, and others wait for it.
+// The client's request is not changed. The cache's key, the log, the choice of a backend and the rules of the answer
+// use it. Variables also come from it, so the order of transforms does not matter for them. A request that cannot be
+// transformed ends with not_transformable, and no backend is asked. If an edit of an answer fails, it is left out and
+// counted, because the answer is already there.
 //
-// A request without a client (a revalidation) is transformed as the one that it repeats. `check` has seen to it that
+// A request without a client (a revalidation) is transformed like the request that it repeats. `check` ensures that
 // only the URL matters there. Runtime: TransformCounts, by policy.
 #include <fmt/format.h>
 
@@ -30,7 +30,7 @@ namespace {
 constexpr const char* kTransformKind = "transform";
 
 struct TransformCounts final : Runtime {
-  std::array<Counter, static_cast<size_t>(TransformFault::count_)> left;  // edits of answers
+  std::array<Counter, static_cast<size_t>(TransformFault::count_)> left;  // failed edits of answers
 };
 
 class RequestTransformRule final : public Rule {
@@ -41,7 +41,7 @@ class RequestTransformRule final : public Rule {
     if (transform.response_json) response_json_.emplace(*transform.response_json);
   }
 
-  // Says that the body is to be whole before a backend is asked. The first transform of the chain has its way.
+  // Asks for the whole body before a backend is asked. The first transform of the chain decides.
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     const RequestHead& request = exchange.request;
     const bool is_for = request_json_ && exchange.request_json == nullptr && request.body != BodyKind::none &&
@@ -72,7 +72,7 @@ class RequestTransformRule final : public Rule {
     }
     if (response_json_ && exchange.response_json == nullptr && exchange.request.upgrade.empty()) {
       exchange.response_json = &*response_json_;
-      // The answer is asked for whole, and as it is.
+      // The whole answer is needed, without a coding.
       for (const std::string_view each : {"accept-encoding", "range", "if-range"}) head->fields.remove_named(each);
     }
     exchange.outgoing = head;

@@ -27,7 +27,7 @@ std::optional<Regex> compiled_pattern(const std::string& pattern) {
   return *std::move(regex);
 }
 
-// Puts `middle` between what stands before and behind a match.
+// Puts `middle` between the texts before and after a match.
 std::string_view joined_text(std::string_view before, std::string_view middle, std::string_view behind, Arena& arena) {
   char* const begin = arena.allocate(before.size() + middle.size() + behind.size());
   char* end = std::copy(before.begin(), before.end(), begin);
@@ -36,14 +36,14 @@ std::string_view joined_text(std::string_view before, std::string_view middle, s
   return {begin, static_cast<size_t>(end - begin)};
 }
 
-// The text with what `match` took replaced.
+// The text, with the part that `match` matched replaced.
 std::string_view with_match_replaced(std::string_view text, const Regex::Match& match, std::string_view value,
                                      Arena& arena) {
   const auto at = static_cast<size_t>(match.groups[0].data() - text.data());
   return joined_text(text.substr(0, at), value, text.substr(at + match.groups[0].size()), arena);
 }
 
-// "." or "..", also with escapes: a backend that resolves them leaves the place that the document names.
+// "." or "..", also with escapes: a backend that resolves them would leave the path that the document names.
 bool is_dot_segment(std::string_view segment) {
   segment = segment.substr(0, segment.find(';'));
   size_t dots = 0;
@@ -70,7 +70,7 @@ bool is_target_text(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c != '\x7f' && c != '#'; });
 }
 
-// The rest of the path behind whole segments. Nothing: it does not begin with them.
+// The rest of the path after whole segments. Nothing if the path does not begin with them.
 std::optional<std::string_view> behind_prefix(std::string_view path, std::string_view prefix) {
   if (prefix.ends_with('/')) prefix.remove_suffix(1);
   if (!path.starts_with(prefix)) return std::nullopt;
@@ -85,7 +85,7 @@ std::string_view trimmed_value(std::string_view value) {
   return value;
 }
 
-// A field that the document puts in. What it names passes, whatever a client may not say by it.
+// A field that the document adds. It is always passed on, even if a client may not send it.
 Field transform_field(const std::string& name, const std::string& lower_name, std::string_view value) {
   const FieldKind kind = lower_name == "cookie" ? FieldKind::cookie : FieldKind::other;
   return {lower_name, value, kind, false, name};
@@ -168,12 +168,12 @@ TransformFault Transformer::change_path(const TemplateValues& values, RequestHea
   std::string_view path = *value;
   if (matched != nullptr) path = with_match_replaced(head.path, match, *value, arena);
   if (!path_->prefix.empty()) {
-    // "/" and "/x" are not "//x"; nothing and nothing is "/".
+    // "/" and "/x" do not become "//x"; two empty texts become "/".
     if (path.ends_with('/') && rest->starts_with('/')) path.remove_suffix(1);
     path = joined_text(path, *rest, {}, arena);
     if (path.empty()) path = "/";
   }
-  // A dot segment that only normalising finds would still leave the place that the document names.
+  // A dot segment that only normalising reveals would also leave the path that the document names.
   if (!path.starts_with('/') || !is_target_text(path) || path.find('?') != std::string_view::npos ||
       has_dot_segment(path)) {
     return TransformFault::bad_path;
@@ -195,7 +195,7 @@ TransformFault Transformer::change_query(const TemplateValues& values, RequestHe
   return TransformFault::none;
 }
 
-// Writes the query anew, parameter by parameter. What it makes is bounded by the target as it grows.
+// Writes the query again, parameter by parameter. The limit of the target is checked as it grows.
 TransformFault Transformer::change_parameter(const Edit& edit, const TemplateValues& values, std::string_view& query,
                                              Arena& arena) {
   using Action = TransformEdit::Action;
@@ -237,7 +237,7 @@ TransformFault Transformer::change_parameter(const Edit& edit, const TemplateVal
   return TransformFault::none;
 }
 
-// `room`: how many bytes all values of this message may still have together.
+// `room`: how many bytes all values of this message may still use together.
 TransformFault Transformer::change_field(const Edit& edit, const TemplateValues& values, FieldList& fields,
                                          bool of_request, size_t& room, Arena& arena) {
   using Action = TransformEdit::Action;
@@ -253,7 +253,7 @@ TransformFault Transformer::change_field(const Edit& edit, const TemplateValues&
     if (!http1::is_field_value(*text)) return TransformFault::bad_value;
     const std::string_view value = trimmed_value(*text);
     if (edit.action == Action::set) {
-      // A client's own field must not be read as the one that is put in, whatever its spelling.
+      // A backend must not confuse a client's own field with the added one, whatever its spelling.
       if (of_request) remove_imitations(fields, edit.lower_name);
       fields.remove_named(edit.lower_name);
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transformer: a transform of the document (conf/policy/transform.h), compiled. Pure: heads in, heads out; texts are in
-// the arena or belong to the Transformer. What would make a message that is read in two ways is a fault, and nothing of
-// it goes out.
+// Transformer: a compiled transform of the document (conf/policy/transform.h). Pure: heads in, heads out; texts are in
+// the arena or belong to the Transformer. If the result could be read in two ways, it is a fault, and nothing is sent.
 //
 // Threads: any; immutable.
 #pragma once
@@ -19,15 +18,15 @@
 
 namespace tidegate::l7::policy {
 
-// Why a message cannot be transformed. The first is none.
+// Why a message cannot be transformed. The first value means no fault.
 enum class TransformFault : uint8_t {
   none,
-  bad_value,         // of a field: it has a control character
-  bad_path,          // it would not begin with '/', have a dot segment, or be refused of a client too
+  bad_value,         // a field's value has a control character
+  bad_path,          // it would not begin with '/', would have a dot segment, or would be refused from a client too
   bad_query,         // it has a control character, a space or a '#'
-  bad_host,          // it would be no host
-  value_too_large,   // kTransformValueBytes
-  target_too_large,  // kTransformTargetBytes
+  bad_host,          // it would not be a valid host
+  value_too_large,   // longer than kTransformValueBytes
+  target_too_large,  // longer than kTransformTargetBytes
   too_many_fields,
   count_,
 };
@@ -35,7 +34,7 @@ const char* name(TransformFault fault);
 
 class Transformer {
  public:
-  // The part was checked: its texts and patterns are good.
+  // The part must have been checked: its texts and patterns are valid.
   explicit Transformer(const TransformPolicy& transform);
 
   bool changes_requests() const {
@@ -43,17 +42,17 @@ class Transformer {
   }
   bool changes_answers() const { return !answer_.empty(); }
 
-  // `head`: a copy of the client's, which earlier transforms may have changed. After a fault it is not to be used.
-  // `host`: what the backend is asked for instead of the client's host; left as it is without the key.
+  // `head`: a copy of the client's, possibly changed by earlier transforms. After a fault it must not be used. `host`:
+  // the host that the backend is asked for instead of the client's. It is not changed if the transform does not set it.
   TransformFault change_request(const TemplateValues& values, RequestHead& head, std::string_view& host,
                                 Arena& arena) const;
-  // An edit that fails is left out, and the others are made. Returns the last fault.
+  // Leaves out an edit that fails, and makes the others. Returns the last fault.
   TransformFault change_answer(const TemplateValues& values, FieldList& fields, Arena& arena) const;
 
  private:
   struct Edit {
     TransformEdit::Action action;
-    std::string name, lower_name;  // of a parameter: both as it is
+    std::string name, lower_name;  // for a parameter both are the name as written
     TextTemplate value;
     std::optional<Regex> match;
     std::string to, lower_to;

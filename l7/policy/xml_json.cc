@@ -82,7 +82,7 @@ class XmlReader {
     while (!rest_.empty() && is_xml_space(rest_[0])) rest_.remove_prefix(1);
   }
   void skip_mark() { take("\xef\xbb\xbf"); }
-  // What is before `end`, which goes too.
+  // The text before `end`. `end` is removed too.
   std::optional<std::string_view> take_until(std::string_view end) {
     const size_t at = rest_.find(end);
     if (at == std::string_view::npos) return std::nullopt;
@@ -131,7 +131,7 @@ class XmlReader {
     return name;
   }
 
-  // Of text or of an attribute's value: entities become characters.
+  // For text or an attribute's value: entities become characters.
   bool append_text(std::string_view raw, std::string& out) {
     while (!raw.empty()) {
       const size_t mark = std::min(raw.find('&'), raw.size());
@@ -274,7 +274,7 @@ class JsonWriter {
     (((out_ += '"') += mark) += name) += "\":";
   }
 
-  // Those of one name together, at the place of the first one.
+  // Writes those of one name together, at the place of the first one.
   bool put_children(const XmlElement& element) {
     std::vector<size_t> order(element.children.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -307,14 +307,14 @@ class JsonWriter {
   bool first_ = true;
 };
 
-// Its recursion is bounded by the depth that scan_json() takes.
+// scan_json() has bounded its recursion.
 class XmlWriter {
  public:
   XmlWriter(std::string& out, size_t most, Arena& arena) : out_(out), most_(most), arena_(arena) {}
 
   bool put(std::string_view name, const JsonView& value) {
     if (!is_xml_name(name)) return fail(XmlFault::no_name);
-    if (value.kind == JsonView::Kind::array) {  // of an object's member: as many elements
+    if (value.kind == JsonView::Kind::array) {  // an object's member: one element for each item
       for (JsonWalk walk(value); walk.next();) {
         if (walk.value().kind == JsonView::Kind::array) return fail(XmlFault::no_element);
         if (!put(name, walk.value())) return false;
@@ -333,7 +333,7 @@ class XmlWriter {
     return put_text(*text) && end_element(name);
   }
 
-  // Of a list that is the whole document.
+  // For a list that is the whole document.
   bool put_items(std::string_view root, const JsonView& list) {
     (out_ += '<') += root;
     out_ += '>';

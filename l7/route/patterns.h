@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RoutePatterns: the regular expressions of one route's conditions, compiled. Versions that have the same texts share
-// the compiled programs.
+// RoutePatterns: the compiled regular expressions of one route's conditions. Versions with the same texts share the
+// compiled programs.
 //
 // Immutable; any thread.
 #pragma once
@@ -19,12 +19,12 @@ namespace tidegate::l7 {
 
 class RoutePatterns {
  public:
-  // Null: the conditions have none.
+  // Null if the conditions have none.
   static std::shared_ptr<const RoutePatterns> of(const RouteConditions& conditions);
 
-  // `path`: normalised, as routes are matched.
+  // `path`: normalised, in the form in which routes are matched.
   bool takes_path(std::string_view path) const { return !path_ || path_->takes_whole(path); }
-  // By the name of a field or of a parameter.
+  // By the name of a field or parameter.
   using Pairs = std::vector<std::pair<std::string, Regex>>;
   const Pairs& headers() const { return headers_; }
   const Pairs& query() const { return query_; }

@@ -15,7 +15,7 @@ std::string_view RouteParameters::find(std::string_view name) const {
   return {};
 }
 
-// The trie while it grows: each node with routes of its own.
+// The trie while it is built. Each node has its own list of routes.
 struct Router::Builder {
   struct Routes {
     std::vector<uint32_t> ends, rests;
@@ -31,7 +31,7 @@ struct Router::Builder {
   void add(uint32_t route_index) {
     const Route& route = model.routes[route_index];
     const Result<PathPattern> pattern = PathPattern::parse(route.path);
-    if (!pattern) return;  // a validated Model holds none
+    if (!pattern) return;  // a validated Model has no such pattern
     for (const PathSegment& segment : pattern->segments) {
       if (segment.kind == PathSegment::Kind::parameter) tries->parameter_names[route_index].push_back(segment.text);
     }
@@ -101,8 +101,8 @@ struct Router::Builder {
     }
   }
 
-  // Where several routes end at one place they differ in priority, conditions, listeners or methods: the more
-  // restricted is asked first.
+  // If several routes end at one place, they differ in priority, conditions, listeners or methods. The more restricted
+  // one is asked first.
   uint32_t append(std::vector<uint32_t>& added) {
     const Elements<Route>& all = model.routes;
     std::stable_sort(added.begin(), added.end(), [&](uint32_t a, uint32_t b) {
@@ -164,7 +164,7 @@ RouteMatch Router::match(uint32_t listener, std::string_view method, std::string
   bool found = !host.empty() && search_host(host);
   if (!found && tries_->any_wildcard && host.size() < 256) {
     char pattern[257] = "*";
-    // From the longest suffix to the shortest; a wildcard stands for one or more labels, none of them empty.
+    // From the longest suffix to the shortest. A wildcard stands for one or more labels, none of them empty.
     for (size_t dot = host.find('.', 1); !found && dot != std::string_view::npos; dot = host.find('.', dot + 1)) {
       const size_t bytes = host.copy(pattern + 1, host.size() - dot, dot);
       found = search_host({pattern, bytes + 1});
@@ -218,7 +218,7 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
     if (patterns != nullptr && !patterns->takes_path(state.path)) return false;
     return state.judge != nullptr && state.judge->meets(model_->routes[route].match, patterns);
   };
-  uint32_t by_get = kNone;  // a route for GET takes HEAD (RFC 9110 §9.3.2), after routes that name HEAD
+  uint32_t by_get = kNone;  // a route for GET matches HEAD (RFC 9110 §9.3.2), after routes that name HEAD
   for (; first < last; ++first) {
     const End& end = tries_->ends[first];
     if (end.restricted) {
@@ -232,7 +232,8 @@ bool Router::accept(Search& state, uint32_t first, uint32_t last) const {
         continue;
       }
     }
-    // Of one rank, routes with methods come before those without, so a route for GET wins over a route for any method.
+    // Among routes of one rank, those with methods come before those without. So a route for GET wins over a route for
+    // any method.
     const bool for_any = by_get != kNone && model_->routes[end.route].methods.empty();
     state.result.route = for_any ? by_get : end.route;
     return true;

@@ -3,13 +3,12 @@
 // share it.
 //
 // A Router has a trie of path segments for each host. The nodes are in one array, so that a request waits for memory
-// about once for each segment.
-// The order of decision is (conf/route_pattern.h has it in full): the most specific host that has a matching path; in
-// it, segment by segment: literal, then {parameter}, then the end, then trailing *. A route for GET takes HEAD too.
-// Where several routes end at one place: the higher priority, then more conditions (Route::match), then methods, then
-// listeners. A route whose conditions a request does not meet is as if it were not there.
-// Hosts and literal segments are found by a keyed hash. So a request needs as many look-ups among 100,000 routes as
-// among ten, and no client can choose texts that collide.
+// about once for each segment. The order of decision is (conf/route_pattern.h has it in full): the most specific host
+// that has a matching path; in it, segment by segment: literal, then {parameter}, then the end, then trailing *. A
+// route for GET also matches HEAD. If several routes end at one place, the order is: higher priority, then more
+// conditions (Route::match), then methods, then listeners. A route whose conditions are not met is ignored. Hosts and
+// literal segments are found by a keyed hash. So the number of lookups is the same for ten routes and for 100,000, and
+// no client can choose texts that collide.
 #pragma once
 
 #include <array>
@@ -37,7 +36,7 @@ struct RouteParameters {
 struct RouteMatch {
   static constexpr size_t kRefusers = 16;
   uint32_t route = kNone;                    // index into Model::routes
-  bool method_refused = false;               // routes match, but none takes this method
+  bool method_refused = false;               // routes match, but none allows this method
   std::array<uint32_t, kRefusers> refusers;  // these routes, for Allow; the first refuser_count are set
   size_t refuser_count = 0;
 
@@ -49,8 +48,8 @@ struct RouteMatch {
 
 class RoutePatterns;  // patterns.h
 
-// Judges the conditions of routes for one request, but for the path. Asked only where a route that has some would take
-// it. `patterns`: of the route's regular expressions; null: it has none.
+// Checks the conditions of routes for one request, except the path. It is asked only if a route with conditions would
+// match. `patterns`: the route's regular expressions; null: it has none.
 class ConditionJudge {
  public:
   virtual bool meets(const RouteConditions& conditions, const RoutePatterns* patterns) const = 0;
@@ -64,8 +63,8 @@ class Router {
   // `previous`: of the same key, or null. If all routes have the patterns that they have there, nothing is compiled.
   Router(std::shared_ptr<const Model> model, const HashKey& key, const Router* previous = nullptr);
 
-  // `host`: lower case, without port and final dot. `path`: normalised, without query. `judge`: null: a request that
-  // meets no conditions. Allocates nothing.
+  // `host`: lower case, without port and final dot. `path`: normalised, without query. `judge`: null means that the
+  // request meets no conditions. Allocates nothing.
   RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                    RouteParameters& parameters, const ConditionJudge* judge = nullptr) const;
   const Model& model() const { return *model_; }
@@ -83,7 +82,7 @@ class Router {
   };
   struct End {
     uint32_t route = kNone;
-    bool restricted = false;  // to listeners, methods or conditions
+    bool restricted = false;  // restricted to listeners, methods or conditions
   };
   struct Search {
     uint32_t listener;
@@ -96,7 +95,7 @@ class Router {
   struct Builder;
 
   uint32_t find_host(std::string_view pattern) const { return tries_->hosts.find(0, pattern); }
-  // `at`: where the next segment begins in the path; behind the path's end if there is no further segment.
+  // `at`: where the next segment begins in the path; past the end of the path if there is no further segment.
   bool search(Search& search, uint32_t node, size_t at) const;
   bool accept(Search& search, uint32_t first, uint32_t last) const;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // TextTable: a hash table whose key is an owner's number and a text, and whose value is a number. It uses open
-// addressing and is at most half full. A short text is in the slot itself, so that a look-up in a large table that is
-// not in the CPU's cache waits for memory once.
+// addressing and is at most half full. A short text is in the slot itself. So a lookup in a large table that is not in
+// the CPU's cache waits for memory only once.
 //
-// Threads: one builds it. After that it is immutable, and any number may read it.
+// Threads: one thread builds it. After that it is immutable, and any thread may read it.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ class TextTable {
 
   explicit TextTable(const HashKey& key) : key_(key) {}
 
-  // `value`: not kAbsent. The same owner and text must not be added twice.
+  // `value`: must not be kAbsent. The same owner and text must not be added twice.
   void add(uint32_t owner, std::string_view text, uint32_t value);
   uint32_t find(uint32_t owner, std::string_view text) const;
 
@@ -32,7 +32,7 @@ class TextTable {
     uint32_t tag = 0;  // the hash's upper half; its lower bits choose the slot
     uint32_t owner = 0;
     uint32_t value = kAbsent;
-    uint32_t bytes = 0;                 // of the text
+    uint32_t bytes = 0;                 // length of the text
     std::array<char, kHeadBytes> head;  // its beginning
     uint32_t rest = 0;                  // where the rest of the text begins in rests_
   };
@@ -43,7 +43,7 @@ class TextTable {
   bool holds(const Slot& slot, std::string_view text) const;
 
   HashKey key_;
-  std::vector<Slot> slots_;  // a power of two of them, or none
+  std::vector<Slot> slots_;  // their number is a power of two, or 0
   std::string rests_;
   size_t count_ = 0;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arena: the strings of one transaction. Reset between transactions; keeps its first block, so that an ordinary request
-// allocates nothing. What all arenas of a worker hold is summed in `held`, which only the worker's thread writes.
+// Arena: the strings of one transaction. It is reset between transactions and keeps its first block, so an ordinary
+// request allocates nothing. `held` is the sum of the bytes of all arenas of a worker. Only the worker's thread writes
+// it.
 #pragma once
 
 #include <atomic>
@@ -22,7 +23,7 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Of all its blocks.
+  // Bytes of all its blocks.
   size_t bytes() const { return bytes_; }
   char* allocate(size_t bytes) {
     if (bytes > static_cast<size_t>(end_ - next_)) grow(bytes);
@@ -70,7 +71,7 @@ class Arena {
     next_ = blocks_.back().get();
     end_ = next_ + size;
   }
-  // `change`: by how much it has grown. A negative number wraps round.
+  // `change`: by how much it has grown. A negative number wraps around.
   void account(size_t change) {
     bytes_ += change;
     if (held_ != nullptr) held_->store(held_->load(std::memory_order_relaxed) + change, std::memory_order_relaxed);

@@ -15,7 +15,7 @@
 
 namespace tidegate::l7 {
 
-// One block takes the largest request head, and what one recv(2) is asked for.
+// One block is enough for the largest request head. It is also the size of one recv(2).
 constexpr size_t kBlockBytes = 64 * 1024;
 
 class BlockPool {
@@ -29,7 +29,7 @@ class BlockPool {
   std::vector<Block> free_;
 };
 
-// Received and not yet consumed, contiguous, at most one block.
+// Bytes that were received and not consumed yet, contiguous, at most one block.
 class InBuffer {
  public:
   explicit InBuffer(BlockPool& pool) : pool_(pool) {}
@@ -39,8 +39,8 @@ class InBuffer {
 
   std::string_view bytes() const { return {block_.get() + begin_, end_ - begin_}; }
   bool empty() const { return begin_ == end_; }
-  // Where the next bytes may be written. Moves what is held to the front if less than a quarter is free behind it. Then
-  // views into bytes() are no longer valid.
+  // Where the next bytes may be written. If less than a quarter of the block is free at the end, moves the held bytes
+  // to the front. Then views into bytes() are no longer valid.
   struct Space {
     char* data;
     size_t bytes;
@@ -48,7 +48,7 @@ class InBuffer {
   Space space();
   void filled(size_t bytes) { end_ += bytes; }
   void consume(size_t bytes);
-  // Gives the block back when nothing is held.
+  // Gives the block back if nothing is held.
   void release_if_empty() {
     if (empty()) release();
   }
@@ -70,8 +70,8 @@ class BlockQueue {
 
   size_t bytes() const { return bytes_; }
   void append(std::string_view data);
-  std::string_view front() const;  // empty when nothing waits
-  void sent(size_t bytes);         // of front()
+  std::string_view front() const;  // empty if nothing waits
+  void sent(size_t bytes);         // bytes of front()
   void clear();
 
  private:
@@ -84,8 +84,7 @@ class BlockQueue {
   size_t bytes_ = 0;
 };
 
-// Bytes that wait to be sent, at most kBlocks blocks. Whoever adds to it checks bytes() first, and waits unless it is
-// 0.
+// Bytes that wait to be sent, at most kBlocks blocks. Check bytes() before adding, and wait unless it is 0.
 class OutQueue {
  public:
   static constexpr size_t kBlocks = 4;
@@ -95,10 +94,10 @@ class OutQueue {
   OutQueue& operator=(const OutQueue&) = delete;
 
   size_t bytes() const { return bytes_; }
-  // False when it does not fit; nothing is taken then.
+  // Returns false, and takes nothing, if `data` does not fit.
   [[nodiscard]] bool append(std::string_view data);
   size_t gather(iovec* out) const;  // at most kBlocks entries
-  std::string_view front() const;   // empty when nothing waits
+  std::string_view front() const;   // empty if nothing waits
   void sent(size_t bytes);
   void clear();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MemoryBudget: what a worker may hold of bodies beyond the fixed windows and buffers of its connections. HTTP/2
-// windows that grow and bodies that pools buffer share it (kHttp2GrownWindowBytes).
+// MemoryBudget: how many bytes of bodies a worker may hold beyond the fixed windows and buffers of its connections.
+// Growing HTTP/2 windows and bodies that pools buffer share it (kHttp2GrownWindowBytes).
 //
 // Threads: the worker's.
 #pragma once
@@ -14,7 +14,7 @@ namespace tidegate::l7 {
 
 class MemoryBudget {
  public:
-  // False: not enough is left, and nothing is taken.
+  // Returns false, and takes nothing, if not enough is left.
   bool take(size_t bytes) {
     if (bytes > kHttp2GrownWindowBytes - taken_) return false;
     taken_ += bytes;

@@ -25,10 +25,10 @@ bool is_identity(FieldKind kind) {
 }
 
 // RFC 9110 §7.6.1: fields that Connection names are between its sender and us, so they are dropped. Fields of framing
-// are not in the list any more. Fields of identity are kept: the proxy and the backend rely on them.
+// are not in the list any more. Fields of identity are kept, because the proxy and the backend rely on them.
 class Nominations {
  public:
-  // False: more options than kConnectionOptions, each of which would cost a look at every field.
+  // Returns false if there are more options than kConnectionOptions. Each one would cost a pass over all fields.
   bool add(std::string_view connection_value) {
     http1::for_each_element(connection_value, [this](std::string_view element) {
       if (count_ < options_.size()) options_[count_] = {element.data(), element.size()};
@@ -50,7 +50,8 @@ class Nominations {
     const char* data;
     size_t bytes;
   };
-  std::array<Option, kConnectionOptions> options_;  // the first count_; not cleared, as most messages have none
+  // the first count_ are set; the others are not cleared, because most messages have none
+  std::array<Option, kConnectionOptions> options_;
   size_t count_ = 0;
 };
 
@@ -74,18 +75,19 @@ bool needs_normalising(std::string_view path) {
   return false;
 }
 
-// Servlet containers take parameters off a segment before they resolve it: "..;a=b" climbs there, and not here.
+// Servlet containers remove parameters from a segment before they resolve it. So "..;a=b" means ".." there, but not
+// here.
 bool is_dotted_with_parameters(std::string_view segment) {
   const std::string_view name = segment.substr(0, segment.find(';'));
   return name.size() < segment.size() && (name == "." || name == "..");
 }
 
-// Decodes unreserved escapes into `out`; returns its length, or 0 for a malformed or dangerous escape.
+// Decodes unreserved escapes into `out`. Returns its length, or 0 for a malformed or dangerous escape.
 size_t decode_unreserved(std::string_view path, char* out) {
   static constexpr char kHex[] = "0123456789ABCDEF";
   size_t n = 0;
   for (size_t i = 0; i < path.size(); ++i) {
-    if (path[i] == '\\') return 0;  // no byte of a URL (RFC 3986 §3.3); browsers and IIS read it as '/'
+    if (path[i] == '\\') return 0;  // not allowed in a URL (RFC 3986 §3.3); browsers and IIS read it as '/'
     if (path[i] != '%') {
       out[n++] = path[i];
       continue;
@@ -107,7 +109,8 @@ size_t decode_unreserved(std::string_view path, char* out) {
   return n;
 }
 
-// RFC 3986 §5.2.4, in place; returns the new length, or 0 when the path climbs above its root or may climb elsewhere.
+// RFC 3986 §5.2.4, in place. Returns the new length, or 0 if the path climbs above its root, or some backends would
+// read it so.
 size_t remove_dot_segments(char* path, size_t bytes) {
   size_t out = 0;
   for (size_t at = 0; at < bytes;) {
@@ -258,11 +261,11 @@ std::string_view host_of_authority(std::string_view authority, Arena& arena) {
   }
   std::string_view host = authority.substr(0, host_end);
   for (const char c : host) {
-    // The characters of a reg-name or an IP literal (RFC 3986 §3.2.2); user information is never taken.
+    // The characters of a reg-name or an IP literal (RFC 3986 §3.2.2). User information is never accepted.
     if (!is_unreserved(c) && std::strchr("!$&'()*+,;=%[]:", c) == nullptr) return {};
   }
-  if (host.size() > 1 && host.back() == '.') host.remove_suffix(1);  // the root label, written out
-  // An empty label is no name. A backend may ignore it, and then another route would have been right.
+  if (host.size() > 1 && host.back() == '.') host.remove_suffix(1);  // the final dot of the root label
+  // An empty label is not valid. A backend may ignore it, and then another route would have been the right one.
   if (host.starts_with('.') || host.ends_with('.') || host.find("..") != std::string_view::npos) return {};
   return arena.copy_lower(host);
 }
@@ -310,7 +313,7 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
         break;
       case FieldKind::hop_by_hop:
         if (lower == "upgrade" && head.upgrade && head.minor_version == 1) {
-          // A choice of protocols is not offered to the backend, so the request goes without any.
+          // A choice of several protocols is not passed on. The request continues without an upgrade.
           out.upgrade = ++upgrades == 1 && is_upgrade_protocol(field.value) ? arena.copy(field.value) : "";
         }
         if (lower == "te") {
@@ -351,7 +354,7 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
     const bool says_protocol = (head.status == 101 || head.status == 426) && lower == "upgrade";
     if (kind == FieldKind::hop_by_hop && !says_protocol) continue;
     if (kind == FieldKind::content_length) {
-      // Also of an answer without a body (to HEAD, or 304): what a body would have had.
+      // Also for an answer without a body (to HEAD, or 304): the length that the body would have had.
       const char* const end = field.value.data() + field.value.size();
       out.has_content_length = std::from_chars(field.value.data(), end, out.content_length).ptr == end;
       continue;

@@ -47,7 +47,7 @@ struct Field {
   std::string_view name;  // lower case
   std::string_view value;
   FieldKind kind = FieldKind::other;
-  bool odd_name = false;        // only set for requests: the name has a byte that is_name_char() refuses
+  bool odd_name = false;        // set only for requests: the name has a byte that is_name_char() refuses
   std::string_view spelt = {};  // the name as HTTP/1 peers get it; empty: the same as `name`
 
   std::string_view written_name() const { return spelt.empty() ? name : spelt; }
@@ -103,7 +103,7 @@ struct FieldSpan {
 // their texts are in an arena, so a copy is cheap. It is valid as long as the arena.
 class Trailers {
  public:
-  // False: there are too many.
+  // Returns false if there are too many.
   bool add(Arena& arena, const Field& field);
   bool empty() const { return count_ == 0; }
   size_t size() const { return count_; }
@@ -114,10 +114,10 @@ class Trailers {
   Field* fields_ = nullptr;
   size_t count_ = 0;
 };
-// False for fields that frame, route, authenticate or describe the message: a trailer section must not have them (RFC
-// 9110 §6.5.1), and they are dropped.
+// Returns false for fields that frame, route, authenticate or describe the message. A trailer section must not have
+// them (RFC 9110 §6.5.1), and they are dropped.
 bool may_be_trailer(std::string_view lower_name, FieldKind kind);
-// Copies the lines of a checked trailer section (http1::ChunkedDecoder::trailers). False: there are too many.
+// Copies the lines of a checked trailer section (http1::ChunkedDecoder::trailers). Returns false if there are too many.
 bool trailers_from_http1(std::string_view lines, Arena& arena, Trailers& out);
 
 enum class HttpVersion : uint8_t { http10, http11, http2 };
@@ -135,9 +135,9 @@ struct RequestHead {
   std::string_view method;
   std::string_view authority;  // as received, but without an empty port; empty: HTTP/1.0 without Host
   std::string_view host;       // lower case, without port
-  std::string_view path;       // normalised; the cache and the backend get it; routes see path_for_routes() of it
+  std::string_view path;       // normalised; the cache and the backend get it; routes use path_for_routes() of it
   std::string_view query;      // without '?'
-  bool has_query = false;      // tells "/a?" from "/a"
+  bool has_query = false;      // distinguishes "/a?" from "/a"
   std::string_view upgrade;  // the protocol that Upgrade, or :protocol, names; empty: none (Transaction::take_upgrade)
   FieldList fields;          // end-to-end, in order
   HttpVersion version = HttpVersion::http11;
@@ -145,8 +145,7 @@ struct RequestHead {
   uint64_t content_length = 0;
   bool expect_continue = false;
   bool takes_trailers = false;  // TE: trailers
-  // The client asked by CONNECT with :protocol (RFC 8441). `method` is GET, as in a request of HTTP/1 that asks for the
-  // same.
+  // The client used CONNECT with :protocol (RFC 8441). `method` is GET, as in an HTTP/1 request for the same.
   bool extended_connect = false;
 
   void clear() { *this = RequestHead(); }
@@ -162,7 +161,7 @@ struct ResponseHead {
   FieldList fields;         // end-to-end, without content-length; with upgrade if the status is 426 (§15.5.22)
   BodyKind body = BodyKind::none;
   uint64_t content_length = 0;
-  bool has_content_length = false;  // also for HEAD and 304, where no body follows
+  bool has_content_length = false;  // also set for HEAD and 304, where no body follows
 };
 
 // Why a message is refused although its framing is right. Each fault is a row of message_faults.def.
@@ -174,8 +173,8 @@ enum class MessageFault : uint8_t {
 };
 struct MessageFaultInfo {
   const char* name;      // the counter's label, and "reason" in the log
-  uint16_t status;       // of the refusal
-  const char* sentence;  // to the client
+  uint16_t status;       // status of the refusal
+  const char* sentence;  // text for the client
 };
 const MessageFaultInfo& info(MessageFault fault);
 inline const char* name(MessageFault fault) { return info(fault).name; }
@@ -186,7 +185,7 @@ MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHe
 // Copies one field of an HTTP/2 trailer section.
 MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out);
 
-// Builds a request from the fields of an HTTP/2 header block. finish() checks the whole (RFC 9113 §8.3.1).
+// Builds a request from the fields of an HTTP/2 header block. finish() checks the whole request (RFC 9113 §8.3.1).
 class Http2RequestBuilder {
  public:
   // Takes at most `max_fields`. They are counted as for HTTP/1: `:authority` counts as Host, and all Cookie fields are
@@ -212,19 +211,19 @@ class Http2RequestBuilder {
   std::string_view scheme_, target_, protocol_, host_field_;
   Crumb* crumbs_ = nullptr;  // in the order in which they came, in the arena
   Crumb* last_crumb_ = nullptr;
-  size_t cookie_bytes_ = 0;  // of all crumbs, joined
+  size_t cookie_bytes_ = 0;  // bytes of all crumbs, joined
   bool ordinary_seen_ = false;
   bool length_seen_ = false;
 };
 
 // Normalises a path as RFC 3986 §6.2.2 allows, so that the route is chosen by the path that the backend sees: decodes
 // %-encoded unreserved characters, writes other escapes in upper case, and removes dot segments, also encoded ones. If
-// nothing changes, the result is a view of `path`. If the path is refused, the result is empty. Refused are also '\\'
-// and dot segments with parameters ("/..;a/"), because some backends read them as "/" and "/../".
+// nothing changes, the result is a view of `path`. If the path is refused, the result is empty. '\\' and dot segments
+// with parameters ("/..;a/") are refused too, because some backends read them as "/" and "/../".
 std::string_view normalise_path(std::string_view path, Arena& arena);
 
-// The path by which routes are matched: the normalised path, in which several slashes in a row are one. If there are
-// none, the result is a view of `path`.
+// The path by which routes are matched: the normalised path, in which several slashes in a row count as one. If there
+// are none, the result is a view of `path`.
 std::string_view path_for_routes(std::string_view path, bool merge_slashes, Arena& arena);
 
 // Makes a ResponseHead of a backend's head. Its fields are views of the backend's buffer. `to_head`: the request's
@@ -234,7 +233,7 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
 // "a.test:" becomes "a.test", which means the same (RFC 3986 §6.2.3).
 std::string_view without_empty_port(std::string_view authority);
 
-// Whether it is one protocol as Upgrade names it: a token, maybe with a version (RFC 9110 §7.8).
+// Whether the text is one protocol as in Upgrade: a token, possibly with a version (RFC 9110 §7.8).
 bool is_upgrade_protocol(std::string_view text);
 
 // The host in lower case, without port and final dot. Empty if it is malformed or has an empty label. "[::1]:80" gives

@@ -67,7 +67,7 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
     case FieldKind::connection:
       return MessageFault::connection_field;
     case FieldKind::hop_by_hop:
-      // §8.2.2: TE may say "trailers". Trailer only announces them, and is dropped.
+      // §8.2.2: TE may only be "trailers". The field Trailer only announces them, and is dropped.
       if (name == "te" && value == "trailers") {
         out_->takes_trailers = true;
         return MessageFault::none;
@@ -101,8 +101,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
-// §8.2.3: cookie pairs may come in several fields, and HTTP/1 wants them in one. A client can repeat a field at the
-// cost of one byte (compression table). So each is kept as it comes, and all are joined once.
+// §8.2.3: cookie pairs may come in several fields, and HTTP/1 needs them in one. A client can repeat a field for one
+// byte (compression table). So the fields are only recorded as they come, and all are joined once.
 void Http2RequestBuilder::keep_crumb(std::string_view value) {
   auto* const crumb = new (arena_->allocate_aligned(sizeof(Crumb))) Crumb{arena_->copy(value), nullptr};
   (last_crumb_ == nullptr ? crumbs_ : last_crumb_->next) = crumb;
@@ -152,7 +152,7 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
     out.method = "GET";
     out.upgrade = protocol_;
     out.extended_connect = true;
-    out.expect_continue = false;  // what follows is no content
+    out.expect_continue = false;  // the following bytes are not content
   }
   if (!http1::is_token(out.method) || scheme_.empty() || target_.empty()) return MessageFault::bad_pseudo_field;
   if (out.authority.empty()) out.authority = host_field_;
@@ -177,7 +177,7 @@ MessageFault Http2RequestBuilder::finish(bool end_of_stream) {
   if (end_of_stream) {
     if (length_seen_ && out.content_length != 0) return MessageFault::bad_content_length;
   } else if (out.extended_connect) {
-    out.body = BodyKind::none;  // what comes is the tunnel's
+    out.body = BodyKind::none;  // the following bytes belong to the tunnel
   } else if (length_seen_) {
     out.body = out.content_length == 0 ? BodyKind::none : BodyKind::known;
   } else {

@@ -17,7 +17,7 @@ using Status = ProxyHeader::Status;
 constexpr std::string_view kSignature2{"\r\n\r\n\0\r\nQUIT\n", 12};
 constexpr std::string_view kSignature1 = "PROXY ";
 constexpr size_t kFixedBytes2 = 16;
-constexpr size_t kMostBytes1 = 107;  // with its CRLF
+constexpr size_t kMostBytes1 = 107;  // includes the CRLF
 constexpr uint8_t kLocal = 0x20, kProxied = 0x21;
 constexpr uint8_t kTcp4 = 0x11, kTcp6 = 0x21;
 
@@ -46,7 +46,7 @@ ProxyHeader parse_line(std::string_view line, size_t bytes) {
     if (end == std::string_view::npos) break;
     left.remove_prefix(end + 1);
   }
-  // The rest of such a line is to be ignored.
+  // The rest of such a line must be ignored.
   if (words[0] == "UNKNOWN") return {Status::ok, bytes, std::nullopt};
   const bool v4 = words[0] == "TCP4";
   if ((!v4 && words[0] != "TCP6") || count + 1 != words.size()) return bad();
@@ -85,7 +85,7 @@ ProxyHeader parse_version_2(std::string_view bytes) {
   const size_t whole = kFixedBytes2 + read_16(bytes.substr(14));
   if ((command != kLocal && command != kProxied) || whole > kProxyHeaderBytes) return bad();
   if (bytes.size() < whole) return {};
-  // Of families that are not TCP over IP, as the standard says, the connection's own addresses are used.
+  // As the standard says, the connection's own addresses are used for families that are not TCP over IP.
   if (command == kLocal || (family != kTcp4 && family != kTcp6)) return {Status::ok, whole, std::nullopt};
   const bool v4 = family == kTcp4;
   const size_t each = v4 ? 4 : 16;
@@ -101,7 +101,7 @@ void append_16(std::string& out, size_t value) {
   out += static_cast<char>(value & 0xff);
 }
 
-// IPv4 as ::ffff:a.b.c.d if the other side is IPv6.
+// Writes IPv4 as ::ffff:a.b.c.d if the other side is IPv6.
 void append_address(std::string& out, const IpAddress& address, bool as_v6) {
   if (as_v6 && address.is_v4()) out.append("\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
   out.append(reinterpret_cast<const char*>(address.bytes.data()), address.size());

@@ -11,7 +11,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// Beside the fields that classify_field() knows.
+// In addition to the fields that classify_field() knows.
 constexpr std::string_view kNeverTrailers[] = {
     "age",
     "authorization",

@@ -82,7 +82,7 @@ Transport::Status Transport::fill_plain(InBuffer& in) {
       bytes_read_ += bytes;
       turn_bytes_.use(bytes);
       turn_reads_.use(1);
-      // A short read emptied the socket (epoll(7)), unless its end is still to be read.
+      // A short read has emptied the socket (epoll(7)), unless its end was not read yet.
       if (bytes < space.bytes && !hung_up_) readable_ = false;
       return Status::ok;
     }
@@ -112,7 +112,7 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
       bytes_read_ += io.bytes;
       turn_bytes_.use(io.bytes);
       any = true;
-      // As with plain sockets: a short read emptied it, unless its end is still to be read.
+      // As with plain sockets, a short read means that the socket is empty, unless its end was not read yet.
       if (tls_->emptied_socket() && !tls_->has_pending() && !hung_up_) readable_ = false;
       continue;
     }
@@ -125,7 +125,7 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
       return any ? Status::ok : Status::failed;
     }
     if (io.status == TlsStatus::want_write) {
-      writable_ = false;  // it must answer a handshake message before it reads on
+      writable_ = false;  // it must answer a handshake message before it can read on
       break;
     }
     readable_ = false;
@@ -177,7 +177,7 @@ bool Transport::write_plain(std::string_view data) {
   return data.empty() || queue(data);
 }
 
-// Several records leave in few calls of send(2): each call costs the way through the whole stack.
+// Several records are sent in few calls of send(2), because each call passes through the whole network stack.
 bool Transport::write_tls(std::string_view data) {
   tls_->cork();
   const bool encrypted = encrypt(data);
@@ -190,7 +190,7 @@ bool Transport::write_tls(std::string_view data) {
   return data.empty() || queue(data);
 }
 
-// Takes from what was gathered and then from `data` what the socket takes. False: the connection is over.
+// Gives the socket the gathered bytes and then `data`, as much as it takes. Returns false if the connection has ended.
 bool Transport::encrypt(std::string_view& data) {
   while (out_.bytes() > 0 || !data.empty()) {
     const bool from_queue = out_.bytes() > 0;
@@ -223,7 +223,7 @@ Transport::FirstBytes Transport::first_bytes() const {
   tcp_info info{};
   socklen_t bytes = sizeof info;
   ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &bytes);
-  // Of a connection that we made, the SYN counts as a byte.
+  // On a connection that we made, the SYN counts as a byte.
   return {.acknowledged = info.tcpi_bytes_acked > 1,
           .in_flight = info.tcpi_unacked > 0,
           .repeated = info.tcpi_total_retrans};

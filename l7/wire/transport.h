@@ -2,8 +2,8 @@
 // Transport: one non-blocking socket, plain or TLS. It is registered with epoll once, edge-triggered, and remembers
 // readiness itself. So an exchange on a kept connection costs no epoll_ctl(2).
 //
-// Small pieces are gathered until flush(). Large ones are written at once from where they are, after the gathered ones.
-// A failure is remembered (broken()) and not called back: the owner asks.
+// Small pieces are gathered until flush(). Large ones are written at once without a copy, after the gathered ones. A
+// failure is remembered, and there is no callback: the owner calls broken().
 //
 // One round of the loop reads at most kTurnBytes in kTurnReads reads from one socket. Then fill() returns `blocked`,
 // and the handler is called again in the next round.
@@ -31,34 +31,34 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
-  // Takes the socket. `handler` is called when it is ready, until close(). False if the kernel refuses.
+  // Takes the socket. `handler` is called when the socket is ready, until close(). Returns false if the kernel refuses.
   [[nodiscard]] bool open(UniqueFd fd, IoHandler* handler);
   void start_tls(std::shared_ptr<TlsContext> context, bool server, const std::string& server_name = {});
-  // Before the handshake of a client: this protocol alone is offered (ALPN), not those of the context.
+  // Call it before the handshake of a client: ALPN offers only this protocol, and not those of the context.
   void offer(const std::string& protocol) { tls_->offer(protocol); }
   void close();
   bool is_open() const { return static_cast<bool>(fd_); }
   int fd() const { return fd_.get(); }
 
-  // To be called first in on_io.
+  // Call it first in on_io.
   void note(uint32_t events);
   bool readable() const { return readable_ || (tls_ && tls_->has_pending()); }
   bool peer_hung_up() const { return hung_up_; }
   Status handshake();
 
-  // Reads what there is and fits. ok: something came; closed: orderly end; blocked: nothing now, no space, or no more
-  // in this round.
+  // Reads what is there and fits. ok: something came; closed: orderly end; blocked: nothing there now, no space, or no
+  // more in this round.
   Status fill(InBuffer& in);
-  // Others are served first: the handler is called again in the next round.
+  // Lets other connections go first: the handler is called again in the next round.
   void yield();
 
-  // Gathers. False (and broken) when the bounded queue is full.
+  // Gathers bytes. Returns false (and is broken) if the bounded queue is full.
   bool queue(std::string_view data);
   // Sends what was gathered and then `data`. What the socket does not take now is copied and waits for flush().
   bool send(std::string_view data);
   bool flush();
   bool drained() const { return out_.bytes() == 0 && (!tls_ || tls_->drained()); }
-  // More may be offered: the socket is not known to be full, and less than a block is gathered.
+  // Whether more may be offered: the socket is not known to be full, and less than a block is gathered.
   bool takes_more() const { return !broken_ && (drained() || (writable_ && out_.bytes() < kBlockBytes)); }
   size_t waiting_bytes() const { return out_.bytes(); }
   bool broken() const { return broken_; }
@@ -70,18 +70,18 @@ class Transport {
   uint64_t bytes_written() const { return bytes_written_; }
   // Bytes that the peer's kernel has acknowledged, those of TLS included. Asks our kernel.
   uint64_t bytes_acknowledged() const;
-  // Of a connection that was made from here: what became of the first bytes. Asks the kernel while nothing was read.
+  // For a connection made by this process: what happened to its first bytes. Asks the kernel while nothing was read.
   struct FirstBytes {
     bool acknowledged = false;
     bool in_flight = false;
-    uint32_t repeated = 0;  // packets that were sent again, the SYN included
+    uint32_t repeated = 0;  // packets that were sent again, including the SYN
   };
   FirstBytes first_bytes() const;
-  // From now on close() says "broken" (RST) and throws away what the peer has not taken.
+  // From now on close() sends a reset (RST) and throws away what the peer has not taken.
   void reset_on_close();
 
  private:
-  static constexpr size_t kGatherBytes = 4096;  // below this a copy is cheaper than a system call of its own
+  static constexpr size_t kGatherBytes = 4096;  // below this size a copy is cheaper than a system call
   bool may_read();
   bool write_plain(std::string_view data);
   bool write_tls(std::string_view data);

@@ -196,7 +196,7 @@ def test_another_leader_goes_on_within_ten_seconds(lab):
     with etcd_e2e.raised(lab) as edge, raised() as (machine, authority):
         leader = edge.leader()
         others = [n for n in (1, 2, 3) if n != leader]
-        # A proxy whose control is killed gets no new proofs: the names lead to another one.
+        # A proxy whose control is killed gets no new proofs, so the names lead to another proxy.
         authority.start(etcd_e2e.address(others[0]), reject=0, pace="PEBBLE_VA_SLEEPTIME=2")
         nodes = "\n".join(f'  - {{name: {name}, site: home, management: "10.99.0.{20 + n}:9090", l7: {{workers: 1}}}}' for n, name in enumerate(etcd_e2e.NAMES, 1))
         pem = base64.b64encode((machine.home / "pebble.crt").read_bytes()).decode()

@@ -181,14 +181,14 @@ def test_two_forwarders_share_a_vip_and_one_that_fails_is_left_at_once(lab):
         one.start_forwarder()
         wait_until("it is back", lambda: hops() == both, 60)
 
-        # Control alone: routes stay, and so do the flows. Its next start changes nothing.
+        # Only control ends: routes and flows stay. Its next start changes nothing.
         two.control.kill()
         assert hops() == both and answers() == 32
         two.start_control()
         wait_until("it has judged", lambda: (told := two.announced()) and told[0]["announced"], 30)
         assert hops() == both
 
-        # The whole host is cut off: the session ends by its hold time.
+        # The whole host is cut off: the session ends after its hold time.
         cut = lambda: ip(two.machine.host.namespace, "link set eth0 down", "link set eth1 down")
         host_s = time_until("the host that is cut off is left", lambda: hops() == [one.hop], cut)
         assert answers() == 32

@@ -215,7 +215,8 @@ def resets_are_sent_away_and_then_refused(lab, name, attacker, other):
     rate, burst, cost = 500, 500, 300  # a flood costs its address 200 resets, and 100 for the flood itself
     limits = f", connection_rate_per_client: {rate}, connection_burst_per_client: {burst}"
     with attacked(lab, limits=limits) as backend, contextlib.ExitStack() as counters:
-        # One of them may have been the attacker of the test before: who still owes connections would be refused.
+        # One of them may have been the attacker of the previous test: an address that still owes connections would be
+        # refused.
         for host in (attacker, other):
             wait_until(f"{host} owes nothing", lambda: address(lab, host)["new_connections_left"] == burst, 10)
         load = counters.enter_context(bystander(lab, other))
@@ -227,10 +228,10 @@ def resets_are_sent_away_and_then_refused(lab, name, attacker, other):
             wait_until("it is refused", lambda: refused() > 0, 5)
             served_beside(load, resets)
             said = resets.end()
-        # A flood begins while its address has anything left of the burst and of what came back since.
+        # A flood begins while its address has some of the burst left, including what was restored since then.
         most = 1 + (burst + rate * (time.monotonic() - began)) / cost
         assert said["ended"] == CALM and 1 <= said["endings"][CALM] <= floods() <= most, (said, floods(), most)
-        # Nearly all were reset before their work began; a read may end between the two frames of a request.
+        # Nearly all requests were reset before their work began. The others: a read may end between a request's two frames.
         assert cancelled() > 100 * floods(), (cancelled(), floods())
         assert backend.connections <= 20 * floods(), (backend.connections, floods())
 

@@ -108,7 +108,7 @@ def tells_what_became(lab, versions):
             ("/refusing", "502", "connect_failed"),
             ("/stuck/silent", "504", "first_byte_timeout"),
             ("/stuck/half", "200", "body_timeout"),
-            ("/stuck/drips", "200", "client_gone"),  # it moves: total_timeout ends with the response's head
+            ("/stuck/drips", "200", "client_gone"),  # bytes move: total_timeout ends with the response's head
         ):
             asked = next(versions)
             for version in asked:
@@ -152,7 +152,7 @@ def test_a_sticky_client_stays_on_its_origin_whichever_proxy_it_asks(lab):
 
 
 def test_a_breaker_stops_asking_a_backend_that_fails_and_explain_says_so(lab):
-    broken = f"broken{next(RUNS)}"  # the breaker of a pool of the same name would still be open
+    broken = f"broken{next(RUNS)}"  # the breaker of a pool with the same name would still be open
     pool = f"  - {{name: {broken}, retry_attempts: 0, eject_after: 0, backends: [{{name: b, addresses: [10.10.0.21], port: 9}}], breaker: {{consecutive_failures: 2, open: 1h}}}}\n"
     pool += "  - {name: spared, retry_attempts: 1, eject_after: 1, backends: [{name: b, addresses: [10.10.0.21], port: 9}, {name: spare, addresses: [10.10.0.21], port: 8080, backup: true}]}\n"
     routes = "".join(f'  - {{name: {name}, listeners: [https], hosts: [www.example.test], path: "/api/{name}", pool: {name}}}\n' for name in (broken, "spared"))

@@ -80,7 +80,7 @@ def slow_clients_hold_nobody(lab):
         waits.sock.sendall(b"abc")
         assert answer(waits) == b"length 3 3"
         before = metric(lab, "tidegate_l7_responses_buffered_total")
-        download = opened(head("GET", "large"))  # it reads nothing
+        download = opened(head("GET", "large"))  # the client reads nothing
         wait_until("the application is rid of the answer", lambda: metric(lab, "tidegate_l7_responses_buffered_total") == before + 1)
         assert answer(opened(head("GET", "x"))) == b"length 0 0"
         assert answer(download) == b"x" * LARGE

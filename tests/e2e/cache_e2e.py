@@ -103,7 +103,7 @@ def test_the_cache_answers_a_conditional_request_and_a_range_itself(lab):
 
 
 def test_a_cold_range_or_condition_on_what_cannot_be_stored_gets_what_it_asked_for(lab):
-    # A proxy remembers for a while where nothing can be stored: a second run meets that at once.
+    # A proxy remembers places where nothing can be stored: a second run meets that at once.
     why = "private" if next(PRIVATE_RUNS) == 1 else "uncacheable-place"
     path = fresh_path(lab, "0123456789", folder="static/private")
     status, cache, body, _ = ask(lab, path, "-H", "Range: bytes=2-4")

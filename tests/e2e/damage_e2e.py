@@ -116,7 +116,7 @@ def test_a_lock_file_cut_off_under_a_running_host_ends_no_process(lab):
     assert lab.curl("client-eu", WWW + "/", vip="10.10.0.12").stdout == "the origin's front page\n"
     assert plane()["pid"] == pid and control.running()
     lab.tidegate("undrain", "backend", "origins/origin1")
-    # When all have closed it, the next one makes it anew. Nothing that was committed is lost.
+    # When all have closed it, the next process makes it again. Nothing that was committed is lost.
     lab.process("proxy2", "l7").stop()
     control.stop()
     lab.start_control("proxy2")

@@ -102,7 +102,7 @@ def test_an_address_has_its_share_and_no_more(lab):
     refused = lambda: metric(lab, "proxy1", "l7", REFUSED, reason="client_connections")
     before = refused()
     with silent_origin(lab, (NODE, NODE + ", max_connections: 40")):
-        # They are in progress, so nobody closes them for another.
+        # Their requests are in progress, so they are not closed for another client.
         with busy_crowd("client-eu", 15) as taken:
             assert taken == 10 and refused() - before == 5, (taken, before, refused())
             assert exchange("client-us", PROXY, 80, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")
@@ -129,8 +129,8 @@ def test_idle_connections_leave_dns_over_tcp_open(lab):
         with crowd("client-eu", DNS, 53, 1_100):
             for _ in range(10):
                 assert exchange("client-us", DNS, 53, query)[2:4] == b"\x00\x01"
-            # A client that came before the crowd keeps its connection: the crowd's own connections made room for the
-            # crowd.
+            # A client that came before the crowd keeps its connection: only connections of the crowd were closed to
+            # make room.
             first.sendall(query)
             assert first.recv(4096)[2:4] == b"\x00\x01"
 
@@ -158,7 +158,7 @@ def test_without_descriptors_no_backend_is_blamed_and_the_admin_socket_answers(l
         with crowd("client-eu", PROXY, 80, 120):
             codes = [lab.curl("client-us", WWW + "/api/v1/load", "-o", "/dev/null", "-w", "%{http_code}", vip=PROXY, check=False).stdout for _ in range(10)]
             assert codes == ["200"] * 10, (codes, limit)
-        # These requests do not end. A new client is refused or told so, and no backend is blamed.
+        # These requests do not end. A new client is refused or gets an error, and no backend is charged.
         with busy_crowd("client-eu", 120):
             assert count("client_connections_refused_total", reason="descriptors") + count("failures_total", reason="out_of_sockets") > 0
             assert lab.plane("proxy1", "l7", "/healthz").status == 200

@@ -157,7 +157,7 @@ class Writer(threading.Thread):
         while not self.ended.is_set():
             number += 1
             for control in random.sample((1, 2, 3), 3):
-                note = f"n-{number}-{control}"  # a control that was stopped may take what was given up
+                note = f"n-{number}-{control}"  # a stopped control may accept a write that was given up
                 try:
                     if self.edge.put(control, note).status == 200:
                         self.acknowledged.append(note)
@@ -198,8 +198,8 @@ def kill_at_random(lab, kills):
             kind, number = chance.choice(("etcd", "control", "control", "stopped")), chance.choice((1, 2, 3))
             if kind != "etcd" and chance.random() < 0.7:
                 number = edge.leader()
-            time.sleep(chance.random() * 0.05)  # the moment is what is random
-            if kind == "stopped":  # it wakes up and believes to lead
+            time.sleep(chance.random() * 0.05)  # the moment is random
+            if kind == "stopped":  # it wakes up and believes that it leads
                 edge.controls[number].popen.send_signal(signal.SIGSTOP)
                 writer.wait_for_another()
                 edge.controls[number].popen.send_signal(signal.SIGCONT)
@@ -248,13 +248,13 @@ def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_as_a_follower(lab):
         link(edge, old, "up")
         edge.same_everywhere()
         now = edge.leader()
-        # Only a lease that ended for want of CPU time lets the lead move on.
+        # Only if its lease ended because of missing CPU time may another control lead.
         assert now == new or "this control does not lead any more" in edge.controls[new].tail(1000), f"{now} took the lead from {new}"
         follower, told = (old if now != old else new), []
 
         def sent_on():
             told[:] = [edge.put(follower, "again")]
-            return told[0].status != 503  # it may not have asked etcd since it is back
+            return told[0].status != 503  # it may not have asked etcd since etcd is back
 
         wait_until("the follower answers", sent_on)
         assert told[0].status == 421 and NAMES[now - 1] in told[0].json()["detail"], told[0].body
@@ -273,7 +273,7 @@ def test_without_a_quorum_writes_are_refused_by_name_and_proxies_serve_on(lab):
             assert edge.served(lab, number)
             health = edge.api(number, "GET", "/healthz")
             assert health.status == 200 and b"etcd: silent" in health.body, health.body
-        # A proxy that starts now serves what its host has.
+        # A proxy that starts now serves the state of its host.
         edge.proxies[1].kill()
         edge.start_proxy(1)
         wait_until("the proxy serves", lambda: edge.served(lab, 1))

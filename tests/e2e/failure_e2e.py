@@ -131,7 +131,7 @@ def test_an_origin_taken_down_ends_its_downloads_and_a_drained_one_finishes_them
                         counts[origin] += int(float(line.rsplit(" ", 1)[1]))
         return counts
 
-    # least_requests gives each of the two downloads of a proxy an origin of its own.
+    # least_requests gives each of the proxy's two downloads its own origin.
     threads = [threading.Thread(target=download, args=("10.10.0.11",))]
     threads[0].start()
     wait_until("one download runs", lambda: sum(in_flight().values()) == 1, 30)
@@ -228,7 +228,7 @@ def test_every_control_killed_leaves_traffic_untouched_and_comes_back_with_its_s
         load.wait_for(20)
     assert load.tally.failures == [] and load.tally.closed == 0, load.tally.failures[:5]
     assert lab.api("GET", "/v1/status").json()["head"]["version"] == head["version"]
-    # The followers hear the leader again: an override made now reaches a plane on another host.
+    # The followers have contact to the leader again: a new override reaches a plane on another host.
     lab.tidegate("drain", "backend", "origins/origin2", "--wait")
     told = lab.plane("proxy1", "l7", "/explain?client=10.1.0.2&url=https://www.example.test/api/v1/x").json()
     states = {b["backend"]: b["state"] for b in told["eligible"]}

@@ -69,7 +69,7 @@ def test_lists_bounds_and_resets_harm_only_whom_they_are_for(lab):
             with link.flow("flooder") as flood:
                 for _ in range(FLOOD):
                     flood.send(b"who")
-                # A token a second, so a slow machine lets a few more pass.
+                # One token per second, so on a slow machine a few more pass.
                 wait_until("the flood met its bound", lambda: link.metric(forwarder, "tidegate_l4_dropped_packets_total", reason="source_packets") >= FLOOD - BURST - 30, 10, forwarder)
             with link.flow() as honest:
                 assert all(answer_to(honest) for _ in range(20)), "the flood of one client costs another nothing"
@@ -148,7 +148,7 @@ def test_an_operator_sees_who_sends_most_and_which_flows_begin(lab):
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         count.wait(0.02)
                 top = json.loads(count.stdout.read())["top"]
-            # Dropped packets count too: that is what the operator asks for.
+            # Dropped packets count too, because the operator wants to see them.
             assert [each["network"] for each in top] == ["10.66.0.9/32"], top
             assert top[0]["packets"] > BURST and top[0]["bytes"] >= 45 * top[0]["packets"] and top[0]["error"] == 0, top
             name = f"10.66.0.7:{client.getsockname()[1]}"

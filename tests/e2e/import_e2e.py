@@ -43,7 +43,7 @@ def test_import_takes_most_directives_of_ten_configurations_and_check_accepts_th
             assert told["faults"] == [], (path.name, told["faults"])
             if path.name == "list.yaml":
                 assert '"/v[0-9]+"' in told["document"].replace("'", '"') or "path_regex: /v[0-9]+" in told["document"], told["document"]
-            # Import judges its document as check does, so one of each language is enough.
+            # Import checks its document like check, so one of each language is enough.
             if language not in checked_languages:
                 checked = tidegate("check", node.write("edge.yaml", told["document"]))
                 assert checked.returncode == 0 and "ok: " in checked.stdout, (path.name, checked)

@@ -180,7 +180,7 @@ def test_documents_are_expanded_before_there_is_a_version(lab):
         assert fetch("/") == "the origin's front page\n"
         assert fetch("/token") == "a secret of a file and ${ORIGIN}"
         api = ("--api", node.run_dir / "control.sock")
-        # What is in force has everything, and can be applied again as it was printed.
+        # The version in force contains everything, and can be applied again as printed.
         got = node.tidegate(*api, "get")
         assert "include" not in got.stdout and "10.10.0.21" in got.stdout and "a secret of a file and $${ORIGIN}" in got.stdout, got
         again = node.write("again.yaml", got.stdout)
@@ -188,11 +188,11 @@ def test_documents_are_expanded_before_there_is_a_version(lab):
         assert "unchanged" in with_them(*api, "apply", path).stdout
         bundle = node.write("edge.bundle", node.tidegate(*api, "get", "--with-files").stdout)
         assert "unchanged" in node.tidegate(*api, "apply", bundle).stdout, "a bundle is not expanded"
-        # A fault is told at its place in the included file, and nothing is sent.
+        # A fault is reported at its place in the included file, and nothing is sent.
         node.write("parts/app.yaml", PARTS["parts/app.yaml"].replace("pool: app", "pool: ap"))
         refused = with_them(*api, "apply", path)
         assert refused.returncode == 1 and f"{node.home}/parts/app.yaml:4:23" in refused.stderr and "did you mean 'app'" in refused.stderr, refused
-        # Another value of a variable is another version; a rollback brings the earlier value back.
+        # Another value of a variable makes another version. A rollback restores the earlier value.
         node.write("parts/app.yaml", PARTS["parts/app.yaml"])
         node.write("secret", "another secret\n")
         assert "version 2" in with_them(*api, "apply", path, "--wait").stdout

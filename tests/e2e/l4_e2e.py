@@ -89,8 +89,8 @@ def echo_servers(vip):
             server.close()
 
 
-# Ports below those that the kernel gives out, and none twice: the forwarder remembers a flow for half a minute after
-# its socket was closed.
+# Ports below the kernel's own range, each used once: the forwarder remembers a flow for half a minute after its socket
+# was closed.
 UNUSED_PORTS = itertools.count(20_000)
 
 
@@ -136,7 +136,7 @@ def test_udp_flows_outlive_the_drain_of_their_backend_and_new_ones_go_elsewhere(
             assert {backend_of(flow) for flow in newer} == {"proxy2"}, "pinned there, they stay there"
             newest = {backend_of(flows.enter_context(udp_flow(vip))) for _ in range(30)}
             assert newest == {"proxy1", "proxy2"}, newest
-            # A backend that is set down loses its flows too: they continue at another one.
+            # A backend that is taken down loses its flows too: they continue at another one.
             lab.tidegate("drain", "backend", "proxies-eu/proxy1", "--down", "--wait")
             try:
                 assert {backend_of(flow) for flow in opened} == {"proxy2"}
@@ -285,7 +285,7 @@ def try_tap(lab, document, driver):
             server.shutdown(socket.SHUT_RDWR)
             server.close()
             lab.run("client-eu", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
-        # The kernel may speak first, too. The VIP remains the forwarder's.
+        # The kernel may also announce an address. The VIP stays the forwarder's.
         for address in ("10.1.0.2", "fd01::2"):
             lab.run("tap", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
         for address in box.VIP:

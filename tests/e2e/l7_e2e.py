@@ -125,7 +125,7 @@ def test_a_broken_chunk_ends_the_connection_whatever_the_backend_says(lab):
     head = b"POST /api/v1/x HTTP/1.1\r\nHost: www.example.test\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.sock.sendall(head + b"zz\r\nGET /smuggled HTTP/1.1\r\nHost: www.example.test\r\n\r\n")
     answer = b"".join(iter(lambda: connection.sock.recv(4096), b""))
-    # The origin may have answered before the chunk was read. What follows the chunk is never taken as a request.
+    # The origin may have answered before the chunk was read. Bytes after the chunk are never read as a request.
     assert answer.count(b"HTTP/1.1 ") <= 1 and b"smuggled" not in answer, answer
     connection.close()
 

@@ -33,7 +33,7 @@ def driven_by(driver):
     return document(ports=f'[{{device: eth0, driver: {driver}, addresses: [10.66.0.2/24, "fd66::2/64"]}}]')
 
 
-# A querier that asks often, and a switch that forgets members that it did not hear within two of its queries.
+# A querier that asks often, and a switch that forgets members that have not reported within two of its queries.
 SNOOPING = (
     "mcast_snooping 1 mcast_querier 1 mcast_query_interval 50 mcast_query_response_interval 20 mcast_startup_query_interval 50 "
     "mcast_membership_interval 150 mcast_mld_version 2"
@@ -190,7 +190,7 @@ def test_of_two_ports_the_one_that_is_down_costs_no_flow(lab):
                 wait_until("it is said", lambda: link.metric(forwarder, "tidegate_l4_port_up") == 1, 10, forwarder)
                 health = link.ask(forwarder, "/healthz")
                 assert health.status == 200 and "eth1: no link" in health.body.decode()
-                # Asked again when a datagram was lost: a flow that leads into the dead port never answers.
+                # Asked again if a datagram was lost: a flow that leads into the dead port never answers.
                 served_by = lambda flow: next(filter(None, (segment.answer_to(flow) for _ in range(10))), None)
                 assert [served_by(flow) for flow in flows] == ["web1"] * 24, "flows go on at the other one"
                 assert link.answers(24) == ["web1"] * 24, "and new ones go there"

@@ -41,7 +41,7 @@ class Authority:
             "responder", "openssl", "ocsp", "-port", PORT, "-index", home / "index.txt", "-CA", home / "ca.crt", "-rsigner", home / "ca.crt",
             "-rkey", home / "ca.key", "-nmin", self.minutes, "-ignore_err",
         )  # fmt: skip
-        # A connection that says nothing would stop openssl's responder: its own word is awaited.
+        # A connection without data would stop openssl's responder, so wait for its own message.
         wait_until("the responder listens", lambda: "ACCEPT" in self.responder.log.read_text(), 20, self.responder)
 
     def stop(self):

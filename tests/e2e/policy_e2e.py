@@ -53,7 +53,7 @@ def log_lines(lab, path):
 
 
 def test_a_limit_tells_one_client_to_come_again_and_serves_another(lab):
-    name = f"few{next(RUNS)}"  # a quota of the same name would go on
+    name = f"few{next(RUNS)}"  # a quota with the same name would continue
     path = f"/api/policy/{name}"
     with policies(lab, f"  - {{name: {name}, limit: {{requests: 3, per: 1h}}}}\n", f"policies: [{name}]"):
         told = [curl(lab, path, version) for version in ("--http1.1", "--http2", "--http1.1", "--http2", "--http1.1")]
@@ -238,7 +238,7 @@ def test_a_service_is_asked_who_comes(lab):
       forward: {pool: auth, path: /verify, name_header: X-User, to_backend: [X-Plan], to_client: [WWW-Authenticate], cache_ttl: 1h, cache_by: ["header:Authorization"]}
 """
     pool = "  - {name: auth, retry_attempts: 0, eject_after: 0, backends: [{name: b, addresses: [10.10.0.21], port: 4180}]}\n"
-    run = time.monotonic_ns()  # what was remembered, logged and counted before is of other clients
+    run = time.monotonic_ns()  # earlier remembered answers, log lines and counts belong to other clients
     path = f"/api/policy/forward-{run}"
     good = ("-H", f"Authorization: Bearer good-{run}")
     with policies(lab, policy, "policies: [sso]", replaced=[("pools:\n", "pools:\n" + pool)]):

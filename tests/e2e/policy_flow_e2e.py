@@ -25,7 +25,7 @@ WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
 POLICY = "policies:\n  - {name: small, compress: {}}\nroutes:\n"
 ROUTE = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "{1}", pool: origins, policies: [small]{2}}}\n'.format
-RUNS = itertools.count(1)  # a policy of the same name would go on with its counts
+RUNS = itertools.count(1)  # a policy with the same name would continue with its counts
 SERIES = ('tidegate_l7_compress_answers_total{policy="small",coding="br"}', 'tidegate_l7_compress_left_total{policy="small",reason="authenticated"}')
 TOOLS = {"gzip": ["gzip", "-dc"], "br": ["brotli", "-dc"], "zstd": ["zstd", "-dcq"]}
 
@@ -275,7 +275,7 @@ class Guests:
 @long
 def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_three_times_as_much(lab):
     rate, guests = 4 / 0.05, Guests()
-    with kitchen(lab, "concurrency: {requests: 6}", workers=4, seconds=0.05):  # the right number, by hand
+    with kitchen(lab, "concurrency: {requests: 6}", workers=4, seconds=0.05):  # the right number, found by hand
         peak, _ = guests.come(3 * rate, 8)
     with kitchen(lab, "concurrency: {adaptive: {least: 2}}", workers=4, seconds=0.05) as origin:
         refused = metric(lab, 'tidegate_l7_failures_total{reason="concurrency_limited"}')
@@ -492,7 +492,7 @@ def test_copies_of_requests_have_a_budget_of_their_own_and_differences_are_count
         fetch(lab, "/api/v1/x", "--http2")
         wait_until("the difference is counted", lambda: counted("different") == 1, 10)
         asked = len(origin.heads)
-        for _ in range(2):  # copies that take long use the budget up
+        for _ in range(2):  # slow copies use up the budget
             assert fetch(lab, "/api/v1/held")[1].startswith(b"origin=origin"), "no client waits for a copy"
         wait_until("both copies are there", lambda: len(origin.heads) == asked + 2, 10)
         assert fetch(lab, "/api/v1/more")[1].startswith(b"origin=origin") and counted("busy") == 1

@@ -212,6 +212,6 @@ def test_a_command_decides_and_ends_with_control(lab):
         assert told()["reason"] == "exit status 2: no room", told()
         wait_until("the other one hangs", lambda: len(machine.pids()) >= 3, process=control)
         control.kill()
-        # The kernel ends the program itself. What the program started may outlive it, in its own process group.
+        # The kernel ends the program itself. Processes that it started may outlive it, in their own process group.
         left = lambda: [pid for pid in machine.pids() if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sh")]
         wait_until("no program is left", lambda: not left())

@@ -30,7 +30,7 @@ def fault_lines(text):
 
 
 CERTIFICATE = "certificates: [{name: www, certificate_file: www.crt, key_file: www.key}]\n"
-# Per kind of fault: the zone, what else is in the document, the plane that would refuse it, and what is said.
+# For each kind of fault: the zone, the rest of the document, the plane that would refuse it, and its message.
 KINDS = {
     "a record": (ZONE.format("192.0.2.999"), "", "dns", "example.zone:5:10: not an IPv4 address"),
     "a CNAME": (ZONE.format("192.0.2.1") + "www IN CNAME ns\n", "", "dns", "example.zone:6:1: www.example.test. has a CNAME and other records"),
@@ -139,13 +139,13 @@ class Edge:
         return {vote["plane"]: (vote["vote"], vote["why"]) for vote in self.api(f"/v1/status/versions/{version}")["votes"]}
 
     def hold_ports(self, name, program=None):
-        (self.machine.home / f"{name}.log").unlink(missing_ok=True)  # an earlier holder of that name said it too
+        (self.machine.home / f"{name}.log").unlink(missing_ok=True)  # an earlier holder with that name said it too
         holder = self.machine.start(name, "/usr/bin/python3", "-c", program or HOLDER)
         wait_until("the ports are held", lambda: "held" in holder.tail(), 20, holder)
         return holder
 
 
-# Of the same user, and willing to share.
+# Has the same user, and shares its port.
 SHARER = f"""
 import signal, socket
 udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
@@ -171,7 +171,7 @@ def test_a_port_that_another_process_holds_is_refused_before_anything_changes(la
             assert {vote["plane"]: vote["vote"] for vote in last["votes"]} == {"dns": "no", "l7": "no"}, last
             assert edge.api(f"/v1/candidates/{last['candidate']}")["reasons"] == last["reasons"]
             holder.kill()
-        # Only one of them says no: the other one lets go of what it held.
+        # Only one of them says no. The other one releases what it held.
         holder = edge.hold_ports("holder")
         refused = edge.apply(dns=f"{ADDRESS}:5454", http=f"{ADDRESS}:8181", status=200)
         assert refused.returncode == 1 and "promise/dns" not in refused.stderr and "promise/l7" in refused.stderr, refused
@@ -200,7 +200,7 @@ def test_what_takes_effect_at_a_start_only_is_refused_unless_that_is_allowed(lab
         allowed = edge.tidegate("apply", more(2, 204), "--allow-restart")
         assert allowed.returncode == 0 and edge.in_force() == 2, allowed
         wait_until("l7 says so", lambda: edge.status("l7")["needs_restart"] == ["l7.workers"], 20)
-        # What waits for a restart already does not stand in the way of other changes.
+        # Keys that already wait for a restart do not prevent other changes.
         assert edge.tidegate("apply", more(2, 200)).returncode == 0 and edge.in_force() == 3
         # Going back to what runs needs no restart.
         assert edge.tidegate("apply", more(1, 200)).returncode == 0
@@ -240,7 +240,7 @@ def test_a_plane_that_refused_a_version_serves_what_it_served_before_when_it_is_
         assert machine.host.v4 == ADDRESS
         edge = Edge(machine)
         status, running = edge.status, edge.running
-        # Ports that another process takes while the planes are away: nobody could refuse the version.
+        # Ports that another process takes while the planes are away: no plane could refuse the version.
         for process in running.values():
             process.kill()
         holder = edge.hold_ports("holder")
@@ -258,7 +258,7 @@ def test_a_plane_that_refused_a_version_serves_what_it_served_before_when_it_is_
         shown = edge.tidegate("status").stdout
         assert shown.count("behind") == 2 and shown.count("version 2: ") == 2, shown
 
-        holder.kill()  # the reason passes
+        holder.kill()  # the reason for the refusal is gone
         for plane in running:
             wait_until(f"{plane} takes version 2", lambda p=plane: status(p)["version"] == 2, 60, running[plane])
             assert status(plane)["refused"] is None and status(plane)["behind"] is False

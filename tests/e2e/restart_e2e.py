@@ -90,7 +90,7 @@ def test_connections_keep_their_backends_when_their_forwarder_is_killed_or_stopp
         clients = [stack.enter_context(connect(link, vip)) for vip in (VIP4, VIP6) for _ in range(CONNECTIONS)]
         hosts = [who(client) for client in clients]
         assert set(hosts) == {"web1", "web2"}, hosts
-        # Each successor has other weights, so its hash table would choose others.
+        # Each successor has other weights, so its hash table would choose other backends.
         for end, weights in ((forwarder.kill, (1, 1000)), (lambda: forwarder.stop(), (1000, 1))):
             end()
             forwarder = link.start_forwarder(document(weights), run=run)

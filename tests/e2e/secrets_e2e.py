@@ -109,7 +109,7 @@ def test_a_key_is_read_by_the_proxy_and_the_control_and_by_no_other_daemon_of_th
             assert b"example.test" in readable and key not in readable
         assert {name: opened_secrets(process) for name, process in planes.items()} == {"l7": True, "dns": False, "l4": False}
 
-        # A proxy that may not read keys says so, names the remedy, and harms nobody.
+        # A proxy that may not read keys says so, names the remedy, and affects nobody.
         assert planes["l7"].stop() == 0
         stranger = node.start("l7", *as_user(DNS, (READERS,), ("net_bind_service",), binary("l7"), "--state", node.state_dir, "--run", node.run_dir, "--node", "box"))
         told = lambda: node.ask("l7", "/healthz").body.decode()

@@ -12,7 +12,7 @@ from netns import ip, open_socket, wait_until
 from restart_e2e import answer_each, connect, who
 from segment import VIP4, raised, raw_socket, tcp_servers
 
-CONNECTIONS = 24  # so that both backends have some, but for one run in eight million
+CONNECTIONS = 24  # so that both backends have some, except in one run in eight million
 FORWARDERS = {"l4a": ("10.66.0.2", "10.66.0.31"), "l4b": ("10.66.0.3", "10.66.0.32")}
 PORT = 7400
 
@@ -145,7 +145,7 @@ def test_bad_and_repeated_datagrams_are_counted_and_a_flood_of_them_harms_nobody
         assert both.metric("l4b", "flows_repicked_total") == 0
         assert both.learned("l4b") == 0
         peer.close()
-        # The other forwarder is heard again, whatever was sent in its name.
+        # The other forwarder is accepted again, whatever was sent in its name.
         both.running["l4a"] = both.link.start_forwarder(document((1, 1)), host="l4a", name="l4a-2", node="l4a")
         both.link.wait_ready(both.running["l4a"])
         wait_until("both have heard", lambda: [who(client) for client in clients] and both.learned("l4a") == CONNECTIONS, 30, both.running["l4a"])

@@ -147,7 +147,7 @@ def test_connections_and_quotas_wait_for_the_next_process_after_a_crash(lab):
         assert limited(80) == limited(80) == 200
 
         manager.crash()
-        waiting = [dial() for _ in range(12)]  # in the queues of both sockets
+        waiting = [dial() for _ in range(12)]  # waiting in the queues of both sockets
         for sock in waiting[:6]:
             sock.sendall(REQUEST)
         manager.start()
@@ -157,7 +157,7 @@ def test_connections_and_quotas_wait_for_the_next_process_after_a_crash(lab):
         assert status()["kept_sockets"] == {"taken": 3, "kept": 3} and set(manager.kept) == names, (status(), names)
         assert limited(80) == 200, "the third"
 
-        # What the plane listens on is kept, also after a change and by the process of an upgrade.
+        # The sockets on which the plane listens are kept, also after a change and by the process of an upgrade.
         machine.write("edge.yaml", proxy([80, 81]))
         os.kill(manager.main, signal.SIGHUP)
         manager.hear_until("the new port is kept", lambda: len(manager.kept) == 5)
@@ -176,7 +176,7 @@ def test_connections_and_quotas_wait_for_the_next_process_after_a_crash(lab):
         assert status()["kept_sockets"] == {"taken": 7, "kept": 7}, status()
         assert limited(81) == 429, "a crash gives nobody a new quota"
 
-        # Who stops it wants clients to go elsewhere.
+        # If the plane is stopped, clients should go elsewhere.
         os.kill(manager.main, signal.SIGTERM)
         manager.hear_until("nothing is kept", lambda: not manager.kept)
         wait_until("clients are refused", lambda: is_refused(81), 20)

@@ -256,7 +256,7 @@ def test_a_silent_host_keeps_the_vip_while_clients_are_served_and_loses_it_for_g
         wait_until("its clients' way is probed", lambda: probes() >= asked + 4, 20)
         assert first.roles() == (2, 0) and second.roles() == (0, 2) and answers(VIP4)
         print("      dead and silent: decided, served after (s):", time_until_served(first.l4.kill, second))
-        # The VIP answers again, but by the other host: that says nothing about the dead one.
+        # The VIP answers again, but from the other host. This says nothing about the dead host.
         heard = lambda: leader.api("GET", "/v1/health").json()["planes"]
         moved = leader.api("GET", "/v1/status").json()["head"]["words"]
         ends = time.monotonic() + 3

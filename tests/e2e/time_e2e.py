@@ -103,7 +103,7 @@ def chats(lab, pause):
         time.sleep(pause)
         sock.sendall(b"still there?")
         same = sock.recv(100) == b"still there?"
-        sock.unwrap().close()  # says that it ends, and hears the same
+        sock.unwrap().close()  # says that it ends, and receives the same
         return same
 
 

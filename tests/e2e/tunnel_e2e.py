@@ -55,7 +55,7 @@ def add_backend(site, router, number):
     netns.add_namespaces(namespace)
     mtu = PATH_MTU.get(host, 1500)
     ip(None, f"link add to-{host} netns {router} type veth peer name eth0 netns {namespace}")
-    # A decapsulator that is no kernel device reads whole packets, with whole checksums.
+    # A decapsulator in user space reads whole packets, with complete checksums.
     for where, device in ((router, f"to-{host}"), (namespace, "eth0")):
         sh(*netns.in_namespace(where, "ethtool", "-K", device, "tx", "off", "gro", "off"))
     ip(router, f"addr add 10.67.{number}.1/24 dev to-{host}", f"addr add fd67:{number}::1/64 dev to-{host} nodad", f"link set to-{host} mtu {mtu} up")

@@ -266,8 +266,8 @@ def test_twenty_upgrades_under_as_much_load_as_one_core_gives_lose_nothing(lab):
     assert not TIMED or rate >= 5_000, told["out"]
 
 
-# Each of 64 connections waits so long after an answer that all of them together ask 5,000 times a second, if the answers
-# come fast.
+# Each of 64 connections waits after an answer, so that all of them together ask 5,000 times per second if answers come
+# fast.
 PACE, PACED_CONNECTIONS, PACED_RATE = "function delay() return 12 end\n", 64, 5_000
 PACED_PATH = "/static/varied/paced"
 
@@ -335,7 +335,7 @@ def test_upgrades_with_everything_under_way_lose_nothing_and_take_no_time(lab):
     for kind, seconds in (("without", quiet), ("around", around)):
         print(f"      {kind} an upgrade: {middle([rate for rate, _ in seconds]):.0f} requests/s in the middle; P99 in ms: {' '.join(f'{p99:.2f}' for p99 in sorted(p99 for _, p99 in seconds))}")
     limit_ms = 2 * middle([p99 for _, p99 in quiet])
-    # What is not answered within its second is in no P99, so as many as that must be answered.
+    # A request that is not answered within its second is not in the P99. So the rate is checked too.
     late = [(round(rate), p99) for rate, p99 in around if p99 > limit_ms or rate < 0.8 * PACED_RATE]
     assert not TIMED or (middle([rate for rate, _ in around]) >= 0.9 * PACED_RATE and not late), (limit_ms, late)
 
@@ -350,7 +350,7 @@ def test_the_cache_is_taken_over_warm_and_a_purge_in_between_holds(lab):
         cached("/static/8m")
         wait_until("8m is a hit", lambda: "; hit" in cached("/static/8m"))
         kept = "/static/8m"
-        slow = SlowReader("client-eu", PROXY[0], kept)  # from the disk of the process that is replaced
+        slow = SlowReader("client-eu", PROXY[0], kept)  # from the disk tier of the process that is replaced
         assert slow.answer.status == 200
         upgraded(lab, "proxy1", "l7")
         wait_until("the new process has the index", lambda: not lab.plane("proxy1", "l7", "/status").json()["cache"]["loading"])
@@ -432,8 +432,8 @@ def test_a_new_program_that_is_no_good_changes_nothing(lab):
     assert load.lost == [], load.lost[:5]
 
 
-# Speaks as a release before this one does: with the format of before. What the running process says has to be in that
-# format, without what came with a later one. In the end the present program takes over in the same format.
+# Speaks like an earlier release, in the earlier format. The running process must answer in that format, without later
+# additions. In the end the present program takes over in the same format.
 SPEAKS_THE_FORMAT_BEFORE = """#!/usr/bin/python3
 import os, socket, struct, sys
 old = socket.socket(fileno=3)
@@ -532,7 +532,7 @@ def test_queries_by_af_xdp_are_taken_over_too(lab):
             end_all(server.machine)
 
 
-# Speaks as the process that follows, and ends when the old one has let go: so a crash comes at the worst time.
+# Acts as the following process, and ends when the old one has released the lock: a crash at the worst time.
 DIES = """#!/usr/bin/python3
 import os, socket, struct
 old = socket.socket(fileno=3)
@@ -662,7 +662,7 @@ class Manager:
             message, control, _, _ = self.socket.recvmsg(4096, 256)
             parts = {kind: data for _, kind, data in control}
             for (descriptor,) in struct.iter_unpack("i", parts.get(socket.SCM_RIGHTS, b"")):
-                os.close(descriptor)  # this manager keeps none
+                os.close(descriptor)  # this manager keeps no descriptors
             self.heard.append((struct.unpack("iII", parts[socket.SCM_CREDENTIALS])[0], message.decode().splitlines()))
             if self.heard[-1][0] == pid and word in self.heard[-1][1]:
                 return self.heard[begin:]

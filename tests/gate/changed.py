@@ -5,7 +5,7 @@ import subprocess
 
 from trees import ROOT
 
-# A room's header can change its includers' behaviour: core <- conf <- { l4, cache <- l7, dns, control }.
+# A header of a room can change its includers' behaviour: core <- conf <- { l4, cache <- l7, dns, control }.
 READERS = {"core": ("conf", "cache", "l7", "dns", "control", "l4"), "conf": ("cache", "l7", "dns", "control", "l4"), "cache": ("l7",)}
 ROOMS = ("core", "conf", "cache", "l7", "dns", "control", "l4")
 

@@ -90,7 +90,7 @@ def bench_outputs(step, say):
     script(step, say, "what the benchmarks read out of their generators", ["tests/unit/bench/outputs_test.py"])
 
 
-FUZZ_STEP_S = 200  # seconds of one core that the targets of the gate share, however many they are
+FUZZ_STEP_S = 200  # seconds of one core that all targets of the gate share
 FUZZ_AT_LEAST_S = {"decider": 10}  # runs every mode of the forwarder
 
 

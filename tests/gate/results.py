@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from trees import ROOT
 
 FOLDER = ROOT / "build-results"
-TOLD_LINES = 40  # of a failure, in the verdict: a traceback, and what the daemons said last
+TOLD_LINES = 40  # lines of a failure in the verdict: a traceback, and the last messages of the daemons
 
 
 @dataclass

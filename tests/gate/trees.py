@@ -28,7 +28,7 @@ def sanitized(sanitizers, *arguments):
     return ("-Db_lundef=false", "-Ddebug=false", "-Doptimization=0", f"-Db_sanitize={sanitizers}", f"-Dcpp_args={' '.join([LINES_ONLY, *arguments])}")
 
 
-# In the standard library its own assertions find more than UBSan does, and cost half as much code.
+# The standard library's own assertions find more than UBSan in its code, and cost half as much code.
 CHECKED = ("-D_GLIBCXX_ASSERTIONS", f"-fsanitize-ignorelist={ROOT}/tests/gate/ubsan-ignores.txt")
 
 
@@ -40,7 +40,7 @@ class Tree:
     targets: tuple = ()  # targets of a bare build; empty: everything
 
 
-# The rooms with objects that several threads share. A room's threads_test has those of its tests that start threads.
+# The rooms with objects that several threads share. A room's threads_test lists those of its tests that start threads.
 TSAN_ROOMS = ("core", "conf", "cache", "dns", "l7", "l4")
 TSAN_LONG_ROOMS = (*TSAN_ROOMS, "control")
 

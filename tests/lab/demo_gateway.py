@@ -13,7 +13,7 @@ from lab import HOSTS, open_socket
 from netns import wait_until
 
 PORT = 8090
-RUNS = itertools.count(1)  # counts and breakers outlive a version, under their policy's and pool's name
+RUNS = itertools.count(1)  # counts and breakers outlive a version, under the names of their policy and pool
 
 DOCUMENT = """policies:
   - name: demo-{run}

@@ -148,7 +148,7 @@ class Process:
     def __init__(self, namespace, name, command, log: Path):
         self.namespace, self.name, self.command, self.log = namespace, name, [str(c) for c in command], log
         self.popen = None
-        self.log_begins = 0  # of this process; processes before it may have written to the same file
+        self.log_begins = 0  # for this process; earlier processes may have written to the same file
 
     def start(self):
         with open(self.log, "ab") as log:

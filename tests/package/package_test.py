@@ -26,10 +26,10 @@ from sbom import owner  # noqa: E402
 
 NAMESPACE = "tgpackage"
 UNITS = ("tidegate-control", "tidegate-l7", "tidegate-dns", "tidegate-l4")
-# What `systemd-analyze security` may find at most, in tenths. The forwarder drives devices.
+# The most that `systemd-analyze security` may find, in tenths. The forwarder drives devices.
 EXPOSURE, EXPOSURE_OF_THE_FORWARDER = 25, 32
 INSTALLED_WITHIN_S = 60
-# What judges the bill of materials: the library, and what it needs to read schemas.
+# Checks the bill of materials: the library, and what it needs to read schemas.
 SBOM_PACKAGES = ("@cyclonedx/cyclonedx-library@10.3.0", "ajv@8.20.0", "ajv-formats@3.0.1", "ajv-formats-draft2019@1.6.1")
 
 

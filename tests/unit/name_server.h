@@ -56,7 +56,7 @@ inline std::string srv_record(uint16_t priority, uint16_t weight, uint16_t port,
   return record_of(33, ttl, data + wire_name(target));
 }
 
-// Answers over UDP what the test has set; NXDOMAIN for other names.
+// Answers over UDP with the records that the test has set; NXDOMAIN for other names.
 class NameServer {
  public:
   NameServer() : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {

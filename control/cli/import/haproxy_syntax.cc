@@ -10,7 +10,7 @@
 namespace tidegate::cli {
 namespace {
 
-// Words with quotes and backslashes, up to a comment.
+// Splits a line into words, with quotes and backslashes, up to a comment.
 Result<std::vector<std::string>> words_of(std::string_view text, uint32_t number) {
   std::vector<std::string> words;
   bool open = false;

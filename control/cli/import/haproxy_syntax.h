@@ -18,7 +18,7 @@ struct HaproxyLine {
   const std::string& word(size_t i) const;  // empty if there are fewer
   std::string text() const;
   bool has(const std::string& wanted) const;
-  // The word behind `key`; empty if there is none.
+  // The word after `key`; empty if there is none.
   std::string after(const std::string& key) const;
 };
 struct HaproxySection {
@@ -26,7 +26,7 @@ struct HaproxySection {
   std::vector<HaproxyLine> lines;
 };
 
-// Any bytes are safe. Error: what is wrong, with the line.
+// Any bytes are safe. The Error says what is wrong, with the line.
 Result<std::vector<HaproxySection>> parse_haproxy(std::string_view text);
 
 }  // namespace tidegate::cli

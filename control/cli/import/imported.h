@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Imported: an edge that is made from the configuration of another program, directive by directive. Each directive is
-// taken or left, and whoever leaves it says why. Pure: no files. One thread.
+// taken or left out, always with a reason. Pure: no files. One thread.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,7 @@ class Imported {
  public:
   nlohmann::json node = {{"name", "edge"}, {"l7", nlohmann::json::object()}};
 
-  // The object of this name in a section; it is made if there is none. The reference stays good.
+  // The object with this name in a section, which is created if necessary. The reference stays valid.
   nlohmann::json& object(const std::string& section, const std::string& name);
   bool has(const std::string& section, const std::string& name) const;
   void remove(const std::string& section, const std::string& name);
@@ -45,39 +45,39 @@ class Imported {
 
   void take() { ++taken_; }
   void leave(uint32_t line, std::string text, std::string why);
-  // Takes it, or leaves it for the error's reason.
+  // Takes the directive, or leaves it out for the error's reason.
   void judge(uint32_t line, const std::string& text, const Result<void>& outcome);
 
   size_t taken() const { return taken_; }
   size_t directives() const { return taken_ + left_.size(); }
-  std::vector<LeftDirective> left() const;  // in the order of lines
+  std::vector<LeftDirective> left() const;  // in the order of their lines
   nlohmann::json document() const;
 
  private:
   std::map<std::string, std::list<nlohmann::json>> sections_;
-  std::map<std::string, std::map<std::string, nlohmann::json*>> by_name_;  // of each section
-  mutable std::map<std::string, size_t> last_number_;                      // of free_name(), by section and name
+  std::map<std::string, std::map<std::string, nlohmann::json*>> by_name_;  // objects of each section
+  mutable std::map<std::string, size_t> last_number_;                      // for free_name(), by section and name
   std::map<std::string, std::string> closed_;                              // by the route's name
   std::vector<LeftDirective> left_;
   size_t taken_ = 0;
 };
 
-// Sets a key that is not set, or has this value already.
+// Sets a key. Returns an Error if it is set to another value already.
 Result<void> set_once(nlohmann::json& object, const std::string& key, const nlohmann::json& value);
 
-// A name of ours: letters, digits, '.', '_' and '-', at most 63.
+// A valid name: letters, digits, '.', '_' and '-', at most 63.
 std::string name_of(std::string_view text);
 std::optional<uint64_t> number_of(std::string_view text);
-// "90", "1m", "500ms" as a duration of ours; a number alone has `unit`.
+// "90", "1m", "500ms" as our duration. A number without a unit has `unit`.
 std::optional<std::string> duration_of(std::string_view text, std::string_view unit);
-// "8k", "10m", "1g" as a size of ours.
+// "8k", "10m", "1g" as our size.
 std::optional<std::string> size_of(std::string_view text);
-// An IP address, or localhost. Error: why it cannot be a backend.
+// An IP address, or localhost. The Error says why it cannot be a backend.
 Result<std::string> backend_address(std::string_view text);
 // ADDRESS:PORT as a backend of a pool: {name, addresses, port}.
 Result<nlohmann::json> backend_of(std::string_view text, uint16_t default_port, size_t number);
 
-// Error: the text is not of that language, with the line.
+// Returns an Error with the line if the text is not in that language.
 Result<void> import_nginx(std::string_view text, Imported& into);
 Result<void> import_haproxy(std::string_view text, Imported& into);
 Result<void> import_httproute(std::string_view text, Imported& into);

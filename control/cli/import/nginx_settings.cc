@@ -20,7 +20,7 @@ using Directive = NginxDirective;
 using Target = NginxTarget;
 using Setting = NginxSetting;
 
-// What holds without any key.
+// Directives that need no key.
 const std::set<std::string>& held() {
   static const std::set<std::string> kHeld = {
       "events",
@@ -53,7 +53,7 @@ const std::set<std::string>& held() {
   return kHeld;
 }
 
-// Why a directive that is known has no counterpart.
+// Why a known directive has no counterpart.
 const std::map<std::string, std::string>& reasons() {
   static const std::map<std::string, std::string> kReasons = {
       {"user", "the service manager says as which user a daemon runs"},
@@ -210,7 +210,7 @@ Result<void> set_nginx_header(NginxTarget& target, const Directive& directive, c
   if (!http1::is_token(name)) return fail("no field is named");
   const bool request = key == std::string_view("request_headers");
   if (request) {
-    // The proxy sets these itself, or sees to them.
+    // The proxy sets these itself, or handles them.
     static const std::map<std::string, std::set<std::string>> kOwn = {
         {"host", {"$host", "$http_host"}},
         {"x-forwarded-for", {"$proxy_add_x_forwarded_for", "$remote_addr"}},
@@ -241,12 +241,12 @@ Result<void> set_nginx_header(NginxTarget& target, const Directive& directive, c
   return {};
 }
 
-// Directives of a location, or above it, about requests that go to a pool.
+// Directives in a location, or above it, about requests that go to a pool.
 const std::map<std::string, Setting>& nginx_proxy_settings() {
   static const std::map<std::string, Setting> kSettings = {
       {"proxy_connect_timeout", pool_duration({"connect_timeout"})},
       {"proxy_read_timeout", pool_duration({"first_byte_timeout", "idle_timeout"})},
-      {"proxy_send_timeout", [](Target&, const Directive&) -> Result<void> { return {}; }},  // idle_timeout
+      {"proxy_send_timeout", [](Target&, const Directive&) -> Result<void> { return {}; }},  // idle_timeout covers it
       {"proxy_set_header", [](Target& t, const Directive& d) { return set_nginx_header(t, d, "request_headers"); }},
       {"grpc_set_header", [](Target& t, const Directive& d) { return set_nginx_header(t, d, "request_headers"); }},
       {"proxy_hide_header",

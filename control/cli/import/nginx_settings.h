@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the directives of nginx mean here: those that hold without any key, those that set a key of a pool or route, and
-// why the others have no counterpart.
+// What the directives of nginx mean here: those that need no key, those that set a key of a pool or route, and why the
+// others have no counterpart.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@
 
 namespace tidegate::cli {
 
-// What a directive of a location can change. The pool is that of its proxy_pass; null: the location has none.
+// What a directive of a location can change. The pool is the one of its proxy_pass; null: the location has none.
 struct NginxTarget {
   nlohmann::json* pool = nullptr;
   nlohmann::json* route = nullptr;
@@ -44,7 +44,7 @@ struct NginxUpstreamUrl {
   bool tls = false, grpc = false;
 };
 Result<NginxUpstreamUrl> nginx_upstream_url(const NginxDirective& directive);
-// A directive of an upstream block.
+// Applies a directive of an upstream block.
 Result<void> set_nginx_upstream(const NginxDirective& directive, nlohmann::json& pool);
 // Directives about requests that go to a pool, in a location or above it.
 const std::map<std::string, NginxSetting>& nginx_proxy_settings();

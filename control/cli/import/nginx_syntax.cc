@@ -20,7 +20,7 @@ class Reader {
  public:
   explicit Reader(std::string_view text) : text_(text) {}
 
-  // Error: quotes that are never closed.
+  // Returns an Error if quotes are never closed.
   Result<Token> next() {
     skip_blanks();
     if (at_ == text_.size()) return Token{Token::Kind::over, {}, line_};
@@ -57,7 +57,8 @@ class Reader {
       const char c = text_[at_];
       if (c == '\n') ++line_;
       if (c == '\\' && at_ + 1 < text_.size()) {
-        // nginx keeps the backslash but before quotes and itself: it is part of a regular expression then.
+        // nginx keeps a backslash, except before quotes and another backslash, because it may belong to a regular
+        // expression.
         const char escaped = text_[++at_];
         if (escaped == '\n') ++line_;
         if (escaped != '"' && escaped != '\'' && escaped != '\\') token.text += '\\';
@@ -77,7 +78,7 @@ class Reader {
         continue;
       }
       if (quote == '\0' && std::string_view(" \t\r\n;{").find(c) != std::string_view::npos) {
-        if (c == '\n') --line_;  // skip_blanks() counts it
+        if (c == '\n') --line_;  // skip_blanks() counts it again
         return token;
       }
       token.text += c;

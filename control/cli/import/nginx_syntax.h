@@ -21,9 +21,9 @@ struct NginxDirective {
   std::string text() const;  // "listen 443 ssl"
 };
 
-constexpr size_t kMaxNginxDepth = 32;  // of blocks within blocks
+constexpr size_t kMaxNginxDepth = 32;  // maximum nesting of blocks
 
-// Any bytes are safe. Error: what is wrong, with the line.
+// Any bytes are safe. The Error says what is wrong, with the line.
 Result<std::vector<NginxDirective>> parse_nginx(std::string_view text);
 
 }  // namespace tidegate::cli

@@ -34,7 +34,7 @@ Result<void> upstream_server(const NginxDirective& directive, json& pool) {
     }
   }
   if (outcome) {
-    // Weights are one in ten here, so that a server without one has a share like theirs.
+    // Weights are multiplied by ten here, so a server without a weight gets ten too.
     if (backend->count("weight") == 0) (*backend)["weight"] = 10;
     backends.push_back(*std::move(backend));
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes are read, loaded, validated and rendered without a crash. An accepted document must come back from its
-// canonical form. The reader of plain YAML gives what yaml-cpp gives. A document that includes others and takes values
-// from variables and files is read the same; with nothing of that it is what it is without expansion.
+// canonical form. The reader of plain YAML gives what yaml-cpp gives. A document with includes, variables and inserted
+// files must be read without a crash too. Without these, expansion must not change it.
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -29,7 +29,7 @@ void expect_round_trips(const Document& document, const FileReader& files) {
   expect(load_model(*assembled, assembled_files, faults) != nullptr);
 }
 
-// Parts are divided by a line "--- NAME": each is a file that the first one may include or insert.
+// A line "--- NAME" begins a further file, which the first one may include or insert.
 void expand(const std::string& text) {
   constexpr std::string_view kDivider = "\n--- ";
   std::map<std::string, std::shared_ptr<const std::string>> parts;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever a certificate authority, or somebody in its place, sends: no crash, and what is taken can be sent and
-// stored. The first byte says how much of the order's way the input answers; each answer is a piece up to a byte of
-// zero.
+// Any messages of a certificate authority, or of somebody in its place: no crash, and accepted values can be sent and
+// stored. The first byte says how many steps of the order the input answers. Each answer is a piece up to a zero byte.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

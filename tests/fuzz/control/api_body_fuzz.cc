@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash. What decodes must
-// encode.
+// Bodies of the API: a bundle, a merge patch over a configuration, a document. Nothing may crash. A decoded body must
+// encode again.
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>

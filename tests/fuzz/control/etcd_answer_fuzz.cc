@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever an etcd, or somebody in its place, answers: no crash, and what is read back says the same.
+// Any answers of an etcd, or of somebody in its place: no crash, and values that are read back are the same.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shared by the fuzzers of import: any bytes give a document that YAML reads back, or an error. Each directive is taken
-// or left with a reason.
+// Shared by the fuzzers of import: any bytes give a document that YAML reads back, or an error. Each directive is
+// taken, or left out with a reason.
 #pragma once
 
 #include <cstdlib>

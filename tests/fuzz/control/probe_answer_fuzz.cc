@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever a backend answers to a probe, and whatever a document says that a probe sends: no crash, and bytes read
-// back.
+// Any answers of a backend to a probe, and any text in a document that a probe sends: no crash, and the bytes can be
+// read back.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

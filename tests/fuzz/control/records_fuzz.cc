@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The records API: "NAME\nTYPE\nBODY" on a zone with an included file. Either every fault is told, or the set that was
-// asked for is there, and every other record is as before.
+// The records API: "NAME\nTYPE\nBODY" on a zone with an included file. Either every fault is reported, or the requested
+// set is there, and every other record is unchanged.
 #include <cstdlib>
 #include <set>
 #include <string>
@@ -61,7 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto sets = dns::list_records(apex, "z", edited.text, {change.name, change.type}, 0, 2).sets;
   if (sets.size() != 1 || sets[0].data.size() > change.data.size()) std::abort();
   if (change.ttl_s && sets[0].ttl_s != *change.ttl_s) std::abort();
-  // What is listed can be put again, and changes nothing.
+  // A listed set can be written again, which changes nothing.
   change.data = sets[0].data;
   if (dns::edit_records(apex, "z", edited.text, change).changed) std::abort();
   return 0;

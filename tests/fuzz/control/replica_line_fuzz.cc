@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What another control sends: manifests, live state and purges as JSON. What is taken must come out the same.
+// What another control sends: manifests, live state and purges as JSON. Accepted values must come out the same.
 
 #include <cstdint>
 #include <cstdlib>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages of a hand-over: whatever is read is written back byte for byte, but for the padding of IPv4 addresses.
+// Messages of a hand-over: a message that was read is written back byte for byte, except for the padding of IPv4
+// addresses.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chunked framing: a body must decode alike whole and cut into pieces, and its new encoding must decode to itself.
+// Chunked framing: a body must decode to the same, whole or cut into pieces, and its new encoding must decode to
+// itself.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An OCSP answer from anywhere: nothing but what the issuer signed is good, and everything else has a reason.
+// An OCSP answer from anywhere: only what the issuer signed is good, and everything else has a reason.
 #include <cstddef>
 #include <cstdint>
 #include <string>

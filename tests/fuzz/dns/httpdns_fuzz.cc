@@ -45,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
     const HttpDnsAnswer answer = answer_httpdns_v2(request, context);
     if (!nlohmann::json::accept(answer.body)) std::abort();
   } else if (request.path == kDnspodPath) {
-    constexpr std::string_view kSealed = "sealed:";  // the names; what stands behind '&' is left plain
+    constexpr std::string_view kSealed = "sealed:";  // the names; the text after '&' is not sealed
     if (request.query.substr(0, kSealed.size()) == kSealed) {
       const size_t end = std::min(request.query.find('&'), request.query.size());
       const std::string dn = request.query.substr(kSealed.size(), end - kSealed.size());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a frame: either it is refused for a reason, or it holds a query inside the frame. Then the answer must
-// go back to the sender with correct lengths and checksums.
+// Any bytes as a frame: either it is refused for a reason, or it has a query inside the frame. Then the answer must go
+// back to the sender with correct lengths and checksums.
 #include <algorithm>
 #include <cstdlib>
 #include <vector>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a tunnel socket receives: the first byte chooses the kind of tunnel, the rest is the datagram on a heap buffer
-// of its exact size. A packet that is found must lie within the datagram and have the version and length that it says.
+// Any input of a tunnel socket. The first byte chooses the kind of tunnel, the rest is the datagram on a heap buffer of
+// its exact size. A packet that is found must be within the datagram and have the version and length in its header.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A sequence of frames through a whole Decider, in every mode of forwarding. Each record has a length of two bytes, one
 // byte of passing time, and the frame; each frame ends where its heap buffer ends. Every frame must get a verdict of
-// the table, and the packet that a backend gets must be the one that came in. One more Decider has lists of clients,
-// bounds, and RST for unknown flows.
+// the table, and the packet for a backend must be the one that came in. One more Decider has client lists, limits, and
+// RST for unknown flows.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -25,7 +25,7 @@ class Discard final : public FrameSink {
 
 constexpr size_t kRoom = 128;  // before a frame, as in a packet buffer
 
-// One Decider a mode for all inputs: the flows and neighbours of one input are the history of the next.
+// One Decider for each mode and all inputs: the flows and neighbours of one input are the history of the next.
 struct Harness {
   Forwarding mode;
   testing::Edge edge;
@@ -54,7 +54,7 @@ struct Harness {
   }
 };
 
-// Small bounds, so that a few packets reach them.
+// Small limits, so that a few packets reach them.
 void Harness::guard() {
   Acl denied, allowed;
   denied.name = "denied";

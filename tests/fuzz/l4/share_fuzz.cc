@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the socket of a peer receives. The first byte chooses: an odd one gives the datagram a code that fits, so that
-// the fuzzer gets past it. Whatever is told must be bounded, and the same datagram must not be taken twice.
+// Any input of a peer's socket. If the first byte is odd, the datagram gets a valid code, so that the fuzzer gets past
+// it. The reported values must be bounded, and the same datagram must not be accepted twice.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if ((data[0] & 1) != 0 && bytes >= kShareHeadBytes + kShareMacBytes) {
     const std::string_view before(reinterpret_cast<const char*>(datagram.get()), bytes - kShareMacBytes);
     std::memcpy(datagram.get() + before.size(), tidegate::hmac_sha256(key, before).data(), kShareMacBytes);
-    // The time at which it says that it was sent, so that the fuzzer need not guess it.
+    // Uses the datagram's own sending time, so that the fuzzer need not guess it.
     now.wall_ms = 0;
     for (size_t i = 24; i < 32; ++i) now.wall_ms = now.wall_ms << 8 | datagram[i];
   }
@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (opened.fault >= ShareFault::count_ || opened.count > kMostSharedFlows) abort();
   if (opened.fault != ShareFault::none) return 0;
   if (open_flows(key, datagram.get(), bytes, now, guard, flows.get()).fault != ShareFault::replayed) abort();
-  // It is written as it was read.
+  // It must be written as it was read.
   uint8_t again[kMostShareBytes];
   ShareHead head;
   uint64_t* const words[] = {&head.epoch, &head.sequence, &head.sent_ms};

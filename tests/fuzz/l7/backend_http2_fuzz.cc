@@ -29,14 +29,14 @@ constexpr std::array<std::string_view, 5> kRequests = {
     "GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
 };
-// Of the input's first byte: which of them are asked; none of these: all.
+// Bits of the input's first byte: which of them are asked; if none is set, all.
 constexpr std::array<uint8_t, kRequests.size()> kAsks = {1, 2, 4, 8, 32};
 constexpr uint8_t kAsksAny = 47, kCuts = 16;
 
 class FuzzedBackend {
  public:
   FuzzedBackend() {
-    // An abstract address would do, but a pool's socket is a path.
+    // An abstract address would be enough, but a pool's socket is a path.
     char folder[] = "/tmp/tidegate-fuzz-XXXXXX";
     TIDEGATE_ASSERT(::mkdtemp(folder) != nullptr, "a folder can be made");
     const std::string path = std::string(folder) + "/backend";
@@ -72,7 +72,7 @@ class FuzzedBackend {
     }
     backend.reset();
     turn(clients);
-    // A request that another try was found for, or that never had a connection.
+    // A connection of a request that is tried again, or that had no connection before.
     for (UniqueFd more; (more = UniqueFd(::accept4(listen_.get(), nullptr, nullptr, SOCK_CLOEXEC)));) continue;
     for (UniqueFd& client : clients) client.reset();
     for (int i = 0; i < 4; ++i) worker_.loop().run_once(0);
@@ -134,7 +134,7 @@ class FuzzedBackend {
     }
   }
 
-  // True at the end of the connection.
+  // Returns true at the end of the connection.
   static bool read_away(int fd) {
     char bytes[16384];
     ssize_t got;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compresses any bytes in pieces of any sizes, with flushes in between, by each coding; the libraries' decoders must
-// get the same bytes back, after each flush all that was given so far. Also reads any Accept-Encoding.
+// Compresses any bytes in pieces of any sizes, with flushes in between, by each coding. The libraries' decoders must
+// get the same bytes back, and after each flush everything so far. Also reads any Accept-Encoding.
 #include <brotli/decode.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -33,7 +33,7 @@ struct Collect final : Encoder::Sink {
 
 std::string g_room(256 * 1024, '\0');
 
-// What decoders make of the beginning of a stream. `ended`: the stream is whole.
+// The decoded beginning of a stream. `ended`: the stream is complete.
 std::string gunzip(const std::string& bytes, bool& ended) {
   z_stream stream{};
   demand(inflateInit2(&stream, 16 + MAX_WBITS) == Z_OK);
@@ -107,7 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (int pieces = 0; !rest.empty() && pieces < 40; ++pieces) {
     const auto head = static_cast<uint8_t>(rest[0]);
     rest.remove_prefix(1);
-    // Few bytes make much content: pieces are repeated.
+    // Pieces are repeated, so that few bytes give much content.
     const std::string_view piece = rest.substr(0, head % 64);
     rest.remove_prefix(piece.size());
     std::string repeated;

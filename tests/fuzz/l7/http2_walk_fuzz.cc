@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Http2Walk over any bytes in pieces of any size, compared with a naive twin that sees them at once. Input: how the
-// bytes are cut (pairs of piece and allowance, up to a zero), then the bytes themselves.
+// Http2Walk over any bytes in pieces of any size, compared with a naive twin that sees all of them at once. Input: how
+// the bytes are cut (pairs of piece and allowance, up to a zero), then the bytes themselves.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -20,7 +20,7 @@ struct Counted {
   bool operator==(const Counted&) const = default;
 };
 
-// All frames whose heads are whole, behind the preface.
+// All frames with complete heads, after the preface.
 Counted naive(std::string_view bytes) {
   Counted out;
   for (size_t at = 24; at + 9 <= bytes.size();) {
@@ -71,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string_view offered = bytes.substr(taken, piece);
     const size_t now = walk.next(offered, left, seen.conduct);
     expect(now <= offered.size() && left <= frames);
-    expect(now == offered.size() || left == 0);  // it stops early only where it has to
+    expect(now == offered.size() || left == 0);  // it stops early only where it must
     seen.frames += frames - left;
     taken += now;
     refused = now == 0 ? refused + 1 : 0;

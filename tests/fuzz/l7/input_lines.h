@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// InputLines: a fuzzer's input, taken line by line. What is left is the body.
+// InputLines: a fuzzer's input, read line by line. The rest is the body.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ class InputLines {
  public:
   InputLines(const uint8_t* data, size_t bytes) : rest_(reinterpret_cast<const char*>(data), bytes) {}
 
-  // The next line without its end. Empty once there is none.
+  // The next line without its end. Empty if there is none.
   std::string line() {
     const size_t end = std::min(rest_.find('\n'), rest_.size());
     std::string taken(rest_.substr(0, end));

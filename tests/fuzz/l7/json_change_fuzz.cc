@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changes any bodies by any paths and texts: what comes out must be JSON, within its bound, without what was removed.
+// Changes any bodies by any paths and texts: the result must be JSON, within its bound, without the removed members.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

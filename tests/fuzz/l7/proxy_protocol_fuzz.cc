@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// parse_proxy_header over any bytes. A header that was read is written again and reads the same; each beginning of it
-// is incomplete, so that no header is ever cut short.
+// parse_proxy_header over any bytes. A header that was read is written again and must read the same. Each beginning of
+// it must be incomplete, so that no header is ever cut short.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks signed requests with any bytes: no signature may be good that nobody made. Looks for claims in any bytes: what
-// it finds must be a part of the text.
+// Checks signed requests with any bytes: a signature that nobody made must not be good. Looks for claims in any bytes:
+// what it finds must be a part of the text.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens over any bytes. The JSON reader takes what nlohmann takes, and nothing else; claims and heads of any content,
-// well signed, never do harm; a token that nobody has signed is never good.
+// Tokens over any bytes. The JSON reader must accept what nlohmann accepts, and nothing else. Claims and heads with any
+// content, correctly signed, must do no harm. A token that nobody has signed must not be good.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -26,7 +26,7 @@ int depth_of(std::string_view text) {
   return deepest;
 }
 
-// nlohmann also checks UTF-8, and bounds numbers by their type.
+// nlohmann also checks UTF-8, and limits numbers by their type.
 void compare_readers(std::string_view text) {
   const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return c > 0; });
   const std::optional<policy::JsonView> ours = policy::scan_json(text);
@@ -67,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Arena arena;
   policy::TokenClaims claims;
   if (verifier.verify(bytes, 1'000, arena, claims) == policy::TokenFault::none) std::abort();
-  // The first line is the head, the others the claims.
+  // The first line is the head, the other lines are the claims.
   const size_t line = std::min(bytes.find('\n'), size);
   const std::string text =
       base64url_encode(bytes.substr(0, line)) + "." + base64url_encode(bytes.substr(std::min(line + 1, size)));

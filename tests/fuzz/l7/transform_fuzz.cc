@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes transforms of any texts and patterns, and changes requests of any bytes by them. What comes out must be one
-// message: no text ends a field, a path, a parameter or the place in which it stands.
+// Makes transforms from any texts and patterns, and changes requests with any bytes by them. The result must be one
+// message: no text may end a field, a path, a parameter or the place where it is inserted.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -55,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto is_target = [](std::string_view text) {
     return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c != 0x7f; });
   };
-  // What a parser lets through.
+  // A path that a parser would accept.
   if (path.empty() || path[0] != '/' || request.path.empty() || !is_target(request.path) || !is_target(query)) return 0;
   if (request.path.find_first_of("?#") != std::string_view::npos || query.find('#') != std::string_view::npos) return 0;
   if (!http1::is_field_value(value)) return 0;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any text as XML, and as JSON that becomes XML: what comes out is within its bound, can be read again, and says the
-// same.
+// Any text as XML, and as JSON that becomes XML: the result is within its bound, can be read again, and means the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -20,9 +19,9 @@ void demand(bool holds) {
   if (!holds) std::abort();
 }
 
-// JSON that was made of XML comes back through XML as it was.
+// JSON that was made from XML must come back unchanged through XML.
 void check_way_back(const std::string& json) {
-  if (!policy::scan_json(json)) return;  // nested more than that takes
+  if (!policy::scan_json(json)) return;  // nested more deeply than that accepts
   Arena arena;
   std::string xml;
   if (policy::json_to_xml(json, "root", 8 * kMost, xml, arena) != XmlFault::none) std::abort();

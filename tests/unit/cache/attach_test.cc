@@ -51,7 +51,7 @@ TEST_F(Attaching, ReadersFollowTheBodyAsItArrives) {
   while (!ready) loop.run_once(kNsPerS);
   ASSERT_EQ(attached.answer.body.next(slice), BodyStep::data);
   EXPECT_EQ(slice.bytes, "56789");
-  // The body is complete by its length, although the leader has not said so.
+  // The body is complete by its length, although the leader has not finished.
   EXPECT_EQ(attached.answer.body.next(slice), BodyStep::end);
   Lookup late = find(get("/a"));
   EXPECT_EQ(late.outcome, Outcome::attach) << "a latecomer joins at the beginning";
@@ -199,7 +199,7 @@ TEST_F(Attaching, ThoseWhoAskForMoreThanTheirLeaderDoNotQueueUpOneBehindTheOther
   const FieldList aged{{"Cache-Control", "max-age=1000"}, {"Age", "100"}};
   Lookup first = find(get("/a"));
   std::vector<std::unique_ptr<Ask>> waiters;
-  for (int i = 0; i < 20; ++i) {  // each wants it younger than the one before
+  for (int i = 0; i < 20; ++i) {  // each request wants it younger than the one before
     waiters.push_back(ask(get("/a", FieldList{{"Cache-Control", "max-age=" + std::to_string(90 - i)}})));
   }
   fill(first, 200, aged, "x");
@@ -331,7 +331,7 @@ TEST_F(Attaching, LeadershipOfferedToAClientThatLeavesMeanwhileIsPassedOn) {
   auto first = ask(get("/a"));
   auto second = ask(get("/a"));
   leader.fill = Fill();        // the offer to `first` is now in the mailbox
-  first->pending = Pending();  // and nobody will accept it
+  first->pending = Pending();  // nobody will accept it
   EXPECT_EQ(settle(std::move(second)).outcome, Outcome::fetch);
   EXPECT_FALSE(first->called_back);
 }
@@ -459,7 +459,7 @@ TEST_F(AttachingLaggards, AReaderThatKeepsTheOthersWaitingIsWaitedForNoLonger) {
   attached.answer.body.on_ready([] {});
   read_on(attached.answer, read);
   EXPECT_TRUE(read == sent);
-  while (!resumed) loop.run_once(kNsPerS);  // the leader's own client reads nothing, so it is given up
+  while (!resumed) loop.run_once(kNsPerS);  // the leader's own client reads nothing, so the others stop waiting for it
   EXPECT_EQ(given_up(), 1);
   fill_window();  // the attached reader is now the slowest of the remaining ones
   read_on(attached.answer, read);

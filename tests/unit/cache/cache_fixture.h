@@ -95,7 +95,7 @@ class CacheFixture : public ::testing::Test {
     }
   }
 
-  // True: all of it came. False: it broke off.
+  // Returns true if all of it came, false if it broke off.
   bool read_to_end(Answer& answer, std::string& body) {
     bool ready = false;
     answer.body.on_ready([&ready] { ready = true; });

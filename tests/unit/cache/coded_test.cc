@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies in a content coding, beside the response that they were made of.
+// Bodies in a content coding, made from a stored response.
 #include <gtest/gtest.h>
 
 #include "cache/limits.h"
@@ -16,7 +16,7 @@ class CodedTest : public CacheFixture {
     EXPECT_EQ(hit.outcome, Outcome::hit);
     return hit.answer.head;
   }
-  // What is kept of the response; empty: nothing.
+  // The coded body that is kept for the response. Empty if there is none.
   std::string coded(const StoredHead& of, Coding coding) {
     std::optional<CodedBody> found = cache->find_coded(of, coding, loop);
     if (!found) return {};
@@ -90,7 +90,7 @@ TEST_F(CodedTest, ATagsPurgeReachesIt) {
   EXPECT_EQ(metric("tidegate_cache_coded_objects"), 0);
 }
 
-// A 304 confirms the body, so what was made of it is good too.
+// A 304 confirms the body, so its coded forms are still valid.
 TEST_F(CodedTest, StaysWhenTheResponseIsConfirmed) {
   open();
   const FieldList stale{{"Cache-Control", "max-age=1"}, {"ETag", "\"v1\""}};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The disk tier and damage: chunks, records, whole files, files that a crash left.
+// The disk tier and damage: chunks, records, whole files, and files that a crash left.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
@@ -61,7 +61,7 @@ size_t copies_in(const std::string& directory) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
     copies += entry.path().filename() == "data.mdb";
   }
-  return copies - 1;  // without the copy in use
+  return copies - 1;  // except the copy in use
 }
 
 TEST_F(CacheOnDisk, AnEnvironmentThatCannotBeUsedIsSetAsideUntilTheNextStart) {
@@ -111,7 +111,7 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   open(on_disk());
   expect_hit("/a", "a");
   cache = nullptr;
-  std::ofstream(path + "/loading") << std::string(10, '.');  // ten in a row, so it is not by chance
+  std::ofstream(path + "/loading") << std::string(10, '.');  // ten in a row, so it is not chance
   open(on_disk());
   EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
 }
@@ -124,7 +124,7 @@ TEST_F(CacheOnDisk, AFileGarbledWhileItIsUsedEndsTheDiskTierAndNotTheProcess) {
   {
     std::fstream file(directory.path("cache") + "/data.mdb", std::ios::in | std::ios::out | std::ios::binary);
     const auto bytes = std::filesystem::file_size(directory.path("cache") + "/data.mdb");
-    // Flags and bounds of every page except the two meta pages.
+    // Flags and offsets of every page except the two meta pages.
     constexpr char kBranchOfOneKey[] = {1, 0, 18, 0, 18, 0};
     for (uint64_t at = 8192; at < bytes; at += 4096) {
       file.seekp(static_cast<std::streamoff>(at + 10));
@@ -166,7 +166,7 @@ TEST_F(CacheOnDisk, AFileScribbledOnWhileItIsUsedGivesNoWrongByteAndEndsNoProces
     EXPECT_EQ(cache->totals().disk_trouble, "") << "each start comes to a sound cache";
     for (int i = 0; i < kObjects; ++i) store("/" + std::to_string(i), fresh_minute(), body(i));
     cache->flush();
-    open(options);  // on disk alone
+    open(options);  // only on disk
     expect_hit("/1", body(1));
     scribble(file, seed == 1 ? 0 : 8192, seed);
     for (int round = 0; round < 2; ++round) {
@@ -240,7 +240,7 @@ TEST_F(CacheOnDisk, AFileThatACrashLeftIsCheckedBesideServing) {
   expect_hit("/7", body_of(3'000, 7));
   cache = nullptr;
   { std::ofstream in_use(mark); }
-  // Every leaf page with meta records (keys of 24 bytes) says that its entries lie outside.
+  // Makes every leaf page with meta records (keys of 24 bytes) point outside.
   std::fstream data(file, std::ios::in | std::ios::out | std::ios::binary);
   const uint64_t pages = std::filesystem::file_size(file) / 4096;
   for (uint64_t page = 2; page < pages; ++page) {

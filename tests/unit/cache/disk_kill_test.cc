@@ -41,7 +41,8 @@ TEST_F(CacheOnDisk, AfterKillNineWhatIsThereIsWholeAndWhatWasFlushedIsThere) {
     ::dup2(pipe_ends[1], STDOUT_FILENO);
     ::close(pipe_ends[0]);
     ::setenv(kChildDirectory, child_directory.c_str(), 1);
-    ::setenv("TMPDIR", directory.path("").c_str(), 1);  // what the killed process leaves is removed with our directory
+    // files that the killed process leaves are removed with our directory
+    ::setenv("TMPDIR", directory.path("").c_str(), 1);
     ::execl("/proc/self/exe", "cache_test", "--gtest_filter=CacheChild.DISABLED_StoresUntilKilled",
             "--gtest_also_run_disabled_tests", "--gtest_brief=1", nullptr);
     ::_exit(127);

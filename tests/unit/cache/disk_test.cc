@@ -252,7 +252,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   cache = std::move(*other);
   cache->flush();
   expect_hit("/a", "a");
-  open(on_disk());  // what the first cache stored is there, and its space is free again
+  open(on_disk());  // what the first cache stored is there, and its space can be used again
   EXPECT_EQ(cache->totals().disk_trouble, "");
   expect_hit("/a", "a");
   EXPECT_EQ(find(get("/b")).outcome, Outcome::fetch);
@@ -365,7 +365,7 @@ TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   EXPECT_EQ(files(), before) << "nothing was written, at the end neither";
 }
 
-// What the other process does until it ends without having served. It is killed: nothing is closed in order.
+// The actions of the other process until it ends without having served. It is killed, so nothing is closed in order.
 void open_and_die(const std::string& directory, uint64_t disk_bytes, const UniqueFd& lock, uint64_t generation) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -387,7 +387,7 @@ TEST_F(CacheOnDisk, WhatTheOtherProcessDidNotKeepIsTakenBackWithThePurgesOfTheMe
   const std::string large = body_of(1'000'000);
   store("/large", fresh_minute(), large);
   store("/purged", fresh_minute(), "purged");
-  for (uint64_t turn = 0; turn < 2; ++turn) {  // also after another one that failed
+  for (uint64_t turn = 0; turn < 2; ++turn) {  // also after another process that failed
     const UniqueFd lock = handed_over(*cache);
     ASSERT_TRUE(lock);
     Purge purge;
@@ -435,7 +435,7 @@ TEST_F(CacheOnDisk, AFileThatTheOtherProcessReplacedIsNotWrittenTo) {
 TEST_F(CacheOnDisk, AHandOverThatIsTakenBackInTimeChangesNothing) {
   open(on_disk());
   cache->wait_loaded();
-  cache->take_back();  // without one before
+  cache->take_back();  // without an earlier let_go()
   store("/a", fresh_minute(), "a");
   cache->flush();
   EXPECT_TRUE(cache->totals().disk_trouble.empty());

@@ -80,7 +80,7 @@ TEST(Meta, KeepsSpeltNamesOfEveryHeadAndTheReasonWhereItFits) {
   head.reason = std::string(3'000, 'r');
   EXPECT_EQ(round_trip(head)->head->reason, "") << "the registered one will do";
   EXPECT_EQ(round_trip(head)->head->spelt_names, "ETagX-Pad");
-  for (size_t padding = 0; padding < 4'000; padding += 50) {  // on a leaf, at its bound, and apart
+  for (size_t padding = 0; padding < 4'000; padding += 50) {  // on a leaf, at the bound, and apart
     StoredHead padded = *sample(padding);
     padded.reason = "Fine Phrase";
     EXPECT_EQ(round_trip(padded)->head->spelt_names, "ETagX-Pad") << padding;
@@ -127,7 +127,7 @@ TEST(Meta, EveryFlippedBitAndEveryCutIsNoticed) {
   }
 }
 
-// A record with further sections at its end, and the checksum for it.
+// A record with further sections at its end, and a correct checksum.
 std::string with_section(uint16_t type, std::string_view bytes, uint32_t said) {
   std::string apart;
   std::string record = encode_meta(name(), *sample(), 41, 2'000, apart);

@@ -93,7 +93,7 @@ TEST(IndexVariants, LargeOnesOfOneKeyShareTheirBytesAndThoseInUseStay) {
   EXPECT_EQ(stayed.front(), entries.front()) << "in use";
   EXPECT_EQ(stayed.back(), entries.back()) << "the newest";
   EXPECT_EQ(stayed[1], entries[kCount - stayed.size() + 1]) << "the oldest left first";
-  // Few may be large.
+  // Only few large variants are allowed.
   const KeyHash other{1, 2};
   for (uint64_t i = 0; i <= kVariantsOfAnySize; ++i) {
     auto entry = std::make_shared<Entry>();
@@ -103,7 +103,7 @@ TEST(IndexVariants, LargeOnesOfOneKeyShareTheirBytesAndThoseInUseStay) {
     ASSERT_TRUE(shard.publish(entry, deferred));
   }
   EXPECT_EQ(shard.find(other)->entries.size(), kVariantsOfAnySize);
-  // However small, no key has more than kMaxVariants.
+  // Even with small bodies, no key has more than kMaxVariants.
   const KeyHash many{1, 3};
   for (uint64_t i = 0; i < kMaxVariants + 10; ++i) {
     auto entry = std::make_shared<Entry>();

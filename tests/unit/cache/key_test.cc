@@ -108,7 +108,7 @@ TEST(Vary, BranchesAreVariantsWhateverVarySays) {
     EXPECT_NE(hash(vary, "p/canary"), hash(vary, "p/stable")) << vary;
     EXPECT_EQ(hash(vary, "p/canary"), hash(vary, "p/canary")) << vary;
   }
-  // A field's value that looks like a branch is none.
+  // A field's value that looks like a branch is not a branch.
   EXPECT_NE(values("a", {{"a", "p/canary"}}), values("a", {}, "p/canary"));
   EXPECT_NE(values("a", {{"a", "p/canary"}}), values("", {}, "p/canary"));
 }

@@ -13,7 +13,7 @@ namespace tidegate::cache::pressure_test {
 
 using namespace testing;
 
-// While it exists, no file of this process can grow past `bytes`. To LMDB that is a full disk (EFBIG instead of
+// While it exists, no file of this process can grow beyond `bytes`. LMDB sees that as a full disk (EFBIG instead of
 // ENOSPC).
 class FullDisk {
  public:
@@ -125,7 +125,7 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
     ASSERT_EQ(slow.decision.kind, FillDecision::Kind::store);
     fetches.push_back(std::move(slow));
   }
-  for (Slow& slow : fetches) {  // as much as the cache accepts, and nobody reads
+  for (Slow& slow : fetches) {  // as much as the cache accepts, while nobody reads
     for (uint64_t sent = 0; sent < kBytes && slow.leader.fill.append(piece) == FillStep::more;) sent += piece.size();
   }
   EXPECT_LE(cache->totals().fill_bytes, kFillFloorBytes + kWindowBytes + 40 * (kSmallWindowBytes + 2 * kChunkBytes));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one client's request and its answer may do to other clients that ask for the same.
+// Effects of one client's request and its answer on other clients that ask for the same.
 #include <gtest/gtest.h>
 
 #include "tests/unit/cache/cache_fixture.h"
@@ -101,7 +101,7 @@ TEST_F(Sharing, WhatA304MayNotLeaveBehindReachesTheOneWhoAskedAlone) {
   struct Case {
     const char* what;
     FieldList fields;
-    const char* personal;  // the field that no other client may get
+    const char* personal;  // the field that other clients must not get
     bool kept;             // true if the fresh stored answer continues to serve
   };
   const Case cases[] = {

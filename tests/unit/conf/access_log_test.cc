@@ -66,7 +66,7 @@ TEST(AccessLogKeys, AnOpenBraceIsShownWithItsPlace) {
   EXPECT_THAT(node("      access_log_format: \"{header.a b}\"\n").rendered(), HasSubstr("'a b' is no name of a field"));
 }
 
-// Escapes make the text and what is written differ: then the value's beginning is the place.
+// If escapes make the written text differ from the value, the place is the value's beginning.
 TEST(AccessLogKeys, APlaceBehindAnEscapeIsTheValuesBeginning) {
   EXPECT_THAT(node("      access_log_format: \"\\\"{nothing_like_it}\\\"\"\n").rendered(),
               HasSubstr("edge.yaml:4:26: "));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lists of clients, and the bounds of services, as a document gives them.
+// Client lists and the limits of services, as a document defines them.
 #include "conf/acl.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A candidate on its way: what leads from one version to the next, and what a plane holds of it.
+// Candidates: the changes from one version to the next, and what a plane has of them.
 #include "conf/candidate.h"
 
 #include <gmock/gmock.h>

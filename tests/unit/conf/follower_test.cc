@@ -37,14 +37,14 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
   return split_objects(*document, files_from({}));
 }
 
-// What one follower told its plane.
+// What one follower has told its plane.
 struct Heard {
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   std::vector<Purge> purges;
   std::vector<std::string> order;        // the order of the calls
   std::string refuse_with;               // if not empty, the plane refuses with this text
   uint64_t refuse_version = UINT64_MAX;  // the plane refuses this version
-  std::string plane;                     // under which it remembers what it served
+  std::string plane;                     // the name under which it remembers what it served
   std::string cannot_prepare;            // if not empty, preparing fails with this text
 
   FollowerHooks hooks(PurgePosition purge_from = {}) {
@@ -137,7 +137,7 @@ int obey(const std::string& directory, Talk& talk) {
         store.reset();
         done = damage_purge(directory);
         break;
-      case kAdoptLatePurges:  // purges of another host, whose log was trimmed up to 300
+      case kAdoptLatePurges:  // purges of another host whose log was trimmed up to 300
         done = store->replicate_purge({301, PurgeKind::tag, "t", false, 1, "t"}).has_value() &&
                store->replicate_purge({302, PurgeKind::tag, "t", false, 2, "t"}).has_value();
         break;
@@ -275,7 +275,7 @@ TEST_F(StateFollowerTest, ServesWhatItServedBeforeIfTheNewestIsRefusedAtItsStart
   EXPECT_EQ(follower->refused(), "version 3: no such port: eth9");
   tell(kDrain);
   ASSERT_TRUE(snapshots_are(2)) << "live state reaches what is in force";
-  heard_.refuse_version = UINT64_MAX;  // the reason passes
+  heard_.refuse_version = UINT64_MAX;  // the reason for the refusal is gone
   ASSERT_TRUE(run_until(loop_, [&] { return follower->applied().version == 3; }));
   EXPECT_EQ(follower->refused(), "");
 }
@@ -300,7 +300,7 @@ TEST_F(StateFollowerTest, DoesNotBeginTwiceWithAVersionThatEndedItsProcess) {
   tell(kCommit);
   follow().reset();
   tell(kCommit);
-  mark_trying(state_dir_, "l4", 2);  // as a process leaves it that ended within its first version
+  mark_trying(state_dir_, "l4", 2);  // the state after a process that ended during its first version
   heard_.snapshots.clear();
   const auto follower = follow();
   ASSERT_EQ(heard_.snapshots.size(), 1U);

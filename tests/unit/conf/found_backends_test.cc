@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Servers that names lead to: what stands in the model instead of the backend with the name, and how each of them is.
+// Servers that were found by names: what replaces the backend with the name in the model, and the state of each server.
 #include "conf/found_backends.h"
 
 #include <arpa/inet.h>

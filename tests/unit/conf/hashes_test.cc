@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each hash against its definition, and the properties for which one would choose it.
+// Each hash compared with its definition, and the properties for which one would choose it.
 #include "conf/hashes.h"
 
 #include <gtest/gtest.h>
@@ -89,7 +89,7 @@ TEST(Hashes, BoundedGivesNoMemberMoreThanItsBound) {
   }
 }
 
-// The paper's code (Lamping and Veach 2014, figure 1), in its own words.
+// The paper's code (Lamping and Veach 2014, figure 1), unchanged.
 int32_t jump_of_the_paper(uint64_t key, int32_t num_buckets) {
   int64_t b = -1, j = 0;
   while (j < num_buckets) {

@@ -102,7 +102,7 @@ TEST(SignatureKeys, RefuseWhatSignsNothing) {
   EXPECT_THAT(load("keys_file: good.json, remembered: 10").codes(), ElementsAre("out_of_range"));
 }
 
-// A cache gives one answer to all: nothing of one client may reach the backend there.
+// A cache gives one answer to all clients, so the backend must get nothing from one client there.
 TEST(AuthenticateKeys, RefuseWhatACacheWouldGiveToOthers) {
   const std::string keys = "api_keys: {keys: [{name: a, sha256: " + std::string(64, 'a') + "}]}";
   const auto route = [](const std::string& cache) {
@@ -152,7 +152,7 @@ TEST(ForwardKeys, RefuseWhatCannotBeAskedOrCopied) {
   EXPECT_THAT(with_auth("forward: {pool: p, to_backend: [X-A]}", cached).codes(), ElementsAre("conflicting_keys"));
 }
 
-// Its pool is in use.
+// Their pool counts as used.
 TEST(ForwardKeys, UseTheirPool) {
   const Loaded loaded = load_text(
       "pools: [{name: p, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"

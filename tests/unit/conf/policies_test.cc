@@ -65,7 +65,7 @@ TEST(Policies, WarnOfOneThatNothingUses) {
 
 // --- transform, split, fault
 
-// Each policy is judged by the routes that it holds for, and the first of them is named.
+// Each policy is checked against the routes to which it applies, and the fault names the first of them.
 TEST(TransformOfRoutes, IsJudgedByTheRoutesThatNameIt) {
   const auto judged = [](const std::string& keys, const std::string& listener) {
     return load_text(
@@ -98,7 +98,7 @@ TEST(TransformOfRoutes, IsJudgedByTheRoutesThatNameIt) {
   EXPECT_THAT(misspelt.rendered(), ::testing::HasSubstr("of the path of route 'plain'"));
 }
 
-// A document with one policy, which route r names; `route`: further keys of that route.
+// A document with one policy that route r names; `route`: further keys of that route.
 Loaded with_policy(const std::string& part, const std::string& route = "") {
   return load_text("policies:\n  - {name: q, " + part +
                    "}\npools:\n  - {name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}\n"
@@ -165,7 +165,7 @@ TEST(TransformKeys, RefuseTextsAndPatternsThatAreWrong) {
   EXPECT_EQ(code_of("query: [" + many + "]"), "out_of_range");
 }
 
-// Whoever could set them could make two messages of one, or forge what the proxy says.
+// A document that could set them could turn one message into two, or forge what the proxy says.
 TEST(TransformKeys, RefuseFieldsThatTheProxyWritesItself) {
   for (const char* name : {"Content-Length", "transfer-encoding", "Connection", "Upgrade", "TE", "Trailer", "Host",
                            "Expect", "X-Forwarded-For", "X-Request-Id", "Via"}) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private keys lie in an environment of their own. Nobody who may read the rest of the state reads them there, and none
-// is lost or left over, whenever a process ends.
+// Private keys are in their own environment. Users who may read the rest of the state cannot read them there. No key is
+// lost or left over, at whatever time a process ends.
 #include "conf/secret_store.h"
 
 #include <fcntl.h>
@@ -37,12 +37,12 @@ std::unique_ptr<StateStore> open(const std::string& directory, Mode mode = Mode:
   return store ? *std::move(store) : nullptr;
 }
 
-// Looks like a key, and is another one for each number.
+// Looks like a key, with different content for each number.
 std::string fake_key(uint64_t number) {
   return "-----BEGIN PRIVATE KEY-----\n" + sha256_hex("key " + std::to_string(number)) +
          "\n-----END PRIVATE KEY-----\n";
 }
-// What is in no other file.
+// The part that is in no other file.
 std::string core_of(const std::string& key) { return key.substr(28, 64); }
 
 std::vector<ConfigObject> objects_with(const std::string& key) {
@@ -119,7 +119,7 @@ TEST(Secrets, AreWithheldFromAReaderThatHasNoUseForThem) {
   }
 }
 
-// A name server has to read its zones: a key in one would be withheld from it.
+// A name server must read its zones, so a key in a zone would be withheld from it.
 TEST(Secrets, InAZoneFileAreAFault) {
   std::vector<Fault> faults;
   const auto document = Document::parse("edge.yaml", "zones:\n  - {name: a.test, file: a.zone}\n", faults);
@@ -146,7 +146,7 @@ class OtherUsers : public ::testing::Test {
   }
   std::string host() const { return directory_ / "host"; }
 
-  // In a process of that user, who is of the groups.
+  // Runs `body` in a process of that user, with these groups.
   static int as_user(const std::vector<gid_t>& groups, const std::function<int()>& body) {
     Forked other([&](Talk&) {
       if (::setgroups(groups.size(), groups.data()) != 0 ||
@@ -219,7 +219,7 @@ TEST(Secrets, WithoutAVersionThatNamesThemAreSweptAtTheNextStart) {
     ASSERT_TRUE(store->commit_version(objects_with(fake_key(1)), 0, "ann", ""));
   }
   {
-    // As of a process that ended between the two transactions.
+    // The state after a process that ended between the two transactions.
     const auto secrets = *SecretStore::open_for_writing(directory.path(), "");
     ASSERT_TRUE(secrets->add({{*hex_decode(sha256_hex(fake_key(2))), fake_key(2)}}));
   }
@@ -234,7 +234,7 @@ TEST(Secrets, GoWithTheLastVersionThatNamesThem) {
   for (uint64_t version = 0; version < 10; ++version) {
     ASSERT_TRUE(store->commit_version(objects_with(fake_key(version)), version, "ann", ""));
   }
-  // Two files with the same key, of which one goes.
+  // Two files with the same key, one of which is removed.
   std::vector<ConfigObject> twice = objects_with(fake_key(9));
   twice.push_back({"file", "b.key", fake_key(9)});
   ASSERT_TRUE(store->commit_version(twice, 10, "ann", ""));
@@ -329,8 +329,8 @@ TEST(Secrets, AreInACopyOfTheStateAndForItsOwnerAlone) {
   EXPECT_EQ(*open(copy / "backup")->object(sha256_hex(fake_key(1))), fake_key(1));
 }
 
-// A state as earlier releases wrote it: keys among the other objects, here also one that a version gave up, of which
-// only a freed page tells.
+// A state in the form of earlier releases: keys are among the other objects. It also has a key that a version gave up,
+// which is only in a freed page.
 class FormatOne : public ::testing::Test {
  protected:
   static std::string freed_key() { return fake_key(2); }
@@ -366,7 +366,7 @@ class FormatOne : public ::testing::Test {
     }
   }
 
-  // By another process, as planes and control are.
+  // In another process, like planes and control.
   void migrate() {
     Forked control([&](Talk&) { return StateStore::open(directory_.path(), Mode::read_write) ? 0 : 1; });
     ASSERT_EQ(control.wait(), 0);
@@ -410,7 +410,7 @@ TEST_F(FormatOne, IsMigratedOnceMoreWhereThatWasCutOff) {
   std::ofstream(directory_ / "state.next/data.mdb") << "half";
   migrate();
   EXPECT_EQ(*open(directory_.path())->object(sha256_hex(fake_key(1))), fake_key(1));
-  // The old one, where the exchange was the last that was done.
+  // The old state, if the exchange was the last step.
   std::filesystem::create_directories(directory_ / "state.next");
   std::ofstream(directory_ / "state.next/data.mdb") << fake_key(1);
   migrate();
@@ -438,7 +438,7 @@ TEST(OrderedCertificates, AreBesideVersionsAndTheirKeysAreSecrets) {
   ASSERT_TRUE(store->set_certificates(changes));
   EXPECT_EQ(kept_secrets(directory.path()).size(), 3u);
 
-  // Neither another version nor a rollback takes them away.
+  // Neither another version nor a rollback removes them.
   for (uint64_t version = 1; version <= 3; ++version) {
     ASSERT_TRUE(store->commit_version({{"pools", "p", std::to_string(version)}}, version, "ann", "", 1));
   }
@@ -448,7 +448,7 @@ TEST(OrderedCertificates, AreBesideVersionsAndTheirKeysAreSecrets) {
   EXPECT_EQ(*store->object(live_state.certificates.at("web").key_hash), fake_key(2));
   EXPECT_EQ(*store->object(live_state.accounts.at("https://ca/dir")), fake_key(3));
 
-  // An empty change writes nothing. A record that names an object that is not there is refused.
+  // An empty change writes nothing. A record that names a missing object is refused.
   const uint64_t sequence = store->head()->live_state;
   EXPECT_EQ(*store->set_certificates({}), sequence);
   CertificateChanges broken;

@@ -126,7 +126,7 @@ TEST_F(DamagedState, NeverCrashesItsReaderWhateverBytesAreOverwritten) {
   EXPECT_GT(refused, 30);  // most damage hits something that is in use
 }
 
-// The notify file is touched once there is a state. So an empty data file beside it means that the data was lost.
+// The notify file is touched when there is a state. So an empty data file next to it means that the data was lost.
 TEST_F(DamagedState, IsRefusedWhereTheFileIsEmptyThoughItWasInUse) {
   write_file(data_path(), "");
   for (const Mode mode : {Mode::read_only, Mode::read_write}) {

@@ -78,7 +78,7 @@ TEST(StateStore, KeepsAsManyVersionsAsItIsTold) {
   EXPECT_FALSE(store->manifest(15));
 }
 
-// A plane that refused everything since may go back to what it served, however long ago that was.
+// A plane that has refused everything since then may go back to the version that it served, however old that is.
 TEST(StateStore, KeepsTheVersionsThatPlanesServe) {
   const TempDir directory;
   const auto store = open(directory.path());
@@ -106,7 +106,7 @@ TEST(StateStore, KeepsTheVersionsThatPlanesServe) {
   EXPECT_FALSE(store->manifest(8));
   EXPECT_FALSE(store->manifest(15));
 
-  // Once no plane names them, they go, and their objects with them.
+  // When no plane names them any more, they are removed with their objects.
   const std::string early = entry_named(*store->manifest(2), "early");
   ASSERT_TRUE(store->has_object(early));
   for (const char* plane : {"dns", "l7"})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that is to follow this one: the real one, this test program in another role, and programs that are no good.
+// A process that follows this one: the real one, this test program in another role, and programs that do not work.
 #include "conf/successor.h"
 
 #include <gmock/gmock.h>
@@ -37,7 +37,7 @@ TEST(SuccessorRole, DISABLED_Follows) {
   ASSERT_TRUE(lock && *lock);
   Result<UniqueFd> channel = (*before)->serving();
   ASSERT_TRUE(channel);
-  // Answers one connection on what it took over, and hears how the old process ends.
+  // Answers one connection on the socket that it took over, and receives the old process's end.
   const UniqueFd client(::accept(sockets->at(0).second.get(), nullptr, nullptr));
   ASSERT_EQ(::send(client.get(), "new", 3, 0), 3);
   EventLoop loop;
@@ -116,7 +116,7 @@ TEST_F(SuccessorTest, TheNewProcessAnswersOnTheOldSocketAndHearsTheOldOneEnd) {
   EXPECT_EQ(::recv(client.get(), answer, 3, MSG_WAITALL), 3);
   EXPECT_STREQ(answer, "new");
   const pid_t pid = successor_->pid();
-  successor_.reset();  // as at this process's end: the new one hears it, and is not ended
+  successor_.reset();  // as at this process's end: the new process notices it, but is not ended
   int status = -1;
   EXPECT_EQ(::waitpid(pid, &status, 0), pid);
   EXPECT_EQ(status, 0);
@@ -157,7 +157,7 @@ TEST(PredecessorTest, AMalformedVariableIsRefused) {
   EXPECT_EQ(*Predecessor::from_environment(), nullptr);
 }
 
-// What the service manager hears of sockets that it keeps, as "+tcp-127.0.0.1-PORT" and "-tcp-127.0.0.1-PORT".
+// What the service manager is told about sockets that it keeps, as "+tcp-127.0.0.1-PORT" and "-tcp-127.0.0.1-PORT".
 class StoreTest : public ::testing::Test {
  protected:
   StoreTest() {

@@ -20,7 +20,7 @@ inline void write_tree(const DocumentNode& node, std::string& out) {
 
 struct ReadTree {
   std::string tree;                 // empty: refused
-  std::vector<std::string> faults;  // with their places
+  std::vector<std::string> faults;  // faults with their places
 };
 
 inline ReadTree read_tree(const std::string& text, YamlWay way) {

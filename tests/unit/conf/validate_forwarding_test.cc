@@ -143,7 +143,7 @@ TEST(Validate, RefusesSharedFlowsThatNoForwarderOfTheSiteCouldHearOf) {
   EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "[2001:db8::2]:7400"), ElementsAre("mixed_families"));
   EXPECT_THAT(codes(", site: eu", "192.0.2.1:7400", "192.0.2.1:7400"), ElementsAre("duplicate_address"));
   EXPECT_THAT(codes(", site: us", "192.0.2.1:7400", "192.0.2.1:7400"), IsEmpty()) << "sites may use the same addresses";
-  // Another daemon of the node may have the port over TCP, and not over UDP.
+  // Another daemon of the node may have the port over TCP, but not over UDP.
   const auto beside = [](const std::string& other) {
     return load_text(
                "sites: [{name: eu}]\nnodes: [{name: a, site: eu, l4: {ports: [{device: eth0}], share_flows: "
@@ -209,7 +209,7 @@ TEST(Validate, RefusesAddressesThatNoHostCanHave) {
   EXPECT_THAT(codes_of_port("addresses: ['2001:db8::2/64'], gateways: ['fe80::1']"), IsEmpty());
 }
 
-// What the forwarder itself holds is nobody else's address. Another site may use the same private addresses.
+// Addresses of the forwarder itself cannot be used elsewhere. Another site may use the same private addresses.
 TEST(Validate, RefusesTheForwardersOwnAddressesElsewhere) {
   const auto codes = [](const std::string& port, const std::string& vip, const std::string& backend,
                         const std::string& site) {

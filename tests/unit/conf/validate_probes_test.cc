@@ -64,7 +64,7 @@ TEST(ValidateProbes, ReadsEscapesAndRefusesWhatIsNone) {
   }
 }
 
-// An edge in which a probe can go through the forwarder. `probe`, `service` and `more` are put in.
+// An edge in which a probe can go through the forwarder, with `probe`, `service` and `more` inserted.
 std::vector<std::string> codes_of_edge(const std::string& probe, const std::string& service = "",
                                        const std::string& more = "") {
   return load_text(

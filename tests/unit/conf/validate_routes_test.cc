@@ -44,7 +44,8 @@ TEST(Validate, TakesRoutesThatAnythingTellsApart) {
               IsEmpty());
 }
 
-// Two routes at one host and path: the priority decides, then the number of conditions; else no request may meet both.
+// Two routes at one host and path: the priority decides, then the number of conditions. Otherwise no request may match
+// both.
 TEST(Validate, TakesConditionsThatTellRoutesApartAndRefusesPairsThatTie) {
   const auto pair = [](const std::string& first, const std::string& second) {
     return codes_of_routes("  - {name: a, pool: app, " + first + "}\n  - {name: b, pool: app, " + second + "}\n");

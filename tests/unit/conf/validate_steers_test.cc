@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of steers: types of targets, whom a map is for, steers within steers.
+// Cross checks of steers: types of targets, the clients of a map, steers within steers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -122,7 +122,7 @@ TEST_F(ValidateSteers, NestingIsBounded) {
   EXPECT_THAT(codes(wide), ElementsAre("too_many"));
 }
 
-// 2,000 steers in one chain and in one cycle: the check takes neither long nor much of the stack.
+// 2,000 steers in one chain and in one cycle: the check needs neither much time nor much stack.
 TEST_F(ValidateSteers, LongChainsAndCyclesAreJudgedInTime) {
   std::vector<std::string> steers;
   constexpr int kCount = 2'000;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules between keys: one document for each rule, and the fault that it is refused with.
+// Rules between keys: one document for each rule, and the fault for it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -294,7 +294,7 @@ TEST(Validate, RefusesBackendsThatAreNowhereOrInSeveralPlaces) {
   }
 }
 
-// A unix socket is for the proxy alone. Each that refers to such a pool is told at its own key.
+// Only the proxy can use a unix socket. Every other user of such a pool gets a fault at its own key.
 TEST(Validate, RefusesEachUserOfABackendWithoutAnAddressAtItsKey) {
   const auto told = [](const char* where) {
     const testing::Loaded loaded = load_text(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is legal and surely not meant: one document for each warning.
+// Legal things that are surely not meant: one document for each warning.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -39,7 +39,7 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
               ElementsAre("endless_redirect /routes/1/redirect"));
   EXPECT_THAT(warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: /s, redirect: 'https://{host}/s'}\n"),
               IsEmpty());
-  // Other spellings of the same place, patterns that take what they lead to, and their twins that lead elsewhere.
+  // Other spellings of the same place, patterns that match their own target, and twins that lead elsewhere.
   const auto circles = [&](const std::string& path, const std::string& to, const std::string& more = "") {
     return warnings_of(plain + "  - {name: r, pool: app}\n  - {name: s, path: '" + path + "', redirect: '" + to + "'" +
                        more + "}\n")

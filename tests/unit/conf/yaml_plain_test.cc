@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reader of plain YAML and yaml-cpp are twins: where the first reads a document, both give the same tree, with the
-// same places.
+// The reader of plain YAML and yaml-cpp are twins: if the first one accepts a document, both give the same tree, with
+// the same places.
 #include "conf/yaml_plain.h"
 
 #include <fmt/format.h>
@@ -141,7 +141,7 @@ TEST(PlainYaml, EveryExampleIsReadAlike) {
   EXPECT_GT(plain, 5U) << "of " << documents;
 }
 
-// Random documents of the pieces that may be mistaken for each other.
+// Random documents made of pieces that could be confused.
 TEST(PlainYaml, RandomDocumentsAreReadAlike) {
   std::mt19937 dice(11);
   const auto below = [&](uint32_t bound) { return static_cast<uint32_t>(dice() % bound); };

@@ -31,7 +31,7 @@ std::vector<std::string> codes_of(const std::string& text) {
   return codes;
 }
 
-// A byte at each place of an aligned word, of an unaligned one and of the rest.
+// A bad byte at each position of an aligned word, of an unaligned one and of the rest.
 TEST(Unreadable, EachByteAtEachPlaceIsFound) {
   for (int byte = 0; byte < 256; ++byte) {
     const bool readable = byte == '\t' || byte == '\n' || byte == '\r' || (byte >= 0x20 && byte < 0x80);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Certificates from an authority: the signed messages, what an authority sends, the way of an order, and when it is
+// Certificates from an authority: the signed messages, what an authority sends, the steps of an order, and when it is
 // tried again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ using ::testing::SizeIs;
 
 json part(const std::string& text) { return json::parse(base64url_decode(text).value()); }
 
-// ES256 as OpenSSL checks it.
+// Verifies ES256 by OpenSSL.
 bool verifies(const SigningKey& key, const std::string& message, const std::string& signature) {
   const std::string pem = key.to_pem().value();
   BIO* bio = BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()));
@@ -89,7 +89,7 @@ TEST(AcmeMessages, RefusesWhatAnAuthorityMustNotSend) {
   json many = {{"status", "pending"}, {"finalize", "https://ca/f"}, {"authorizations", json::array()}};
   for (int i = 0; i < 101; ++i) many["authorizations"].push_back("https://ca/a/" + std::to_string(i));
   EXPECT_FALSE(parse_order(many.dump()));
-  // A token becomes a path, a host's record and a key of the state.
+  // A token becomes a path, a DNS record and a key of the state.
   const Result<Authorization> odd = parse_authorization(
       R"({"status":"pending","identifier":{"type":"dns","value":"a.test"},
           "challenges":[{"type":"http-01","url":"https://ca/c","token":"../../x"}, 7,
@@ -115,7 +115,7 @@ TEST(AcmeMessages, ReadsRetryAfterAsSecondsAndAsADate) {
   EXPECT_EQ(parse_retry_after_s("soon", 0), std::nullopt);
 }
 
-// An authority that follows RFC 8555, without sockets. It checks what it is sent, and can be told to be difficult.
+// An authority that follows RFC 8555, without sockets. It checks what it receives, and can be told to cause trouble.
 class Authority {
  public:
   Answer on(const Request& request) {
@@ -144,11 +144,11 @@ class Authority {
 
   std::vector<std::string> names = {"a.test"};
   std::map<std::string, bool> proven;
-  std::function<bool(const std::string& name)> looks;  // whether a proof is there
+  std::function<bool(const std::string& name)> looks;  // whether it finds a proof
   std::function<std::optional<Answer>(const std::string& url)> override_answer;
-  std::vector<std::string> log;       // of the POSTs that were taken
+  std::vector<std::string> log;       // the accepted POSTs
   std::vector<std::string> replaced;  // what each order renews
-  std::string refuses_replaced;  // the type of the problem that an order with a predecessor gets; empty: it is taken
+  std::string refuses_replaced;       // the problem type for an order with a predecessor; empty: the order is accepted
   int requests = 0, reject_every = 0, polls_until_valid = 0;
 
   static Answer reply(int status, const json& body) {
@@ -329,7 +329,7 @@ TEST_F(AcmeOrder, TellsWhichNameWasNotProven) {
   ASSERT_EQ(end.kind, Action::Kind::failed);
   EXPECT_EQ(end.failure.kind, Failure::Kind::refused);
   EXPECT_EQ(end.failure.why, "b.test: unauthorized: nothing there");
-  EXPECT_TRUE(session.account_url.empty());  // begins anew
+  EXPECT_TRUE(session.account_url.empty());  // starts again
 }
 
 TEST_F(AcmeOrder, WaitsLongerAndLongerForADecisionAndNotForEver) {
@@ -408,7 +408,7 @@ TEST(AcmeRenewal, IsDueAtTwoThirdsOfTheLifeAndTheSameOnEveryHost) {
   EXPECT_NE(due_at_s(&other, {"b.test", "a.test"}, std::nullopt), due);
   EXPECT_EQ(due_at_s(&record, {"c.test"}, std::nullopt), 0);  // other names: at once
   EXPECT_EQ(due_at_s(nullptr, {"a.test"}, std::nullopt), 0);
-  record.next_try_s = 1'700'000;  // a renewal failed
+  record.next_try_s = 1'700'000;  // a renewal has failed
   EXPECT_EQ(due_at_s(&record, {"b.test", "a.test"}, std::nullopt), 1'700'000);
 }
 
@@ -421,7 +421,7 @@ TEST(AcmeRenewal, FollowsTheAuthoritysWindow) {
   const int64_t due = due_at_s(&record, {"a.test"}, RenewalInfo{1'100'000, 1'200'000});
   EXPECT_GE(due, 1'100'000);
   EXPECT_LE(due, 1'200'000);
-  // A window after its end is none.
+  // A window whose end has passed does not count.
   EXPECT_GE(due_at_s(&record, {"a.test"}, RenewalInfo{2'100'000, 2'200'000}), 1'600'000);
   const Result<RenewalInfo> parsed =
       parse_renewal_info(R"({"suggestedWindow":{"start":"1970-01-01T00:01:00Z","end":"1970-01-01T00:02:00.5Z"}})");
@@ -445,7 +445,8 @@ constexpr const char* kNamedChain =
     "kWm35NHFlHbtp8AWsmFux8R9COVcJo3y69Pv\n"
     "-----END CERTIFICATE-----\n";
 
-// An authority that says when a certificate is to be renewed (RFC 9773). A stand-in: pebble does not say it.
+// An authority that says when a certificate should be renewed (RFC 9773). It is a stand-in, because pebble does not
+// support this.
 class WindowServer {
  public:
   explicit WindowServer(EventLoop& loop)
@@ -533,7 +534,7 @@ TEST_F(AcmeWindows, AreRecalledUntilTheAuthorityIsAskedAgain) {
   EXPECT_GT(windows.of("hash")->end_s, 20) << "what was heard here counts";
 }
 
-// The window is in the state: a restart neither loses it nor asks the authority at once again.
+// The window is in the state: after a restart it is not lost, and the authority is not asked again at once.
 TEST_F(AcmeWindows, SurviveARestartOfControl) {
   tidegate::testing::Host host{loop};
   host.start();
@@ -569,7 +570,7 @@ TEST_F(AcmeWindows, SurviveARestartOfControl) {
   EXPECT_THAT(server.asked, SizeIs(2)) << "the directory, and the window once";
 }
 
-// A control that leads no more ends its orders, whatever is under way.
+// A control that no longer leads ends its orders, in any state.
 TEST_F(AcmeWindows, AreNotToldToWhoIsGone) {
   auto gone = std::make_unique<Transport>(loop);
   gone->later([] { ADD_FAILURE() << "it is gone"; });

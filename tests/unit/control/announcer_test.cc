@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which addresses are announced, and that Debian's BIRD does it: a process of the test, with its own socket and no
-// routes of the kernel.
+// Which addresses are announced, and that Debian's BIRD announces them. BIRD is a process of the test, with its own
+// socket and no routes in the kernel.
 
 #include "control/announce/announcer.h"
 
@@ -133,7 +133,7 @@ class AnnouncerTest : public ::testing::Test {
     host.options.announce_file = bird.file();
     l4.alive = alive("up");
   }
-  // A version that is never behind.
+  // A plane that is never behind.
   static nlohmann::json alive(const std::string& state) {
     return {{"state", state}, {"version", 1'000}, {"words", 1'000}, {"why", state == "up" ? "" : "no port works"}};
   }
@@ -145,7 +145,7 @@ class AnnouncerTest : public ::testing::Test {
         "vips: [{name: web, site: eu, addresses: [192.0.2.1]}, {name: mail, site: eu, addresses: [192.0.2.2]}]\n");
     ASSERT_EQ(put.status, 200) << put.body;
   }
-  // What BIRD says of its routes. Empty: it does not answer.
+  // The routes that BIRD reports. Empty if it does not answer.
   std::string routes() {
     std::string said;
     bool done = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vote on one candidate, step by step. promise_test.cc runs it under schedules.
+// The vote on one candidate, step by step. promise_test.cc runs it under random schedules.
 #include "control/vote/ballot.h"
 
 #include <gmock/gmock.h>

@@ -14,7 +14,7 @@ using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A plane that votes as it is told, or keeps the questions.
+// A plane that votes as the test says, or keeps the questions.
 class VotingPlane {
  public:
   VotingPlane(EventLoop& loop, const std::string& run_dir, const std::string& plane)
@@ -23,9 +23,9 @@ class VotingPlane {
   }
   Vote vote;
   bool keeps = false;   // the questions, without an answer
-  size_t followed = 0;  // so many questions are answered as by a process that another one follows
+  size_t followed = 0;  // how many questions get the answer of a process that another one follows
   std::deque<HttpExchangePtr> kept;
-  std::vector<CandidateVersion> asked;  // to prepare
+  std::vector<CandidateVersion> asked;  // questions to prepare
   std::vector<std::string> released;    // ids
   void answer_kept() {
     for (const HttpExchangePtr& exchange : std::exchange(kept, {})) respond(exchange);
@@ -86,7 +86,7 @@ class CandidatesTest : public ::testing::Test {
     return answer;
   }
 
-  // Lets `other` follow `host`. Returns what makes a document of both.
+  // Lets `other` follow `host`. Returns a function that makes a document with both.
   std::function<std::string(const std::string& weight)> follow(Host& other) {
     other.options.follow = host.control->tcp_endpoint();
     other.options.peer_token_file = other.directory.write("peer", kReplicaToken);
@@ -110,7 +110,7 @@ class CandidatesTest : public ::testing::Test {
   std::vector<std::unique_ptr<HttpCall>> calls_;
 };
 
-// With a second plane, which does not run.
+// With a second plane, which is not running.
 std::string with_dns() {
   std::string text = edge_yaml();
   const std::string before = "    l7: {workers: 1}\n";
@@ -124,7 +124,7 @@ json vote_of(const json& answer, const std::string& plane) {
   return nullptr;
 }
 
-// Each answer of the old process is followed by the same question to the new one: the greeting, then the preparation.
+// After each answer of the old process, the new one gets the same question: the greeting, then the preparation.
 TEST_F(CandidatesTest, AQuestionThatAFollowedProcessGotIsAskedAgain) {
   start();
   for (const size_t followed : {size_t{1}, size_t{2}}) {

@@ -303,7 +303,7 @@ TEST_F(ConfigApiTest, ABundleIsReadWithAllItsFilesAndPutElsewhere) {
   EXPECT_EQ(elsewhere.control->host_state().manifest().digest, host.control->host_state().manifest().digest);
 }
 
-// A document with one file of this path.
+// A document with one file at this path.
 std::string bundle_with_file(const std::string& path) {
   Bundle bundle;
   bundle.file = "edge.yaml";

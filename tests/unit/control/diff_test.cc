@@ -68,7 +68,7 @@ TEST(Redact, HidesSecretsOfPoliciesAndOrders) {
   EXPECT_EQ(value["acme"]["eab_key_id"], "me");
 }
 
-// A key whose name sounds like a secret is one, or stands here.
+// A key whose name sounds like a secret must be one, or be listed here.
 void collect_doubtful(const Section& section, std::set<std::string>& out) {
   for (const Field& field : section.fields) {
     if (field.section != nullptr) collect_doubtful(*field.section, out);

@@ -34,7 +34,8 @@ std::optional<std::string> EdgeSimulation::run() {
   });
   const uint64_t end_ns = now_ns_ + kStormNs + kCalmNs;
   while (!events_.empty() && events_.top().at_ns <= end_ns && !violation_) {
-    const Event event = std::move(const_cast<Event&>(events_.top()));  // its order is not looked at any more
+    // the event is removed, so its order does not matter any more
+    const Event event = std::move(const_cast<Event&>(events_.top()));
     events_.pop();
     now_ns_ = event.at_ns;
     event.what();
@@ -59,7 +60,7 @@ void EdgeSimulation::send(size_t from, size_t to, std::function<void()> arrives)
   const int copies = !calm_ && chance(10) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     if (far && !calm_ && chance(8)) continue;  // lost
-    // Some take so long that their candidate was decided meanwhile.
+    // Some take so long that their candidate is decided meanwhile.
     const uint64_t delay_ns = !calm_ && chance(8) ? random(12 * kSecond) : kMs + random(far ? 30 * kMs : 2 * kMs);
     at(delay_ns, [this, from, to, far, arrives] {
       if (far && (hosts_[from].cut_off || hosts_[to].cut_off)) return;
@@ -68,7 +69,7 @@ void EdgeSimulation::send(size_t from, size_t to, std::function<void()> arrives)
   }
 }
 
-// A plane that hangs takes the message up when it goes on.
+// A plane that hangs reads the message when it continues.
 void EdgeSimulation::send_to_plane(size_t index, std::function<void()> arrives, std::function<void()> lost) {
   const uint64_t life = planes_[index].life;
   send(planes_[index].host, planes_[index].host, [this, index, life, arrives, lost] {
@@ -297,7 +298,7 @@ void EdgeSimulation::decided(Poll& poll) {
   at(0, [this] { begin_next(); });
 }
 
-// What must hold when a version is decided: all that were reached have voted, and hold it.
+// What must be true when a version is decided: all voters that were reached have voted, and hold it.
 void EdgeSimulation::check_commit(const Poll& poll) {
   const Ballot& ballot = *poll.ballot;
   for (size_t i = 0; i < ballot.voters().size(); ++i) {
@@ -321,7 +322,7 @@ void EdgeSimulation::check_commit(const Poll& poll) {
   if (ballot.voters().size() != kPlanes + kHosts - 1) violated("a host was not asked");
 }
 
-// Planes of the leader's host that neither hung nor crashed let go of a refused candidate at once.
+// Planes on the leader's host that neither hung nor crashed release a refused candidate at once.
 void EdgeSimulation::check_released(uint64_t id) {
   std::array<uint64_t, kPlanes> lives{};
   for (size_t i = 0; i < kPlanes; ++i) lives[i] = planes_[i].life;
@@ -335,7 +336,7 @@ void EdgeSimulation::check_released(uint64_t id) {
   });
 }
 
-// What the stream brings when a host is reached again.
+// What the stream brings when a host can be reached again.
 void EdgeSimulation::replicate(size_t host) {
   at(kTick, [this, host] { replicate(host); });
   if (!hosts_[host].alive || !hosts_[0].alive || hosts_[host].cut_off) return;
@@ -382,7 +383,7 @@ void EdgeSimulation::plane_releases(size_t index, uint64_t id) {
 
 void EdgeSimulation::let_go(Plane& plane) { plane.held_port = -1; }
 
-// Puts the newest version of its host in force, if that is another one.
+// Puts the newest version of its host in force, if it is a different one.
 void EdgeSimulation::plane_follows(size_t index) {
   Plane& plane = planes_[index];
   if (!plane.alive || plane.hangs_until_ns > now_ns_) return;
@@ -440,7 +441,7 @@ void EdgeSimulation::disturb() {
       host.cut_off = true;
       at(random(8 * kSecond), [&host] { host.cut_off = false; });
       break;
-    case 3:  // a follower's control ends; what it was asked is lost
+    case 3:  // a follower's control ends; questions to it are lost
       host.alive = false;
       host.poll = nullptr;
       at(random(5 * kSecond), [&host] { host.alive = true; });
@@ -481,7 +482,7 @@ void EdgeSimulation::check_everything() {
   }
 }
 
-// After the storm everybody has the newest version, and nobody holds anything.
+// After the storm all have the newest version, and nobody holds anything.
 void EdgeSimulation::check_calm() {
   if (under_way_ || !waiting_.empty()) violated("a candidate is never decided");
   for (const Plane& plane : planes_) {

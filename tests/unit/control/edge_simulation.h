@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // An edge in one thread: three hosts with a control and two planes each, messages that are late, lost or repeated,
 // processes that crash or hang, and another program that takes ports. A seed decides everything, so a schedule can be
-// run again. The decisions are those of the real machines, Ballot and Holding. What surrounds them is told here as
-// plainly as possible.
+// run again. The decisions are made by the real state machines, Ballot and Holding. Everything around them is as simple
+// as possible.
 //
-// A `Flaw` is a mistake that this surrounding makes on purpose, as if a machine had it. The test of the test is that
-// each of them is found.
+// A `Flaw` is a mistake that the simulation makes on purpose, as if a state machine had it. Each of them must be found,
+// which tests the test.
 #pragma once
 
 #include <array>
@@ -27,15 +27,15 @@ namespace tidegate::testing {
 
 enum class Flaw : uint8_t {
   none,
-  votes_of_another_candidate,  // a late vote counts for the candidate that is under way
+  votes_of_another_candidate,  // a late vote counts for the candidate in progress
   commits_at_the_first_yes,
-  silence_is_consent,        // who does not vote in time is taken for a yes
+  silence_is_consent,        // a voter that does not vote in time counts as yes
   no_release_after_refusal,  // the orders to release are not sent
   no_release_after_failed_commit,
-  holds_without_end,        // a plane never lets go by itself
+  holds_without_end,        // a plane never releases by itself
   late_question_displaces,  // an old candidate takes the place of a newer one
-  keeps_late_votes,         // a vote that comes after the refusal is not released
-  adopts_what_it_holds,     // whatever version comes, the plane serves what it holds
+  keeps_late_votes,         // a vote that comes after the refusal does not cause a release
+  adopts_what_it_holds,     // for any version, the plane serves what it holds
   serves_what_it_prepares,  // before any decision
   two_at_a_time,            // the next candidate does not wait for the one before
   holds_nothing,            // a plane votes yes without taking the port
@@ -58,14 +58,14 @@ constexpr std::array kFlaws = {Flaw::votes_of_another_candidate,
 class EdgeSimulation {
  public:
   EdgeSimulation(uint64_t seed, Flaw flaw);
-  // Runs the schedule. Returns what was violated first, or nothing.
+  // Runs the schedule. Returns the first violation, or nothing.
   std::optional<std::string> run();
   size_t committed() const { return log_.size() - 1; }
   size_t refused() const { return refused_; }
 
  private:
   static constexpr size_t kHosts = 3, kPlanes = 2;
-  static constexpr int kPorts = 4;  // that a plane may be told to serve
+  static constexpr int kPorts = 4;  // ports that a plane may be told to serve
   static constexpr uint64_t kMs = 1'000'000, kSecond = 1'000 * kMs;
   static constexpr uint64_t kStormNs = 60 * kSecond, kCalmNs = 50 * kSecond;
   static constexpr uint64_t kTick = 5 * kSecond;  // how often a plane or a host looks by itself
@@ -83,20 +83,20 @@ class EdgeSimulation {
     Holding holding;
     Content held;
     std::optional<Content> serves;
-    size_t version = 0;  // of what it serves
+    size_t version = 0;  // version that it serves
     int held_port = -1;
-    int foreign_port = -1;  // another program has it
+    int foreign_port = -1;  // the port that another program has
     bool refuses = false;
     std::map<uint64_t, bool> said;  // its votes in this life, by candidate
     uint64_t held_since_ns = 0;
   };
-  struct Poll {  // one Ballot with who waits for it
+  struct Poll {  // one Ballot with the callers that wait for it
     std::unique_ptr<Ballot> ballot;
     Content content;
-    size_t base = 0;                          // the version that it is made from
+    size_t base = 0;                          // the version from which it is made
     std::vector<size_t> planes;               // by voter; kNobody: the voter is a host
     std::vector<size_t> hosts;                // by voter
-    std::function<void(const Vote&)> answer;  // of a host's poll
+    std::function<void(const Vote&)> answer;  // for the poll of a host
     uint64_t began_ns = 0;
     bool closed = false;
   };
@@ -104,7 +104,7 @@ class EdgeSimulation {
     bool alive = true;
     uint64_t life = 0;
     bool cut_off = false;   // no message to and from other hosts
-    size_t replicated = 0;  // versions of the log that it has
+    size_t replicated = 0;  // number of versions of the log that it has
     std::shared_ptr<Poll> poll;
   };
   static constexpr size_t kNobody = SIZE_MAX;
@@ -114,10 +114,10 @@ class EdgeSimulation {
   bool chance(unsigned percent) { return random(100) < percent; }
   void violated(const std::string& what);
 
-  // Sends between hosts, or within one: late, lost, twice.
+  // Sends between hosts, or within one. A message may be late, lost or sent twice.
   void send(size_t from, size_t to, std::function<void()> arrives);
   void send_to_plane(size_t plane, std::function<void()> arrives, std::function<void()> lost);
-  void carry_out(std::shared_ptr<Poll> poll);  // by value: what it calls may forget the poll
+  void carry_out(std::shared_ptr<Poll> poll);  // by value, because functions that it calls may forget the poll
   void greet(const std::shared_ptr<Poll>& poll, size_t voter);
   void prepare(const std::shared_ptr<Poll>& poll, size_t voter);
   void release(const std::shared_ptr<Poll>& poll, size_t voter);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state of an edge in a real etcd: who leads, what is decided, and what becomes of hosts that were away.
+// The state of an edge in a real etcd: who leads, what is decided, and what happens to hosts that were away.
 
 #include "control/etcd/edge_store.h"
 #include "control/api/bundle.h"
@@ -49,7 +49,7 @@ class EdgeStoreTest : public ::testing::Test {
     return pump(loop, [&] { return position(one).sequence != 0 && position(one) == position(other); });
   }
   static JournalPosition position(Host& host) { return *host.control->host_state().store().journal_position(); }
-  // Everything that is kept, as bytes.
+  // Everything that is stored, as bytes.
   static std::string content(Host& host) {
     JournalPosition ignored;
     return encode_write_set(*host.control->host_state().store().everything(ignored));
@@ -103,7 +103,7 @@ TEST_F(EdgeStoreTest, AnotherControlLeadsWhenTheLeaderIsGoneAndNothingIsLost) {
   ASSERT_TRUE(same(a, b) && same(a, c));
   const HttpResponse first = a.call_json("POST", "/v1/purge", {{"tag", "news"}}, {{"Idempotency-Key", "once"}});
   ASSERT_EQ(first.status, 200);
-  a.stop();  // without a word: its lease must end
+  a.stop();  // without notice, so its lease must end
   Host* const next = leader_of({&b, &c});
   ASSERT_NE(next, nullptr);
   const HttpResponse again = next->call_json("POST", "/v1/purge", {{"tag", "news"}}, {{"Idempotency-Key", "once"}});
@@ -149,7 +149,7 @@ TEST_F(EdgeStoreTest, WhoeverLeadsNextRevertsAVersionThatNobodyConfirmed) {
   ASSERT_TRUE(same(a, b));
   ASSERT_EQ(a.put_config(edge_yaml("6"), "*", "?confirm=1000").status, 200);
   ASSERT_TRUE(same(a, b));
-  a.stop();  // without a word
+  a.stop();  // without notice
   ASSERT_EQ(leader_of({&b}), &b);
   ASSERT_TRUE(pump(loop, [&] { return b.control->host_state().head().version == 3; }));
   EXPECT_EQ(b.control->host_state().model()->pools[0].backends[0].weight, 5u) << "the content of version 1 again";
@@ -195,7 +195,7 @@ TEST_F(EdgeStoreTest, CandidatesAreNumberedByTheTermAndNotByTheClock) {
 TEST_F(EdgeStoreTest, AControlThatEndsHandsTheLeadOver) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
-  a.options.etcd_lease_s = 60;  // nobody may have to wait for it
+  a.options.etcd_lease_s = 60;  // so long that nobody may have to wait for it
   a.stop();
   b.options.etcd_lease_s = 60;
   b.start();
@@ -209,7 +209,7 @@ TEST_F(EdgeStoreTest, AControlThatEndsHandsTheLeadOver) {
   EXPECT_EQ(leader_of({&c}), &c);
 }
 
-// Objects larger than a piece, and more of them than a transaction has operations.
+// Objects larger than a piece, and more of them than a transaction may have operations.
 TEST_F(EdgeStoreTest, ALargeVersionIsStoredInPiecesAndComesWhole) {
   a.start();
   b.start();
@@ -238,7 +238,7 @@ TEST_F(EdgeStoreTest, ALargeVersionIsStoredInPiecesAndComesWhole) {
   EXPECT_EQ(*files_of(other.control->host_state())("big.zone", error), zone);
 }
 
-// A host that was away longer than the journal goes gets the whole state, also if it leads next.
+// A host that was away for longer than the journal reaches gets the whole state, even if it leads next.
 TEST_F(EdgeStoreTest, ALeaderWithAnOldDiskFirstGetsWhatWasDecided) {
   for (Host* host : {&a, &b}) host->options.etcd_checkpoint_writes = 4;
   b.start();
@@ -259,8 +259,8 @@ TEST_F(EdgeStoreTest, ALeaderWithAnOldDiskFirstGetsWhatWasDecided) {
   EXPECT_EQ(b.control->host_state().head().version, 22u);
 }
 
-// What etcd decided stays decided. The leader that cannot store it leads no longer, so it builds nothing on a state
-// that lacks it, and it has it once there is room.
+// What etcd has decided stays decided. A leader that cannot store it stops leading, so it builds nothing on a state
+// without it. It gets the write when there is room again.
 TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLater) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -284,7 +284,7 @@ TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLa
   EXPECT_EQ(content(a), content(b));
 }
 
-// What it saw itself while no leader was heard is not decided.
+// Its own results while it had no contact to a leader are not decided.
 TEST_F(EdgeStoreTest, AHostThatWroteAloneFetchesWhatWasDecided) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -316,7 +316,7 @@ TEST_F(EdgeStoreTest, AHostWithAnotherSecretSaysSoAndNeverLeads) {
   EXPECT_EQ(b.control->host_state().head().version, 0u);
 }
 
-// It believes to lead, because it was stopped for a while. Its writes compare the leader's key.
+// It believes that it leads, because it was stopped for a while. Its writes compare the leader's key.
 TEST_F(EdgeStoreTest, OfTwoLeadersOnlyOneCanWrite) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -337,7 +337,7 @@ TEST_F(EdgeStoreTest, OfTwoLeadersOnlyOneCanWrite) {
   a.stop();
   b.start();
   ASSERT_EQ(leader_of({&b}), &b);
-  // The one before, with all that it knew.
+  // The earlier leader, with everything that it knew.
   etcd::JournalWriter before(loop, client, keys, [] { return true; });
   std::optional<Result<void>> begun, written;
   before.begin(leader_kv.create_revision, head, head_kv.mod_revision, [&](Result<void> result) { begun = result; });
@@ -384,7 +384,7 @@ TEST_F(EdgeStoreFailureTest, WithoutEtcdWritesAreRefusedByNameAndReadsGoOn) {
   EXPECT_EQ(a.put_config(edge_yaml("8")).status, 200);
 }
 
-// The transaction is under way when etcd dies, so nobody knows what became of it until etcd is back.
+// The transaction is in progress when etcd dies, so nobody knows its result until etcd is back.
 TEST_F(EdgeStoreFailureTest, AWriteThatMeetsTheEndOfEtcdIsNotAcknowledged) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -427,7 +427,7 @@ TEST_F(LongEdgeStoreFailureTest, WithoutEtcdAHostProbesItsOwnSiteUntilALeaderIsH
   EXPECT_EQ(body_of(a.call("GET", "/v1/node/status")).value("probes", ""), "own site");
   own.start();
   ASSERT_EQ(leader_of({&a}), &a);
-  // It fetched what was decided, and then saw for itself.
+  // It fetched what was decided, and then had results of its own.
   ASSERT_TRUE(
       pump(loop, [&] { return up() == false && a.control->host_state().head().live_state < StateStore::kSiteWords; }));
   b.start();
@@ -457,8 +457,8 @@ TEST_F(EdgeStoreFailureTest, AnEtcdThatLostItsContentTakesNothingFromUsUntilSome
   EXPECT_EQ(content(a), content(b));
 }
 
-// An etcd that takes only clients with a certificate of its authority. Its JSON gateway is such a client itself, with
-// the certificate of the member.
+// An etcd that accepts only clients with a certificate of its authority. Its JSON gateway is such a client itself, with
+// the member's certificate.
 TEST(EdgeStoreTls, AnEtcdThatAsksForACertificateTakesTheControlThatShowsOne) {
   const TemporaryDirectory keys;
   const auto openssl = [&keys](const std::string& arguments) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The election as a state machine: by hand, and three of them under seeded schedules with an etcd that is modelled
-// here. Messages are late, lost and answered twice as late; processes stop for a while; clocks are hours apart.
+// The election as a state machine: by hand, and three of them under seeded schedules with a model of etcd. Messages are
+// late, lost or answered late; processes stop for a while; clocks are hours apart.
 
 #include "control/etcd/election.h"
 
@@ -98,10 +98,10 @@ TEST(Election, WhoMayNotLeadDoesNotCampaign) {
 
 enum class Flaw { none, lease_from_the_answer, keeps_leading_without_renewal };
 
-// etcd, as far as an election uses it.
+// The parts of etcd that an election uses.
 struct Store {
   uint64_t revision = 1, next_lease = 1;
-  std::map<uint64_t, uint64_t> leases;  // when each ends
+  std::map<uint64_t, uint64_t> leases;  // the end of each lease
   uint64_t created = 0, holder = 0;     // the key: its create revision and lease; 0: none
 
   void expire(uint64_t now) {
@@ -119,7 +119,7 @@ class Schedule {
     for (size_t i = 0; i < kControls; ++i) controls_[i].clock_ns = i * 3'600 * kSecond + kSecond;
   }
 
-  // Returns what was violated, or nothing.
+  // Returns the violation, or nothing.
   std::optional<std::string> run() {
     for (now_ = 0; now_ < 60 * kSecond; now_ += kStep) {
       calm_ = now_ > 45 * kSecond;
@@ -138,14 +138,14 @@ class Schedule {
   static constexpr size_t kControls = 3;
   static constexpr uint64_t kStep = 10 * kMs, kPoll = kSecond, kPatience = 700 * kMs;
   struct Control {
-    uint64_t clock_ns = 0;  // its own, minus ours
+    uint64_t clock_ns = 0;  // its clock, minus ours
     Election election;
     uint64_t stopped_until = 0, next_poll = 0;
-    // The question under way.
+    // The question in progress.
     Ask ask = Ask::nothing;
     uint64_t sent = 0, arrives = 0, answered = 0;  // arrives == 0: lost
     bool done_there = false;
-    uint64_t lease = 0, ttl = 0, created = 0;  // of the answer
+    uint64_t lease = 0, ttl = 0, created = 0;  // content of the answer
     bool won = false;
     bool once_led = false;
   };
@@ -176,7 +176,7 @@ class Schedule {
     control.answered = now_ + 10 * kSecond;
   }
 
-  // At the store, also while the process that asked is stopped.
+  // Handles the question at the store, even while the asking process is stopped.
   void arrive(Control& control) {
     if (control.ask == Ask::nothing || control.done_there || control.arrives == 0 || now_ < control.arrives) return;
     control.done_there = true;
@@ -221,7 +221,7 @@ class Schedule {
   bool calm_ = false;
 };
 
-// How many of the schedules find a violation; the first one is told.
+// How many of the schedules find a violation. The first one is stored.
 size_t violations(size_t schedules, Flaw flaw, std::string& first) {
   size_t found = 0;
   for (uint64_t seed = 1; seed <= schedules; ++seed) {

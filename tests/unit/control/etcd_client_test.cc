@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The client against a real etcd: users, endpoints that do not answer, watch streams.
-// What no etcd sends comes from a server of the test.
+// The client against a real etcd: users, endpoints that do not answer, watch streams. Answers that no etcd sends come
+// from a server of the test.
 
 #include "control/etcd/client.h"
 
@@ -106,7 +106,7 @@ TEST_F(EtcdClientTest, AUserLogsInAndAgainWhenTheTokenHasEnded) {
   EXPECT_EQ(*get(root), "by root");
 }
 
-// Nothing of this is etcd.
+// None of these answers is etcd's.
 TEST_F(EtcdClientTest, AnswersThatAreNoEtcdsAreErrors) {
   const std::string deep = std::string(100'000, '[');
   for (const std::string& body :

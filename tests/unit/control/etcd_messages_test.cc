@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is sent to etcd and what comes from it, as text; also text that no etcd sends.
+// Requests to etcd and its answers, as text; also text that no etcd sends.
 
 #include "control/etcd/messages.h"
 

@@ -31,7 +31,7 @@ class EtcdServer {
                                       "--listen-client-urls=" + endpoint(), "--advertise-client-urls=" + endpoint(),
                                       "--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
                                       "--initial-cluster=one=" + peer,
-                                      // Short, so that a lease of one second is one.
+                                      // Short, so that a lease of one second really ends after one second.
                                       "--heartbeat-interval=20", "--election-timeout=100", "--log-level=error"};
     words.insert(words.end(), more_.begin(), more_.end());
     pid_ = ::fork();
@@ -46,7 +46,7 @@ class EtcdServer {
     }
     ASSERT_GT(pid_, 0);
   }
-  // As a crash does. The data stay.
+  // Like a crash. The data stay.
   void kill() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);

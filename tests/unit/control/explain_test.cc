@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain: the planes are asked in the order in which a client meets them. The answer of one decides where the next is
-// asked.
+// Explain: the planes are asked in the order in which a client meets them. Each answer decides which one is asked next.
 
 #include "control/observe/explain.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host in a test: a temporary directory, a real Control on a loop that the test runs, and planes that answer as they
-// are told.
+// A host in a test: a temporary directory, a real Control on a loop that the test runs, and planes that answer as the
+// test says.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -37,7 +37,7 @@ constexpr const char* kReplicaToken = "replica-token-0123456789";
 
 constexpr uint64_t kPatienceMs = 60'000;  // long enough for a busy machine and for sanitizers
 
-// Runs the loop until `done` is true or the time is up. Returns true for the former.
+// Runs the loop until `done` is true or the time is over. Returns whether `done` was true.
 inline bool pump(EventLoop& loop, const std::function<bool()>& done, uint64_t timeout_ms = kPatienceMs) {
   const uint64_t deadline_ns = monotonic_ns() + timeout_ms * kNsPerMs;
   while (!done()) {
@@ -88,8 +88,8 @@ class FakePlane {
   nlohmann::json status;
   nlohmann::json explained = nlohmann::json::object();
   std::string asked;     // target of the last /explain
-  nlohmann::json alive;  // the answer to /alive; null: it is of an earlier release
-  int times_asked = 0;   // for it
+  nlohmann::json alive;  // the answer to /alive; null: the plane is of an earlier release
+  int times_asked = 0;   // questions to /alive
 
  private:
   void answer(const HttpExchangePtr& exchange) {
@@ -108,7 +108,7 @@ class FakePlane {
   HttpServer server_;
 };
 
-// While it exists, no file of this process can grow past its second page. To the state that is a full disk.
+// While it exists, no file of this process can grow beyond its second page. For the state this is a full disk.
 class FullDisk {
  public:
   FullDisk() : before_(::signal(SIGXFSZ, SIG_IGN)) {
@@ -144,7 +144,7 @@ class Host {
     Result<std::unique_ptr<Control>> started = Control::start(loop_, options);
     ASSERT_TRUE(started) << started.error().message;
     control = std::move(*started);
-    documented();  // built now, because it takes longer than some waits that are measured later
+    documented();  // called now, because it takes longer than some waits that are measured later
   }
   void stop() { control.reset(); }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is remembered of POSTs, whenever control is killed.
+// What is remembered of POSTs, even if control is killed at any time.
 #include "control/api/idempotency.h"
 
 #include "control/host_state.h"
@@ -169,7 +169,7 @@ TEST(RepeatedPost, WithTheKeyOfAnotherTokenOfItsNameIsARequestOfItsOwn) {
   EXPECT_EQ(host.control->host_state().head().purge, 5u);
 }
 
-// An earlier release kept the answer under the name of the caller: sha256("NAME TARGET\nKEY").
+// An earlier release stored the answer under the name of the caller: sha256("NAME TARGET\nKEY").
 TEST(RepeatedPost, OfAnEarlierReleaseIsAnsweredWhereItsNameIsOnesOwnAndNeverToAnother) {
   EventLoop loop;
   Host host(loop);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxies of a real control's edge report becomes a share in the live state, and reaches whoever follows it.
+// The load reports of a real control's proxies become a share in the live state, and reach its followers.
 #include "control/health/load_watch.h"
 
 #include "control/api/shapes.h"
@@ -37,7 +37,7 @@ TEST(LoadWatch, AReportThatIsNoneIsNotTaken) {
 
 constexpr const char* kZone = "$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.53\n";
 
-// One node with a proxy at each of two sites, of which only the first is this host's and answers.
+// One node with a proxy at each of two sites. Only the first is this host's and answers.
 class LoadedEdge : public ::testing::Test {
  protected:
   void SetUp() override {

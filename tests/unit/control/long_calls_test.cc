@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Long work beside the loop: the API answers meanwhile, changes keep their order, and the queue has a bound.
+// Long work outside of the loop: the API answers meanwhile, changes keep their order, and the queue has a bound.
 
 #include <future>
 #include <stdexcept>
@@ -71,7 +71,7 @@ class VersionsBesideTheLoop : public ::testing::Test {
     state_ = *std::move(opened);
     state_->write_versions_beside(loop_);
   }
-  // Commits a version. Its `name` is told when that is done.
+  // Commits a version. Its `name` is recorded when that is done.
   void write(const std::string& name, std::shared_future<void> gate = {}) {
     state_->decide_version<Result<Manifest>>(
         [this, name, gate]() -> Result<Manifest> {
@@ -163,7 +163,7 @@ class CallsBesideTheLoop : public ::testing::Test {
     host.start();
     ASSERT_EQ(host.put_config(edge_yaml()).status, 200);
   }
-  // A request that was sent. It is answered when the loop runs.
+  // A request that was sent. It is answered while the loop runs.
   struct Sent {
     std::optional<HttpResponse> answer;
     std::unique_ptr<HttpCall> call;

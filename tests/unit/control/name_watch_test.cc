@@ -79,7 +79,7 @@ class NameWatchTest : public ::testing::Test {
     });
   }
   bool has_verdict(const char* address) { return state().live_state()->health.count(key(address)) != 0; }
-  // Waits until every look-up that was under way, and one more, was answered.
+  // Waits until every lookup in progress, and one more, was answered.
   void wait_for_lookups() {
     const size_t asked = names.asked;
     ASSERT_TRUE(pump(loop, [&] { return names.asked > asked + 4; }));

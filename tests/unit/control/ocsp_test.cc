@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What control asks authorities about certificates, what it keeps of the answers, and when it asks again.
+// What control asks authorities about certificates, what it stores of the answers, and when it asks again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -101,7 +101,8 @@ TEST(CertificateTroubles, AreListedUpToABoundAndAllCounted) {
   EXPECT_EQ(told["troubles"][0]["certificate"], "c1");
 }
 
-// A responder that answers by the path of the question. A stand-in: openssl's own has no such faults.
+// A responder that chooses its answer by the question's path. It is a stand-in, because openssl's own responder has no
+// such faults.
 class Responder {
  public:
   explicit Responder(EventLoop& loop) : server_(loop, [this](const HttpExchangePtr& exchange) { answer(exchange); }) {
@@ -165,7 +166,7 @@ class OcspOfAnEdge : public ::testing::Test {
   const std::map<std::string, StapleRecord>& records() const {
     return host.control->host_state().live_state()->staples;
   }
-  // Counters are of the whole process.
+  // Counters belong to the whole process.
   uint64_t answers_counted(const std::string& result) {
     const std::string line = "tidegate_control_ocsp_answers_total{result=\"" + result + "\"} ";
     const std::string text = host.call("GET", "/metrics").body;
@@ -251,7 +252,7 @@ TEST_F(OcspOfAnEdge, IsAskedAgainAtOnceOnlyWhereSomethingChanged) {
   ASSERT_TRUE(all_are_known(2));
   EXPECT_EQ(told_of("second")["failures"], 1);
 
-  // A restart keeps to the time of the next question. Another responder is asked at once.
+  // A restart keeps the time of the next question. Another responder is asked at once.
   host.stop();
   host.start();
   responder.answers.emplace("/right", der(make_ocsp_answer(authority.identity(), second)));
@@ -262,7 +263,7 @@ TEST_F(OcspOfAnEdge, IsAskedAgainAtOnceOnlyWhereSomethingChanged) {
   EXPECT_EQ(responder.times_asked("/first"), 1u);
   EXPECT_EQ(responder.times_asked("/wrong"), 1u);
 
-  // What is not wanted any more is forgotten, with its answer.
+  // A record that is no longer needed is removed, with its answer.
   const std::string answer_hash = records().at("first").answer_hash;
   listed = listed.substr(listed.find("  - {name: second"));
   apply();

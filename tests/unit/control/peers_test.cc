@@ -100,7 +100,7 @@ TEST_F(TlsPeers, NothingCrossesANetworkInClearUnlessThatIsAskedForByName) {
   EXPECT_THAT(refusal(open), AllOf(HasSubstr("--peer-ca"), HasSubstr("--insecure")));
   open.options.peer_ca_file = open.options.tls_certificate_file;
   EXPECT_EQ(refusal(open), "");
-  // A node that is asked for its status does not get the token.
+  // A node that is asked for its status must not get the token.
   EXPECT_FALSE(Peers{}.target(*Endpoint::parse("192.0.2.1:9090")));
   EXPECT_TRUE(Peers{}.target(*Endpoint::parse("127.0.0.9:9090")));
   EXPECT_TRUE(Peers{}.target(*Endpoint::parse("[::1]:9090")));

@@ -73,7 +73,7 @@ TEST_F(PlaneJudgeTest, APlaneThatLagsGetsNoNewWorkUntilItHasCaughtUp) {
   EXPECT_EQ(state(), "up");
 }
 
-// The twin: a plane that applies each change late, and no change later than the time that it has.
+// The twin: a plane that applies each change late, but never later than allowed.
 TEST_F(PlaneJudgeTest, APlaneThatFollowsABusyStateDoesNotLag) {
   for (uint64_t at = 0; at < 10 * kPlaneLagMs; at += 100) {
     head.live_state = 10 + at / 100;
@@ -105,7 +105,7 @@ TEST(ReturnGuard, WaitsLongerWithEachFailureAndForgetsThem) {
   EXPECT_TRUE(guard.may_return(now + ms(kPlaneFirstWaitMs)));
 }
 
-// A plane that flaps as fast as it is asked. The bound on what is written follows from the waits.
+// A plane that flaps as fast as it is asked. The waits bound the number of writes.
 TEST(ReturnGuard, BoundsWhatAFlapWrites) {
   ReturnGuard guard;
   bool up = true;

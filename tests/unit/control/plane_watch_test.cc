@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Planes as health: a leading control and the control of another host in one process, over their real sockets. The
-// "planes" are admin sockets that answer as they are told, and TCP ports at which clients are served.
+// "planes" are admin sockets that answer as the test says, and TCP ports at which clients are served.
 
 #include "control/health/plane_watch.h"
 
@@ -71,7 +71,7 @@ services: [{name: http, vip: vip, port: 8000, pool: web}]
     follower.options.listen = follower.control->tcp_endpoint();
     proxy->alive = alive();
   }
-  // `rest` goes on in the middle of the node "other".
+  // `rest` continues in the middle of the node "other".
   void commit(const std::string& rest) {
     const HttpResponse put = leader.put_config(
         "sites: [{name: eu, location: {latitude: 50, longitude: 8}}]\nroutes: [{name: all, path: '/*', status: "
@@ -147,7 +147,7 @@ TEST_F(PlaneWatchTest, APlaneThatTakesNoNewWorkDrains) {
   EXPECT_EQ(body_of(leader.call("GET", "/v1/health"))["pools"][0]["backends"][0]["state"], "draining");
 }
 
-// The twin of a dead host: its control ends and nobody hears it, but clients are served.
+// The twin of a dead host: its control has ended and it reports nothing, but clients are served.
 TEST_F(PlaneWatchTest, ASilentHostWhoseClientsAreServedStaysUpAndOneWhoseClientsAreNotIsDown) {
   auto port = std::make_unique<ClientPort>();
   ASSERT_NO_FATAL_FAILURE(start_proxies(port->port));

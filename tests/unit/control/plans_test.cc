@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plane would refuse for its content is refused before the commit, by check, dry run and commit alike: the same
-// sentence, at the same place.
+// What a plane would refuse because of its content is refused before the commit. check, dry run and commit give the
+// same sentence, at the same place.
 #include "control/vote/plans.h"
 
 #include <fmt/format.h>
@@ -46,7 +46,7 @@ class Refusals : public ::testing::Test {
     LoadedFile loaded = load_file(files.write("edge.yaml", given.text));
     judge(loaded);
     EXPECT_EQ(loaded.model == nullptr, !loaded.faults.empty());
-    // The command line names the document by the path that it was given.
+    // The command line uses the path under which it got the document.
     for (Fault& fault : loaded.faults) {
       if (fault.file == files / "edge.yaml") fault.file = "edge.yaml";
     }
@@ -75,7 +75,7 @@ class Refusals : public ::testing::Test {
     return lines;
   }
 
-  // Refused with these faults and no others, by each of the three, and nothing is in force.
+  // Each of the three refuses with exactly these faults, and nothing comes in force.
   template <class Matcher>
   void expect_refused(const Given& given, const Matcher& lines) {
     const std::vector<std::string> checked = by_check(given);
@@ -200,7 +200,7 @@ TEST_F(Refusals, OneElementIsJudgedToo) {
   ASSERT_THAT(by_the_api(sound, ""), IsEmpty());
   const std::shared_ptr<const Plans> before = host.control->host_state().plans();
   ASSERT_NE(before, nullptr);
-  // A changed weight concerns no zone, and the plans go on.
+  // A changed weight concerns no zone, so the plans stay.
   const HttpResponse other = host.call_json(
       "PUT", "/v1/config/pools/origins",
       {{"backends", {{{"name", "origin1"}, {"addresses", {"127.0.0.1"}}, {"port", 8080}}}}}, {{"If-Match", "*"}});

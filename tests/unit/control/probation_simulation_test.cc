@@ -2,12 +2,12 @@
 // Provisional versions under seeded schedules: three hosts with the real Probation, a journal that decides every write
 // as etcd does, leaders that change, hosts that crash or are cut off, messages that are late or lost.
 //
-// What must hold whatever happens: only a confirmation makes a provisional version lasting; a confirmed version is not
-// reverted; a confirmation that was acknowledged counts; no host serves an unconfirmed version longer than its time and
-// five seconds, even if it hears nobody; a host goes back alone no earlier; in the end all hosts serve the same
+// These must always hold: only a confirmation makes a provisional version permanent; a confirmed version is not
+// reverted; an acknowledged confirmation counts; no host serves an unconfirmed version longer than its time plus five
+// seconds, even without contact to others; no host goes back by itself earlier; in the end all hosts serve the same
 // version.
 //
-// A `Slip` is a mistake that is made on purpose. The test of the test is that each of them is found.
+// A `Slip` is a mistake that is made on purpose. Each of them must be found, which tests the test.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,14 +27,14 @@ namespace tidegate::testing::probation_simulation_test {
 enum class Slip : uint8_t {
   none,
   reverts_what_was_confirmed,  // the revert does not compare with what was decided meanwhile
-  takes_late_confirmations,    // after the revert was decided
+  takes_late_confirmations,    // confirmations are accepted after the revert was decided
   never_goes_back_alone,
-  goes_back_at_once,    // without the five seconds for the leader's word
-  next_leader_forgets,  // who begins to lead does not revert what is due
-  start_forgets,        // a process that is started again does not read the file
+  goes_back_at_once,    // does not wait five seconds for the leader's message
+  next_leader_forgets,  // a new leader does not revert a version that is due
+  start_forgets,        // a restarted process does not read the file
   commits_before_it_announces,
   gives_up_a_failed_revert,
-  takes_any_confirmation,  // of whatever version
+  takes_any_confirmation,  // a confirmation of any version is accepted
   stays_back,              // a host that went back does not follow again
 };
 constexpr std::array kSlips = {Slip::reverts_what_was_confirmed,  Slip::takes_late_confirmations,
@@ -47,7 +47,7 @@ class ProbationSimulation {
  public:
   ProbationSimulation(uint64_t seed, Slip slip) : random_(seed), slip_(slip) { journal_.push_back({}); }
 
-  // Runs the schedule. Returns what was violated first, or nothing.
+  // Runs the schedule. Returns the first violation, or nothing.
   std::optional<std::string> run() {
     for (size_t host = 0; host < kHosts; ++host) tend(host);
     disturb();
@@ -72,7 +72,7 @@ class ProbationSimulation {
   static constexpr uint64_t kMs = 1'000'000, kSecond = 1'000 * kMs;
   static constexpr uint64_t kStormNs = 60 * kSecond, kCalmNs = 40 * kSecond;
   static constexpr uint64_t kTickNs = 50 * kMs;  // how late a timer may be
-  static constexpr uint64_t kAgainNs = kSecond;  // a revert that failed
+  static constexpr uint64_t kAgainNs = kSecond;  // pause after a failed revert
 
   // A decided write: a version, provisional or not, or the confirmation of the version in force.
   struct Write {
@@ -85,7 +85,7 @@ class ProbationSimulation {
     Probation probation;
     std::optional<ProvisionalVersion> file;  // survives a crash
     size_t adopted = 0;                      // the last write of the journal that it has; survives a crash
-    uint64_t head = 0;                       // the version of that
+    uint64_t head = 0;                       // version of that write
     uint64_t begun_ns = 0;                   // when the provisional version began here, in this life
     uint64_t led_until_ns = 0;
     bool leads = false;
@@ -118,7 +118,7 @@ class ProbationSimulation {
     return true;
   }
   uint64_t head() const { return journal_.back().version; }
-  // What was decided about a version, and is not over.
+  // The provisional version that was decided and is not over.
   std::optional<ProvisionalVersion> open() const { return journal_.back().provisional; }
 
   // --- a host takes what was decided, as ProvisionalVersions does
@@ -168,7 +168,7 @@ class ProbationSimulation {
     }
   }
 
-  // --- what a host does by itself: timers, and the word of the journal
+  // --- what a host does by itself: timers, and messages of the journal
   void tend(size_t host) {
     at(random(kTickNs) + 1, [this, host] { tend(host); });
     Host& own = hosts_[host];
@@ -242,7 +242,7 @@ class ProbationSimulation {
     decide(host, {next.version, chance(80) ? std::optional(next) : std::nullopt, false});
   }
   void confirm(size_t host, const ProvisionalVersion& provisional) {
-    // The operator means the version that was shown, perhaps a while ago.
+    // The operator means the version that was shown, perhaps some time ago.
     const uint64_t means = chance(20) && provisional.version > 1 ? provisional.version - 1 : provisional.version;
     at(random(2 * kSecond), [this, host, means] {
       if (leader_ != host || !hosts_[host].alive) return;

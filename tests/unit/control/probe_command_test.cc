@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probe of type command with real programs: what it passes on, what it bounds, and what it leaves behind.
+// The probe of type command with real programs: what it passes on, what it limits, and what it leaves behind.
 
 #include "control/health/probe_command.h"
 
@@ -28,7 +28,7 @@ class ProbeCommand : public ::testing::Test {
     std::filesystem::create_directory(programs);
     ::chmod(programs.c_str(), 0755);
     std::filesystem::create_directory(told);
-    ::chmod(told.c_str(), 0777);  // of tests alone: the programs run as another user
+    ::chmod(told.c_str(), 0777);  // only in tests: the programs run as another user
     auto allowed = ProbeCommands::allow(loop, programs, "nobody");
     EXPECT_TRUE(allowed) << (allowed ? "" : allowed.error().message);
     if (allowed) commands = *allowed;
@@ -97,7 +97,7 @@ TEST_F(ProbeCommand, ItRunsWithoutRightsAndWithoutOurDescriptors) {
 }
 
 TEST_F(ProbeCommand, AfterTheTimeoutNothingOfItRunsAnyMore) {
-  // Its child holds the output open and would outlive it. The pipe tells when that child is gone.
+  // Its child keeps the output open and would outlive it. The pipe shows when that child is gone.
   ASSERT_EQ(::mkfifo((told + "/alive").c_str(), 0666), 0);
   ::chmod((told + "/alive").c_str(), 0666);
   const UniqueFd alive(::open((told + "/alive").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
@@ -105,7 +105,7 @@ TEST_F(ProbeCommand, AfterTheTimeoutNothingOfItRunsAnyMore) {
   char text[16];
   ssize_t got = 0;
   for (uint64_t timeout_ms = 300; got == 0 && timeout_ms < kPatienceMs;
-       timeout_ms *= 2) {  // until it had the time to begin
+       timeout_ms *= 2) {  // long enough for the program to begin
     const ProbeResult result = probe(target({"hang"}, timeout_ms));
     EXPECT_EQ(result.reason, "the command was not over after " + std::to_string(timeout_ms) + " ms");
     EXPECT_EQ(result.cause, ProbeCause::timeout);

@@ -13,7 +13,7 @@ namespace tidegate::testing::probe_types_test {
 
 using ::testing::HasSubstr;
 
-// A socket on loopback that answers what comes by `reply`; an empty reply is no answer.
+// A socket on loopback that answers data by `reply`. An empty reply means no answer.
 class Backend final : private IoHandler {
  public:
   using Reply = std::function<std::string(std::string_view)>;
@@ -36,8 +36,8 @@ class Backend final : private IoHandler {
     if (client_) loop_.remove(client_.get());
   }
   Endpoint endpoint;
-  bool greets = false;  // a stream sends reply("") as soon as it is there
-  bool closes = false;  // and is closed after the answer
+  bool greets = false;  // a stream sends reply("") as soon as it is open
+  bool closes = false;  // it is closed after the answer
 
  private:
   void on_io(uint32_t) override {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probes via the VIP: what a forwarder is ordered, what its answer means, and what follows when none can ask.
+// Probes via the VIP: the order to a forwarder, the meaning of its answer, and what follows if no forwarder can send
+// it.
 #include <deque>
 
 #include "control/health/prober.h"
@@ -116,7 +117,7 @@ TEST_F(VipProbe, ManySilentBackendsTakeTheirTurnsAndNoneIsForgotten) {
   }
   EXPECT_EQ(under_way.size(), kMaxVipProbes);
   attempts.erase(attempts.end() - 2, attempts.end());  // two that still wait
-  attempts.erase(attempts.begin());                    // one that is under way: the next one takes its turn
+  attempts.erase(attempts.begin());                    // one that is in progress: the next one takes its turn
   EXPECT_EQ(under_way.size(), kMaxVipProbes + 1);
   while (!under_way.empty()) {
     const ForwarderDoor::Answer answer = under_way.front();

@@ -84,7 +84,7 @@ TEST(Probe, TellsUpFromEveryKindOfDown) {
   EXPECT_EQ(probe_once(loop, ProbeType::http, origin.endpoint).reason, "status 503, expected 200");
 }
 
-// Lowers the limit of open files to what is open already.
+// Lowers the limit of open files to the number of files that are open.
 class NoFiles {
  public:
   NoFiles() {

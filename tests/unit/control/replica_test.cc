@@ -246,7 +246,7 @@ TEST_F(LongReplicaTest, AHostWhoseLeaderIsSilentProbesItsOwnSiteAndSaysSo) {
   EXPECT_THAT(verdict("here")->reason, HasSubstr("seen from site us alone, no leader is heard"));
   EXPECT_TRUE(verdict("there")->up) << "the other site's backends are left as they are";
   EXPECT_EQ(body_of(follower.call("GET", "/v1/node/status")).value("probes", ""), "own site");
-  // A restart forgets nothing, and the leader's word ends it.
+  // A restart forgets nothing, and the leader's message ends it.
   follower.stop();
   follower.start();
   EXPECT_FALSE(verdict("here")->up);

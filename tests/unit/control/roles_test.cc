@@ -38,7 +38,7 @@ TEST(Roles, EveryRouteRefusesWhoeverTheTableDoesNotLetIn) {
     EXPECT_EQ(without, 401) << route.method << " " << route.pattern;
     EXPECT_EQ(host.call_as("no-such-token-0123456789", route.method, path).status, 401) << route.pattern;
     for (const auto& [role, token] : tokens) {
-      if (allows(role, route.role) && streams(route)) continue;  // it never ends; the tests of streams open it
+      if (allows(role, route.role) && streams(route)) continue;  // it never ends; other tests open streams
       const int status = host.call_as(token, route.method, path).status;
       EXPECT_EQ(status == 403, !allows(role, route.role))
           << route.method << " " << route.pattern << " as " << name(role);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The closed loop of shedding, simulated: clients keep an answer for its TTL, so a change of the share is felt late.
-// The same judge is given a naive controller, which must fail.
+// A simulation of the closed loop of shedding: clients keep an answer for its TTL, so a change of the share takes
+// effect late. The same checks are applied to a naive controller, which must fail.
 #include "control/health/shed_controller.h"
 
 #include <gtest/gtest.h>
@@ -18,13 +18,13 @@ constexpr double kPeriodS = 5;
 class Site {
  public:
   explicit Site(double ttl_s) : kept_(static_cast<size_t>(std::max(1.0, ttl_s / kPeriodS)), 1.0) {}
-  // One period with this share, under a demand in per cent of what the site can do.
+  // One period with this share, under a demand in per cent of the site's capacity.
   double step(uint32_t permille, double demand) {
     kept_.pop_front();
     kept_.push_back(1 - permille / 1'000.0);
     double sum = 0;
     for (const double each : kept_) sum += each;
-    // CPU time ends at what there is.
+    // CPU time cannot exceed what there is.
     return std::min(demand * sum / static_cast<double>(kept_.size()), 100.0);
   }
 
@@ -32,7 +32,7 @@ class Site {
   std::deque<double> kept_;
 };
 
-// Corrects the whole error at once, as one would write it first.
+// Corrects the whole error at once, as a first version would.
 class NaiveController {
  public:
   void observe(double load, double above, double, double) {
@@ -47,7 +47,8 @@ class NaiveController {
 struct Course {
   std::vector<double> loads;
   std::vector<uint32_t> shares;
-  // How often the share turned by more than `least` permille: what swings turns again and again.
+  // How often the share changed direction by more than `least` permille. An oscillating controller changes direction
+  // again and again.
   size_t turns(uint32_t least = 50) const {
     size_t count = 0;
     double low = shares.front(), high = shares.front();
@@ -78,7 +79,7 @@ struct Course {
   }
 };
 
-// `demand` gives per cent at a second.
+// `demand` returns per cent for a second.
 template <class Controller, class Demand>
 Course run(double ttl_s, double seconds, Demand&& demand, double above = 80) {
   Controller controller;
@@ -150,7 +151,7 @@ TEST(ShedController, AShareInForceGoesOnAfterARestart) {
   EXPECT_EQ(ShedController(5'000).permille(), ShedController::kMostPermille) << "whatever the state says";
 }
 
-// What one site sends on is the other's demand.
+// The clients that one site sends away are the other site's demand.
 TEST(ShedController, TwoSitesDoNotThrowTheirClientsToAndFro) {
   for (const double ttl_s : {30.0, 120.0}) {
     ShedController a, b;

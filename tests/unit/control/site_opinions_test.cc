@@ -34,7 +34,7 @@ TEST(SiteOpinions, AnotherControlThatReachesItDecidesAgainstOurFailure) {
   EXPECT_EQ(said(opinions), "down: no route") << "all that look fail";
   opinions.note_other("b", {{kOne, {true, ""}}});
   EXPECT_EQ(said(opinions), "up: node b reaches it");
-  opinions.note_other("b", {});  // it gives no answer any more
+  opinions.note_other("b", {});  // it does not answer any more
   EXPECT_EQ(said(opinions), "down: no route");
 }
 

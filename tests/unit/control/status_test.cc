@@ -70,7 +70,7 @@ TEST_F(StatusTest, ShowsAPlaneWithWhatItSaysAndAMissingOneWithWhy) {
   EXPECT_TRUE(status["converged"]);
 }
 
-// The planes of a host take the only node too, whatever the host is called.
+// A host's planes also use the only node, whatever the host's name is.
 TEST(OwnNode, IsTheOnlyNodeUnlessTheOperatorToldAnother) {
   for (const bool told : {false, true}) {
     EventLoop loop;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records over the API: each change is a version in which the zone's file alone is another one.
+// Records over the API: each change makes a version in which only the zone's file differs.
 #include "control/api/bundle.h"
 #include "control/api/zone_records.h"
 #include "control/vote/plans.h"
@@ -108,7 +108,7 @@ TEST_F(ZonesApi, EveryFaultIsToldWithItsPlaceAndNothingChanges) {
   EXPECT_EQ(of_data[1]["pointer"], "/data/2");
   EXPECT_EQ(of_data[1]["column"], 1);
   EXPECT_EQ(of_data[1]["line_text"], "192.0.2.999");
-  // What the zone as a whole refuses has its place in the file.
+  // A fault of the zone as a whole has its place in the file.
   const json of_zone = body_of(put("www/CNAME", {{"data", {"ns"}}}))["faults"];
   ASSERT_THAT(of_zone, Not(::testing::IsEmpty()));
   EXPECT_EQ(of_zone[0]["file"], "z");
@@ -132,7 +132,7 @@ TEST_F(ZonesApi, EveryFaultIsToldWithItsPlaceAndNothingChanges) {
 
 TEST_F(ZonesApi, ALaterApplyOfTheFileDecidesAgain) {
   ASSERT_EQ(put("new/A", {{"data", {"192.0.2.7"}}}).status, 200);
-  // The same document with the file as it is on disk: what the file does not have is gone.
+  // The same document with the file on disk: records that the file does not have are gone.
   Bundle bundle;
   bundle.file = "edge.yaml";
   std::ifstream document(host.options.config);
@@ -145,7 +145,7 @@ TEST_F(ZonesApi, ALaterApplyOfTheFileDecidesAgain) {
   ASSERT_EQ(applied.status, 200) << applied.body;
   EXPECT_EQ(body_of(applied)["changes"][0]["name"], "z") << "the answer names the file";
   EXPECT_THAT(data("new/A"), ElementsAre("404"));
-  // A document without files keeps those of the version, and the records in them.
+  // A document without files keeps the version's files, and the records in them.
   ASSERT_EQ(put("new/A", {{"data", {"192.0.2.7"}}}).status, 200);
   ASSERT_EQ(host.put_config(bundle.text + "# a comment\n").status, 200);
   EXPECT_THAT(data("new/A"), ElementsAre("192.0.2.7"));

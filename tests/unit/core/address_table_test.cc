@@ -141,7 +141,7 @@ TEST(AddressTable, OneCustomersSlash64IsOneAddressAndItsNeighbourIsAnother) {
   EXPECT_EQ(AddressTable::group_of(at("192.0.2.1")), "192.0.2.1");
 }
 
-// A flood of new addresses must not remove what is known about addresses that matter.
+// A flood of new addresses must not remove important addresses.
 TEST(AddressTable, AFloodOfAddressesWashesOffNoDebtAndNoHold) {
   const TokenRate rate = TokenRate::per_second(100, 100);
   AddressTable table(1'000, kKey);

@@ -8,7 +8,7 @@
 namespace tidegate::des_test {
 
 TEST(Des, MatchesThePublishedExample) {
-  // DNSPod's: the key dnspodpass, of which DES takes eight bytes.
+  // From DNSPod: the key dnspodpass, of which DES uses eight bytes.
   EXPECT_EQ(hex_encode(des_seal("dnspodpa", "www.dnspod.cn")), "87ae992c1321f299da3c0210a9900ae7");
   // Made with the openssl command: enc -des-ecb of the legacy provider.
   EXPECT_EQ(des_open("dnspodpa", *hex_decode("144e9041e2ae827f20be462611a716c681f90c862ccdf0b31ac7446732a7f01c")),

@@ -177,7 +177,7 @@ TEST(Timers, FireLikeAPlainListOfDeadlines) {
   EXPECT_GT(total, 1'000u);
 }
 
-// As after a pause of the process: input that arrived meanwhile is handled before any deadline that passed.
+// As after a pause of the process: input that arrived meanwhile is handled before the deadlines that passed.
 TEST(Timers, ComeAfterEverythingThatHasArrived) {
   EventLoop loop;
   constexpr size_t kSockets = 400;  // more than one epoll_wait returns
@@ -210,7 +210,8 @@ TEST(Timers, ComeAfterEverythingThatHasArrived) {
 
 constexpr uint64_t kStoppedDeadlineNs = 200 * kNsPerMs;
 
-// In a process of its own: waits for input with a deadline. Ends with 1 for input and with 2 if the timer was first.
+// In its own process: waits for input with a deadline. Exits with 1 if the input was first, and with 2 if the timer
+// was.
 [[noreturn]] void wait_with_deadline(int fd) {
   EventLoop loop;
   Recorder recorder;
@@ -234,8 +235,8 @@ bool sleeps(pid_t process) {
   return name_end != std::string::npos && text.compare(name_end + 2, 1, "S") == 0;
 }
 
-// Stops a process in its wait, gives it input before its deadline, and lets it go on after the deadline. Returns how it
-// ended, or nothing if this machine was too slow for that.
+// Stops a process in its wait, gives it input before its deadline, and lets it continue after the deadline. Returns its
+// exit status, or nothing if this machine was too slow.
 std::optional<int> stop_in_wait() {
   Pair pair;
   const pid_t child = ::fork();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parser is compared with two twins: itself, fed in pieces, and http-parser 2.9.4, a lax reader that may stand
-// behind us. That reader must accept what we accept, and understand it in the same way. A difference would make
-// smuggling possible.
+// behind us. That reader must accept what we accept, and read it in the same way. A difference would make smuggling
+// possible.
 #include <gtest/gtest.h>
 #include <http_parser.h>
 
@@ -140,7 +140,7 @@ struct Oracle {
       o.done_with_head = true;
       o.method = p->type == HTTP_REQUEST ? http_method_str(static_cast<http_method>(p->method)) : "";
       o.keep_alive = http_should_keep_alive(p) != 0;
-      // Its caller must tell it where RFC 9112 §6.3 has no body.
+      // Its caller must tell it when RFC 9112 §6.3 says that there is no body.
       const bool bodiless = p->type == HTTP_RESPONSE && (p->status_code == 204 || p->status_code == 304);
       return o.head_answer || bodiless ? 1 : 0;
     };
@@ -201,7 +201,7 @@ void expect_same_fields(const Head& head, const Oracle& oracle) {
   }
 }
 
-// http-parser mistakes a field for Transfer-Encoding if its name only begins with that.
+// http-parser treats a field as Transfer-Encoding even if its name only begins with that.
 bool misreads_a_name(const Head& head) {
   static constexpr std::string_view kName = "transfer-encoding";
   for (const Field& field : head) {

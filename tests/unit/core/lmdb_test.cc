@@ -155,7 +155,7 @@ TEST_F(Lmdb, AFileThatWasCutOffRefusesEveryTransactionUntilItIsWholeAgain) {
   EXPECT_TRUE(kept.renew());
 }
 
-// As a copy over a live directory does. LMDB touches the lock file's map in every transaction.
+// Like a copy over a live directory. LMDB touches the lock file's map in every transaction.
 TEST_F(Lmdb, ALockFileThatWasCutOffEndsNoProcessAndIsMadeAnewWhenAllHaveClosedIt) {
   for (const bool expendable : {false, true}) {
     {
@@ -296,7 +296,7 @@ void harm(const std::string& path, int kind, std::mt19937& random) {
   }
 }
 
-// Whatever it says is right, as long as it returns.
+// Any result is right, as long as the call returns.
 void use(const Env& env, Txn& reader, MDB_dbi things, MDB_dbi large) {
   std::string out(10'000, '\0');
   for (const MDB_dbi db : {things, large}) {

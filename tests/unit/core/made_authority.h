@@ -38,7 +38,7 @@ class MadeAuthority {
         pem_of([&](BIO* out) { PEM_write_bio_PrivateKey(out, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
     return identity;
   }
-  // A list of these serial numbers, good for so long from now.
+  // A list of these serial numbers, valid for this long from now.
   std::string revokes(const std::vector<long>& serials, long ends_in_s = 3600) const {
     X509_CRL* list = X509_CRL_new();
     X509_CRL_set_version(list, 1);
@@ -90,7 +90,7 @@ class MadeAuthority {
     if (above != nullptr) chain_ = pem() + above->chain_;
   }
 
-  // Signed by this authority; while it has no certificate itself, by its own key.
+  // Signed by this authority. While it has no certificate itself, by its own key.
   Certificate make(const IssuedTerms& terms, EVP_PKEY* key) const {
     Certificate made(X509_new(), X509_free);
     X509* const certificate = made.get();

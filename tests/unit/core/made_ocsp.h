@@ -18,7 +18,7 @@ struct OcspTerms {
   bool has_end = true;
 };
 
-// What `signer` says in DER about the first certificate of the chain, which the second one issued.
+// The DER answer of `signer` about the first certificate of the chain, which the second one issued.
 inline std::string make_ocsp_answer(const TlsIdentity& signer, const std::string& chain_pem,
                                     const OcspTerms& terms = {}) {
   const X509StackPtr chain = parse_certificates(chain_pem).value();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an authority is asked about a certificate, how its answer is judged, and how a server shows it.
+// The question to an authority about a certificate, the check of its answer, and how a server shows it.
 #include "core/ocsp.h"
 
 #include <gmock/gmock.h>
@@ -76,7 +76,7 @@ TEST(OcspAnswer, IsGoodIfTheIssuerOrWhomItNamedSignedIt) {
 
 TEST(OcspAnswer, IsNotGoodIfAnybodyElseSignedIt) {
   const World& w = world();
-  const MadeAuthority other("authority");  // of the same name
+  const MadeAuthority other("authority");  // with the same name
   EXPECT_EQ(w.verdict(make_ocsp_answer(other.identity(), w.chain)), OcspVerdict::wrong_signature);
   const TlsIdentity server = w.authority.issue({.common_name = "shop", .purpose = "serverAuth", .serial = 21});
   EXPECT_EQ(w.verdict(make_ocsp_answer(server, w.chain)), OcspVerdict::wrong_signature) << "not named for that";
@@ -121,7 +121,7 @@ TEST(OcspAnswer, IsNeverGoodIfABitOrAnEndIsMissing) {
   }
   EXPECT_EQ(w.verdict(good + "x"), OcspVerdict::malformed);
   EXPECT_EQ(w.verdict(std::string(100'000, 'x')), OcspVerdict::malformed);
-  // The signer's certificate comes with the answer and is not needed here: behind the signature bits do not matter.
+  // The signer's certificate comes with the answer and is not needed here, so bits after the signature do not matter.
   const size_t signed_bytes = good.size() / 3;
   for (size_t at = 0; at < signed_bytes; ++at) {
     std::string changed = good;
@@ -130,7 +130,7 @@ TEST(OcspAnswer, IsNeverGoodIfABitOrAnEndIsMissing) {
   }
 }
 
-// A handshake in memory. Gives what the client was shown; "none" if nothing.
+// Runs a handshake in memory. Returns what the client was shown; "none" if nothing.
 std::string shown_to_client(const std::shared_ptr<TlsContext>& server, const std::string& name, bool asks = true,
                             int version = TLS1_3_VERSION) {
   SSL_CTX* const client_context = SSL_CTX_new(TLS_client_method());

@@ -21,7 +21,7 @@ namespace tidegate::service_manager_test {
 
 using ::testing::StartsWith;
 
-// What a service manager is to a daemon: a datagram socket and variables.
+// A stand-in for a service manager: a datagram socket and variables.
 class Manager {
  public:
   // `name`: a path, or '@' and an abstract name.
@@ -40,7 +40,7 @@ class Manager {
     ::setenv("WATCHDOG_USEC", watchdog_us.c_str(), 1);
     ::setenv("WATCHDOG_PID", std::to_string(watchdog_pid).c_str(), 1);
   }
-  // The next message, with the descriptor that came along.
+  // The next message, with the descriptor that came with it.
   std::pair<std::string, UniqueFd> heard_with_descriptor() {
     char bytes[4096];
     iovec vector{bytes, sizeof bytes};
@@ -191,7 +191,7 @@ TEST(ServiceManager, KeepsACopyOfADescriptorUnderItsName) {
   EXPECT_EQ(manager.heard(), "") << "another process speaks now";
 }
 
-// The kernel's queue of a manager holds few messages: the others wait, in order, with their descriptors.
+// The kernel's queue of a manager holds few messages. The others wait, in order, with their descriptors.
 TEST(ServiceManager, IsToldEverythingInOrderHoweverSlowlyItListens) {
   Manager manager("@tidegate-slow-" + std::to_string(::getpid()));
   EventLoop loop;
@@ -214,7 +214,7 @@ TEST(ServiceManager, IsToldEverythingInOrderHoweverSlowlyItListens) {
   EXPECT_THAT(last, StartsWith("MAINPID=42\n"));
 }
 
-// What a manager gives to a process is in its descriptors from 3 on: so a process of its own looks.
+// A manager gives a process descriptors from 3 on, so this runs in its own process.
 std::string names_taken(const std::string& pid, const std::string& count, const std::string& names, int given) {
   int answer[2];
   EXPECT_EQ(::pipe(answer), 0);
@@ -264,7 +264,7 @@ TEST(ServiceManager, MayBeAbsentOrNonsense) {
   ::setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
   EventLoop loop;
   ServiceManager service(loop);
-  service.ready("up");  // warns
+  service.ready("up");  // logs a warning
 }
 
 }  // namespace tidegate::service_manager_test

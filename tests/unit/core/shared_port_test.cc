@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ports that are held before they are used: nobody else can have them, and no client notices.
+// Ports that are held before they are used: nobody else can get them, and clients do not notice.
 #include "core/shared_port.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ bool bind_to(int fd, const Endpoint& endpoint) {
   return ::bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0;
 }
 
-// A socket of another program on that endpoint, with these options of level SOL_SOCKET.
+// A socket of another program on that endpoint, with these SOL_SOCKET options.
 UniqueFd stranger(const Endpoint& endpoint, int type, std::initializer_list<int> options) {
   UniqueFd fd(::socket(endpoint.address.is_v6() ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, 0));
   const int on = 1;

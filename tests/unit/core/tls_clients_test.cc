@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Client certificates at a server: whom it accepts, how it names a refusal, and which sessions resume.
+// Client certificates at a server: which it accepts, how it names a refusal, and which sessions resume.
 #include "core/tls_clients.h"
 
 #include <gmock/gmock.h>
@@ -78,7 +78,7 @@ class AskedClient {
     bool up = false, resumed = false;
     Fault fault = Fault::none;
     std::unique_ptr<PeerCertificate> certificate;
-    Fault judged = Fault::none;  // by `later`
+    Fault judged = Fault::none;  // the verdict under `later`
   };
   Seen connect(const std::shared_ptr<TlsContext>& server_side, const TlsContext* later = nullptr) {
     int fds[2];
@@ -246,7 +246,7 @@ TEST_P(ClientResumption, KeepsTheCertificate) {
   }
 }
 
-// Each pair: the rules under which the ticket was issued, and those at which it is shown.
+// Each pair: the rules under which the ticket was issued, and the rules when it is shown.
 TEST_P(ClientResumption, IsNeverByATicketOfOtherRules) {
   const std::string list = root().revokes({}), newer = root().revokes({1000});
   const std::pair<TlsClientRules, TlsClientRules> kPairs[] = {

@@ -143,7 +143,7 @@ TEST(TlsHandshake, PrefersAValidCertificateToOneThatIsNot) {
                         make_identity("gone", "DNS:x.w.test,DNS:lonely.test", false, -kHourS),
                         make_identity("wild", "DNS:*.w.test")};
   const auto server = server_context(options);
-  // The common name of what a client is shown that believes everything.
+  // The common name of the certificate that is shown to a client without checks.
   const auto shown_for = [&](const std::string& name) {
     Link link;
     TlsStream stream(server, link.server.get(), true);
@@ -318,7 +318,7 @@ struct RawClient {
     EXPECT_EQ(server_status, TlsStatus::ok);
   }
   ~RawClient() { SSL_free(ssl); }
-  // False: the socket is full.
+  // Returns false if the socket is full.
   bool update_keys(int kind) { return SSL_key_update(ssl, kind) == 1 && SSL_do_handshake(ssl) == 1; }
 
   Link link;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The resolver of aliases against a real name server: ours, which serves the names of others here.
+// The resolver of aliases against a real name server: ours, which here serves external names.
 #include "dns/server/alias_resolver.h"
 
 #include <gmock/gmock.h>

@@ -46,7 +46,7 @@ class Dnspod : public ::testing::Test {
     return answer_dnspod(request, {client, edge_.tables(), edge_.worker(), scratch_, 1'700'000'000});
   }
   std::string by_token(const std::string& query) { return ask(fmt::format("token={}&{}", kToken, query)).body; }
-  // A request sealed as DNSPod describes it, and its answer opened.
+  // A request sealed as DNSPod describes it, and its answer, opened.
   std::string by_des(const std::string& dn, const std::string& more = "", const std::string& ip = "") {
     const auto seal = [](const std::string& plain) { return hex_encode(des_seal(kDesKey, plain)); };
     const std::string client = ip.empty() ? "" : "&ip=" + seal(ip);

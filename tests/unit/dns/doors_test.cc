@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The same client gets the same addresses in the same order, whichever way it asks: UDP with and without a client
-// subnet, TCP, DoH and every form of HTTPDNS.
+// The same client gets the same addresses in the same order by every way: UDP with and without a client subnet, TCP,
+// DoH and every form of HTTPDNS.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ namespace tidegate::dns::test::doors_test {
 using nlohmann::json;
 
 constexpr char kAesKey[] = "000102030405060708090a0b0c0d0e0f";
-constexpr char kResolver[] = "192.0.2.250";  // a client of its own, when no subnet says for whom it asks
+constexpr char kResolver[] = "192.0.2.250";  // a client itself, when no subnet names another one
 constexpr const char* kNames[] = {"near.example.test", "weighted.example.test", "rank.example.test",
                                   "x.any.example.test"};
 
@@ -153,7 +153,7 @@ class Doors : public ::testing::Test {
   std::vector<uint8_t> scratch_ = std::vector<uint8_t>(kMaxMessageBytes);
 };
 
-// Each client asks by UDP and by one other door, one in fifty by all of them. The number of clients is a parameter.
+// Each client asks by UDP and by one other way, and one in fifty by all of them. The number of clients is a parameter.
 void Doors::compare(uint32_t clients) {
   constexpr size_t kDoorCount = std::size(kDoors);
   std::set<Addresses> answers;

@@ -218,7 +218,7 @@ TEST(GeoMmdb, ADatabaseWithoutLocationsIsRefusedByItsType) {
   EXPECT_THAT(refused.error().message, HasSubstr("of type 'Test-City', it holds no locations"));
 }
 
-// The place that decides the answer and the place that explain reports must be the same, for every kind of address.
+// The place that decides the answer must be the place that explain reports, for every kind of address.
 TEST(GeoMmdb, AnAddressThatCarriesIpv4IsLocatedByItAlone) {
   MmdbWriter writer;
   writer.add("198.51.100.0/24", Location{48.85, 2.35});    // Paris

@@ -11,7 +11,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-// What one record says, read by a parser of its own.
+// The content of one record, read by an independent parser.
 struct Service {
   uint16_t priority = 0;
   std::string target;  // in wire form

@@ -106,7 +106,7 @@ TEST_F(Quota, AClientGetsItsHostsWhateverAccountItAsksFor) {
   EXPECT_EQ(ask("/2/d?host=ns1.example.test", "2001:db8::99"), HttpDnsError::too_many_requests) << "one /64";
 }
 
-// The defaults: what a crowd behind one address asks for when its application starts, and goes on asking.
+// The defaults: what a crowd behind one address needs when its application starts, and later.
 TEST_F(Quota, TheDefaultsLetACrowdBehindOneAddressAsk) {
   for (int phone = 0; phone < 2'000; ++phone) ASSERT_EQ(ask(kFourHosts[1]), HttpDnsError::none) << phone;
   for (int second = 0; second < 5; ++second) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One set of records changed within a zone file: it alone is another one afterwards, whatever the file looks like.
+// One set of records is changed within a zone file: afterwards only it differs, whatever the file looks like.
 #include "dns/plan/records.h"
 
 #include <gmock/gmock.h>
@@ -193,7 +193,7 @@ TEST(ZoneRecords, IncludedFilesBelongToTheZone) {
   wanted.erase("www.sub.example.test. 60 A 192.0.2.2");
   wanted.insert("www.sub.example.test. 60 A 192.0.2.9");
   EXPECT_EQ(records_of(edited.text), wanted);
-  // The owner of the line after the included file is still ns, which stands before it.
+  // The owner of the line after the included file is still ns, which is before it.
   EXPECT_EQ(records_of(edited.text).count("ns.example.test. 60 TXT \"of ns\""), 1U);
 }
 
@@ -205,7 +205,7 @@ TEST(ZoneRecords, AnExportedFileIsOneFileWithTheSameRecords) {
   EXPECT_EQ(without_include_marks(kApex, "z", kZone), kZone) << "what includes nothing is exported as it is";
 }
 
-// A twin: the records as a set. Random files, written in all ways, and random changes of them.
+// A twin: the records as a set. Random files, in all spellings, and random changes of them.
 TEST(ZoneRecords, RandomChangesDoWhatTheySayAndNothingElse) {
   std::mt19937 dice(7);
   const auto below = [&](uint32_t bound) { return static_cast<uint32_t>(dice() % bound); };
@@ -237,7 +237,7 @@ TEST(ZoneRecords, RandomChangesDoWhatTheySayAndNothingElse) {
       std::vector<std::string> data;
       for (uint32_t n = below(3); n > 0; --n) data.push_back(random_record(type));
       if (data.empty()) random_record(type);
-      if (below(2) == 0) {  // a set that is there
+      if (below(2) == 0) {  // a set that exists
         const RecordSet& known = before[below(static_cast<uint32_t>(before.size()))];
         if (known.type == "SOA" || known.type == "NS") continue;
         name = known.name;

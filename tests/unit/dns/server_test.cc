@@ -118,7 +118,7 @@ TEST_F(Serving, AnswersOverUdpOnBothFamilies) {
 TEST_F(Serving, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
   node_.dns.listen = {*Endpoint::parse("0.0.0.0:0"), *Endpoint::parse("[::]:0")};
   start();
-  // A connected socket receives only from the address it asked. An answer from another source would not arrive.
+  // A connected socket receives only from the address that it asked. An answer from another source would not arrive.
   for (const auto& [index, address] : {std::pair(0, "127.0.0.77"), std::pair(1, "::1")}) {
     const Endpoint asked{*IpAddress::parse(address), server_.udp_endpoints()[static_cast<size_t>(index)].port};
     EXPECT_TRUE(read_answer(exchange_udp(asked, make_query("www.example.test", rrtype::kA)))) << address;
@@ -291,7 +291,7 @@ TEST_F(TcpDoor, WithoutADescriptorTheOldestMakesRoomAndAloneItDoesNotSpin) {
   rlimit lowered = before;
   lowered.rlim_cur = static_cast<rlim_t>(next);
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &lowered), 0);
-  // One descriptor for three clients: each takes it from the one before, and the last one keeps it.
+  // One descriptor for three clients: each takes it from the previous one, and the last one keeps it.
   while (server_->tally().accepted.load() < 3) loop_.run_once(kPatienceMs * 1'000'000ULL);
   EXPECT_EQ(server_->connections(), 1U);
   size_t rounds = 0;
@@ -412,7 +412,7 @@ TEST_F(Serving, ListenersFollowTheNode) {
   EXPECT_EQ(server_.udp_endpoints().size(), 3U);
 }
 
-// Two processes in one here: the second one gets duplicates of the first one's sockets, as by SCM_RIGHTS.
+// Two processes in one: the second one gets duplicates of the first one's sockets, as by SCM_RIGHTS.
 TEST_F(Serving, AnotherServerTakesEverySocketOverAndNoQueryIsLost) {
   start();
   node_.dns.listen = server_.udp_endpoints();

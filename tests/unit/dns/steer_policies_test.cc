@@ -102,7 +102,7 @@ TEST_F(Policies, AMapSendsClientsByNetworkSystemRegionCountryAndContinent) {
   EXPECT_EQ(told["geo"]["facts"]["region"], "US-CA");
   EXPECT_EQ(told["geo"]["facts"]["asn"], 64500);
   EXPECT_THAT(told["reason"].get<std::string>(), HasSubstr("closest target for the client's network"));
-  // Without the closest target the next one answers.
+  // Without the most specific target the next one answers.
   edge_.drain(vip_key("m4"));
   EXPECT_THAT(ask("m", "198.51.100.129"), ElementsAre("192.0.2.103"));
   edge_.drain(vip_key("m3"));
@@ -154,7 +154,7 @@ TEST_F(Policies, ASitesBiasDrawsClientsToIt) {
   EXPECT_THAT(ask("www", "10.9.0.1"), ElementsAre("203.0.113.2"));
 }
 
-// A client network keeps its target; without one of N targets, only the networks that it had move.
+// A client network keeps its target. If one of N targets leaves, only its networks move.
 TEST_F(Policies, StickyMovesOnlyTheNetworksOfTheTargetThatLeft) {
   constexpr uint32_t kTargets = 10, kNetworks = 4'000;
   std::vector<SteerTarget> targets;
@@ -260,7 +260,7 @@ TEST_F(Policies, SteersNest) {
   EXPECT_THAT(explained("outer", "10.1.0.1")["candidates"][0]["target"], "steer/mapped.example.test");
 }
 
-// Explain tells the way through the nesting step by step, in the words of each level.
+// Explain describes the way through inner steers step by step, in the words of each level.
 TEST_F(Policies, ExplainFollowsSteersWithinSteers) {
   const uint32_t near = add("near", SteerPolicy::nearest, {to_vip(vips_[0]), to_vip(vips_[1])});
   const uint32_t gone = add("gone", SteerPolicy::failover, {to_alias("late.elsewhere.test.")});
@@ -308,7 +308,7 @@ TEST_F(Policies, ExplainSaysThatASteerFailsOpenInTheWordsOfTheAnswer) {
 
 class Shedding : public Policies {
  protected:
-  // A crowd of 10.1.0.0/16 of which eu is the nearest site, then us, then ap.
+  // A crowd in 10.1.0.0/16. Its nearest site is eu, then us, then ap.
   std::map<std::string, int> crowd(const std::string& name) {
     std::map<std::string, int> got;
     for (int i = 0; i < 256; ++i) ++got[ask(name, "10.1." + std::to_string(i) + ".1").at(0)];
@@ -425,7 +425,7 @@ TEST_F(Policies, ASteerWithinAnotherIsPassedOverWhenItHasNothing) {
   EXPECT_EQ(edge_.ask("outer.example.test", rrtype::kA, "10.1.0.1").rcode(), 2);
 }
 
-// Draws at two levels must not follow each other.
+// Draws at two levels must be independent.
 TEST_F(Policies, DrawsWithinDrawsAreTheirOwn) {
   const uint32_t inner = add("inner", SteerPolicy::weighted, {to_vip(vips_[0], 50), to_vip(vips_[1], 50)});
   add("outer", SteerPolicy::weighted, {to_steer(inner, 50), to_vip(vips_[2], 50)});
@@ -484,7 +484,7 @@ TEST_F(Policies, AnAddressThatSeveralWaysLeadToStandsOnce) {
   EXPECT_THAT(ask("both", "10.1.0.1"), ElementsAre("203.0.113.1", "203.0.113.2"));
 }
 
-// More different maps than there may be: the version is refused. More sets of sites only share a wider question.
+// More different maps than allowed: the version is refused. Too many sets of sites only share a wider question.
 TEST_F(Policies, MapsAreBoundedAndSetsOfSitesFallBack) {
   Edge edge;
   edge.add_zone("example.test.", kZone);

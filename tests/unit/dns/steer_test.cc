@@ -20,7 +20,7 @@ using ::testing::UnorderedElementsAre;
 
 constexpr uint16_t kTxt = 16;
 
-// One of a crowd in 10.1.0.0/16: 256 networks, and a window of the draw for each 256.
+// One client of a crowd in 10.1.0.0/16: 256 networks, and a new window of the draw for each 256 clients.
 std::string client_of_crowd(Edge& edge, uint32_t number) {
   edge.worker().now_s = 1'700'000'000 + number / 256 * DrawKey::kWindowS;
   return "10.1." + std::to_string(number % 256) + ".1";
@@ -209,7 +209,7 @@ TEST_F(Steering, APoolAnswersWithItsUsableBackends) {
       << "the pool's own fail-open does not hold the client";
 }
 
-// Of 8,000 clients, how many are answered with each address first.
+// For 8,000 clients: how many are answered with each address first.
 std::map<std::string, int> first_addresses(Edge& edge, const std::string& name) {
   std::map<std::string, int> first;
   for (uint32_t i = 0; i < 8'000; ++i) {
@@ -331,7 +331,7 @@ TEST_F(Steering, ASteerThatSendsAllToOnePlaceSaysScopeZero) {
   EXPECT_EQ(told["geo"]["scope"], 0);
 }
 
-// RFC 8914: what explain says is in the answer, if it has an OPT record.
+// RFC 8914: what explain says is also in the answer, if it has an OPT record.
 TEST_F(Steering, AnExtendedErrorSaysWhatExplainSays) {
   steer("www.example.test.", SteerPolicy::nearest);
   steer("closed.example.test.", SteerPolicy::nearest).all_down = AllDown::closed;
@@ -365,7 +365,7 @@ TEST_F(Steering, AnExtendedErrorsTextGivesWayToRecords) {
   edge_.add_steer("many.example.test.", SteerPolicy::failover, {to_pool(pool)}).max_answers = 28;
   for (const auto& [backend, address] : many) edge_.live_state().health[backend_key("many", backend)] = {false, "", 0};
   edge_.changed();
-  // 12 + 23 + 28 * 16 = 483 bytes, and 17 of an OPT record with an error's code: its text has no room in 512.
+  // 12 + 23 + 28 * 16 = 483 bytes, and 17 for an OPT record with an error's code: its text has no room in 512.
   const Answer answer = edge_.ask("many.example.test", rrtype::kA, "10.1.0.1", Edns{.payload = 512});
   EXPECT_THAT(answer.addresses(), SizeIs(28));
   EXPECT_LE(answer.wire.size(), 512U);

@@ -39,7 +39,7 @@ struct SteerTwin::Call {
   IpAddress client;
   Facts facts;
   uint64_t seed;
-  bool open;  // the second attempt: what is not under an override counts
+  bool open;  // the second attempt: everything without an override counts
   std::vector<std::string> addresses;
   uint32_t ttl_s;
 
@@ -78,7 +78,7 @@ SteerTwin::Facts SteerTwin::facts_of(const IpAddress& client) const {
 std::vector<uint32_t> SteerTwin::site_order(const Facts& facts, const std::vector<uint32_t>& sites) const {
   std::vector<std::pair<double, uint32_t>> by_distance;
   for (const uint32_t site : sites) {
-    double distance = 0;  // nothing is known: the model's order
+    double distance = 0;  // if nothing is known: the model's order
     if (site == facts.site) {
       distance = -1;
     } else if (facts.site != kNone) {
@@ -266,7 +266,7 @@ uint64_t SteerTwin::shed_hash(const Steer& steer, uint32_t site, const Call& cal
                hash_of(model_.sites[site].name));
 }
 
-// How far the answer depends on the client's network: up to the site that gives it.
+// How far the answer depends on the client's network: up to the site that answers.
 bool SteerTwin::survey_shed(uint32_t s, Call& call, std::string& trace) const {
   const Steer& steer = model_.steers[s];
   const std::vector<std::vector<Option>> classes = classes_of(s, call, trace);
@@ -285,7 +285,7 @@ bool SteerTwin::survey_shed(uint32_t s, Call& call, std::string& trace) const {
   const auto answering = std::find_if(classes.begin(), classes.end(), answers);
   trace += within;
   if (sites.size() < 2) return answering != classes.end();
-  // A site with a share was looked at before the answer, or gave it.
+  // A site with a share was checked before the answer, or gave it.
   for (const uint32_t site : site_order(call.facts, sites)) {
     if (shed_permille(site) != 0) {
       trace += by_network;
@@ -325,7 +325,7 @@ bool SteerTwin::survey(uint32_t s, Call& call, std::string& trace) const {
   return any;
 }
 
-// What the client's network may get of a sticky steer, the first choice first.
+// The candidates of a sticky steer for the client's network, the first choice first.
 std::vector<SteerTwin::Option> SteerTwin::by_network(uint32_t s, const Call& call) const {
   const Steer& steer = model_.steers[s];
   const uint8_t prefix = call.client.is_v4() ? steer.client_prefix_v4 : steer.client_prefix_v6;

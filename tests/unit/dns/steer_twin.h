@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A naive twin of steering: it decides from the Model, the live state and the databases themselves, with plain lists
-// and linear searches. It shares the draw (Random, DrawKey) with the product, and nothing of its tables.
+// A naive twin of steering: it decides directly from the Model, the live state and the databases, with plain lists and
+// linear searches. It shares the draw (Random, DrawKey) with the product, but none of its tables.
 #pragma once
 
 #include <string>
@@ -19,8 +19,8 @@ struct TwinAnswer {
   std::vector<std::string> addresses;  // in order
   uint32_t ttl_s = 0;
   bool failed_open = false;
-  // Every decision about the client's place on which the answer may depend, as text: where it is the same, the same
-  // candidates are drawn from.
+  // Every decision about the client's place on which the answer may depend, as text. Where the text is the same, the
+  // candidates of the draw are the same.
   std::string trace;
 };
 
@@ -33,10 +33,10 @@ class SteerTwin {
   struct Option {
     uint32_t target;
     uint32_t site = kNone;
-    uint64_t weight = 0;  // of its class
+    uint64_t weight = 0;  // weight of its class
     bool usable = false, open = false;
     std::string identity;
-    uint64_t nth = 0;  // among its owner's addresses of the family
+    uint64_t nth = 0;  // index among its owner's addresses of the family
     std::string address;
     uint32_t steer = kNone;
     const AliasAddresses::Of* alias = nullptr;

@@ -42,7 +42,7 @@ class RandomEdge {
     shake();
   }
 
-  // Another state of health and overrides.
+  // Changes health and overrides at random.
   void shake() {
     LiveState& state = edge_.live_state();
     state.health.clear();
@@ -76,9 +76,9 @@ class RandomEdge {
   const Tables& tables() { return edge_.tables(); }
   uint32_t below(uint32_t bound) { return static_cast<uint32_t>(dice_() % bound); }
 
-  // The first addresses of all prefixes that anything was said of, in both families, and what IPv6 carries of them.
+  // The first addresses of all configured prefixes, in both families, and the IPv4 addresses that IPv6 carries.
   const std::vector<IpAddress>& borders() const { return borders_; }
-  // An address near what the edge knows something of.
+  // An address near one about which the edge knows something.
   IpAddress client() {
     IpAddress address = borders_[below(static_cast<uint32_t>(borders_.size()))];
     const size_t from = below(2) == 0 ? address.size() - 1 : below(static_cast<uint32_t>(address.size()));
@@ -110,7 +110,7 @@ class RandomEdge {
       }
     }
   }
-  // The first address behind a network; the network's own if it is the last.
+  // The first address after a network; the network's own if it is the last.
   static IpAddress after(const Cidr& network) {
     IpAddress address = network.base;
     for (size_t bit = network.prefix; bit-- > 0;) {
@@ -159,7 +159,7 @@ class RandomEdge {
       if (chance(2)) systems.add(text, std::nullopt, {"", chance(3) ? kCountries[below(4)] : "", "", kAsns[below(3)]});
     }
     cities.add("198.51.100.0/24", Location{1, 1}, {"EU", "DE", "A0", 0});
-    // A database of which no steer uses anything is refused, so this one has a location too, the same one.
+    // A database of which no steer uses any fact is refused, so this one also has the same location.
     systems.add("198.51.100.0/24", Location{1, 1}, {"", "", "", kAsns[0]});
     note_border(*Cidr::parse("198.51.100.0/24"));
     cities_.emplace(cities.bytes());
@@ -285,9 +285,9 @@ void compare_pairs(uint32_t edges, uint32_t states, uint32_t pairs) {
 TEST(SteerTwin, AgreesOnTwoThousandPairs) { compare_pairs(5, 4, 100); }
 TEST(LongSteerTwin, AgreesOnAMillionPairs) { compare_pairs(50, 20, 1'000); }
 
-// The scope is the widest prefix around the client in which the decision is the same everywhere. What was said of
-// networks begins and ends at the edge's borders, and a sticky client's network does so at its own prefix. So the
-// decision is looked at in each border within the prefix, and in the first address of each half.
+// The scope is the widest prefix around the client in which the decision is the same everywhere. Decisions change only
+// at the borders of configured networks, and for sticky at the client's own network. So the decision is computed at
+// each border within the prefix, and at the first address of each half.
 void prove_scopes(uint32_t seed, uint32_t clients) {
   RandomEdge random(seed);
   const Tables& tables = random.tables();
@@ -304,14 +304,14 @@ void prove_scopes(uint32_t seed, uint32_t clients) {
     };
     const OurAnswer ours = ask_ours(tables, steer, family, client, 1'700'000'000);
     const std::string trace = trace_at(client);
-    // Where the trace is another one within a prefix around the client, or nothing.
+    // Where in the prefix around the client the trace differs, or nothing.
     const auto other_within = [&](uint8_t prefix) -> std::string {
       const Cidr around = Cidr::of(client, prefix);
       std::vector<IpAddress> points{around.base};
       for (const IpAddress& border : random.borders()) {
         if (border.family == client.family && around.contains(border)) points.push_back(border);
       }
-      // What lies at the other side of the client's own bit.
+      // The addresses on the other side of the client's own bit.
       if (prefix < client.size() * 8) {
         IpAddress other = Cidr::of(client, static_cast<uint8_t>(prefix + 1)).base;
         other.bytes[prefix / 8] ^= static_cast<uint8_t>(0x80 >> prefix % 8);

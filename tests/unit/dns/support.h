@@ -44,7 +44,7 @@ struct Answer {
 // The packet is null if ldns cannot read it.
 Answer read_answer(std::vector<uint8_t> wire);
 
-// An EDNS option as it is put into a query.
+// An EDNS option of a query.
 struct Option {
   uint16_t code = 0;
   std::string data;
@@ -91,10 +91,10 @@ class Edge {
   void drain_site(const std::string& site);
   // `key` is that of an override (conf/live_state.h).
   void drain(const std::string& key);
-  // What the resolver knows of the aliases from the next build on.
+  // The addresses of the aliases that the resolver knows, used from the next build on.
   AliasBook& aliases() { return aliases_; }
 
-  // Builds again. It shares what did not change with the earlier Tables, as the daemon does.
+  // Builds again. Shares unchanged parts with the earlier Tables, like the daemon.
   Result<std::shared_ptr<const Tables>> build();
   const Tables& tables();
   void changed(bool model_too = true);

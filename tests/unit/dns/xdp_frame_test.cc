@@ -78,7 +78,7 @@ TEST(XdpFrame, AnAnswerGoesBackTheWholeWayWithChecksumsThatHold) {
 }
 
 TEST(XdpFrame, AChecksumOfZeroIsSentAsAllOnes) {
-  // The last two bytes of the answer are set to whatever completes the sum.
+  // The last two bytes of the answer are set so that they complete the sum.
   for (const Sides& sides : {Sides{}, kV6Sides}) {
     const Bytes frame = make_frame(sides, Bytes(20, 1));
     Bytes answer(20, 1);
@@ -113,7 +113,7 @@ TEST(XdpFrame, ACutFrameIsRefusedAtEveryLength) {
   }
 }
 
-// One header field that is changed, and how the frame is refused then.
+// One changed header field, and the fault that must result.
 struct Odd {
   const char* what;
   bool v6;
@@ -178,7 +178,7 @@ TEST(XdpFrame, ADamagedDatagramIsRefusedWhereverItsBitFlips) {
       }
     }
   }
-  // Nothing else protects IPv6's addresses (RFC 8200 §8.1).
+  // Only this checksum protects IPv6's addresses (RFC 8200 §8.1).
   Bytes frame = make_frame(kV6Sides, make_query("www.example.test", rrtype::kA));
   seal_udp(frame);
   frame[37] ^= 1;

@@ -53,7 +53,7 @@ TEST(ZoneFile, EveryFaultIsFoundInOneRun) {
                            "a IN A 192.0.2.999\n"               // 5
                            "b IN AAAA 192.0.2.1 ; a comment\n"  // 6
                            "c..d IN A 192.0.2.1\n"              // 7
-                           "  IN A 192.0.2.2\n"                 // 8: of the name that was refused
+                           "  IN A 192.0.2.2\n"                 // column 8: the name that was refused
                            "e IN TXT \"no end\n"                // 9
                            "f IN CNAME a\n"                     // 10
                            "f IN CNAME b\n"                     // 11
@@ -128,7 +128,7 @@ struct Line {
   const char* record;
 };
 
-// What NSD and Knot accept is accepted here, with the same meaning.
+// What NSD and Knot accept must be accepted here, with the same meaning.
 TEST(ZoneFile, EveryFormOfARecordIsRead) {
   const Line lines[] = {
       {"x 100 IN A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},
@@ -306,7 +306,7 @@ TEST(Names, EveryByteIsLowerCasedAsAsciiSays) {
   }
 }
 
-// A second resolver, slow and from the text alone: owners in a map, RFC 1034 §4.3.2 step by step.
+// A second resolver, slow and directly from the text: owners in a map, RFC 1034 §4.3.2 step by step.
 class NaiveZone {
  public:
   struct Record {

@@ -303,7 +303,7 @@ TEST(ConnTable, OneForgedFinDoesNotUnpinAFlowThatGoesOn) {
     EXPECT_EQ(flow->state, FlowState::closing);
     for (uint32_t now_ms = 6'010; now_ms < 7'100; now_ms += 10) flow->advance(FlowEvent::data, kTimeouts, now_ms);
     EXPECT_EQ(flow->state, FlowState::closing) << "the end of a connection may take a moment";
-    flow->advance(FlowEvent::close, kTimeouts, 7'100);  // sent again: it does not count anew
+    flow->advance(FlowEvent::close, kTimeouts, 7'100);  // sent again, so it does not count again
     flow->advance(FlowEvent::data, kTimeouts, 9'000);
     EXPECT_TRUE(flow->assured());
     EXPECT_EQ(flow->expires_ms, 909'000u);

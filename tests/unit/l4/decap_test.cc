@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the decapsulator makes of bytes: it gives back what the forwarder put in, and names what is wrong with the rest.
+// The decapsulator and any bytes: it returns the packet that the forwarder sent, and names the fault of everything
+// else.
 #include <gtest/gtest.h>
 
 #include <memory>

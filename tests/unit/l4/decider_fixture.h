@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Decider over the edge of edge.h, whose three backends have told their MAC addresses.
+// A Decider over the edge of edge.h, whose three backends have announced their MAC addresses.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ class DeciderTest : public ::testing::Test, public FrameSink {
     }
   }
 
-  // A station tells where an address is.
+  // A station announces where an address is.
   void tell(const IpAddress& address, const Mac& mac) {
     if (address.is_v4()) {
       decide(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Decider as a station on its links: ARP, neighbour discovery, MLD, echo, tags, the kernel behind it.
+// The Decider as a station on its links: ARP, neighbour discovery, MLD, echo, tags, the kernel.
 #include "l4/decider.h"
 
 #include "tests/unit/l4/decider_fixture.h"

@@ -18,7 +18,7 @@ struct Edge {
   Model model;
   LiveState live_state;
   ForwardingBuilder builder{kTableKey};
-  std::shared_ptr<const CountryNetworks> countries;  // of the countries that lists name
+  std::shared_ptr<const CountryNetworks> countries;  // networks of the countries in client lists
   uint64_t now_ns = 1'000'000'000;
 
   Edge() {
@@ -62,7 +62,7 @@ struct Edge {
     live_state.overrides[backend_key("web", backend(index).name)] = {state, "ops", "", 0};
   }
 
-  // Built and adopted; null if they were refused.
+  // Built and adopted; null if the build was refused.
   std::shared_ptr<const ForwardingTables> tables(const Outages& outages = {}) {
     std::shared_ptr<const ForwardingTables> built = candidate(outages);
     if (built) builder.adopt(*built, now_ns);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fragmented datagrams: they follow their flow, whichever worker gets them, and a flood of them takes no flow's place.
+// Fragmented datagrams: they follow their flow on any worker, and a flood of them takes no flow's place.
 #include <gtest/gtest.h>
 
 #include <map>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lists of clients, bounds by service and by source, and RST for unknown flows, through a whole Decider.
+// Client lists, limits by service and by source, and RST for unknown flows, through a whole Decider.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -51,7 +51,7 @@ class GuardTest : public ::testing::Test {
   uint64_t dropped(DropReason reason) const {
     return worker_.counters->dropped_packets[static_cast<size_t>(reason)].value();
   }
-  // The value of a metric's line, given with its labels.
+  // The value of a metric's line, which is given with its labels.
   uint64_t metric(const std::string& line) const {
     std::string text;
     append_metrics(text, {worker_.counters.get()}, *worker_.tables,
@@ -348,7 +348,7 @@ Bytes tcp_with(const std::string& client, uint8_t flags, uint32_t sequence, uint
   return packet(client, ip(client).is_v4() ? kVip4 : kVip6, kProtocolTcp, segment);
 }
 
-// Checks the whole frame of an RST, by a reading of its own.
+// Checks the whole frame of an RST, read by independent code.
 void expect_reset(const Decided& decided, const std::string& client, uint8_t flags, uint32_t sequence,
                   uint32_t acknowledgement) {
   const bool v4 = ip(client).is_v4();

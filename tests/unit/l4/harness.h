@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One worker's Decider on a small edge, with its neighbours told. Frames lie in buffers of their own, with room before
-// them as a packet buffer has it.
+// One worker's Decider on a small edge, whose neighbours are known. Frames are in their own buffers, with room before
+// them as in a packet buffer.
 #pragma once
 
 #include <memory>
@@ -39,7 +39,7 @@ class Harness final : public FrameSink {
     }
   }
 
-  // A station tells where an address is.
+  // A station announces where an address is.
   void tell(const IpAddress& address, const Mac& mac) {
     if (address.is_v4()) {
       decide(with_tags(arp(2, mac, address.to_string(), kOurMac, "10.0.0.2", kOurMac)));
@@ -52,7 +52,7 @@ class Harness final : public FrameSink {
     decide(with_tags(ethernet(kEtherTypeIp6, icmp6_packet(address, ip("fd00::2"), 136, body, 255), kOurMac, mac)));
   }
 
-  // As it comes over the link of the port.
+  // The frame as it comes over the port's link.
   Bytes with_tags(Bytes frame) const {
     const auto tag = [&](uint16_t type, uint16_t vlan) {
       const Bytes four = {static_cast<uint8_t>(type >> 8), static_cast<uint8_t>(type),

@@ -25,7 +25,7 @@ using namespace testing;
 
 constexpr uint64_t kKeptFlows = 1'000;
 
-// A directory on a tmpfs, as /run is.
+// A directory on a tmpfs, like /run.
 class KeptStateTest : public ::testing::Test {
  protected:
   KeptStateTest() {
@@ -50,7 +50,7 @@ class KeptStateTest : public ::testing::Test {
     ids.longest_timeout_ms = 900'000;
     return ids;
   }
-  // A process with one flow in each worker's table. It ends without a word.
+  // A process with one flow in each worker's table. It ends without notice.
   void leave() {
     std::filesystem::remove(directory_ + "/l4.flows");
     const auto kept = open();
@@ -199,7 +199,7 @@ TEST_F(KeptStateTest, WaitsUntilAKilledProcessHasLetGo) {
   char byte = 0;
   ASSERT_EQ(::read(said[0], &byte, 1), 1);
   EXPECT_EQ(byte, 'y');
-  ASSERT_EQ(::kill(process, SIGKILL), 0);  // it lets go when it has ended, which is a moment later
+  ASSERT_EQ(::kill(process, SIGKILL), 0);  // it releases the file when it has ended, a moment later
   EXPECT_EQ(why_new(), "");
   ASSERT_EQ(::waitpid(process, nullptr, 0), process);
   ::close(said[0]);
@@ -388,7 +388,7 @@ TEST(KeptNeighbours, AreUsedAtOnceAndAskedAgain) {
 
   Neighbours after(ports);
   after.recall(records.data(), 61'000);
-  // In other places and, one of them, on another port.
+  // In another order, and one of them on another port.
   std::swap(targets[0].address, targets[1].address);
   targets[2].port = 1;
   after.set_targets(set_of(targets), 61'000);
@@ -416,7 +416,7 @@ TEST_F(KeptDeciderTest, EstablishedFlowsKeepTheirBackendsInTheNextProcess) {
   std::map<uint16_t, int> backends;
   for (uint16_t port = 1'000; port < 1'200; ++port) backends[port] = tcp_backend(port, kTcpSyn);
 
-  // The next process has other weights, so the hash table alone would choose others.
+  // The next process has other weights, so the hash table alone would choose other backends.
   edge_.backend(0).weight = 1'000;
   config.kept.known_ids = &known;
   config.kept.inherited = config.kept.neighbours_inherited = true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator sees of packets: capture files, captures, top talkers, events of new flows, dry runs.
+// The views of packets for an operator: capture files, captures, top talkers, events of new flows, dry runs.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -84,7 +84,7 @@ TEST(PcapFile, NamesWhatIsWrongAndNeverReadsPastTheEnd) {
   for (const Bytes& each : kSome) writer.append({1, each, 60}, 0, "comment");
   for (const std::string& whole : {file, writer.bytes()}) {
     for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
-      const std::unique_ptr<char[]> exact(new char[bytes + 1]);  // a byte behind would be noticed
+      const std::unique_ptr<char[]> exact(new char[bytes + 1]);  // so that a byte beyond it is noticed
       std::memcpy(exact.get(), whole.data(), bytes);
       const auto read = read_capture({exact.get(), bytes}, 100);
       if (read) EXPECT_LT(read->size(), kSome.size()) << "cut between two records";
@@ -111,7 +111,7 @@ TEST(PcapFile, SurvivesRandomDamage) {
 
 class CaptureTest : public ::testing::Test {
  protected:
-  // The records of a capture with the filter while `traffic` passes.
+  // The records of a capture with the filter, made while `traffic` passes.
   std::vector<Capture::Record> captured(const CaptureFilter& filter, const std::vector<Bytes>& traffic,
                                         CaptureBounds bounds = {}) {
     capture_ = std::make_unique<Capture>(filter, bounds);
@@ -323,7 +323,7 @@ TEST_F(DryRunTest, TellsWhatTheWorkerWouldDo) {
   EXPECT_EQ(said[3]["reason"], "no_service");
   EXPECT_EQ(said[4]["verdict"], "answer");
   EXPECT_EQ(worker_.counters->flows_created.value(), 0u) << "the worker notices nothing";
-  // The worker decides alike.
+  // The worker decides the same.
   for (size_t i = 0; i < 3; ++i) {
     const int backend = Harness::backend_of(worker_.decide(frames[i]));
     EXPECT_EQ(said[i]["backend"], "web/web" + std::to_string(backend + 1)) << i;

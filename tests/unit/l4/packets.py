@@ -164,7 +164,8 @@ class Forwarder:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                # A frame is counted as received at the burst's begin, and by what became of it at the burst's end.
+                # A frame is counted as received at the beginning of the burst, and by its result at the end of the
+                # burst.
                 if self.metric("tidegate_l4_received_packets_total") >= len(self.frames) and fates(self) >= len(self.frames):
                     return
             except OSError:

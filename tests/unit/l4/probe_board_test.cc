@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The board of probes between threads: each order has one end, whoever is faster. Also run under TSan.
+// The board of probes between threads: each order has exactly one end, whoever is faster. Also run under TSan.
 #include "l4/probe/board.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probes that the forwarder sends itself: what goes out, which replies count, and what an order may say.
+// Probes that the forwarder itself sends: what is sent, which replies count, and what an order may say.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ namespace tidegate::l4::testing::probe_test {
 
 constexpr size_t kIp4 = kEthernetBytes, kTcp4 = kIp4 + kIp4HeaderBytes, kTcp6 = kIp4 + kIp6HeaderBytes;
 
-// RFC 1071 over the pseudo header, written apart from the code that it checks. A right packet sums to zero.
+// RFC 1071 over the pseudo header, written independently of the code under test. A correct packet sums to zero.
 uint16_t sum_of_transport(const Bytes& frame, bool v4) {
   const size_t at = v4 ? kTcp4 : kTcp6;
   const size_t bytes = v4 ? load_be16(&frame[kIp4 + 2]) - kIp4HeaderBytes : load_be16(&frame[kIp4 + 4]);
@@ -41,7 +41,7 @@ class ProbeTest : public DeciderTest {
             .sequence = 0xfffffffe,
             .payload = protocol == kProtocolUdp ? "who" : ""};
   }
-  // Orders it, and returns the frame that leaves.
+  // Orders a probe, and returns the frame that is sent.
   Bytes ask(const ProbeOrder& wanted) {
     slot_ = board_.order(wanted).value();
     sent_.clear();

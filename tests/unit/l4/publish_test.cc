@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the control thread and the workers share: the tables in force, and the boards on which they tell each other.
+// The data shared by the control thread and the workers: the tables in force, and the boards.
 #include "l4/publish.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ namespace tidegate::l4::publish_test {
 
 constexpr uint32_t kWorkers = 3;
 
-// Every part says the number of the generation, so a worker sees tables that were freed or are not whole.
+// Every part contains the number of the generation. So a worker notices tables that were freed or are not complete.
 std::shared_ptr<const ForwardingTables> tables_of(uint64_t generation) {
   auto tables = std::make_shared<ForwardingTables>();
   tables->generation = generation;
@@ -48,7 +48,7 @@ TEST(Publisher, WorkersSeeWholeTablesWhileTheyAreReplaced) {
         last = tables->generation;
         publisher.quiescent(worker);
         if (++bursts == 1) ++at_work;
-        // Now and then it sleeps, as a worker does for which no frame comes.
+        // Now and then it sleeps, like a worker without frames.
         if (bursts % 16 != 0) continue;
         publisher.offline(worker);
         std::this_thread::yield();
@@ -78,7 +78,7 @@ TEST(Publisher, WaitsForABurstThatIsUnderWay) {
     publisher.publish(tables_of(2));
     published = true;
   });
-  while (publisher.current() == held) std::this_thread::yield();  // the new ones are there for the next burst
+  while (publisher.current() == held) std::this_thread::yield();  // the new tables are there for the next burst
   EXPECT_FALSE(published);
   judge(*held);
   publisher.quiescent(0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections whose flow table entry was lost after their pool changed: the packet also names the backend that the
-// table before picks, and a decapsulator that does not know the connection hands the packet on.
+// Connections whose flow table entry was lost after their pool changed: the packet also names the backend in the
+// previous table, and a decapsulator that does not know the connection hands the packet on.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -23,7 +23,7 @@ void use(Harness& worker, Forwarding mode) {
   worker.publish();
 }
 
-// Another worker with the same tables, which knows no flow.
+// Another worker with the same tables, but without flows.
 void forget_flows_of(Harness& worker) {
   Edge edge = std::move(worker.edge);
   auto tables = std::move(worker.tables);
@@ -49,7 +49,7 @@ Bytes packet_of(uint8_t family, uint16_t port, uint8_t flags, const std::string&
                      : tcp_frame("2001:db8::7", port, "fd00::100", 80, flags, payload);
 }
 
-// The outer destination of a frame over the packet's own family, and what its GUE header says besides.
+// The outer destination of a frame over the packet's own family, and the rest of its GUE header.
 struct Tunnelled {
   IpAddress first;
   SecondHop second;
@@ -89,7 +89,7 @@ class SecondChance : public ::testing::TestWithParam<uint8_t> {
     EXPECT_EQ(out.packet, Bytes(frame.begin() + kEthernetBytes, frame.end())) << "the packet is as the client sent it";
     return out;
   }
-  // The backends of the present table, by the client's port: of flows that nobody has seen.
+  // The backends that the present table gives new flows, by the client's port.
   std::map<uint16_t, IpAddress> picks(uint16_t first) {
     std::map<uint16_t, IpAddress> out;
     for (uint16_t port = first; port < first + kPorts; ++port) {
@@ -122,7 +122,7 @@ TEST_P(SecondChance, APacketOfALostFlowNamesTheBackendThatTheTableBeforePicks) {
   }
   EXPECT_GT(moved, kPorts / 10);
   EXPECT_EQ(named(), moved * 2);
-  // Changes of health that come and go keep the table before as it is when nothing changes.
+  // If health changes and changes back, the previous table stays.
   worker_.publish();
   const auto [port, backend] = *before.begin();
   EXPECT_TRUE(send(port).first == backend || send(port).second.address == backend);
@@ -182,7 +182,7 @@ TEST_P(SecondChance, ASegmentThatNoLongerFitsIsAnsweredWithTheSmallerMtu) {
   const size_t outer = (GetParam() == 4 ? 20 : 40) + 8 + 4, headers = GetParam() == 4 ? 40 : 60;
   const size_t room = 1'500 - outer - second_hop_bytes(GetParam());
   Bytes fits = packet_of(GetParam(), moved, kTcpAck, std::string(room - headers, 'x'));
-  if (GetParam() == 4) {  // DF, so that the sender may be told
+  if (GetParam() == 4) {  // with DF, so that the sender may be told
     fits[kEthernetBytes + 6] = 0x40;
     store_be16(fits.data() + kEthernetBytes + 10, 0);
     store_be16(fits.data() + kEthernetBytes + 10, checksum_finish(checksum_add(fits.data() + kEthernetBytes, 20, 0)));
@@ -209,7 +209,7 @@ TEST(SecondChanceMtu, ThePacketFitsOnTheWayToBothBackends) {
 
 INSTANTIATE_TEST_SUITE_P(Families, SecondChance, ::testing::Values(uint8_t{4}, uint8_t{6}));
 
-// The packet of ipip has no place for an address. Over IPv4 the identification names the second backend.
+// An ipip packet has no room for an address. Over IPv4 the identification names the second backend.
 class SecondChanceOfIpip : public ::testing::Test {
  protected:
   SecondChanceOfIpip() { use(worker_, Forwarding::ipip); }
@@ -294,7 +294,7 @@ TEST(SecondChanceTables, OnlyTcpThroughGueOrIpipHasATableBefore) {
   edge.model.services[1].forwarding = Forwarding::gue;
   ASSERT_NE(edge.tables(), nullptr);
   edge.backend(0).weight = 30;
-  const auto candidate = edge.candidate();  // refused or forgotten: it has no effect
+  const auto candidate = edge.candidate();  // a refused or forgotten candidate has no effect
   ASSERT_NE(candidate, nullptr);
   const auto tables = edge.tables();
   for (const ServiceEntry& service : tables->services) {
@@ -355,7 +355,7 @@ TEST(SecondHopWire, OnlyPacketsThatContinueATcpConnectionMayBelongElsewhere) {
   EXPECT_FALSE(ends(fragment));
 }
 
-// A connection over loopback: the kernel of the test knows it.
+// A connection over loopback, which the test's kernel knows.
 class HandOnTest : public ::testing::Test {
  protected:
   static UniqueFd bound(int type) {
@@ -407,7 +407,7 @@ TEST_F(HandOnTest, ConnectionsOfThisHostStayAndOthersGoToTheSecondBackend) {
   ASSERT_NE(hand_on_, nullptr);
   const uint16_t own = name_of(client_.get()).port;
   for (int i = 0; i < 3; ++i) EXPECT_EQ(decide(inner(own), "127.0.0.1").fate, HandOn::Fate::ours);
-  // Nobody connected from this port, though there is a listener for its destination.
+  // There is no connection from this port, although there is a listener for its destination.
   const UniqueFd nobody = bound(SOCK_STREAM);
   const Bytes lost = inner(name_of(nobody.get()).port);
   ASSERT_EQ(decide(lost, "127.0.0.1").fate, HandOn::Fate::handed_on);
@@ -421,7 +421,7 @@ TEST_F(HandOnTest, ConnectionsOfThisHostStayAndOthersGoToTheSecondBackend) {
 
   EXPECT_EQ(decide(lost, "192.0.2.1").reason, DecapReason::second_hop_not_allowed);
   EXPECT_EQ(decide(inner(own), "192.0.2.1").fate, HandOn::Fate::ours) << "whoever is named";
-  // By ipip: the last two bytes of the address, which --peer makes whole.
+  // By ipip: the last two bytes of the address. --peer gives the others.
   const auto by_ipip = [&](const Bytes& packet, uint16_t id) {
     Bytes datagram(20);
     append(datagram, packet);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows that forwarders tell each other about: the datagrams, replays of them, and what a flow table makes of them.
+// Flows that forwarders report to each other: the datagrams, replays of them, and their effect on a flow table.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -39,7 +39,7 @@ class SharedFlows : public ::testing::Test {
     received.flows.resize(opened.count);
     return received;
   }
-  // The same bytes with a code that fits.
+  // The same bytes with a valid code.
   std::string with_code(std::string datagram) const {
     datagram.resize(datagram.size() - kShareMacBytes);
     const Sha256 mac = hmac_sha256(key_, datagram);
@@ -99,8 +99,8 @@ TEST_F(SharedFlows, EachFaultHasItsName) {
   }
 }
 
-// Whoever sends a forwarder its own datagrams, with the address of another one, could otherwise make it refuse those of
-// that other one.
+// Otherwise an attacker could send a forwarder its own datagrams with another forwarder's address, and make it refuse
+// the real ones.
 TEST_F(SharedFlows, OfAnotherSenderOrSecretAreForged) {
   const std::string datagram = sealed({{1, 2, 3}});
   EXPECT_EQ(open(datagram, kNow, share_key("secret", *Endpoint::parse("192.0.2.2:7000"))).fault, ShareFault::forged);
@@ -108,7 +108,8 @@ TEST_F(SharedFlows, OfAnotherSenderOrSecretAreForged) {
   EXPECT_EQ(open(datagram).fault, ShareFault::none);
 }
 
-// Against a twin that remembers every number: nothing is taken twice, and whatever is not too old is taken once.
+// Compared with a twin that remembers every number: nothing is accepted twice, and everything that is not too old is
+// accepted once.
 TEST_F(SharedFlows, ThatWereReceivedOnceAreNotTakenAgain) {
   std::mt19937_64 random(3);
   std::vector<bool> taken(4'000);
@@ -130,7 +131,7 @@ TEST_F(SharedFlows, OfAnEarlierStartOfTheSenderAreReplayedUntilASilenceMadeThemS
   EXPECT_EQ(open(sealed({}, {8, 5, kNow.wall_ms})).fault, ShareFault::none);
   EXPECT_EQ(open(sealed({}, {7, 9, kNow.wall_ms})).fault, ShareFault::replayed);
   EXPECT_EQ(open(sealed({}, {9, 1, kNow.wall_ms})).fault, ShareFault::none) << "a new start begins at 1 again";
-  // A sender whose wall clock was set back before it started is heard again after the silence.
+  // A sender whose wall clock was set back before it started is accepted again after the silence.
   const ShareClock later = {kNow.wall_ms, kNow.monotonic_ms + ReplayGuard::kForgetMs + 1};
   EXPECT_EQ(open(sealed({}, {3, 1, kNow.wall_ms}), later).fault, ShareFault::none);
 }
@@ -182,7 +183,7 @@ TEST(SharedFlowTable, IsNotShakenByAForgedSynAndRenewedAfterAForgedReset) {
   EXPECT_EQ(flow->expires_ms, 802'000u);
 }
 
-// However many flows others tell about, they take only free places; a flood of new flows takes theirs last.
+// However many flows others report, they take only free places, and a flood of new flows displaces them last.
 TEST(SharedFlowTable, GivesLearnedFlowsFreePlacesAlone) {
   ConnTable table(1'024);
   std::mt19937_64 random(5);
@@ -202,7 +203,7 @@ TEST(SharedFlowTable, GivesLearnedFlowsFreePlacesAlone) {
   EXPECT_EQ(learned, table.capacity() - own.size());
   EXPECT_GT(refused, 0u);
   for (const uint64_t hash : own) ASSERT_NE(table.find(hash, 2), nullptr);
-  // New flows find places all the same: there is always one worth less than an assured flow of this table.
+  // New flows still find places, because there is always one worth less than an assured flow of this table.
   for (size_t i = 0; i < table.capacity(); ++i) {
     ASSERT_NE(table.insert(random() | 1, BackendId{1}, kTimeouts.embryonic_ms, 3), nullptr);
   }
@@ -222,7 +223,7 @@ TEST(SharedFlowTable, GivesUpALearnedFlowAfterAllThatAreNotAssured) {
   for (const uint64_t hash : learned) EXPECT_NE(table.find(hash, 1), nullptr);
 }
 
-// A process that takes over the memory keeps them as what they are. Memory of an earlier release has none.
+// A process that takes over the memory keeps them as shared flows. Memory of an earlier release has none.
 TEST(SharedFlowTable, OutlivesTheProcess) {
   const uint64_t bytes = ConnTable::bytes_for(64);
   std::vector<uint8_t> room(bytes + 64);

@@ -36,7 +36,7 @@ IpAddress last_of(const Cidr& network) {
   return last;
 }
 
-// The address after or before; the ends of the space stay.
+// The next lower or higher address. At the ends of the space it stays.
 IpAddress step(IpAddress address, bool up) {
   for (size_t i = address.size(); i-- > 0;) {
     address.bytes[i] = static_cast<uint8_t>(address.bytes[i] + (up ? 1 : 0xff));
@@ -45,7 +45,7 @@ IpAddress step(IpAddress address, bool up) {
   return address;
 }
 
-// Addresses of few different bits, so that networks hold each other and touch.
+// Addresses that differ in few bits, so that networks contain each other and touch.
 IpAddress random_address(std::mt19937_64& random) {
   IpAddress address;
   address.family = random() % 2 == 0 ? IpAddress::Family::v4 : IpAddress::Family::v6;
@@ -99,7 +99,7 @@ TEST(SourceLists, HoldAHundredThousandNetworksInFewMegabytes) {
 }
 
 TEST(LongSourceLists, RefuseTooManyDifferentSets) {
-  // Every subset of 17 lists is a set of its own.
+  // Every subset of 17 lists is a different set.
   Lists lists(17);
   for (uint32_t subset = 0; subset < (1u << 17); ++subset) {
     IpAddress base = IpAddress::v4(htonl(subset << 8));
@@ -166,7 +166,7 @@ TEST(Tokens, AWorkerWhoseClockIsALittleLateEarnsNothingTwice) {
   EXPECT_LE(taken, 15);
 }
 
-// What several workers let pass together, when one of them has all the packets, and when they take turns.
+// How much several workers let pass together, if one of them has all the packets, and if they take turns.
 TEST(Tokens, SharesOfWorkersExceedTheBoundByAThousandthAtMost) {
   constexpr uint32_t kWorkers = 4;
   for (const bool even : {true, false}) {

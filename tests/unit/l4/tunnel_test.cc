@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tunnelling modes: every mode in every mix of families, read back by code of the test's own; packets that are too
-// long; and what follows a flow without being one of its packets.
+// The tunnelling modes: every mode in every combination of families, read back by independent code; packets that are
+// too long; fragments and ICMP errors of a flow.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -248,14 +248,14 @@ TEST(Tunnel, TellsTheSenderThatAPacketIsTooBig) {
 TEST(Tunnel, TellsNobodyWhoWouldNotListen) {
   Harness worker;
   use(worker, Forwarding::ipip);
-  // A router may fragment IPv4 without DF; we do not, and say so by a counter.
+  // A router may fragment IPv4 without DF. The forwarder does not, and counts it.
   const Decided without_df = worker.decide(client_frame(4, 1'000, std::string(1'460, 'x')));
   EXPECT_EQ(without_df.outcome.verdict, Verdict::drop);
   EXPECT_EQ(without_df.outcome.reason, DropReason::exceeds_mtu);
   EXPECT_EQ(worker.counters->too_big_packets.value(), 0u);
 }
 
-// The bound is a rate: whoever was not told in one second is told in the next.
+// The limit is a rate: a sender that was not told in one second is told in the next.
 TEST(Tunnel, BoundsHowManySendersItTellsASecond) {
   Harness worker;
   use(worker, Forwarding::ipip);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A port on a VLAN: its frames are as without tags, and no other frame is taken.
+// A port on a VLAN: its frames are handled like frames without tags, and no other frame is accepted.
 #include "l4/vlan.h"
 
 #include <gtest/gtest.h>

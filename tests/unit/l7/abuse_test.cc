@@ -375,7 +375,7 @@ TEST_F(Abuse, ARequestThatIsResetAsItComesReachesNoBackendAndTheResetCounts) {
     expect_bystander_is_served();
   }
   EXPECT_EQ(floods("resets"), 2u);
-  // A turn or a read may end between the two frames of a request. Apart from that, no request reaches the origin.
+  // A turn or a read may end between the two frames of a request. Otherwise, no request reaches the origin.
   EXPECT_LE(origin.connections(), 20u);
   EXPECT_GT(edge_.metric("tidegate_l7_http2_cancelled_total"), 300u);
 }
@@ -472,7 +472,7 @@ TEST_F(Abuse, ABackendThatSendsInterimAnswersWithoutEndFailsItsExchange) {
   Wire victim = Wire::connect(edge_.endpoint());
   victim.send(get("/endless"));
   expect_bystander_is_served();
-  // How many hints come before the final answer, and that one.
+  // How many interim answers come before the final one, and the final one.
   const auto read_final = [](Wire& wire, size_t& hints_read) {
     Answer answer = read_answer(wire);
     for (hints_read = 0; answer.status == 103; ++hints_read) answer = read_answer(wire);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Backends whose kernel takes few new connections: what it drops is told to nobody. Requests wait, go elsewhere, or are
-// left to the kernel; none is lost, and none is sent twice that must not be.
+// Backends whose kernel accepts few new connections, and drops others without telling anybody. Requests wait, go
+// elsewhere, or are left to the kernel. None is lost, and none is sent twice that must not be.
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
@@ -20,7 +20,7 @@ namespace tidegate::l7::test::acceptance_test {
 // What a kernel does with connections beyond its queue.
 enum class Drops : uint8_t {
   first_packets,  // nobody answers
-  data,           // the connection stands for us, and nothing that we send arrives (Linux does so under load, too)
+  data,  // the connection is established for us, but nothing that we send arrives (Linux does so under load, too)
 };
 
 // Accepts one connection at a time, when it is allowed to, answers one request and closes.
@@ -57,7 +57,7 @@ class Origin1 {
   std::atomic<int> requests{0};
 
  private:
-  // A filter that begins at TCP's header: what has no SYN is dropped.
+  // A filter that begins at TCP's header. It drops packets without SYN.
   void take_first_packets_alone() {
     sock_filter code[] = {{BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},
                           {BPF_JMP | BPF_JSET | BPF_K, 0, 1, 2},
@@ -128,7 +128,7 @@ TEST_F(AcceptanceTest, WhatOneBackendDoesNotTakeAnotherOneGets) {
   expect_all_answered();
 }
 
-// That nothing of it was acknowledged proves little: the acknowledgement may be lost.
+// If nothing of it was acknowledged, that proves little: the acknowledgement may be lost.
 TEST_F(AcceptanceTest, ARequestThatMustNotBeRepeatedIsLeftToTheKernel) {
   Origin1 origin(Drops::data, 64);
   start({origin.endpoint});

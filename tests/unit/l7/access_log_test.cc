@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The access log: its lines by template, the times of a request's phases, and collectors of syslog that are there, slow
-// or gone.
+// The access log: its lines by template, the times of a request's phases, and syslog collectors that are there, slow or
+// gone.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -65,7 +65,7 @@ TEST(LogLines, FieldsAndCookiesAreTakenFromBothHeads) {
             "17 abc \\u0022v1\\u0022 -");
 }
 
-// What a client sends cannot end its quotes, nor its line.
+// Text from a client cannot end its quotes or its line.
 TEST(LogLines, AValueNeverEndsItsQuotesOrItsLine) {
   FieldList request;
   request.add({"user-agent", "a\" 200 \\ \t\x1b\xff\r\nGET", FieldKind::other});
@@ -103,7 +103,7 @@ TEST(LogLines, ASyslogHeaderHasTheTimeOfTheRequest) {
 
 // --- collectors
 
-// A datagram socket at a path, as a syslog daemon has it.
+// A datagram socket at a path, like a syslog daemon's.
 class Collector {
  public:
   explicit Collector(const std::string& path) : fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
@@ -127,7 +127,7 @@ class Collector {
     ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length);
     return Endpoint::from(address);
   }
-  // The next message; empty: none came for a long time.
+  // The next message. Empty if none came for a long time.
   std::string next() {
     std::string message(kLongestLogLine, '\0');
     const ssize_t got = ::recv(fd_.get(), message.data(), message.size(), 0);
@@ -169,7 +169,7 @@ class AccessLogTest : public ::testing::Test {
     edge_->add_fixed("/*", 204);
     edge_->start();
   }
-  // So many requests on one connection; each is answered, whatever the log does.
+  // Sends this many requests on one connection. Each is answered, whatever the log does.
   void ask_some(size_t requests, const std::string& fields = "") {
     Wire wire = Wire::connect(edge_->endpoint());
     for (size_t i = 0; i < requests; ++i) {
@@ -222,7 +222,7 @@ TEST_F(AccessLogTest, SyslogOverUdpGetsTemplatesWithTheNodesWords) {
   EXPECT_TRUE(message.ends_with(" access - /0 204")) << message;
 }
 
-// It is not there at first, ends, and comes back: lines wait for it in memory, and none is lost.
+// It is not there at first, then ends, and comes back: lines wait for it in memory, and none is lost.
 TEST_F(AccessLogTest, LinesWaitForACollectorThatIsNotThere) {
   start("syslog:" + path_, "{path}");
   ask_some(3);
@@ -249,7 +249,7 @@ TEST_F(AccessLogTest, ACollectorThatDoesNotReadCostsLinesAndNoRequestWaits) {
   EXPECT_GT(dropped(), 0u);
 }
 
-// Each line has come whole, in order, or is counted.
+// Each line has come complete and in order, or is counted.
 TEST_F(AccessLogTest, EachLineHasComeOrIsCounted) {
   Collector collector(path_);
   Metrics metrics;
@@ -320,8 +320,8 @@ TEST_F(AccessLogTest, TheTimesOfPhasesAreThoseThatTheRequestHad) {
     ASSERT_TRUE(first.contains(phase)) << phase << first;
   }
   EXPECT_GE(first["policies_ms"], 29.0) << first;
-  // Times of one turn of the loop are equal, and policies are timed by the clock itself. A handshake that ends in the
-  // turn in which the connection was made has no time of its own.
+  // Times within one turn of the loop are equal, but policies are timed by the clock itself. A handshake that ends in
+  // the turn in which the connection was made has no time of its own.
   const double connecting = first.value("connect_ms", 0.0) + first.value("backend_tls_ms", 0.0);
   EXPECT_GE(first.value("connected_ms", 0.0) + 20.0, first.value("policies_ms", 0.0) + connecting) << first;
   EXPECT_GE(first["first_byte_ms"], first["connected_ms"]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The aggregate policy: what clients get of several backends, whole or in part.
+// The aggregate policy: what clients get from several backends, complete or in part.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -56,7 +56,7 @@ class AggregateTest : public ::testing::Test {
     return "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
            fields + "\r\n" + body;
   }
-  // What an origin says. The test changes it while the origin's threads read it.
+  // The text of an origin's answer. The test changes it while the origin's threads read it.
   class Text {
    public:
     explicit Text(std::string text) : text_(std::move(text)) {}
@@ -74,7 +74,7 @@ class AggregateTest : public ::testing::Test {
     mutable std::mutex mutex_;
     std::string text_;
   };
-  // An origin that answers with the text; while it is empty it is silent.
+  // An origin that answers with the text. While the text is empty, it does not answer.
   static Origin::Handler tells(const Text& text) {
     return [&text](const std::string&, Wire& wire) {
       const std::string now = text.get();
@@ -171,7 +171,7 @@ TEST_F(AggregateTest, ARequiredPartThatFailsIsTheAnswer) {
   EXPECT_EQ(counted("parts_failed_total", "user"), 4u);
 }
 
-// One deadline for all: the silent part is missing, and what has come is in the answer.
+// One deadline for all: the silent part is missing, and the parts that came are in the answer.
 TEST_F(AggregateTest, ASilentPartHasTheTimeOfAllParts) {
   part_->timeout_ms = 150;
   orders_text_ = "";
@@ -198,7 +198,7 @@ TEST_F(AggregateTest, AClientThatLeavesEndsAllParts) {
   EXPECT_TRUE(edge_.run_until([&] { return in_flight("users") == 0 && in_flight("orders") == 0; }));
 }
 
-// Bodies larger than a block, and many clients at one time: the budget is whole again at the end.
+// Bodies larger than a block, and many clients at one time: at the end the whole budget is free again.
 TEST_F(AggregateTest, LargePartsPassWholeAndGiveTheirMemoryBack) {
   const std::string large = "\"" + std::string(200'000, 'x') + "\"";
   user_ = says(200, large);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who clients are and what they may do: tokens by themselves, and what clients of the proxy see.
+// Who clients are and what they may do: tokens alone, and what clients of the proxy see.
 #include <gtest/gtest.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
@@ -212,7 +212,7 @@ TEST(Tokens, OfEveryAlgorithmAreTakenAndNoneThatWasChanged) {
     EXPECT_EQ(claims.name, "amy");
     ASSERT_EQ(claims.role_count, 2u);
     EXPECT_EQ(claims.roles[1], "b");
-    // The first byte of each part of the signature and of the payload is another one.
+    // Changes the first byte of each part of the signature and of the payload.
     const size_t dot = token.find('.'), second = token.find('.', dot + 1);
     for (const size_t at : {dot + 3, second + 1, second + (token.size() - second) / 2}) {
       std::string changed = token;
@@ -223,7 +223,7 @@ TEST(Tokens, OfEveryAlgorithmAreTakenAndNoneThatWasChanged) {
   }
 }
 
-// RFC 7515 A.1 and A.3, RFC 8037 A.4: signatures that others have made.
+// RFC 7515 A.1 and A.3, RFC 8037 A.4: signatures that others made.
 TEST(Tokens, OfTheRfcsAreTaken) {
   JwtRules rules = rules_of({"HS256", "ES256", "EdDSA"});
   rules.name_claim = "iss";
@@ -258,7 +258,7 @@ TEST(Tokens, CannotChooseTheirAlgorithm) {
   EXPECT_EQ(fault_of(verify, rsa.token("RS256", claims)), TokenFault::none);
   EXPECT_EQ(fault_of(verify, rsa.token("RS512", claims)), TokenFault::algorithm) << "the key could do it";
   EXPECT_EQ(fault_of(verify, secret.token("HS256", claims)), TokenFault::algorithm);
-  // "none", and the public key as a secret of HMAC (RFC 8725 §2.1).
+  // "none", and the public key used as an HMAC secret (RFC 8725 §2.1).
   for (const char* none : {"none", "None", ""}) {
     const std::string unsigned_token =
         base64url_encode(nlohmann::json{{"alg", none}}.dump()) + "." + base64url_encode(claims.dump()) + ".";
@@ -403,7 +403,7 @@ class AuthenticateTest : public ::testing::Test {
   }
   void add_users() {
     part_->basic.enabled = true;
-    // The password is "password". So few rounds are for tests, which guess often.
+    // The password is "password". The low number of rounds is for tests, which guess often.
     part_->basic.users = {{"amy",
                            "$6$rounds=1000$salt$O0nhCLTaysO7YRx7RhswA9LUudDbe8n/29Fg0mCv48MlTSygeX82/"
                            "gn5a5m7.zIERei.MTm0LX6AbQbQLYGS5.",
@@ -483,7 +483,7 @@ TEST_F(AuthenticateTest, APasswordIsRightOrWrong) {
   EXPECT_EQ(with("Authorization: Bearer x\r\n").status, 401);
 }
 
-// Guesses hold no worker up, and whoever was right before is not hurt by them.
+// Guesses do not block a worker, and clients whose passwords were right before are not affected.
 TEST(Passwords, ThatWereRightLatelyCostNothingWhenNoMoreMayBeComputed) {
   BasicUsers users;
   const std::string hash =
@@ -511,7 +511,7 @@ TEST(Passwords, ThatWereRightLatelyCostNothingWhenNoMoreMayBeComputed) {
   EXPECT_EQ(check("amy", "password", 1), PasswordCheck::right);
   EXPECT_EQ(check("bob", "password", kNsPerS), PasswordCheck::right);
   EXPECT_EQ(found->name, "bob");
-  // Another version of the policy knows what was right; one with another hash does not.
+  // Another version of the policy knows which passwords were right. A version with another hash does not.
   EXPECT_EQ(policy::Users(users, compiling).check({"amy", "password"}, kNsPerS, arena, found), PasswordCheck::right);
   users.users[0].hash[users.users[0].hash.size() - 1] = '/';
   EXPECT_EQ(policy::Users(users, compiling).check({"amy", "password"}, 3 * kNsPerS, arena, found),
@@ -525,7 +525,7 @@ TEST_F(AuthenticateTest, ManyGuessesAreToldToComeAgain) {
   std::map<int, int> statuses;
   std::string guesses;
   for (int i = 0; i < 100; ++i) guesses += get("/x", "a.test", basic("amy:" + std::to_string(i)));
-  // They come faster than a second allows: a batch takes some tens of milliseconds.
+  // They come faster than allowed per second: a batch takes some tens of milliseconds.
   for (int batch = 0; batch < 50 && statuses[503] == 0; ++batch) {
     Wire wire = Wire::connect(edge_.endpoint());
     wire.send(guesses);
@@ -555,7 +555,7 @@ TEST_F(AuthenticateTest, ATokenNamesAClient) {
   EXPECT_EQ(with("").field("www-authenticate"), "bearer realm=\"tidegate\"");
 }
 
-// What is remembered is the signature alone, and only under the keys and algorithms by which it was judged.
+// Only the result for the signature is remembered, and only under the keys and algorithms with which it was checked.
 TEST_F(AuthenticateTest, AGoodSignatureIsComputedOnceAndAllElseIsJudgedEachTime) {
   const KeyPair pair = KeyPair::make("P-256"), other = KeyPair::make("P-256");
   part_->jwt = rules_of({"ES256"});
@@ -607,7 +607,7 @@ TEST(Tokens, WithAGoodSignatureExpireAllTheSame) {
   EXPECT_EQ(good->remembered.value(), 1u);
 }
 
-// Memory is fixed: what is forgotten is computed again, and nothing that was not good is ever remembered.
+// Memory is fixed: a forgotten signature is computed again, and a bad one is never remembered.
 TEST(Tokens, MoreThanTheMemoryHoldsAreCheckedAgain) {
   policy::GoodTokens good;
   const auto token = [](int i) { return "token-" + std::to_string(i); };
@@ -703,7 +703,7 @@ TEST_F(FetchedKeysTest, StayWhereTheUrlFailsOrBringsNone) {
   EXPECT_EQ(counted("keys"), 1u);
 }
 
-// The very token that was good ends with its key.
+// A token that was good becomes invalid with its key.
 TEST_F(FetchedKeysTest, EndWhatIsRememberedOfTheirTokens) {
   const KeyPair first = pair_of("1"), second = pair_of("2");
   KeyServer server(set_of({first.jwk()}));
@@ -717,7 +717,7 @@ TEST_F(FetchedKeysTest, EndWhatIsRememberedOfTheirTokens) {
   EXPECT_EQ(with(shown).status, 401);
 }
 
-// Anybody can name a key that is not there.
+// Anybody can name a missing key.
 TEST_F(FetchedKeysTest, CannotBeFetchedEarlyWithoutEnd) {
   const KeyPair pair = pair_of("1");
   KeyServer server(set_of({pair.jwk()}));
@@ -729,7 +729,7 @@ TEST_F(FetchedKeysTest, CannotBeFetchedEarlyWithoutEnd) {
     name_one();
     return counted("early_total") == kKeySetEarlyBurst;
   }));
-  // Of those that come now, none has it fetched.
+  // None of the requests now causes a fetch.
   const uint64_t end_ns = monotonic_ns() + 600 * kNsPerMs;  // more than two looks of the fetcher
   edge_.run_until([&] {
     name_one();
@@ -760,7 +760,7 @@ TEST_F(AuthenticateTest, RolesDecideByMethod) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"forbidden\"}"), 3u);
 }
 
-// Default deny: who adds a route and forgets to say whom it is for has a route for nobody.
+// Default deny: a new route without a policy is closed for everybody.
 TEST_F(AuthenticateTest, AListenerThatAsksForAnIdentityRefusesRoutesThatKnowNobody) {
   add_keys();
   auto authorise = std::make_shared<AuthorisePolicy>();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Balancing among levels (sites, backups), subsets, slow starts, ejection with a largest share, panic, and the policies
+// Balancing among levels (sites, backups), subsets, slow starts, ejection with a maximum share, panic, and the policies
 // that draw two.
 #include <gtest/gtest.h>
 
@@ -41,7 +41,7 @@ class BalanceTest : public ::testing::Test {
     }
     throw std::runtime_error("no member " + backend);
   }
-  // Ejects it as the proxy does.
+  // Ejects it like the proxy.
   bool eject(const std::string& backend, uint64_t now_ns = kNow) {
     bool ejected = false;
     for (uint32_t i = 0; i < config_.eject_after && !ejected; ++i)
@@ -151,7 +151,7 @@ TEST_F(BalanceTest, ABackendThatComesIntoServiceStartsSlowlyWhateverThePolicy) {
     config_.load_bound = 100;
     config_.slow_start_ms = 10'000;
     live_state_ = {};
-    std::destroy_at(&registry_);  // it cannot be assigned: views of its names would be left
+    std::destroy_at(&registry_);  // it cannot be assigned, because views of its names would remain
     std::construct_at(&registry_);
     add(2);
     drain("b1");

@@ -153,7 +153,8 @@ TEST_F(BreakerTest, MoreThanAPartOfTheWindowCanCountKeepsItsRates) {
   EXPECT_NEAR(static_cast<double>(counts.failed) / counts.requests, 0.25, 0.01);
 }
 
-// Every worker asks at once: as many trials as configured are given out, and one caller is told of each change.
+// Every worker asks at once: exactly the configured number of trials is given out, and one caller is told of each
+// change.
 TEST_F(BreakerTest, ThreadsShareTheTrials) {
   config_.trials = 5;
   config_.consecutive_failures = 1;

@@ -26,7 +26,7 @@ std::string chunk(const std::string& data) {
   return size + data + "\r\n";
 }
 
-// The body of a request, however it is framed; trailers are its last lines.
+// The body of a request in any framing; trailers are its last lines.
 std::string body_of(const std::string& head, Wire& wire) {
   if (const std::string length = field_of(head, "content-length"); !length.empty()) {
     return wire.read_exactly(std::stoul(length));
@@ -39,7 +39,7 @@ std::string body_of(const std::string& head, Wire& wire) {
   return body + wire.read_until("\r\n");
 }
 
-// Tells how the request was framed, and what came.
+// Reports how the request was framed, and its body.
 bool tell(const std::string& head, Wire& wire) {
   if (head.starts_with("GET")) return wire.send(Origin::ok("got"));
   const std::string length = field_of(head, "content-length");
@@ -64,7 +64,7 @@ class Buffer : public ::testing::Test {
   }
   uint64_t buffered() const { return edge_.metric("tidegate_l7_requests_buffered_total"); }
   uint64_t unbuffered() const { return edge_.metric("tidegate_l7_requests_unbuffered_total"); }
-  // The worker has seen all that was sent to it before: this request came later, and is answered.
+  // After this request was answered, the worker has seen everything that was sent before.
   void ask_meanwhile(const Origin& origin) {
     EXPECT_EQ(ask(edge_.endpoint(), get("/meanwhile")).body, "got");
     EXPECT_EQ(origin.requests(), ++meanwhile_);
@@ -85,7 +85,7 @@ TEST_F(Buffer, ABackendIsAskedWhenTheBodyIsWholeAndGetsItsLength) {
   const Answer answer = read_answer(wire);
   EXPECT_EQ(answer.field("x-framed"), "200000");
   EXPECT_TRUE(answer.body == half + half);
-  // The same of a known length, on the same connection, and of none.
+  // Next on the same connection: a request with a known length, then one without a body.
   wire.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345");
   meanwhile_ = 2;
   ask_meanwhile(origin);
@@ -242,7 +242,7 @@ TEST_F(Buffer, AClientThatLeavesAmidABufferedAnswerFreesIt) {
   EXPECT_EQ(ask(edge_.endpoint(), get("/x")).body.size(), body.size());
 }
 
-// All buffers of a worker have one budget. Who comes when it is spent is served as without a buffer.
+// All buffers of a worker have one budget. Requests that come when it is used up are served as without a buffer.
 TEST(LongBuffer, PassesBodiesAsTheyComeWhenTheMemoryIsSpent) {
   Origin origin(tell);
   Edge edge;

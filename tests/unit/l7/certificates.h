@@ -8,7 +8,7 @@
 
 namespace tidegate::l7::test {
 
-// Self-signed, with a fresh P-256 key, for a DNS name (its subject's common name, too), good for an hour.
+// Self-signed, with a new P-256 key, for a DNS name (which is also its common name), valid for an hour.
 Certificate certificate_for(const std::string& name);
 
 }  // namespace tidegate::l7::test

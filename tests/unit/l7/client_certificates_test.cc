@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Clients with TLS certificates at the proxy: who is let in and as whom, what backends and the log are told, and what a
-// new version does to connections that are open. Listeners that deny by default.
+// Clients with TLS certificates at the proxy: which are accepted and under which name, what backends and the log get,
+// and the effect of a new version on open connections. Listeners that deny by default.
 #include <gtest/gtest.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -61,8 +61,8 @@ class ShowingClient {
   ShowingClient(const ShowingClient&) = delete;
   ShowingClient& operator=(const ShowingClient&) = delete;
 
-  // The head of the answer in lower case; or "alert: NAME", or empty if there is no answer. On the connection that is
-  // open, else on a new one.
+  // Returns the head of the answer in lower case, or "alert: NAME", or an empty text if there is no answer. Uses the
+  // open connection, otherwise a new one.
   std::string ask(const std::string& path = "/", const std::string& fields = {}) {
     if (ssl_ == nullptr) {
       wire_.emplace(Wire::connect(endpoint_));
@@ -270,12 +270,12 @@ TEST_F(ClientCertificates, ResumedSessionsHaveThemAndEndWithTheRules) {
   EXPECT_TRUE(edge_.run_until([&] {
     answer = client.ask();
     client.leave();
-    return answer.starts_with("alert: ");  // 421 before that: the handshake was over when the version came
+    return answer.starts_with("alert: ");  // before that 421, if the handshake was complete when the version came
   }));
   EXPECT_EQ(answer, "alert: sslv3 alert certificate revoked");
 }
 
-// A connection that is open when a version comes: who is still accepted notices nothing.
+// Connections that are open when a version comes: clients that are still accepted do not notice it.
 TEST_F(ClientCertificates, OfOpenConnectionsAreJudgedByTheVersionInForce) {
   part();
   start();

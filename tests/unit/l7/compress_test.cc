@@ -34,9 +34,9 @@ class Decoder {
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  // False: these are no bytes of such a stream.
+  // Returns false if these bytes are not part of such a stream.
   bool feed(std::string_view bytes) {
-    if (bytes.empty()) return true;  // zstd takes many calls without bytes for an error
+    if (bytes.empty()) return true;  // zstd treats many calls without bytes as an error
     if (coding_ == Coding::gzip) return feed_gzip(bytes);
     return coding_ == Coding::br ? feed_brotli(bytes) : feed_zstd(bytes);
   }
@@ -127,8 +127,8 @@ std::string noise(size_t bytes, uint64_t seed) {
 
 class Encoders : public ::testing::TestWithParam<Coding> {};
 
-// Random pieces with random flushes. After each flush the client has all that came. One encoder serves one answer after
-// another, also after one that broke off.
+// Random pieces with random flushes. After each flush the client has everything so far. One encoder serves one answer
+// after another, even after one that broke off.
 TEST_P(Encoders, GiveWhatTheLibrarysDecoderReadsBack) {
   EncoderPool pool;
   std::mt19937_64 random(7);
@@ -163,7 +163,7 @@ TEST_P(Encoders, GiveWhatTheLibrarysDecoderReadsBack) {
   EXPECT_EQ(pool.leased(), 0u);
 }
 
-// Worst cases of what is held back: noise that does not get smaller, and what gets smaller by far.
+// Worst cases of held-back bytes: noise that does not shrink, and content that shrinks very much.
 TEST_P(Encoders, HoldBackNoMoreThanTheClientsQueueTakes) {
   for (const std::string& content : {noise(500'000, 1), words(600'000, 2), std::string(2'000'000, 'x')}) {
     EncoderPool pool;
@@ -270,7 +270,7 @@ struct Page {
 
 class CompressTest : public ::testing::Test {
  protected:
-  // The page is that of the moment.
+  // The page is the one set at that moment.
   void start(const std::function<void(CompressPolicy&)>& set = {}, bool cached = false) {
     auto part = std::make_shared<CompressPolicy>();
     if (set) set(*part);
@@ -332,7 +332,7 @@ TEST_F(CompressTest, EachCodingIsSentAsItsDecoderReadsIt) {
     EXPECT_EQ(edge_.metric("tidegate_l7_compress_bytes_in_total" + labels), page_.body.size());
     EXPECT_EQ(edge_.metric("tidegate_l7_compress_bytes_out_total" + labels), answer.body.size());
 
-    // HEAD says what GET says.
+    // HEAD gets the same as GET.
     Wire wire = Wire::connect(edge_.endpoint());
     wire.send("HEAD / HTTP/1.1\r\nHost: a\r\n" + accept + "\r\n");
     const Answer head = read_answer(wire, true);
@@ -427,7 +427,7 @@ TEST_F(CompressTest, WhatMayNotBeCompressedIsLeftAsItIs) {
   EXPECT_EQ(get_page(gzip).field("content-encoding"), "gzip") << "as large as the minimum";
 }
 
-// Nothing in the request shows who it is from: the service that was asked has its own ways.
+// Nothing in the request shows its sender: the forward service has identified the client by other means.
 TEST_F(CompressTest, WhatAuthenticateHasLetInIsLeftAsItIs) {
   auto part = std::make_shared<AuthenticatePolicy>();
   part->optional = true;
@@ -492,7 +492,7 @@ class StoredCodingTest : public CompressTest {
     start(set, true);
     expect_as_it_is(get_page(""), "it is stored");
   }
-  // Bytes that encoders were given.
+  // Number of bytes given to encoders.
   uint64_t compressed(Coding coding) {
     return edge_.metric(std::string("tidegate_l7_compress_bytes_in_total{policy=\"small\",coding=\"") + name(coding) +
                         "\"}");
@@ -532,7 +532,7 @@ TEST_F(StoredCodingTest, AHitIsCompressedOnceForEachCoding) {
   expect_as_it_is(get_page(""), "and beside them what came");
 }
 
-// A part, and a validator, belong to one coding: parts are of the backend's bytes, with its strong tag.
+// A part and a validator belong to one coding: parts are of the backend's bytes, with its strong tag.
 TEST_F(StoredCodingTest, PartsAndTagsBelongToOneCoding) {
   start_cached();
   const Coding coding = Coding::gzip;
@@ -573,7 +573,8 @@ TEST_F(StoredCodingTest, ThePolicyCanLeaveItOut) {
   EXPECT_EQ(edge_.metric("tidegate_cache_coded_stored_total"), 0u);
 }
 
-// A client that leaves amid its answer leaves nothing behind; a body that is too long is compressed for each client.
+// A client that leaves in the middle of its answer leaves nothing behind. A body that is too long is compressed for
+// each client.
 TEST_F(StoredCodingTest, OnlyWholeBodiesWithinTheBoundAreStored) {
   page_.body = noise(12'000'000, 5);  // more than the kernel takes for a client that does not read
   start_cached();
@@ -592,7 +593,7 @@ TEST_F(StoredCodingTest, OnlyWholeBodiesWithinTheBoundAreStored) {
   EXPECT_EQ(edge_.metric("tidegate_cache_coded_objects"), 0u);
 }
 
-// Each event reaches the client before the next one is made.
+// Each event reaches the client before the next one is sent.
 TEST_F(CompressTest, EventsArriveAsTheyAreSent) {
   for (const bool cached : {false, true}) {
     std::atomic<int> read{0};
@@ -635,7 +636,7 @@ TEST_F(CompressTest, EventsArriveAsTheyAreSent) {
   }
 }
 
-// A client that leaves, and a backend that breaks off: the encoder comes back, and nobody takes the rest for whole.
+// If a client leaves or a backend breaks off, the encoder is returned, and no client considers the answer complete.
 TEST_F(CompressTest, ABodyThatBreaksOffIsNotEndedAsWhole) {
   Origin broken([](const std::string&, Wire& wire) {
     wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 50000\r\n\r\n" + words(30'000, 1));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The concurrency and the deadline policy: the adaptive limit beside a simulated backend, and what clients of the proxy
+// The concurrency and deadline policies: the adaptive limit with a simulated backend, and what clients of the proxy
 // see.
 #include <gtest/gtest.h>
 
@@ -22,14 +22,15 @@ using policy::AdaptiveTerms;
 
 // --- the adaptive limit
 
-// A backend that works on `workers` requests at one time; the others wait in its queue. Its clients ask for more than
-// it does. What a window of 100 ms shows under a limit: the mean time of an answer, and how many ran.
+// A backend that works on `workers` requests at one time. The others wait in its queue, because its clients ask for
+// more than it can do. It computes what a window of 100 ms shows under a limit: the mean answer time, and how many
+// requests ran.
 struct Backend {
   double workers, answer_ns;
-  double wanted = 1e9;  // requests that clients would have under way
+  double wanted = 1e9;  // requests that clients would have in progress
   double running(double limit) const { return std::min(limit, wanted); }
   double mean_ns(double limit) const { return answer_ns * std::max(1.0, running(limit) / workers); }
-  // As a share of what it can do.
+  // As a share of its capacity.
   double goodput(double limit) const { return std::min(1.0, running(limit) / workers); }
 };
 
@@ -80,13 +81,14 @@ TEST(AdaptiveStep, LearnsThatABackendHasBecomeSlowerOrFaster) {
   EXPECT_LE(run.most_ns, 2 * 5e6);
 }
 
-// The honest twin: who asks for less than the backend can do is never refused, also while the base is measured.
+// The honest twin: clients that ask for less than the backend can do are never refused, not even while the base is
+// measured.
 TEST(AdaptiveStep, NeverStopsClientsWhoAskForLessThanThereIs) {
   const AdaptiveTerms terms{4, 1'000, 20, 1.3};
   std::mt19937 random(3);
   Trial run;
   run.state.limit = 20;
-  run.over({50, 10e6, 15}, terms, 3);  // grows above what is used
+  run.over({50, 10e6, 15}, terms, 3);  // the limit grows above what is used
   for (int second = 0; second < 300; ++second) {
     const double noise = 1 + static_cast<double>(random() % 100) / 400;  // answers differ by a quarter
     run.over({50, 10e6 * noise, 9 + static_cast<double>(random() % 5)}, terms, 1);
@@ -117,7 +119,7 @@ class ConcurrencyTest : public ::testing::Test {
     set(*part);
     return {"few", false, {{"concurrency", part}}};
   }
-  // One that stays under way until release().
+  // A request that stays in progress until release().
   Wire hold(const std::string& fields = "") {
     const size_t before = origin_.requests();
     Wire wire = Wire::connect(edge_.endpoint());
@@ -211,7 +213,7 @@ TEST_F(ConcurrencyTest, RequestsOfLowPriorityAreRefusedFirst) {
   for (Wire* wire : {&first, &second}) EXPECT_EQ(read_answer(*wire).status, 200);
 }
 
-// Three wait for one place: they get it in the order in which they came, and one too many is refused at once.
+// Three wait for one place and get it in order of arrival. One more is refused at once.
 TEST_F(ConcurrencyTest, WhoWaitsGetsThePlaceInTurn) {
   start([](ConcurrencyPolicy& part) {
     part.requests = 1;
@@ -257,7 +259,7 @@ TEST_F(ConcurrencyTest, AWaitEndsAndTheClientIsToldToComeAgain) {
   EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
 }
 
-// Many clients over several workers: each place that is freed is used, so all are served in the end.
+// Many clients over several workers: each freed place is used, so all are served in the end.
 TEST_F(ConcurrencyTest, NobodyWaitsForAPlaceThatIsFree) {
   edge_.model.nodes[0].l7.workers = 3;
   start([](ConcurrencyPolicy& part) {
@@ -300,7 +302,7 @@ TEST_F(ConcurrencyTest, APlaceComesBackHoweverARequestEnds) {
   for (const auto& [request, status] : std::initializer_list<std::pair<const char*, int>>{
            {"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n", 404},
            {"GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 200},
-           {"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nzz", 200},  // answered before its body is whole
+           {"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nzz", 200},  // answered before its body is complete
            {"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
            {"GET /x HTTP/1.0\r\n\r\n", 200}}) {
     Wire wire = Wire::connect(edge_.endpoint());
@@ -380,7 +382,7 @@ class DeadlineTest : public ::testing::Test {
   Answer get_with(const std::string& fields, const std::string& path = "/x") {
     return ask(edge_.endpoint(), get(path, "a.test", fields));
   }
-  // The field that the backend got last; nothing: none.
+  // The last value of the field at the backend. Nothing if there was none.
   std::optional<uint64_t> told() const {
     const std::string head = origin_.last_head();
     const std::string name = "\r\nX-Time-Left: ";

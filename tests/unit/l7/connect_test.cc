@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How connections are made: to unix sockets, from a local address, with a PROXY header, with a client certificate; and
-// PROXY headers from those who send them to us.
+// How connections are made: to unix sockets, from a local address, with a PROXY header, with a client certificate. Also
+// PROXY headers that we receive.
 #include <gtest/gtest.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -101,7 +101,7 @@ TEST(Connect, ALocalAddressIsTheOneThatBackendsSee) {
   edge.add_route("/*", pool);
   edge.start();
   EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "127.0.0.9");
-  // One that this host does not have.
+  // An address that this host does not have.
   edge.model.pools[pool].local_addresses = {*IpAddress::parse("192.0.2.77")};
   ASSERT_TRUE(edge.publish());
   EXPECT_TRUE(becomes(edge, 502));

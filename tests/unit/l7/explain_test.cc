@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain before a request: what it says equals what happens, and what it cannot know it does not say.
+// Explain before a request: what it says is what happens, and it does not guess what it cannot know.
 #include "l7/observe/explain.h"
 
 #include <gmock/gmock.h>
@@ -30,7 +30,7 @@ class ExplainBefore : public ::testing::Test {
   json explained(const std::string& headers, const std::string& path = "/x") {
     return *ask_explain("&headers=" + percent_encode(headers), path);
   }
-  // What the request met, by its record.
+  // What happened to the request, according to its record.
   json happened(const Answer& answer) {
     HttpRequest question;
     question.query = "request=" + answer.field("x-request-id");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each row of failure.def happens here: what the client is told, who is charged, and whether another backend is asked.
-// The expectations are the table's own, so that no row can say what the proxy does not do.
+// Each row of failure.def happens here: the client's answer, who is charged, and whether another backend is asked. The
+// expectations come from the table itself, so that every row is true.
 #include "l7/exchange/failure.h"
 
 #include <gtest/gtest.h>
@@ -32,8 +32,8 @@ struct Scene {
   Origin::Handler origin = [](const std::string&, Wire& wire) { return !wire.at_end(); };  // silent
   std::function<void(Edge&, Pool&, Route&)> set = [](Edge&, Pool&, Route&) {};
   std::string request = get("/x");
-  bool after_head = false;  // the client has a status already, and sees its answer broken off
-  bool repeatable = true;   // with `request` as it is, as far as the method is concerned
+  bool after_head = false;  // the client already has a status, and its answer breaks off
+  bool repeatable = true;   // the method of `request` allows a repetition
 };
 
 std::string put(size_t length, std::string_view body) {
@@ -161,7 +161,7 @@ class FailureRow : public ::testing::TestWithParam<Failure> {
   }
 };
 
-// With nobody else to ask: the client and the metric are told as the row says, and only a backend to blame is charged.
+// Without another backend: the client and the metric get what the row says, and only a guilty backend is charged.
 TEST_P(FailureRow, IsToldAndChargedAsTheTableSays) {
   const Scene scene = scenes().at(GetParam());
   Origin origin(scene.origin);
@@ -185,7 +185,7 @@ TEST_P(FailureRow, IsToldAndChargedAsTheTableSays) {
   EXPECT_LE(origin.requests(), 1u);
 }
 
-// Beside a backend that works.
+// With another backend that works.
 TEST_P(FailureRow, IsTriedOnAnotherBackendAsTheTableSays) {
   const Scene scene = scenes().at(GetParam());
   const auto status_of = [&](std::string request) {
@@ -213,7 +213,7 @@ std::vector<Failure> rows_with_scenes() {
 INSTANTIATE_TEST_SUITE_P(, FailureRow, ::testing::ValuesIn(rows_with_scenes()),
                          [](const auto& row) { return std::string(l7::info(row.param).name); });
 
-// --- rows that need a play of their own
+// --- rows that need a test of their own
 
 class FailureTest : public ::testing::Test {
  protected:
@@ -224,7 +224,7 @@ class FailureTest : public ::testing::Test {
     edge_.start();
     return edge_.model.pools[pool];
   }
-  // The row happened once, and the backend was charged if it says so.
+  // Checks that the row happened once, and that the backend was charged if the row says so.
   void expect_row(Failure failure, bool at_once = true) {
     if (!at_once) EXPECT_TRUE(edge_.run_until([&] { return edge_.metric(series(failure)) == 1; }));
     EXPECT_EQ(edge_.metric(series(failure)), 1u);
@@ -243,7 +243,7 @@ TEST_F(FailureTest, ConnectTimeout) {
   EXPECT_EQ(edge_.metric("tidegate_l7_backend_connections_total"), 1u) << "one try: there is no other backend";
 }
 
-// Says something that is no TLS to whoever connects.
+// Sends text that is not TLS on each connection.
 class PlainTalker {
  public:
   PlainTalker() : listen_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -293,7 +293,8 @@ TEST_F(FailureTest, StaleConnection) {
   });
   start({origin.endpoint()}, [](Pool& pool, Route&) { pool.retry_budget = 0; });
   Wire wire = Wire::connect(edge_.endpoint());
-  for (const char* method : {"GET", "GET"}) {  // the second meets the closing connection, and is asked anew for nothing
+  // the second request meets the closing connection, and is sent again without cost
+  for (const char* method : {"GET", "GET"}) {
     wire.send(std::string(method) + " / HTTP/1.1\r\nHost: a\r\n\r\n");
     EXPECT_EQ(read_answer(wire).status, 200);
   }
@@ -440,8 +441,8 @@ TEST_F(FailureTest, OnlyIfCached) {
   EXPECT_EQ(origin.requests(), 0u);
 }
 
-// Two ask for one thing. The first leads, and its backend does not answer: the backend is charged once, and the second
-// is told what became of the fetch that it shared.
+// Two clients ask for the same. The first leads, and its backend does not answer: the backend is charged once, and the
+// second client gets the result of the shared fetch.
 TEST_F(FailureTest, SharedFetchFailed) {
   Origin origin([](const std::string&, Wire& wire) { return !wire.at_end(); });
   edge_.model.nodes[0].cache.enabled = true;

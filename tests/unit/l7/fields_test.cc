@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fields on their way through the proxy: how they are spelt, who sets them, and what the log says of requests that were
-// refused.
+// Fields on their way through the proxy: their spelling, who sets them, and what the log says about refused requests.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -142,7 +141,7 @@ TEST(FieldLoops, EndWith508AfterABoundAndNotBefore) {
   Answer answer;
   EXPECT_TRUE(edge.run_until([&] { return (answer = ask(edge.endpoint(), get("/"))).status == 508; })) << answer.status;
   EXPECT_GE(edge.metric("tidegate_l7_failures_total{reason=\"loop_detected\"}"), 1u);
-  // Whose name is in it is another's affair, as often as it may be.
+  // Entries of other proxies do not matter, up to the limit.
   edge.model.routes[0].what = RouteAnswer{204, {}};
   ASSERT_TRUE(edge.publish());
   EXPECT_TRUE(edge.run_until([&] { return ask(edge.endpoint(), get("/")).status == 204; }));
@@ -236,12 +235,12 @@ TEST(LogRotation, NeitherRenamingNorCopyingAndTruncatingLosesALine) {
   };
   ask_some(50);
   ASSERT_TRUE(edge.run_until([&] { return lines_of(log.path) == 50; }));
-  // copytruncate: what is written after it lies at the new end.
+  // copytruncate: later lines are at the new end of the file.
   std::filesystem::copy_file(log.path, log.path + ".1");
   std::filesystem::resize_file(log.path, 0);
   ask_some(20);
   ASSERT_TRUE(edge.run_until([&] { return lines_of(log.path) == 20; }));
-  // Renamed, and told so, while lines keep coming.
+  // The file is renamed and the proxy is told, while lines keep coming.
   ask_some(30);
   std::filesystem::rename(log.path, log.path + ".2");
   ask_some(30);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client cannot forge its address, nor the fields that the proxy sets. It cannot keep out of the log, and it cannot
-// change the route of a path.
+// A client cannot forge its address, nor the fields that the proxy sets. It cannot avoid the log, and it cannot change
+// the route of a path.
 #include <gtest/gtest.h>
 
 #include <algorithm>

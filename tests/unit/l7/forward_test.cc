@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// authenticate: forward. Requests wait for what a service says of them.
+// authenticate: forward. Requests wait for the answer of a service.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -60,7 +60,7 @@ class ForwardTest : public ::testing::Test {
     edge_.add_route("/x", edge_.add_pool("p", {origin_.endpoint()})).policies = {0};
     edge_.start();
   }
-  // The policy has `change`; the workers get it a moment later.
+  // Publishes the policy with `change`. The workers get it a moment later.
   void publish_with(const std::function<void(ForwardAuth&)>& change) {
     part_ = std::make_shared<AuthenticatePolicy>(*part_);
     change(part_->forward);
@@ -77,7 +77,7 @@ class ForwardTest : public ::testing::Test {
     return edge_.metric("tidegate_l7_forward_" + what + "_total{policy=\"sso\"}");
   }
   uint64_t in_flight() { return edge_.metric("tidegate_l7_backend_in_flight{pool=\"service\",backend=\"b1\"}"); }
-  // Knows one client, by its token. `head` has the names of fields in lower case.
+  // Knows one client by its token. `head` has field names in lower case.
   static Origin::Handler knows_amy() {
     return [](const std::string& head, Wire& wire) {
       if (head.find("authorization: Bearer good") != std::string::npos) {
@@ -279,7 +279,7 @@ TEST_F(ForwardTest, AYesIsRememberedByWhatTheServiceJudgesAndANoNever) {
   EXPECT_EQ(counted("asks"), 2u);
   for (int i = 0; i < 2; ++i) EXPECT_EQ(with("Authorization: Bearer bad\r\n").status, 401);
   EXPECT_EQ(counted("asks"), 4u);
-  // Another question: nothing is remembered of it. Then the cookie and the query do not matter.
+  // The question is different, so no earlier answer is used. Then the cookie and the query do not matter.
   publish_with([](ForwardAuth& forward) { forward.cache_by = {"header:Authorization"}; });
   EXPECT_TRUE(edge_.run_until([&] {
     EXPECT_EQ(with("Authorization: Bearer good\r\n").status, 200);
@@ -292,7 +292,7 @@ TEST_F(ForwardTest, AYesIsRememberedByWhatTheServiceJudgesAndANoNever) {
 TEST_F(ForwardTest, AServiceThatLeadsBackHereEndsAsALoop) {
   part_->forward.path = "/x";
   start({*Endpoint::parse("127.0.0.1:1")});
-  // From now on the service is this proxy, and the policy holds for its own questions.
+  // From now on the service is this proxy, and the policy applies to its own questions.
   edge_.model.pools[0].backends[0].addresses = {edge_.endpoint().address};
   edge_.model.pools[0].backends[0].port = edge_.endpoint().port;
   publish_with([](ForwardAuth& forward) { forward.timeout_ms = 60'000; });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC through the proxy: statuses, deadlines, and messages that come rarely.
+// gRPC through the proxy: statuses, deadlines, and rare messages.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -89,13 +89,13 @@ TEST_F(Http2Backend, DeadlineExceeded) {
   EXPECT_TRUE(edge_.run_until([&] { return origin.resets() == 1; })) << "the backend is told";
 }
 
-// minimum_rate is for bodies that should move. Messages of a gRPC stream come when there is something to tell.
+// minimum_rate is for bodies that should move. Messages of a gRPC stream come only when there is something to send.
 using LongHttp2Backend = Http2Backend;
 TEST_F(LongHttp2Backend, AGrpcClientMaySendSmallMessagesRarelyAndAnotherClientMayNot) {
   Http2Origin origin([](const Request& request) { return says(std::to_string(request.body.size())); });
   Listener& listener = edge_.model.listeners[0];
   listener.idle_timeout_ms = 3000;
-  listener.minimum_rate_bytes = uint64_t{1} << 30;  // a message restores nothing to speak of
+  listener.minimum_rate_bytes = uint64_t{1} << 30;  // so large that a message restores almost nothing
   start(origin.endpoint());
   Http2Fields ordinary = Http2Client::request("/", "POST");
   for (const bool grpc : {true, false}) {

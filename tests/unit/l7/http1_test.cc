@@ -366,7 +366,7 @@ TEST_F(Http1, ATunnelEndsAfterASilenceOfItsOwn) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"tunnel_timeout\"}"), 1u);
 }
 
-// A byte now and then is less than any client needs. Without this limit it would hold a connection for ever.
+// A byte now and then is slower than any real client. Without this limit it would hold a connection for ever.
 TEST_F(Http1, ABodyThatTricklesInIsRefusedButNotWhereAnyByteWillDo) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("GET")) return wire.send(Origin::ok("x"));
@@ -407,7 +407,7 @@ TEST_F(Http1, AClientThatTakesNothingIsCutOffWhateverItSends) {
   }));
 }
 
-// Both clients read their downloads at the same pace. Only one of the listeners finds that too slow.
+// Both clients read their downloads at the same pace. Only one of the listeners considers it too slow.
 TEST_F(Http1, ADownloadBelowTheRateIsCutAndAnHonestSlowOneIsNot) {
   constexpr size_t kBodyBytes = 60'000'000;  // more than the sockets hold plus what is read meanwhile
   constexpr size_t kTakenAtOnce = 64 * 1024;

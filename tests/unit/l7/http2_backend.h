@@ -33,7 +33,7 @@ class Http2Backend : public ::testing::Test {
     edge_.add_route("/*", pool);
     edge_.start();
   }
-  // The worker has the version when it answers by a route that is new in it.
+  // The worker has the version when a route that is new in it answers.
   void publish_and_wait() { publish_and_wait(edge_); }
   void publish_and_wait(Edge& edge) {
     const std::string path = "/version" + std::to_string(++versions_);

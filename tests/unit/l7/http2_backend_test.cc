@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/2 to backends: an origin by nghttp2, or a second proxy where TLS chooses the protocol.
+// HTTP/2 to backends: an origin by nghttp2, or a second proxy if TLS chooses the protocol.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ namespace tidegate::l7::test::http2_backend_test {
 struct Seen {
   std::vector<std::string> interim;
   std::string status, body, checksum;
-  std::string request_body, request_sum;  // as the origin saw them; HTTP/2 has names in lower case
+  std::string request_body, request_sum;  // as the origin saw them; in HTTP/2 names are in lower case
   bool operator==(const Seen& other) const = default;
 };
 
@@ -127,7 +127,7 @@ TEST_F(Http2Backend, TheFourPairingsCarryTheSameBytesTrailersAndInterimAnswers) 
   EXPECT_EQ(http2.requests(), 2u);
 }
 
-// RFC 9110 §6.5.1: who has not said that it takes trailers may not understand them.
+// RFC 9110 §6.5.1: a client that has not said that it accepts trailers may not understand them.
 TEST_F(Http2Backend, AnHttp1ClientThatDoesNotTakeTrailersGetsNone) {
   Http2Origin origin([](const Request& request) {
     EXPECT_EQ(request.fields.count("te"), 0u);
@@ -180,7 +180,7 @@ TEST_F(Http2Backend, ManyRequestsShareOneConnection) {
   EXPECT_EQ(connections(), 1u);
 }
 
-// As each call of gRPC with one message.
+// Like each gRPC call with one message.
 TEST_F(Http2Backend, AShortBodyThatCameWholeEndsWithItsOnlyFrame) {
   Http2Origin origin([](const Request& request) { return says(std::to_string(request.data_frames) + request.body); });
   start(origin.endpoint());
@@ -191,7 +191,7 @@ TEST_F(Http2Backend, AShortBodyThatCameWholeEndsWithItsOnlyFrame) {
   EXPECT_EQ(client.result(id).body, "1whole");
 }
 
-// The backend takes two at a time, and there may be one connection: the others wait in the queue.
+// The backend accepts two at a time, and only one connection is allowed: the others wait in the queue.
 TEST_F(Http2Backend, ABackendGetsNoMoreStreamsThanItTakes) {
   std::atomic<int> now{0}, most{0};
   Http2Origin origin(
@@ -224,12 +224,12 @@ TEST_F(Http2Backend, LargeBodiesPassBothWaysThroughItsWindows) {
   EXPECT_TRUE(client.result(id).body == body) << client.result(id).body.size();
 }
 
-// The window is what holds a backend up that is far away: bytes of one round trip.
+// For a far backend the window is the limit: the bytes of one round trip.
 TEST_F(Http2Backend, TheWindowOfADownloadGrowsWhileItsClientReads) {
   const std::string body(16 << 20, 'b');
   Http2Origin origin([&](const Request&) { return says(body); });
   start(origin.endpoint());
-  for (int i = 0; i < 2; ++i) {  // what the first one had grown by was given back
+  for (int i = 0; i < 2; ++i) {  // the growth for the first one was given back
     EXPECT_TRUE(ask(edge_.endpoint(), get("/")).body == body);
   }
   EXPECT_GT(origin.widest_window(), kBackendHttp2WindowBytes);
@@ -292,7 +292,7 @@ TEST_F(Http2Backend, ItsAnswersAreStored) {
 
 // --- GOAWAY, refusals, resets
 
-// RFC 9113 §6.8: what is above the last stream was not processed, so any method is sent again.
+// RFC 9113 §6.8: streams above the last one were not processed, so any method is sent again.
 TEST_F(Http2Backend, WhatAGoawayLeavesOutIsAskedAgainOnANewConnection) {
   std::atomic<bool> gone{false};
   Http2Origin origin([&](const Request& request) {
@@ -313,7 +313,7 @@ TEST_F(Http2Backend, WhatAGoawayLeavesOutIsAskedAgainOnANewConnection) {
   EXPECT_EQ(charged(), 0u);
 }
 
-// A unary gRPC call has a body, which is at hand while it is short.
+// A unary gRPC call has a body, which is kept while it is short.
 TEST_F(Http2Backend, ARequestWhoseShortBodyWasSentIsSentAgainWhole) {
   std::atomic<int> asked{0};
   Http2Origin origin([&](const Request& request) {
@@ -421,7 +421,7 @@ TEST_F(Http2Backend, ABackendThatClosesFailsWhatWaitsAndTheNextRequestConnectsAg
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "from 2");
 }
 
-// Its TCP connection lives, but its requests are not answered: others shall not be given to it.
+// Its TCP connection lives, but its requests are not answered: other requests must not use it.
 TEST_F(Http2Backend, AConnectionOnWhichNothingComesIsLeft) {
   Http2Origin origin([](const Request& request) {
     Reply reply = says("from " + std::to_string(request.connection));
@@ -513,7 +513,7 @@ TEST_F(Http2ByTls, AutoTakesHttp1WhereTheBackendHasNothingElse) {
   EXPECT_EQ(edge_.metric("tidegate_l7_retries_total"), 0u);
 }
 
-// Those who share a connection while it is made choose again when it turns out to be HTTP/1.
+// Requests that share a connection while it is made choose again when it becomes HTTP/1.
 TEST_F(Http2ByTls, ABackendThatLosesHttp2IsStillServed) {
   start_tls(true, BackendProtocol::automatic);
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "x");

@@ -152,8 +152,8 @@ class Http2Client {
   size_t unsent_bytes() const { return body_.size(); }  // of the last body
   nghttp2_session* session() { return session_; }
   std::optional<uint32_t> goaway() const { return goaway_; }
-  // Of all GOAWAYs: the last request that each says it takes. They are read from the frames, because a session with a
-  // GOAWAY and without a stream is over for nghttp2: it shows no frame that comes later.
+  // The last stream id of each GOAWAY. They are read from the frames, because for nghttp2 a session with a GOAWAY and
+  // without a stream is over, and it reports no later frame.
   const std::vector<int32_t>& last_ids() const { return last_ids_; }
 
  private:

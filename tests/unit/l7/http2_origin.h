@@ -34,13 +34,14 @@ class Http2Origin {
     std::vector<Http2Fields> interim;
     bool silent = false;            // nothing is sent
     bool cut = false;               // the answer has no end
-    std::optional<uint32_t> reset;  // RST_STREAM with that code instead of what is left of the answer
+    std::optional<uint32_t> reset;  // RST_STREAM with that code replaces the rest of the answer
     int32_t goaway_at = 0;          // GOAWAY with that last stream
     bool close = false;             // the connection ends
-    bool echo = false;              // after `body`, what comes goes back; after its end, `farewell` and END_STREAM
+    // after `body`, received bytes are sent back; at their end, `farewell` and END_STREAM
+    bool echo = false;
     std::string farewell;
   };
-  // Called when a request is complete, by the connection's thread; of an extended CONNECT, when its head is.
+  // Called by the connection's thread when a request is complete; for an extended CONNECT, when its head is.
   using Handler = std::function<Answer(const Request&)>;
 
   // `tunnels`: extended CONNECT is allowed (RFC 8441).
@@ -50,10 +51,10 @@ class Http2Origin {
   size_t connections() const { return connections_; }
   size_t requests() const { return requests_; }
   size_t resets() const { return resets_; }  // RST_STREAM received
-  // Requests whose answer is silent and that were not reset, of all connections.
+  // Requests with a silent answer that were not reset, over all connections.
   size_t open_streams() const { return open_streams_; }
   size_t most_open_streams() const { return most_open_streams_; }
-  // The most bytes that a client's window for one stream allowed while an answer was sent.
+  // The largest window of a client for one stream while an answer was sent.
   size_t widest_window() const { return widest_window_; }
 
  private:
@@ -63,7 +64,7 @@ class Http2Origin {
     size_t sent = 0;
     bool head_ended = false;
     bool answered = false;
-    bool tunnel_ended = false;  // by the client
+    bool tunnel_ended = false;  // ended by the client
   };
   struct Connection;
   void run();

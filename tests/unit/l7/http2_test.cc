@@ -78,7 +78,7 @@ TEST_F(Http2, RefusesWhatCannotBecomeHttp1Unchanged) {
   EXPECT_EQ(origin.requests(), 0u);
 }
 
-// Also what nghttp2 itself finds malformed, and answers by resetting the stream (RFC 9113 §8.1.1).
+// Also requests that nghttp2 itself finds malformed, and answers by resetting the stream (RFC 9113 §8.1.1).
 TEST_F(Http2, LogsEachRefusedRequestWithItsLineAndAReason) {
   const LogFile log;
   edge_.model.nodes[0].l7.access_log = log.path;
@@ -183,7 +183,7 @@ TEST_F(Http2, AClientIsToldToSendNoMoreOfALongRequestThatIsAnswered) {
   EXPECT_GT(client.unsent_bytes(), 4'000'000u);
 }
 
-// curl 7.88 takes the answer for broken if it reads its end and the reset of the request's rest at once.
+// curl 7.88 considers the answer broken if it reads its end and the reset for the rest of the request together.
 TEST_F(Http2, TheResetOfALongRequestComesLaterThanTheEndOfItsAnswer) {
   edge_.model.listeners[0].max_body_bytes = 1'000'000;
   Origin origin(Origin::says("x"));
@@ -219,7 +219,7 @@ TEST_F(Http2, TheWindowOfAnUploadGrowsWhileTheBackendTakesIt) {
   EXPECT_LE(widest, static_cast<int32_t>(kHttp2StreamWindowMostBytes));
 }
 
-// A connection that lives on holds nothing of the budget for uploads that have ended.
+// A connection that stays open holds nothing from the budget for uploads that have ended.
 TEST(UploadWindows, ShrinkWithTheLastUploadThatMadeThemGrow) {
   nghttp2_session_callbacks* callbacks = nullptr;
   ASSERT_EQ(nghttp2_session_callbacks_new(&callbacks), 0);
@@ -398,7 +398,7 @@ TEST_F(Http2, DrainingLetsStreamsUnderWayFinish) {
   EXPECT_TRUE(edge_.run_until([&] { return drained; }));
 }
 
-// RFC 9113 §6.8. The client asks once more before it has read that the proxy is about to go: that is answered, too.
+// RFC 9113 §6.8. The client asks once more before it has read the first GOAWAY. That request is answered, too.
 TEST_F(Http2, WhatAClientSendsBeforeItReadsTheFirstGoawayIsAnswered) {
   std::atomic<bool> release{false};
   Origin origin([&](const std::string&, Wire& wire) {
@@ -414,7 +414,7 @@ TEST_F(Http2, WhatAClientSendsBeforeItReadsTheFirstGoawayIsAnswered) {
   Wire idle = Wire::connect(edge_.endpoint());
   idle.send(get("/now"));
   ASSERT_EQ(read_answer(idle).status, 204);
-  Http2Client client(edge_.endpoint());  // the youngest connection hears of a drain first
+  Http2Client client(edge_.endpoint());  // the youngest connection is told of a drain first
   const int32_t under_way = client.submit(Http2Client::request("/"));
   client.send_all();
   ASSERT_TRUE(edge_.run_until([&] { return origin.requests() == 1; }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tunnels to backends that speak HTTP/2: extended CONNECT (RFC 8441), and what is done where they do not allow it.
+// Tunnels to backends that speak HTTP/2: extended CONNECT (RFC 8441), and what is done if they do not allow it.
 #include <fmt/format.h>
 
 #include <array>
@@ -31,7 +31,7 @@ Http2Fields connect_by(const std::string& protocol, const std::string& path) {
   return fields;
 }
 
-// What a WebSocket origin of HTTP/1 answers. Its heads have names in lower case.
+// The answer of an HTTP/1 WebSocket origin. Its heads have names in lower case.
 std::string switched(const std::string& head) {
   constexpr std::string_view kName = "\r\nsec-websocket-key: ";
   const size_t at = head.find(kName);
@@ -48,7 +48,7 @@ bool echo_to_end(Wire& wire) {
   return wire.send(" bye") && false;
 }
 
-// The answer of an origin of HTTP/2 to an extended CONNECT; a page to other requests.
+// The answer of an HTTP/2 origin to an extended CONNECT; a page for other requests.
 Reply opened(const Request& request) {
   Reply reply;
   if (request.fields.count(":protocol") == 0) return says("a page");
@@ -70,7 +70,7 @@ class Http2Tunnel : public Http2Backend {
     EXPECT_TRUE(client.run_until([&] { return client.result(id).answered; }));
     return client.result(id).fields[":status"];
   }
-  // What came back of `pieces`, each sent when the one before it was back; and what follows the client's end.
+  // What came back for `pieces`, each sent when the previous one was back; and what follows the client's end.
   std::string by_http1(const std::string& path, const std::vector<std::string>& pieces) {
     Wire wire = Wire::connect(edge_.endpoint());
     wire.send(upgrade(path));
@@ -211,7 +211,7 @@ TEST_F(Http2Tunnel, NeedsAKeyThatTheProxyCanAnswer) {
   EXPECT_EQ(origin.requests(), 0u);
 }
 
-// An extended CONNECT has no method and no content of the request's own (RFC 8441 §4).
+// An extended CONNECT has neither a method nor content of the request itself (RFC 8441 §4).
 TEST_F(Http2Tunnel, IsNotOpenedByARequestWithContent) {
   Http2Origin origin([](const Request& request) { return says(request.fields.at(":method") + request.body); }, 1000,
                      true);
@@ -260,7 +260,7 @@ TEST_F(Http2Tunnel, EndsForTheBackendWhenItsClientIsCutOff) {
   EXPECT_EQ(origin.connections(), 1u) << "the other streams' connection stays";
 }
 
-// NO_ERROR ends a tunnel without fault, other codes break it off.
+// NO_ERROR ends a tunnel in order, other codes break it off.
 TEST_F(Http2Tunnel, EndsWhenTheBackendResetsIt) {
   Http2Origin origin(
       [](const Request& request) {
@@ -346,7 +346,7 @@ TEST_F(Http2Tunnel, IsCutWhenTheTimeOfADrainIsOver) {
 
 // --- what TLS chooses
 
-// A backend with both versions of HTTP by ALPN. Its HTTP/2 allows no tunnels, and answers nothing.
+// A backend with both HTTP versions by ALPN. Its HTTP/2 allows no tunnels, and answers nothing.
 class TwoVersions {
  public:
   TwoVersions() : listen_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -463,14 +463,14 @@ TEST_F(Http2TunnelByTls, AutoOpensItOverHttp1WhereHttp2DoesNotAllowIt) {
   EXPECT_EQ(failures(Failure::tunnels_unsupported), 0u);
 }
 
-// A tunnel over HTTP/1 needs a connection of its own. If it waited for one in the queue, those who can share the one
-// of HTTP/2 would wait behind it.
+// A tunnel over HTTP/1 needs its own connection. If it waited for one in the queue, requests that can share the HTTP/2
+// connection would wait behind it.
 TEST_F(Http2TunnelByTls, ATunnelThatFindsNoConnectionHoldsNobodyUp) {
   TwoVersions backend;
   start_tls(backend.endpoint, [](Pool& pool) { pool.max_connections = 2; });
-  const Wire tunnel = open_tunnel();  // beside the connection of HTTP/2 that said no
+  const Wire tunnel = open_tunnel();  // in addition to the HTTP/2 connection that does not allow tunnels
   Wire waiting = Wire::connect(edge_.endpoint());
-  waiting.send(get("/"));  // on that one
+  waiting.send(get("/"));  // on that connection
   ASSERT_TRUE(
       edge_.run_until([&] { return edge_.metric("tidegate_l7_backend_in_flight{pool=\"p\",backend=\"b1\"}") == 2; }));
   EXPECT_EQ(ask(edge_.endpoint(), upgrade("/")).status, 503);

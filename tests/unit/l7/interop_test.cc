@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What clients and backends of the real world send, and what RFC 9110 asks of our own answers.
+// What real clients and backends send, and what RFC 9110 requires of our own answers.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -231,7 +231,7 @@ TEST(OwnAnswers, RedirectsKeepWhatTheyAreToldToAndNeedNoHost) {
       edge.run_until([&] { return ask(edge.endpoint(), bare).field("location") == "https://www.a.test/old/x"; }));
 }
 
-// What came before the final answer, as statuses and values of Link.
+// The interim answers, as statuses and values of Link.
 std::string interim_of(Wire& wire) {
   std::string out;
   for (;;) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens are judged as `jose` (José, of Latchset) judges them: its own, and the same with single characters changed.
+// Tokens are judged as `jose` (José, of Latchset) judges them: its own tokens, and the same with single changed
+// characters.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -60,7 +61,7 @@ TEST(LongJoseTwin, JudgesTokensAlike) {
       for (int change = 0; change < 5; ++change) {
         std::string text = token;
         if (change > 0) {
-          // Not the last one of a part: its lowest bits may mean nothing.
+          // Not the last character of a part, because its lowest bits may mean nothing.
           const size_t at = random() % token.size();
           if (at + 1 == token.size() || text[at] == '.' || text[at + 1] == '.') continue;
           text[at] = text[at] == 'A' ? 'B' : 'A';

@@ -108,7 +108,7 @@ TEST(XmlAsJson, ElementsAttributesTextAndListsHaveTheirPlaces) {
   for (const auto& [xml, json] : rows) EXPECT_EQ(json_of_xml(xml), json) << xml;
 }
 
-// Each is refused, and none of them fetches anything or grows.
+// Each is refused. None of them causes a fetch or grows.
 TEST(XmlAsJson, WhatIsMalformedOrCanDoHarmIsRefused) {
   const std::string malformed = "fault 1", not_taken = "fault 2", too_large = "fault 3";
   for (const char* xml : {"",
@@ -315,7 +315,7 @@ TEST_F(JsonBodyTest, AnAnswerInManyPiecesIsTakenWhole) {
   EXPECT_EQ(ask(edge_.endpoint(), get("/x")).body, R"({"card":"***"})");
 }
 
-// What cannot be changed must not pass as it is: somebody relies on what is not in it.
+// An answer that cannot be changed must not pass unchanged, because somebody relies on the change.
 TEST_F(JsonBodyTest, AnAnswerThatCannotBeChangedIsRefusedAndOtherTypesPass) {
   std::atomic<int> next{0};
   const std::string json = "Content-Type: application/json\r\n";

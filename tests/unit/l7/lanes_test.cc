@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The concurrency policy where requests are told apart: lanes of tenants, bulkheads of pools, and connections.
+// The concurrency policy by identity: lanes of tenants, bulkheads of pools, and connections.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -25,13 +25,13 @@ class LanesTest : public ::testing::Test {
     set(*part);
     return {"few", false, {{"concurrency", part}}};
   }
-  // Gold has two places, basic one, and everybody else one together.
+  // Gold has two places, basic one, and all others one together.
   static void three_lanes(ConcurrencyPolicy& part) {
     part.requests = 1;
     part.tenant = "header:X-Tenant";
     part.lanes = {{"gold", {"acme", "globex"}, 2, 0}, {"basic", {}, 1, 0}};
   }
-  // One that stays under way until release().
+  // A request that stays in progress until release().
   Wire hold(const std::string& fields = "", const std::string& path = "/held") {
     const size_t before = origin_.requests();
     Wire wire = Wire::connect(edge_.endpoint());
@@ -147,7 +147,7 @@ TEST_F(LanesTest, ALaneTakesNoMoreThanItsShareOfAMeasuredLimit) {
   EXPECT_EQ(status_of("batch"), 200);
 }
 
-// A pool that is slow takes its own places alone.
+// A slow pool uses only its own places.
 TEST_F(LanesTest, APoolThatIsSlowDoesNotTakeThePlacesOfAnother) {
   start([](ConcurrencyPolicy& part) {
     part.requests = 1;
@@ -207,7 +207,7 @@ TEST_F(LanesTest, AllRequestsOfOneConnectionCountOnceAndIdleOnesDoNot) {
   EXPECT_EQ(read_answer(idle).status, 200);
 }
 
-// Whatever ends a request, its connection is not counted any more.
+// However a request ends, its connection is not counted any more.
 TEST_F(LanesTest, CountsReturnToNothingOverManyConnectionsAndWorkers) {
   start(
       [](ConcurrencyPolicy& part) {

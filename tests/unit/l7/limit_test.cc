@@ -30,7 +30,7 @@ using policy::SlidingWindow;
 
 // --- the algorithms beside naive twins
 
-// A bucket as a beginner writes it: tokens that are counted, in nanoseconds of their making.
+// A bucket as a beginner writes it: counted tokens, in nanoseconds that they need.
 struct NaiveBucket {
   uint64_t interval_ns, burst;
   uint64_t tokens_ns = interval_ns * burst, last_ns = 0;
@@ -115,7 +115,7 @@ TEST(Limiters, ABookedTurnComesInOrderAndNoLaterThanTheWait) {
   EXPECT_EQ(turns, (std::vector<uint64_t>{0, 1'000, 2'000}));
 }
 
-// At three times the quota, evenly spread, each window lets the quota through, within 5 %.
+// At three times the quota, evenly spread, each window lets the quota pass, within 5 %.
 TEST(Limiters, AnEvenLoadAboveTheQuotaGetsTheQuota) {
   const SlidingWindow window{1'000'000'000, 1'000};
   const RequestBucket bucket{1'000'000, 1'000};
@@ -166,7 +166,7 @@ TEST(LimitTableTest, WhatIsFreeAgainIsReplacedAndAFullTableForgetsWhatIsFreeFirs
   const size_t bytes = table.bytes();
   for (uint64_t key = 0; key < 100'000; ++key) state_of(table, key).store(kNow - 1);  // free again
   EXPECT_EQ(table.forgotten(), 0u);
-  // One that stays in use for long, among very many that are nearly free.
+  // One key that stays in use for long, among very many that are nearly free.
   state_of(table, 7).store(kNow * 100);
   for (uint64_t key = 1'000'000; key < 1'100'000; ++key) state_of(table, key).store(kNow + 1);
   EXPECT_GT(table.forgotten(), 90'000u);
@@ -407,7 +407,7 @@ TEST_F(LimitTest, HoldsForAListenerAloneAndOnceThoughNamedTwice) {
   EXPECT_EQ(ask(edge_.endpoint(1), get("/y")).status, 204);
 }
 
-// The wait ends by the timer of the proxy, and the answer comes late, not never.
+// The proxy's timer ends the wait, so the answer comes late, but it comes.
 TEST_F(LimitTest, ARequestOverTheQuotaMayWaitForItsTurn) {
   start_on_route(limit([](LimitPolicy& part) {
     part.requests = 20;

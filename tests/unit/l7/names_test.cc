@@ -20,7 +20,7 @@ using tidegate::testing::wire_name;
 
 class Names : public ::testing::Test {
  protected:
-  // A pool with one backend of that kind; its names are asked for every 20 ms.
+  // A pool with one such backend; its names are asked for every 20 ms.
   Pool& pool(const std::function<void(Backend&)>& set) {
     const uint32_t index = edge_.add_pool("p", {{}});
     Pool& made = edge_.model.pools[index];
@@ -34,7 +34,7 @@ class Names : public ::testing::Test {
   bool becomes(const std::string& body) {
     return edge_.run_until([&] { return ask(edge_.endpoint(), get("/")).body == body; });
   }
-  // The Plan in force leads to that server alone.
+  // The Plan in force leads only to that server.
   bool leads_to(const std::string& server) {
     return edge_.run_until([&] {
       HttpRequest request;
@@ -56,7 +56,7 @@ TEST_F(Names, AHostFollowsItsAnswersAndKeepsTheLastWhenTheServerFails) {
   });
   edge_.start();
   ASSERT_TRUE(becomes("one"));
-  server_.set("app.test", 1, {address_record("127.0.0.2")});  // where nobody listens on that port
+  server_.set("app.test", 1, {address_record("127.0.0.2")});  // nothing listens there on that port
   ASSERT_TRUE(edge_.run_until([&] { return ask(edge_.endpoint(), get("/")).status == 502; }));
   server_.set("app.test", 1, {address_record("127.0.0.1")});
   ASSERT_TRUE(becomes("one"));
@@ -87,7 +87,7 @@ TEST_F(Names, AnSrvRecordSaysHostsPortsAndWhichAreBackups) {
   ASSERT_TRUE(becomes("spare"));
 }
 
-// What runs on an address that is gone runs on.
+// Running work on an address that is gone continues.
 TEST_F(Names, AChangeCutsNothing) {
   std::atomic<bool> go{false};
   Origin slow([&](const std::string&, Wire& wire) {
@@ -103,8 +103,7 @@ TEST_F(Names, AChangeCutsNothing) {
   edge_.start();
   const std::string port = std::to_string(slow.endpoint().port);
   Wire wire = Wire::connect(edge_.endpoint());
-  // A worker takes up the first answer of the name server a moment after the main thread has it. Until then it says
-  // 503.
+  // A worker gets the first answer of the name server a moment after the main thread. Until then it answers 503.
   ASSERT_TRUE(edge_.run_until([&] {
     wire = Wire::connect(edge_.endpoint());
     wire.send(get("/"));

@@ -24,7 +24,7 @@ TEST(PatienceTest, OneThatMovesLessRunsOutLaterThanOneThatMovesNothing) {
   EXPECT_FALSE(silent.trickles());
   uint64_t s = 0;
   while (trickle.renew(kTerms, s * 128, s * kNsPerS) > s * kNsPerS) ASSERT_LT(++s, 200U);
-  EXPECT_GT(s, 100U);  // half the rate: half of what is spent comes back
+  EXPECT_GT(s, 100U);  // half of the rate: half of the spent time is restored
   EXPECT_TRUE(trickle.trickles());
 }
 

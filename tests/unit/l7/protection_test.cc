@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What protects backends, on real connections: breakers, answers of 5xx that count, subsets, and what is told of them.
+// What protects backends, on real connections: breakers, 5xx answers that count, subsets, and their metrics and status.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -11,12 +11,12 @@
 
 namespace tidegate::l7::test::protection_test {
 
-// An origin that answers with a status which the test sets, after a time which the test sets.
+// An origin that answers with a status and a delay that the test sets.
 struct MoodyOrigin {
   std::atomic<int> status{200};
   std::atomic<int> delay_ms{0};
   Origin origin{[this](const std::string&, Wire& wire) {
-    // The time that an answer takes is what the test is about.
+    // The test is about the time of an answer.
     if (delay_ms > 0) std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
     return wire.send("HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nok");
   }};
@@ -127,7 +127,7 @@ TEST_F(ProtectionTest, ABreakerOfThePoolStopsAll) {
   EXPECT_EQ(edge_.metric("tidegate_l7_pool_breaker_state{pool=\"p\"}"), 2u);
 }
 
-// A client that leaves during a trial tells nothing of the backend: the trial is not lost.
+// If a client leaves during a trial, this says nothing about the backend: the trial is not lost.
 TEST_F(ProtectionTest, ATrialWhoseClientLeavesIsMadeByAnother) {
   std::atomic<int> asked{0};
   Origin origin([&](const std::string&, Wire& wire) {

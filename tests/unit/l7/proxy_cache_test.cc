@@ -138,7 +138,7 @@ TEST(ProxyCache, AClientThatLeavesBeforeTheHeadEndsItsFetchUnlessAnotherWaits) {
     EXPECT_EQ(cut, 0);
   }
   EXPECT_TRUE(edge.run_until([&] { return cut == 1; })) << "the backend connection is closed at once";
-  // Another one waits: the fetch goes on without its first client, and ends when the second leaves as well.
+  // Another client waits: the fetch continues without its first client, and ends when the second leaves as well.
   auto first = std::make_unique<Wire>(Wire::connect(edge.endpoint()));
   first->send(get("/shared"));
   ASSERT_TRUE(edge.run_until([&] { return asked == 2; }));
@@ -156,7 +156,7 @@ TEST(ProxyCache, AClientThatLeavesBeforeTheHeadEndsItsFetchUnlessAnotherWaits) {
   EXPECT_EQ(asked, 3);
 }
 
-// A request without Host is given that of the backend that is tried. The client whose request leads has left by then.
+// A request without Host gets the Host of the backend that is tried. By then the client whose request leads has left.
 TEST(ProxyCache, AFetchWithoutHostIsTriedAgainAfterItsClientLeft) {
   const StateDir state;
   CachingEdge edge(state);

@@ -29,7 +29,7 @@ TEST(ProxyProtocol, BothVersionsAndFamiliesComeBackAsTheyWereWritten) {
   }
 }
 
-// The bytes that HAProxy's document gives as its example.
+// The example bytes in HAProxy's document.
 TEST(ProxyProtocol, WritesWhatTheStandardShows) {
   EXPECT_EQ(write_proxy_header(ProxyProtocol::v1, addresses("192.168.0.1:56324", "192.168.0.11:443")),
             "PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n");

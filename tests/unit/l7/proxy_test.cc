@@ -118,7 +118,7 @@ TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
   EXPECT_GT(edge.metric("tidegate_l7_retries_denied_total"), 0u);
 }
 
-// A retry takes nobody's turn. When it did, each request took two turns, and nearly all met the dead backend first.
+// A retry takes no turn. If it did, each request would take two turns, and nearly all would try the dead backend first.
 TEST(ProxyRetry, ADeadBackendIsMetFirstByItsShareOfRequestsAndNoMore) {
   Origin alive(Origin::says("alive"));
   Edge edge;
@@ -319,7 +319,7 @@ TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
   EXPECT_TRUE(edge.run_until([&] { return drained; }));
 }
 
-// Another process has the sockets: an idle client may be sending its next request at this moment.
+// Another process has the sockets. An idle client may be sending its next request at this moment.
 TEST(ProxyLeave, AnIdleConnectionStaysForOneRequestMore) {
   Origin origin(Origin::says("x"));
   Edge edge;
@@ -343,7 +343,7 @@ TEST(ProxyLeave, AnIdleConnectionStaysForOneRequestMore) {
   EXPECT_TRUE(edge.run_until([&] { return left; }));
 }
 
-// One that never asks again ends when it has been idle for its time.
+// A connection without another request ends after its idle time.
 TEST(ProxyLeave, AnIdleConnectionDoesNotKeepTheProcess) {
   Origin origin(Origin::says("x"));
   Edge edge;
@@ -380,7 +380,7 @@ TEST(ProxyDrain, ClientsWithoutAWholeRequestHaveTwoSeconds) {
   bool drained = false;
   edge.proxy().drain([&] { drained = true; });
   EXPECT_EQ(read_answer(wires[1]).status, 408);
-  wires[1].half_close();  // as a client does that has read its last answer
+  wires[1].half_close();  // like a client that has read its last answer
   for (const size_t silent : {0, 2}) EXPECT_TRUE(wires[silent].at_end()) << silent;
   for (const size_t http2 : {3, 4}) EXPECT_FALSE(wires[http2].read_to_end().empty()) << "GOAWAY";
   EXPECT_TRUE(edge.run_until([&] { return drained; }));

@@ -13,7 +13,7 @@
 
 namespace tidegate::l7::test::queue_test {
 
-// --- the queue by itself. It never asks its waiters who they are.
+// --- the queue alone; its waiters' clients do not matter
 
 struct WaitQueueTest : ::testing::Test {
   WaitQueue::Waiter& waiter() { return waiters.emplace_back(nullptr); }
@@ -64,7 +64,7 @@ TEST_F(WaitQueueTest, WithoutPlacesNobodyWaits) { EXPECT_FALSE(queue.join(waiter
 
 // --- the proxy
 
-// One backend that takes one connection and answers each request when the test lets it.
+// One backend that accepts one connection and answers each request when the test lets it.
 class QueueTest : public ::testing::Test {
  protected:
   QueueTest()
@@ -133,7 +133,7 @@ TEST_F(QueueTest, WhoComesFirstIsServedFirstOverOneConnection) {
 TEST_F(QueueTest, AClientThatLeavesLeavesTheQueue) {
   edge_.start();
   fill(3);
-  std::next(clients_.begin(), 1)->reset();  // the first of those who wait
+  std::next(clients_.begin(), 1)->reset();  // the first one that waits
   EXPECT_TRUE(until_waiting(2));
   allow(3);
   EXPECT_EQ(read_answer(*std::next(clients_.begin(), 2)).status, 200);
@@ -141,7 +141,7 @@ TEST_F(QueueTest, AClientThatLeavesLeavesTheQueue) {
   EXPECT_EQ(asked_, (std::vector<std::string>{"GET /0", "GET /2", "GET /3"}));
 }
 
-// The backend's own time runs from the moment in which it is asked; total_timeout counts the wait too.
+// The backend's own time begins when it is asked. total_timeout also counts the wait.
 TEST_F(QueueTest, TimeInTheQueueIsNotTheBackends) {
   edge_.model.pools[pool_].eject_after = 1;
   Route& limited = edge_.add_route("/limited", pool_);
@@ -180,7 +180,7 @@ TEST_F(QueueTest, ABackendThatANewVersionBringsIsUsedThoughOthersStillWaitForThe
   for (Wire& wire : clients_) EXPECT_EQ(read_answer(wire).status, 200);
 }
 
-// A retry waits for the backend that is left to it, and those who may use the others go past it meanwhile.
+// A retry waits for the only backend left to it. Meanwhile, requests that may use the others overtake it.
 TEST_F(QueueTest, ARetryWaitsForTheOnlyBackendThatIsLeftToItAndHoldsUpNobody) {
   Origin moody(
       [](const std::string& head, Wire& wire) { return !head.starts_with("GET /bad") && wire.send(Origin::ok("y")); });
@@ -204,7 +204,7 @@ TEST_F(QueueTest, ARetryWaitsForTheOnlyBackendThatIsLeftToItAndHoldsUpNobody) {
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"backend_closed\"}"), 0u);
 }
 
-// A full backend is waited for; one that is ejected is not asked instead of it.
+// Requests wait for a full backend. An ejected one is not used instead.
 TEST_F(QueueTest, AFullBackendIsWaitedForAndAnEjectedOneIsLeftAlone) {
   Origin dying([](const std::string&, Wire&) { return false; });
   Backend second;
@@ -218,7 +218,7 @@ TEST_F(QueueTest, AFullBackendIsWaitedForAndAnEjectedOneIsLeftAlone) {
   allow(1);
   EXPECT_EQ(ask(edge_.endpoint(), get("/a")).status, 200);  // b1's turn
   allow(1);
-  EXPECT_EQ(ask(edge_.endpoint(), get("/b")).status, 200);  // b2's, which fails and is ejected
+  EXPECT_EQ(ask(edge_.endpoint(), get("/b")).status, 200);  // b2's turn; it fails and is ejected
   EXPECT_EQ(dying.requests(), 1u);
   client("/c");
   EXPECT_TRUE(edge_.run_until([&] { return origin_.requests() == 3; }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain of past requests: what is remembered of a request, how long, and what the answer says of the rest.
+// Explain of past requests: what is remembered about a request, for how long, and what the answer says about the rest.
 #include "l7/observe/request_records.h"
 
 #include <gmock/gmock.h>
@@ -173,7 +173,7 @@ TEST_F(PastRequests, TheIdAndTheClientOfATrustedProxyAreKept) {
   const json record = explained("of%20the%20proxy")["records"][0];
   EXPECT_EQ(record["client"], "2001:db8::7");
   EXPECT_EQ(record["peer"], "127.0.0.1");
-  // An id of our own shape, from another proxy of the edge.
+  // An id of our own form, from another proxy of the edge.
   const std::string made = "0123456789abcdef0123456789abcdef";
   ask(edge.endpoint(), get("/", "a.test", "X-Request-Id: " + made + "\r\n"));
   EXPECT_TRUE(edge.run_until([&] { return explained(made)["found"] == true; }));
@@ -223,7 +223,7 @@ TEST_F(PastRequests, MalformedQuestionsAreRefused) {
   }
 }
 
-// A worker writes as fast as it can while the main thread reads. What is read is always one whole record.
+// A worker writes as fast as it can while the main thread reads. The reader always gets a whole record.
 TEST(RequestRingTest, AReaderNeverSeesHalfARecord) {
   constexpr uint64_t kRecords = 20'000;
   const std::unique_ptr<RequestRing> ring = *RequestRing::make(8);

@@ -93,7 +93,7 @@ TEST_F(RespondTest, APreflightIsAnsweredForTheRouteOfItsRequest) {
   EXPECT_NE(answer.field("vary").find("origin"), std::string::npos);
   EXPECT_EQ(origin_->requests(), 0u);
   EXPECT_EQ(verdicts("cors", "answered"), 1u);
-  // OPTIONS that is no preflight, and a preflight for a route without CORS, go to the backend.
+  // OPTIONS without a preflight, and a preflight for a route without CORS, go to the backend.
   EXPECT_EQ(ask(edge_.endpoint(), "OPTIONS /x HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
   EXPECT_EQ(preflight("https://app.test", "DELETE").status, 200) << "the other route takes DELETE";
   EXPECT_EQ(origin_->requests(), 2u);

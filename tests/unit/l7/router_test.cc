@@ -128,7 +128,7 @@ TEST(TextTable, FindsWhatAMapFinds) {
   }
 }
 
-// Of a request that has only fields, as "name=value".
+// For a request that has only fields, as "name=value".
 class SomeFields final : public ConditionJudge {
  public:
   explicit SomeFields(std::map<std::string, std::string> fields) : fields_(std::move(fields)) {}
@@ -370,7 +370,7 @@ TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
   EXPECT_FALSE(meets({{"X-Beta", "1"}}, {{"a", "2"}})) << "all of them";
 }
 
-// A client of the proxy: conditions choose the route, also beside a cached one, and explain says the same.
+// For a client of the proxy: conditions choose the route, also next to a cached route, and explain says the same.
 TEST(RequestConditions, ChooseTheRouteOfARequest) {
   test::Edge edge;
   edge.add_fixed("/a", 200, "plain");

@@ -95,7 +95,7 @@ TEST(Share, ABackendsHeadRichInConnectionOptionsIsTooLarge) {
   EXPECT_EQ(answer.field("x-of-the-backend"), "") << "a field of the refused answer in our own";
 }
 
-// The backend waits for a body that the client still has to send, so the client is late, not the backend.
+// The backend waits for a body that the client has not sent yet, so the client is late, and not the backend.
 TEST(Share, RequestsThatNeverSendTheirBodyDoNotEjectTheBackend) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("POST")) return !wire.at_end();
@@ -117,7 +117,7 @@ TEST(Share, RequestsThatNeverSendTheirBodyDoNotEjectTheBackend) {
   EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "alive");
 }
 
-// What gunicorn or Node do with a request whose body does not come.
+// Like gunicorn or Node with a request whose body does not come.
 TEST(Share, ABackendThatGivesUpOnABodyThatItsClientOwesIsNotEjected) {
   Origin origin([](const std::string& head, Wire& wire) {
     if (head.starts_with("GET")) return wire.send(Origin::ok("alive"));

@@ -54,7 +54,7 @@ class RedisServer {
       ::_exit(127);
     }
     ASSERT_GT(pid_, 0);
-    // It is there when it accepts.
+    // It runs when it accepts.
     for (;;) {
       const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       sockaddr_storage address{};
@@ -81,7 +81,7 @@ class RedisServer {
   pid_t pid_ = 0;
 };
 
-// A proxy with one limit, bound to everything.
+// A proxy with one limit for everything.
 struct LimitedEdge : Edge {
   explicit LimitedEdge(const Endpoint& redis, const std::function<void(LimitPolicy&)>& set) {
     auto part = std::make_shared<LimitPolicy>();
@@ -158,7 +158,7 @@ TEST(SharedLimit, WithoutTheServerEachProxyDoesAsOnFailureSays) {
   }
 }
 
-// The server stands still, dies, and comes back without what it knew: requests go on, and the quota comes back.
+// The server stops, dies, and comes back without its data: requests continue, and the quota applies again.
 TEST(SharedLimit, AServerThatStandsStillOrIsStartedAgainIsUsedAgain) {
   RedisServer redis("secret words");
   redis.start();
@@ -185,7 +185,7 @@ TEST(SharedLimit, AServerThatStandsStillOrIsStartedAgainIsUsedAgain) {
   }));
   redis.start();
   EXPECT_TRUE(edge.run_until([&] { return edge.is_up(); }));
-  // It does not know the script any more, and counts from the beginning.
+  // It does not know the script any more, and counts from zero.
   EXPECT_TRUE(edge.run_until([&] { return edge.ask_x().status == 429; }));
 }
 

@@ -97,7 +97,7 @@ class SignaturesTest : public ::testing::Test {
   const policy::Known* who_ = nullptr;
 };
 
-// RFC 9421 B.2.5: a signature that others have made.
+// RFC 9421 B.2.5: a signature that others made.
 TEST_F(SignaturesTest, OfTheRfcIsTaken) {
   const std::optional<std::string> secret =
       base64url_decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ");

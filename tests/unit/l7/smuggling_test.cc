@@ -91,7 +91,7 @@ TEST_F(Smuggling, AnAnswerThatIsAmbiguousIsNotPassedOn) {
   });
   edge_.add_route("/bad", edge_.add_pool("bad", {bad.endpoint()}));
   ASSERT_TRUE(edge_.publish());
-  // The worker adopts a new version in its own time, so ask until it is in force.
+  // The worker adopts a new version a little later, so ask until it is in force.
   Answer answer;
   for (int i = 0; i < 1000 && bad.requests() == 0; ++i) answer = ask(edge_.endpoint(), get("/bad"));
   EXPECT_EQ(answer.status, 502);

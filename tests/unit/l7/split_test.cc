@@ -37,7 +37,7 @@ class SplitTest : public ::testing::Test {
   uint64_t counted(const std::string& name) {
     return edge_.metric("tidegate_l7_split_requests_total{policy=\"canary\",variant=\"" + name + "\"}");
   }
-  // Which of 200 users get the canary.
+  // The users among 200 that get the canary.
   std::set<int> users_of_canary() {
     std::set<int> out;
     Wire wire = Wire::connect(edge_.endpoint());
@@ -76,7 +76,7 @@ TEST_F(SplitTest, ByCookieTakesAnyValueWhereNoneIsNamed) {
   EXPECT_EQ(variant("Cookie: alpha=x\r\n"), "stable");
 }
 
-// The users are given to variants by a hash: the same at each visit, and about as many as the weight says.
+// A hash gives users to variants: the same at each visit, and about as many as the weight says.
 TEST_F(SplitTest, StickyUsersStayAndAGreaterWeightOnlyAddsSome) {
   part_->sticky = {"header:X-User"};
   start(30);  // of 120: a quarter
@@ -103,7 +103,7 @@ TEST_F(SplitTest, WithoutStickyEachRequestIsChosenForAnew) {
     wire.send(get("/x"));
     canary += read_answer(wire).body == "canary" ? 1 : 0;
   }
-  // A half; outside of this once in 10^9 runs.
+  // A half; outside of this range once in 10^9 runs.
   EXPECT_GT(canary, 57u);
   EXPECT_LT(canary, 143u);
   EXPECT_EQ(counted("canary"), canary);
@@ -127,7 +127,8 @@ TEST_F(SplitTest, ExplainFollowsTheSplitAsFarAsItIsDecided) {
   EXPECT_EQ(answer["pool"], "canary");
 }
 
-// Both variants' answers are stored under one URL. So a purge of it reaches both, and no client gets the other's.
+// The answers of both variants are stored under one URL. So a purge reaches both, and no client gets the other
+// variant's.
 class CachedSplitTest : public ::testing::Test {
  protected:
   CachedSplitTest() : stable_(stores("stable")), canary_(stores("canary")), part_(std::make_shared<SplitPolicy>()) {
@@ -201,7 +202,7 @@ TEST_F(CachedSplitTest, AStaleAnswerIsRefreshedByItsOwnVariant) {
   EXPECT_EQ(stable_.requests(), 0u);
 }
 
-// What was stored before the route had a split belongs to no variant.
+// Answers that were stored before the route had a split belong to no variant.
 TEST_F(CachedSplitTest, WhatWasStoredWithoutASplitIsNobodysVariant) {
   const Elements<Policy> policies = std::exchange(edge_.model.policies, {});
   edge_.start();
@@ -322,7 +323,7 @@ TEST_F(MirrorTest, ACopyGoesToTheOtherPoolAndItsAnswerIsComparedAndThrownAway) {
 TEST_F(MirrorTest, ADeadOrSilentPoolOfCopiesHarmsNobodyAndItsBudgetHolds) {
   std::atomic<bool> done{false};
   Origin copies([&](const std::string&, Wire& wire) {
-    wire.at_end();  // silent until the proxy has had enough
+    wire.at_end();  // silent until the proxy gives up
     done = true;
     return false;
   });

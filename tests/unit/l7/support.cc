@@ -21,7 +21,7 @@ std::string lower(std::string text) {
   return text;
 }
 
-// The field names alone: values, and the first line, as they are.
+// Only the field names; values and the first line are unchanged.
 std::string with_lower_names(std::string head) {
   for (size_t line = head.find("\r\n"); line != std::string::npos; line = head.find("\r\n", line + 2)) {
     for (size_t i = line + 2; i < head.size() && head[i] != ':' && head[i] != '\r'; ++i) {

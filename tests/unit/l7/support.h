@@ -51,7 +51,7 @@ class Wire {
 struct Answer {
   int status = 0;
   std::string head;   // lower case
-  std::string spelt;  // the head as it came
+  std::string spelt;  // the head as received
   std::string body;
   bool complete = false;
   std::string field(const std::string& lower_name) const;  // the first value, or empty
@@ -73,7 +73,7 @@ class Origin {
   ~Origin();
   Endpoint endpoint() const { return endpoint_; }
   size_t requests() const { return requests_; }
-  std::string last_head() const;  // of the last request, as it came
+  std::string last_head() const;  // head of the last request, as received
   size_t connections() const { return connections_; }
   // From now on refuses connections; open ones are cut.
   void die();
@@ -96,8 +96,8 @@ class Origin {
   std::thread acceptor_;
 };
 
-// Lowers the limit of open files while it lives, and opens all files but the reserved ones. Nothing in the process may
-// close a file at that time, because the next socket would get its number.
+// While it lives, lowers the limit of open files, and opens all files except the reserved ones. Nothing in the process
+// may close a file at that time, because the next socket would get its number.
 class FewFiles {
  public:
   explicit FewFiles(uint64_t limit);

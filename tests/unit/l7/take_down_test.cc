@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An operator takes a backend or a pool down: what the proxy does there ends. A drained one finishes its work.
+// An operator takes a backend or a pool down: its running work in the proxy ends. A drained backend finishes its work.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -14,7 +14,8 @@ constexpr std::string_view kUpgrade =
 constexpr std::string_view kUpgraded =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 
-// Answers by path: half a body and then nothing, a tunnel, nothing at all, or all of it. It notes who is cut off.
+// Answers by path: half a body and then nothing, a tunnel, nothing at all, or everything. It counts connections that
+// are cut off.
 class Halting {
  public:
   Origin::Handler handler() {
@@ -42,7 +43,7 @@ class Halting {
   }
 };
 
-// One pool of a halting backend b1; `others` come behind it.
+// One pool with a halting backend b1; `others` come after it.
 struct Downed : Edge {
   explicit Downed(const std::vector<Endpoint>& others = {}) {
     std::vector<Endpoint> all{origin.endpoint()};
@@ -72,7 +73,7 @@ struct Downed : Edge {
   std::shared_ptr<LiveState> live = std::make_shared<LiveState>();
 };
 
-// A download and a tunnel that go on at b1. Both are cut when `wires` are read to their end.
+// A download and a tunnel that continue at b1. Read `wires` to their end to see that both are cut.
 std::vector<Wire> start_work(Downed& edge) {
   std::vector<Wire> wires;
   wires.push_back(Wire::connect(edge.endpoint()));
@@ -115,7 +116,7 @@ TEST(TakeDown, APoolThatIsTakenDownEndsWhatRunsAtEachOfItsBackends) {
   EXPECT_TRUE(edge.run_until([&] { return ask(edge.endpoint(), get("/")).status == 503; }));
 }
 
-// The honest twin: a drain, also one of the pool, and a probe's verdict let everything go on.
+// The honest twin: a drain, also of the pool, and a probe's verdict let everything continue.
 TEST(TakeDown, ADrainLetsDownloadsAndTunnelsFinish) {
   Downed edge;
   edge.start();
@@ -152,7 +153,7 @@ TEST(TakeDown, ARequestWithoutAnAnswerGoesToAnotherBackendWhereThatIsSafe) {
   Downed edge({alive.endpoint()});
   edge.model.pools[0].policy = PoolPolicy::weighted_round_robin;
   edge.start();
-  // Two in turn: one waits at b1, the other was answered.
+  // Two requests in turn: one waits at b1, the other was answered.
   const auto wait_at_b1 = [&](const std::string& request) {
     const size_t before = edge.halting.under_way;
     for (;;) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each time key means: from when to when it counts, and what it never cuts. A time has passed when a request that
-// it does cut, and that was sent later, has been answered.
+// The meaning of each time key: when it begins and ends, and what it never cuts. The time has passed when a later
+// request that it does cut has been answered.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -17,7 +17,7 @@ constexpr std::string_view kUpgrade =
 
 std::string failures(const std::string& reason) { return "tidegate_l7_failures_total{reason=\"" + reason + "\"}"; }
 
-// An origin of which the test says when it goes on: "/silent" never answers, "/body" stops after half of its body,
+// An origin that continues when the test says so: "/silent" never answers, "/body" stops after half of its body,
 // "/tunnel" echoes, "/upload" reads no body.
 class TimeTest : public ::testing::Test {
  protected:
@@ -50,14 +50,14 @@ class TimeTest : public ::testing::Test {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return goes_on_; });
   }
-  // The time that cuts "/silent" has passed since now.
+  // Returns when the time that cuts "/silent" has passed.
   void let_it_pass(const std::string& reason) {
     EXPECT_EQ(ask(edge_.endpoint(), get("/silent")).status, 504);
     EXPECT_GE(edge_.metric(failures(reason)), 1u);
   }
 
   const StateDir state_;
-  static constexpr size_t kUploadBytes = 20'000'000;  // more than sockets hold
+  static constexpr size_t kUploadBytes = 20'000'000;  // more than the sockets can hold
   std::mutex mutex_;
   std::condition_variable changed_;
   bool goes_on_ = false;
@@ -81,9 +81,9 @@ TEST_F(TimeTest, TotalTimeoutEndsWithTheResponsesHeadAndCutsNeitherBodyNorTunnel
   EXPECT_EQ(tunnel.read_to_end(), "ping");
 }
 
-// An upload that the backend takes slowly: first_byte_timeout counts from the request's last byte.
+// An upload that the backend reads slowly: first_byte_timeout counts from the request's last byte.
 TEST_F(TimeTest, FirstByteTimeoutBeginsWhenTheBackendHasTheWholeRequest) {
-  edge_.model.pools[pool_].first_byte_timeout_ms = 1'500;  // enough to read in what sockets hold
+  edge_.model.pools[pool_].first_byte_timeout_ms = 1'500;  // long enough to read what the sockets hold
   edge_.add_route("/*", pool_);
   edge_.start();
   Wire wire = Wire::connect(edge_.endpoint());
@@ -113,7 +113,7 @@ TEST_F(TimeTest, RequestTimeoutIsTheLastWordOnBodiesAndTunnelsAndChargesNobodyFo
   EXPECT_EQ(edge_.metric("tidegate_l7_backend_failures_total{pool=\"p\",backend=\"b1\"}"), 0u);
 }
 
-// A fetch that several requests share, led by one that has less time than the others.
+// A fetch that several requests share. Its leader has less time than the others.
 class SharedTimeTest : public TimeTest {
  protected:
   SharedTimeTest() {

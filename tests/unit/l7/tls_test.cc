@@ -33,7 +33,7 @@ struct TlsAnswer {
   Session session;
 };
 
-// One HTTP/1 exchange over TLS on a connection without any so far.
+// One HTTP/1 exchange over TLS, on a connection that is still unused.
 TlsAnswer ask_tls(const Wire& wire, const std::string& name, std::string_view alpn, SSL_SESSION* session = nullptr,
                   bool may_be_refused = false) {
   TlsAnswer answer;
@@ -69,7 +69,7 @@ TlsAnswer ask_tls(const Wire& wire, const std::string& name, std::string_view al
   SSL_get0_alpn_selected(ssl, &chosen, &chosen_bytes);
   answer.alpn.assign(reinterpret_cast<const char*>(chosen), chosen_bytes);
   answer.resumed = SSL_session_reused(ssl) == 1;
-  if (answer.alpn == "acme-tls/1") {  // the server has closed: what is written now ends in a signal
+  if (answer.alpn == "acme-tls/1") {  // the server has closed, so a write would raise a signal
     SSL_free(ssl);
     SSL_CTX_free(context);
     return answer;
@@ -121,7 +121,7 @@ TEST_F(Tls, TheNameChoosesTheCertificateAndAlpnTheProtocol) {
   EXPECT_EQ(ask_tls(edge.endpoint(), "a.test", kBoth).alpn, "h2");
 }
 
-// One that says nothing, or stops in the middle of its handshake, does not delay a drain. One that is quick is
+// A client that sends nothing, or stops in the middle of its handshake, does not delay a drain. A quick one is
 // answered.
 TEST_F(Tls, AClientInItsHandshakeHasTwoSecondsOfADrain) {
   Edge edge;
@@ -141,7 +141,7 @@ TEST_F(Tls, AClientInItsHandshakeHasTwoSecondsOfADrain) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8)) << "header_timeout is 10 s";
 }
 
-// An ordered certificate: its own until one is issued, then that one, and no version in between.
+// An ordered certificate: a self-made one until it is issued, then the issued one, without a new version.
 TEST_F(Tls, AnOrderedCertificateIsSelfMadeUntilItIsIssued) {
   Edge edge;
   certificates_[1] = {};
@@ -163,7 +163,7 @@ TEST_F(Tls, AnOrderedCertificateIsSelfMadeUntilItIsIssued) {
   EXPECT_TRUE(edge.run_until([&] { return ask_tls(edge.endpoint(), "b.test", kHttp1).subject == "issued"; }));
   EXPECT_EQ(edge.metric("tidegate_l7_self_made_certificates"), 0u);
 
-  // What cannot be used takes nothing away.
+  // A certificate that cannot be used removes nothing.
   auto broken = std::make_shared<LiveState>(*live_state);
   broken->sequence = 2;
   broken->certificates["ordered"].certificate_hash = "00";
@@ -173,9 +173,8 @@ TEST_F(Tls, AnOrderedCertificateIsSelfMadeUntilItIsIssued) {
   EXPECT_EQ(edge.metric("tidegate_l7_self_made_certificates"), 0u);
 }
 
-// RFC 8737: what an authority sees, and nobody else.
-// What the certificate's authority says comes with the live state. It is shown only with the certificate that it is
-// about, and no longer than it holds.
+// RFC 8737: an authority sees it, and nobody else. The OCSP answer comes with the live state. It is shown only with its
+// certificate, and only as long as it is valid.
 TEST_F(Tls, AnOcspAnswerIsShownWithItsCertificateAsLongAsItIsThere) {
   Edge edge;
   certificates_[0].name = "a";
@@ -289,7 +288,7 @@ TEST_F(Tls, SessionsResumeOnEveryWorkerAcrossVersionsAndOnAnotherProxy) {
   EXPECT_TRUE(ask_tls(one.endpoint(), "a.test", kHttp1, first.session.get()).resumed);
 }
 
-// OpenSSL keeps the beginning of a record until the rest comes. A worker that asked it again and again would serve
+// OpenSSL keeps the beginning of a record until the rest comes. A worker that asks it again and again would serve
 // nobody else.
 TEST_F(Tls, AClientThatStopsInTheMiddleOfARecordHoldsNobodyUp) {
   Edge edge;
@@ -316,7 +315,8 @@ TEST_F(Tls, AClientThatStopsInTheMiddleOfARecordHoldsNobodyUp) {
   SSL_CTX_free(context);
 }
 
-// A client that has sent `first` over TLS, and reads until the end. True: the end was a close_notify, not just a close.
+// A client that has sent `first` over TLS, and reads until the end. True if the end was a close_notify, and not only a
+// close.
 class TlsClient {
  public:
   TlsClient(const Endpoint& endpoint, std::string_view alpn)
@@ -348,7 +348,7 @@ class TlsClient {
   SSL* ssl_;
 };
 
-// RFC 8446 §6.1: a peer that ends its side says so; a close without it could be an attacker's.
+// RFC 8446 §6.1: a peer that ends its side says so. A close without it could come from an attacker.
 TEST_F(Tls, ADrainEndsIdleConnectionsWithACloseNotify) {
   Edge edge;
   configure(edge, 1);
@@ -366,7 +366,7 @@ TEST_F(Tls, ADrainEndsIdleConnectionsWithACloseNotify) {
 
 class BackendTls : public Tls {
  protected:
-  // An edge in front of another one that speaks TLS with the certificate of "a.test".
+  // An edge in front of another edge that speaks TLS with the certificate of "a.test".
   void start(const std::function<void(Pool&)>& set) {
     configure(behind_, 1);
     const uint32_t pool = front_.add_pool("secure", {behind_.endpoint(), behind_.endpoint()});

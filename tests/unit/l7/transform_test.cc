@@ -151,7 +151,7 @@ TEST_F(TransformerTest, APathIsSetOrItsPrefixOrAMatchIsReplaced) {
   EXPECT_EQ(path_of("/v1/", "/u"), "/v1/");
 }
 
-// Each of them would leave the place that the document names, or be read in two ways.
+// Each of them would leave the path that the document names, or could be read in two ways.
 TEST_F(TransformerTest, APathIsRefusedThatABackendCouldReadInAnotherWay) {
   for (const char* value : {"..", ".", "%2e%2E", ".%2e", "..;x", "%2e;a"}) {
     parameters_.items[0].second = value;
@@ -247,7 +247,7 @@ struct PcrePattern {
   ~PcrePattern() { pcre2_code_free(code); }
   PcrePattern(const PcrePattern&) = delete;
   PcrePattern& operator=(const PcrePattern&) = delete;
-  // The offsets of each group; -1: it took nothing.
+  // The offsets of each group; -1 if it matched nothing.
   std::vector<std::pair<size_t, size_t>> search(const std::string& text) const {
     pcre2_match_data* const data = pcre2_match_data_create_from_pattern(code, nullptr);
     const int count = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, data, nullptr);
@@ -260,7 +260,7 @@ struct PcrePattern {
   pcre2_code* code = nullptr;
 };
 
-// A pattern of the part of the language that both have, and that both define alike.
+// A pattern in the part of the language that both define in the same way.
 std::string random_pattern(std::mt19937& random, int depth) {
   const auto pick = [&](std::vector<const char*> words) { return std::string(words[random() % words.size()]); };
   std::string out;
@@ -299,7 +299,7 @@ TEST(Regex, FindsWhatPcreFinds) {
   EXPECT_GT(matched, 1'000u);
 }
 
-// Of the whole text, as route conditions ask. What it takes is within the bounds that are told of it.
+// Matches whole texts, like route conditions. The matched texts are within the reported bounds.
 TEST(Regex, TakesWholeTextsAsPcreDoesAndWithinItsBounds) {
   std::mt19937 random(15);
   size_t taken = 0, bounded = 0;
@@ -358,7 +358,7 @@ TEST(Regex, IsRefusedIfItIsTooLargeOrNoneOfRe2) {
   for (const char* pattern : {"(", "(?=a)", "(a)\\1", "((((((((((a))))))))))", "(?:a{1000}){1000}"}) {
     EXPECT_FALSE(Regex::compile(pattern, kRegexMemoryBytes)) << pattern;
   }
-  // A pattern that takes backtracking engines exponential time.
+  // A pattern for which backtracking engines need exponential time.
   const Result<Regex> evil = Regex::compile("(a*)*b", kRegexMemoryBytes);
   ASSERT_TRUE(evil);
   Regex::Match match;

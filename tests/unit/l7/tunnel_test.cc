@@ -30,7 +30,7 @@ std::string value_of(const std::string& head, const std::string& lower_name) {
   return head.substr(begin, head.find("\r\n", begin) - begin);
 }
 
-// What a WebSocket origin answers to the handshake in `head`; nothing to any other request.
+// The answer of a WebSocket origin to the handshake in `head`; nothing for any other request.
 std::string websocket_answer(const std::string& head) {
   const std::string key = value_of(head, "sec-websocket-key");
   if (!head.starts_with("GET ") || value_of(head, "upgrade") != "websocket" || key.size() != 24) return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// l7's README prints the table of failures (l7/exchange/failure.def) as the proxy uses it.
+// l7's README prints the table of failures (l7/exchange/failure.def), exactly as the proxy uses it.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -30,7 +30,7 @@ std::string table() {
   return out;
 }
 
-// TIDEGATE_UPDATE=1 writes it anew.
+// TIDEGATE_UPDATE=1 writes it again.
 TEST(Failures, ArePrintedAsTheTableSays) {
   std::ifstream stream(kPage, std::ios::binary);
   std::ostringstream text;

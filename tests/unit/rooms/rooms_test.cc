@@ -14,8 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// core <- conf <- { l4, cache <- l7, dns } <- control; each room may include itself too. Of a plane control may include
-// its folder `plan` alone: what the plane makes of a version's content.
+// The folders of each room, and which other folders of the room each may include. All may include the files next to the
+// folders.
 const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"core", {}},
     {"conf", {"core"}},
@@ -50,7 +50,7 @@ struct Include {
 
 std::string room_of(const std::string& path) { return path.substr(0, path.find('/')); }
 
-// "dns/wire" of "dns/wire/edns.h"; the room alone for a file beside the folders.
+// "dns/wire" for "dns/wire/edns.h"; only the room for a file next to the folders.
 std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 // Every #include "..." of a file. Those with <...> are not ours.
@@ -103,7 +103,7 @@ TEST(Rooms, HaveFoldersThatIncludeInOneDirection) {
   for (const Include& include : includes_of_rooms(kRoot)) {
     const std::string from = folder_of(include.file), to = folder_of(include.target);
     if (room_of(from) != room_of(to) || from == to) continue;
-    if (to == room_of(to)) {  // a file beside the folders: it belongs to no layer, so it includes none
+    if (to == room_of(to)) {  // a file next to the folders belongs to no layer, so it includes none
       if (kFolderMayInclude.count(from) == 1) seen.insert(include.target);
       continue;
     }
