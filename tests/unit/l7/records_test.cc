@@ -236,7 +236,7 @@ TEST(RequestRingTest, AReaderNeverSeesHalfARecord) {
       record.ended_ns = n;
       record.live_state = n;
       record.verdicts = n;
-      record.tries = static_cast<uint32_t>(n);
+      record.tries = static_cast<uint16_t>(n);
       record.chosen_by = ChosenBy::policy;
       ring->publish();
     }
