@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CLANG = {"CC": "clang-14", "CXX": "clang++-14", "CXX_LD": "lld"}
 # Several sources of a library are compiled as one, in half the time or less. The names of a library's sources must not
-# clash. Eight where people work: one changed source costs ten seconds. Sixteen where a tree is mostly built whole.
+# clash. Eight where people work: one changed source costs ten seconds. Sixteen for TSan, whose tree is built whole.
 # Whoever changes one source again and again may want `meson configure TREE -Dunity=off`.
 TOGETHER = ("-Dunity=on", "-Dunity_size=8")
 WHOLE = ("-Dunity=on", "-Dunity_size=16")
@@ -55,7 +55,7 @@ TREES = {
     "build": Tree("optimised, with debug information", ("-Dtests=false", "-Dwerror=false", *TOGETHER)),
     "build-test": Tree("unit tests, fuzzers and daemons under ASan and UBSan", ("-Dfuzz=true", *TOGETHER, *sanitized("address,undefined", *CHECKED)), CLANG),
     "build-tsan": Tree("unit tests under TSan", (*WHOLE, *sanitized("thread")), CLANG, threads_tests(TSAN_ROOMS)),
-    "build-bench": Tree("benchmarks and daemons, optimised as released", ("-Dbuildtype=release", "-Dbench=true", "-Dtests=false", "-Db_ndebug=false", "-Dwerror=false", *WHOLE)),
+    "build-bench": Tree("benchmarks and daemons, optimised as released", ("-Dbuildtype=release", "-Dbench=true", "-Dtests=false", "-Db_ndebug=false", "-Dwerror=false", *TOGETHER)),
     "build-lint": Tree("a compilation database for clang-tidy, without precompiled headers", ("-Db_pch=false",), CLANG),
     "build-coverage": Tree("unit tests with line coverage", ("-Db_coverage=true", "-Doptimization=0", "-Dwerror=false")),
 }
