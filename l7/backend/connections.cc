@@ -49,18 +49,18 @@ std::unique_ptr<BackendStream> BackendConnections::take_idle(const BackendRuntim
   return nullptr;
 }
 
-bool BackendConnections::has_room(const BackendRuntime& backend, uint32_t max_connections) const {
+bool BackendConnections::has_room(const BackendRuntime& backend, uint32_t max_connections, bool past_accepted) const {
   if (backend.id >= slots_.size()) return true;
   const Slot& s = slots_[backend.id];
-  if (s.open < std::min(max_connections, s.most) || !s.idle.empty()) return true;
+  if (s.open < (past_accepted ? max_connections : std::min(max_connections, s.most)) || !s.idle.empty()) return true;
   return std::any_of(s.http2.begin(), s.http2.end(),
                      [&s](const auto& connection) { return connection->has_room(s.speaks_http2); });
 }
 
 std::unique_ptr<BackendStream> BackendConnections::open(const BackendRuntime& backend, const BackendPeer& peer,
-                                                        uint32_t max_connections) {
+                                                        uint32_t max_connections, bool past_accepted) {
   Slot& s = slot(backend.id);
-  const uint32_t most = std::min(max_connections, s.most);
+  const uint32_t most = past_accepted ? max_connections : std::min(max_connections, s.most);
   if (s.open >= most && !drop_one_idle(s)) return nullptr;
   if (s.open >= most) return nullptr;
   s.pool = backend.pool;

@@ -43,10 +43,12 @@ class BackendConnections {
     return backend.id < slots_.size() && slots_[backend.id].no_http2_tunnels;
   }
   // Whether it may have one more exchange: it has fewer connections than that, or one that is idle or has room.
-  bool has_room(const BackendRuntime& backend, uint32_t max_connections) const;
+  // `past_accepted`: the bound of note_not_accepted() does not count.
+  bool has_room(const BackendRuntime& backend, uint32_t max_connections, bool past_accepted = false) const;
   // A new connection, which is connecting. An idle one is closed to make room for it. Null at `max_connections`. If
   // there is no free descriptor, the connection fails with out_of_sockets.
-  std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections);
+  std::unique_ptr<BackendStream> open(const BackendRuntime& backend, const BackendPeer& peer, uint32_t max_connections,
+                                      bool past_accepted = false);
   // The `ordinal`-th open connection to the backend was not accepted, because the queue of its kernel is full. From now
   // on the backend gets as many connections as it has acknowledged, or half of `ordinal` if that is more. Further
   // requests wait, as at `max_connections`. Returns true if this state begins.

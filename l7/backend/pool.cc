@@ -185,7 +185,8 @@ BackendPool::Obstacle BackendPool::obstacle(const PoolMember& member, const Ques
   if (member.breaker != nullptr && !member.breaker->would_grant(question.now_ns, config_->breaker)) {
     return Obstacle::breaker;
   }
-  if (question.connections != nullptr && !question.connections->has_room(*member.runtime, config_->max_connections)) {
+  if (question.connections != nullptr &&
+      !question.connections->has_room(*member.runtime, config_->max_connections, question.past_accepted)) {
     return Obstacle::full;
   }
   return Obstacle::none;

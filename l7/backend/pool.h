@@ -72,6 +72,7 @@ class BackendPool {
     // BackendRuntime::id of the backends on which this request has failed
     std::span<const uint32_t> tried;
     const BackendConnections* connections = nullptr;  // backends that have no room there are skipped
+    bool past_accepted = false;                       // max_connections is the only bound of that room
   };
   struct Choice {
     const PoolMember* member = nullptr;

@@ -59,6 +59,7 @@ struct Attempts {
   bool request_sent = false;       // the whole request was sent to the present backend
   bool fresh_only = false;         // a kept connection failed this request once
   bool told_not_accepted = false;  // note_not_accepted() was called in the present try
+  bool past_accepted = false;      // the queue had no place: waits in the backend's kernel instead
   bool failed_by_status = false;   // the answer's status counts as a failure of the backend
 };
 

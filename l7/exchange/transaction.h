@@ -193,6 +193,7 @@ class Transaction final : public BackendStream::User {
   }
   // connect, or pool_down; nothing if every backend is full.
   std::optional<Step> take_backend();
+  std::optional<Step> take_backend_past_accepted();
   const PoolMember* choose_member(BackendPool::Choice& choice);
   std::string_view proxy_header();
   bool acquire_connection(const PoolMember& member);

@@ -80,7 +80,8 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
                                        .now_ns = worker_.loop().now_ns(),
                                        .is_retry = exchange_.attempts.count > 0,
                                        .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
-                                       .connections = &worker_.backends()};
+                                       .connections = &worker_.backends(),
+                                       .past_accepted = exchange_.attempts.past_accepted};
   const PoolSticky& sticky = exchange_.pool->config().sticky;
   const PoolMember* wanted = nullptr;
   if (sticky.by != StickyBy::none && exchange_.attempts.count == 0) {
@@ -135,7 +136,7 @@ bool Transaction::acquire_connection(const PoolMember& member) {
     if (backend_) worker_.stats().backend_reuses.add();
   }
   if (!backend_) {
-    backend_ = worker_.backends().open(*member.runtime, peer, config.max_connections);
+    backend_ = worker_.backends().open(*member.runtime, peer, config.max_connections, exchange_.attempts.past_accepted);
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }

@@ -11,7 +11,10 @@ namespace tidegate::l7 {
 Step Transaction::queue() {
   if (nobody_waits()) return fail(Failure::client_gone);
   const bool retry = exchange_.attempts.failed_count > 0;
-  if (!waiter_.waits() && !join_queue()) return fail(retry ? exchange_.attempts.last_failure : Failure::pool_busy);
+  if (!waiter_.waits() && !join_queue()) {
+    if (const std::optional<Step> next = take_backend_past_accepted()) return *next;
+    return fail(retry ? exchange_.attempts.last_failure : Failure::pool_busy);
+  }
   if (worker_.queue_of(exchange_.pool->runtime()).is_next(waiter_)) {
     if (const std::optional<Step> next = take_backend()) {
       leave_queue();
@@ -21,6 +24,14 @@ Step Transaction::queue() {
   if (!expired()) return Step::suspend;
   const Failure over = own_time_over();
   return fail(over != Failure::none ? over : Failure::queue_timeout);
+}
+
+// The queue has no place. What keeps the request from its backend may be no bound of the operator's, but what the
+// backend's kernel took lately. Then the request waits for that kernel, as every request does without this bound: TCP
+// sends again until the connection is accepted. It is not refused.
+std::optional<Step> Transaction::take_backend_past_accepted() {
+  exchange_.attempts.past_accepted = true;
+  return take_backend();
 }
 
 // Waiting requests are not overtaken. But waiting requests of an older version may wait for backends that no longer

@@ -41,6 +41,7 @@ Step Transaction::attempt_failed(Failure failure) {
 // Gives up the present connection, because the backend's kernel has not accepted it. The request can go elsewhere or
 // wait.
 bool Transaction::not_accepted() {
+  if (exchange_.attempts.past_accepted) return false;
   const BackendRuntime& runtime = *exchange_.attempts.member->runtime;
   if (!runtime.shows_full_queue(backend_->acceptance(), exchange_.timing.connecting_since_ns)) return false;
   note_not_accepted();

@@ -116,6 +116,20 @@ TEST_F(AcceptanceTest, ABurstWaitsForABackendThatDropsWhatItSeemedToAccept) {
   EXPECT_EQ(of_backend("failures_total"), 0u) << "it is busy, and that is no failure";
 }
 
+// What the kernel took lately is no bound of the operator's: nobody is refused for it.
+TEST_F(AcceptanceTest, ARequestForWhichTheQueueHasNoPlaceWaitsForTheKernel) {
+  Origin1 origin(Drops::data, 64);
+  const uint32_t pool = edge_.add_pool("p", {origin.endpoint});
+  edge_.model.pools[pool].queue_size = 2;
+  edge_.add_route("/*", pool);
+  edge_.start();
+  ask(24, get("/x"));
+  EXPECT_TRUE(until_not_accepted());
+  origin.serve();
+  expect_all_answered();
+  EXPECT_EQ(origin.requests, 24);
+}
+
 TEST_F(AcceptanceTest, WhatOneBackendDoesNotTakeAnotherOneGets) {
   Origin1 full(Drops::data, 64), free(Drops::first_packets, 64);
   edge_.model.listeners[0].idle_timeout_ms = 60'000;
