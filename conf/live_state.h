@@ -100,7 +100,7 @@ struct NamedEndpoint {
   auto operator<=>(const NamedEndpoint&) const = default;
 };
 
-// What a name leads to, as far as is known.
+// The servers that the last lookup of a name found.
 struct FoundName {
   std::vector<NamedEndpoint> endpoints;  // sorted
   std::string trouble;                   // why the last lookup found nothing new; empty: it succeeded

@@ -90,8 +90,8 @@ std::string mmdb_stamp(const Geo& geo) {
   return stamp;
 }
 
-// libmaxminddb maps the file. If somebody overwrites a mapped file in place, the process ends by SIGBUS. So it gets a
-// copy that nobody else can change.
+// libmaxminddb maps the file. If somebody overwrites a mapped file in place, the process ends by SIGBUS. So it
+// maps a private copy.
 Result<std::shared_ptr<const Mmdb>> Mmdb::open(const std::string& path) {
   const Result<UniqueFd> memory = copy_to_memory(path);
   if (!memory) return memory.error();

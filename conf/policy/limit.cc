@@ -54,12 +54,12 @@ const Section& limit_section() {
           text(
               "by", &LimitPolicy::by,
               "What requests are counted by, all of these together: `client` (its address), `country` (of its address, "
-              "by the databases of `geo`), `route`, `host`, `pool` "
-              "(of the route), `identity` (who `authenticate` says that it is), `header:NAME`, `cookie:NAME`, "
-              "`claim:NAME` (of its token; one text, number or truth value). A request without that identity, header, "
-              "cookie or claim, or of an unknown country, is counted by its client. What a client says of itself it "
-              "can change: a limit by "
-              "header or cookie needs one by `client` beside it. Without the key, by `client`."),
+              "by the databases of `geo`), `route`, `host`, `pool` (of the route), `identity` (who `authenticate` says "
+              "that it is), `header:NAME`, `cookie:NAME`, `claim:NAME` (of its token; one text, number or truth "
+              "value). "
+              "A request without that identity, header, cookie or claim, or of an unknown country, is counted by its "
+              "client. What a client says of itself it can change: a limit by header or cookie needs one by `client` "
+              "beside it. Without the key, by `client`."),
           integer("client_prefix_v4", &LimitPolicy::prefix_v4, {0, 32},
                   "Clients in a network of this length count as one."),
           integer("client_prefix_v6", &LimitPolicy::prefix_v6, {0, 128},

@@ -2,8 +2,8 @@
 // Which VIP addresses this host's forwarder should attract traffic to, and the file that tells BIRD. Pure.
 //
 // Each address has its own protocol in BIRD (`protocol static`), with a blackhole route whose bgp_next_hop is the
-// forwarder's own address. A decision enables or disables a protocol. The file has the same decision, for a BIRD that
-// starts later or that somebody else reconfigures.
+// forwarder's own address. A decision enables or disables a protocol. The file has the same decision. A BIRD that
+// starts later, or that another program reconfigures, reads it there.
 #pragma once
 
 #include <optional>

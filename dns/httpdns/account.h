@@ -29,8 +29,7 @@ HttpDnsError check_expiry(std::string_view expiry, uint64_t now_s);
 // A quota counts host names. Takes `hosts` from the client's quota (`httpdns.client_rate`), or refuses.
 HttpDnsError take_of_client(const HttpDnsContext& context, size_t hosts);
 // Takes from the account's quota (`rate`). Also takes all hosts except the first from the client's quota; the first was
-// taken when the request came. Call it after the account was verified, so that nobody can use up another account's
-// quota.
+// taken when the request came. Call it after the account was verified: an account's quota is for its owner alone.
 HttpDnsError take_of_account(const HttpDnsContext& context, const HttpDnsAccount& account, size_t hosts);
 
 }  // namespace tidegate::dns

@@ -68,7 +68,7 @@ class TablesPublisher {
     collect();
   }
 
-  // Releases Tables that nobody reads any more. Returns true if no old ones are left.
+  // Releases old Tables that no reader has pinned. Returns true if no old ones are left.
   bool collect() {
     for (size_t i = 0; i + 1 < alive_.size();) {
       bool pinned = false;

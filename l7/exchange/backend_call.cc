@@ -76,13 +76,15 @@ bool BackendCall::step() {
 bool BackendCall::choose() {
   if (now_ns() >= deadline_ns_) return end(Failure::queue_timeout);
   WaitQueue& queue = worker_.queue_of(pool_.runtime());
-  if (waiter_.waits() ? !queue.is_next(waiter_) : queue.first_for_all() != nullptr) return wait_for_room();
+  const bool others_wait_first = waiter_.waits() ? !queue.is_next(waiter_) : queue.first_for_all() != nullptr;
+  if (others_wait_first && !past_accepted_) return wait_for_room();
   const BackendPool::Question question{.hash = client_hash_,
                                        .random = worker_.request_ids().random(),
                                        .now_ns = now_ns(),
                                        .is_retry = tries_ > 0,
                                        .tried = {tried_.data(), tried_count_},
-                                       .connections = &worker_.backends()};
+                                       .connections = &worker_.backends(),
+                                       .past_accepted = past_accepted_};
   for (;;) {
     const BackendPool::Choice choice = pool_.choose(question);
     if (choice.member == nullptr) {
@@ -103,7 +105,8 @@ bool BackendCall::choose() {
 bool BackendCall::wait_for_room() {
   if (waiter_.waits()) return false;
   if (!worker_.queue_of(pool_.runtime()).join(waiter_, client_hash_, pool_.config().queue_size)) {
-    return end(Failure::pool_busy);
+    if (std::exchange(past_accepted_, true)) return end(Failure::pool_busy);
+    return choose();  // like Transaction::take_backend_past_accepted()
   }
   pool_.runtime().waiting.fetch_add(1, std::memory_order_relaxed);
   pool_.runtime().waited.fetch_add(1, std::memory_order_relaxed);
@@ -132,7 +135,7 @@ bool BackendCall::take_connection(const PoolMember& member) {
     if (backend_) worker_.stats().backend_reuses.add();
   }
   if (!backend_) {
-    backend_ = worker_.backends().open(*member.runtime, peer, config.max_connections);
+    backend_ = worker_.backends().open(*member.runtime, peer, config.max_connections, past_accepted_);
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }
@@ -200,7 +203,7 @@ bool BackendCall::ask() {
 
 // Like Transaction::not_accepted(), but a call can always be repeated.
 bool BackendCall::not_accepted() {
-  return not_accepted_ < kNotAcceptedTries &&
+  return !past_accepted_ && not_accepted_ < kNotAcceptedTries &&
          member_->runtime->shows_full_queue(backend_->acceptance(), connecting_since_ns_);
 }
 

@@ -124,6 +124,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   Failure failure_ = Failure::none;
   Stage stage_ = Stage::choosing;
   bool fresh_only_ = false;
+  bool past_accepted_ = false;  // as of Attempts
   bool body_dropped_ = false;
   bool bad_status_ = false;  // the status counts as a failure of the backend
 };

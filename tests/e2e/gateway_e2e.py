@@ -189,6 +189,8 @@ HAPROXY_CLOSED = (
     ("use_backend %[req.hdr(host)]\n default_backend app", 503),
     ("redirect location /login unless { env(X) -m found }\n default_backend app", 503),
     ("default_backend none", 503),
+    ("http-response deny if { res.hdr(x-secret) -m found }\n default_backend app", 403),
+    ("http-response deny if { res.hdr(x-secret) -m found }\n use_backend app if { path_beg /a }\n default_backend app", 403),
 )
 
 

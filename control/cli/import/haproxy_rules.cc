@@ -88,13 +88,17 @@ Cases HaproxyRules::cases(const HaproxySection& section, Cases last,
   static const std::vector<std::set<std::string>> kStages = {
       {"monitor-uri"}, {"tcp-request"}, {"block", "http-request"}, {"redirect"}, {"use_backend"}, {"default_backend"}};
   Cases rest = std::move(last);
+  const Line* refuses_responses = nullptr;
+  std::string why;
   for (const Line& line : section.lines) {
     if (line.word(0) != "http-response") continue;
     const Result<Deed> deed = read_change(line);
     judge(line, deed ? Result<void>() : deed.error());
     if (!deed && line.word(1) != "capture" && !line.word(1).starts_with("set-") && !line.word(1).starts_with("del-") &&
-        !line.word(1).starts_with("add-") && !line.word(1).starts_with("replace-"))
-      rest = closed(line, deed.error().message, kClosed);
+        !line.word(1).starts_with("add-") && !line.word(1).starts_with("replace-")) {
+      refuses_responses = &line;
+      why = deed.error().message;
+    }
   }
   for (size_t stage = kStages.size(); stage-- > 0;) {
     const Cases passed = rest;  // what comes behind the whole list
@@ -103,6 +107,12 @@ Cases HaproxyRules::cases(const HaproxySection& section, Cases last,
       if (kStages[stage].count(line.word(0)) == 0) continue;
       rest = with_rule(line, std::move(rest), passed, backend);
       if (rest.size() > kMaxCases) rest = closed(line, "its conditions would be too many routes", kNotServed);
+    }
+  }
+  // It is for the responses of servers, whichever rule led to them.
+  if (refuses_responses != nullptr) {
+    for (Case& each : rest) {
+      if (each.answer.contains("pool")) each.answer = closed(*refuses_responses, why, kClosed).front().answer;
     }
   }
   json transform = json::object();

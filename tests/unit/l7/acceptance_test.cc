@@ -11,6 +11,7 @@
 #include <list>
 #include <thread>
 
+#include "conf/policy/authenticate.h"
 #include "l7/backend/connections.h"
 #include "tests/unit/l7/http2_origin.h"
 #include "tests/unit/l7/support.h"
@@ -128,6 +129,25 @@ TEST_F(AcceptanceTest, ARequestForWhichTheQueueHasNoPlaceWaitsForTheKernel) {
   origin.serve();
   expect_all_answered();
   EXPECT_EQ(origin.requests, 24);
+}
+
+// Calls of policies share the queue and the bound.
+TEST_F(AcceptanceTest, ACallOfAPolicyForWhichTheQueueHasNoPlaceWaitsForTheKernelToo) {
+  Origin1 service(Drops::data, 64);
+  Origin application(Origin::says("x"));
+  const auto part = std::make_shared<AuthenticatePolicy>();
+  part->forward.enabled = true;
+  part->forward.path = "/verify";
+  part->forward.timeout_ms = 20'000;
+  part->forward.pool = edge_.add_pool("p", {service.endpoint});
+  edge_.model.pools[part->forward.pool].queue_size = 2;
+  edge_.model.policies.push_back({"sso", false, {{"authenticate", part}}});
+  edge_.add_route("/*", edge_.add_pool("application", {application.endpoint()})).policies = {0};
+  edge_.start();
+  ask(24, get("/x"));
+  EXPECT_TRUE(until_not_accepted());
+  service.serve();
+  expect_all_answered();
 }
 
 TEST_F(AcceptanceTest, WhatOneBackendDoesNotTakeAnotherOneGets) {
