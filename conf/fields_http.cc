@@ -280,6 +280,11 @@ const Section& route_section() {
               "Only backends of the pool that have all of these labels are used."),
           boolean("labels_required", &Route::labels_required,
                   "`false`: if no backend with the labels is in service, any of the pool is used."),
+          choice("queue_priority", &Route::queue_priority,
+                 {{"low", QueuePriority::low}, {"normal", QueuePriority::normal}, {"high", QueuePriority::high}},
+                 "Of the requests that wait because every backend has its max_connections, those of a higher priority "
+                 "go first, but every eighth time the one that has waited longest. If the queue is full, the last one "
+                 "of a lower priority gives way and gets 503."),
           boolean("grpc_web", &Route::grpc_web,
                   "`true`: calls of gRPC-Web, in binary and text form, become gRPC, and their answers gRPC-Web. Other "
                   "requests pass as they are. Browsers of other origins need a policy with `cors`."),

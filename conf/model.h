@@ -372,6 +372,9 @@ struct RouteCache {
   bool purge_both_schemes = false;  // true: a purge of an http URL also purges the https URL, and the reverse
 };
 
+// Among the requests that wait for room at a backend of one pool, in the order of rising priority.
+enum class QueuePriority : uint8_t { low, normal, high };
+
 // What happens to the requests of a route.
 struct RouteToPool {
   uint32_t pool = kNone;
@@ -399,8 +402,9 @@ struct Route {
   std::variant<std::monostate, RouteToPool, RouteRedirect, RouteAnswer> what;
   std::vector<std::string> labels;  // the route uses only backends of the pool that have all of them
   bool labels_required = true;      // false: if no such backend is in service, any backend
-  bool grpc_web = false;            // gRPC-Web is translated to gRPC
-  uint64_t total_timeout_ms = 0;    // from the request's head to the response's head, all tries together; 0: no limit
+  QueuePriority queue_priority = QueuePriority::normal;
+  bool grpc_web = false;          // gRPC-Web is translated to gRPC
+  uint64_t total_timeout_ms = 0;  // from the request's head to the response's head, all tries together; 0: no limit
   // Set on requests to the backend; an empty value removes the field.
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client

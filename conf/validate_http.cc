@@ -306,6 +306,13 @@ void check_grpc_web(Checks& checks, size_t r) {
   }
 }
 
+// Only requests to a pool wait in a queue.
+void check_queue_priority(Checks& checks, size_t r) {
+  if (checks.model().routes[r].pool() != kNone || !checks.written({"routes", r, "queue_priority"})) return;
+  checks.refuse({"routes", r, "queue_priority"},
+                {"without_effect", "queue_priority in a route without a pool", {}, {}});
+}
+
 // Each label of a route must be on some backend of its pool.
 void check_route_labels(Checks& checks, size_t r) {
   const Model& model = checks.model();
@@ -379,6 +386,7 @@ void check_http(Checks& checks, const Model* before) {
     check_route_answer(checks, r);
     check_route_labels(checks, r);
     check_grpc_web(checks, r);
+    check_queue_priority(checks, r);
     check_route_conditions(checks, r);
     check_edits(checks, r, "request_headers", checks.model().routes[r].request_headers, true);
     check_edits(checks, r, "response_headers", checks.model().routes[r].response_headers, false);

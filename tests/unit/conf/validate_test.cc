@@ -350,6 +350,9 @@ TEST(Validate, RefusesLabelsThatNoBackendHas) {
   EXPECT_THAT(codes("pool: app, labels: [y, x], labels_required: false"), IsEmpty());
   EXPECT_THAT(codes("pool: app, grpc_web: true"), ElementsAre("without_effect")) << "the pool speaks HTTP/1.1";
   EXPECT_THAT(codes("status: 200, grpc_web: true"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("pool: app, queue_priority: low"), IsEmpty());
+  EXPECT_THAT(codes("status: 200, queue_priority: low"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("pool: app, queue_priority: highest"), ElementsAre("no_such_choice"));
 }
 
 TEST(Validate, RefusesAProtocolThatOnlyTlsCouldChoose) {
