@@ -32,6 +32,9 @@ const Section& l4_port_section() {
               "mtu", &L4Port::mtu, {0, 9'600},
               "The longest packet on the link of a NIC that DPDK drives; 0: 1,500. Read at start. A kernel interface "
               "tells its own."),
+          text("shares", &L4Port::shares,
+               "The `device` of an earlier port: this one is a further VLAN of that device, and its own `device` is "
+               "only its name."),
       }};
   return section;
 }

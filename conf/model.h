@@ -56,6 +56,8 @@ struct L4Port {
   uint16_t vlan = 0;                // tag of every frame on its link; 0: frames have no tag
   uint16_t outer_vlan = 0;          // with vlan: the tag before it (QinQ); 0: none
   uint16_t mtu = 0;  // of a port that is not a kernel interface (a kernel interface has its own); 0: 1,500
+  // `device` of an earlier port: this one is a further VLAN of its device, and its own `device` is only a name.
+  std::string shares;
 };
 
 struct L4Node {

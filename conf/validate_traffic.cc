@@ -42,7 +42,7 @@ size_t repeated_family(const std::vector<IpAddress>& addresses) {
 void check_port_mtu(Checks& checks, size_t n, size_t p) {
   constexpr uint16_t kLeastMtu = 1'280;
   const L4Port& port = checks.model().nodes[n].l4.ports[p];
-  if (port.mtu == 0 || !checks.sound({"nodes", n, "l4", "ports", p})) return;
+  if (port.mtu == 0 || !port.shares.empty() || !checks.sound({"nodes", n, "l4", "ports", p})) return;
   const auto refuse = [&](Complaint complaint) {
     checks.refuse({"nodes", n, "l4", "ports", p, "mtu"}, std::move(complaint));
   };
@@ -57,6 +57,37 @@ void check_port_mtu(Checks& checks, size_t n, size_t p) {
   }
   if (port.mtu < kLeastMtu) {
     refuse({"out_of_range", fmt::format("mtu is {}", port.mtu), fmt::format("0, or {} to 9600", kLeastMtu), {}});
+  }
+}
+
+// A port that is a further VLAN of another one's device. Its tags tell its frames from those of the others.
+void check_shared_device(Checks& checks, size_t n, size_t p) {
+  const std::vector<L4Port>& ports = checks.model().nodes[n].l4.ports;
+  const L4Port& port = ports[p];
+  if (port.shares.empty() || !checks.sound({"nodes", n, "l4", "ports", p})) return;
+  const auto refuse = [&](const char* key, Complaint complaint) {
+    checks.refuse({"nodes", n, "l4", "ports", p, key}, std::move(complaint));
+  };
+  const auto end = ports.begin() + static_cast<std::ptrdiff_t>(p);
+  const auto holder =
+      std::find_if(ports.begin(), end, [&](const L4Port& other) { return other.device == port.shares; });
+  if (holder == end || !holder->shares.empty()) {
+    return refuse("shares", {"unknown_port",
+                             fmt::format("no port before this one opens the device {}", in_quotes(port.shares)),
+                             "the device of a port before it, which has no `shares` itself",
+                             {}});
+  }
+  if (port.driver != "auto" || port.mtu != 0) {
+    const char* key = port.mtu != 0 ? "mtu" : "driver";
+    return refuse(key, {"without_effect", fmt::format("{} is that of {}", key, port.shares), {}, {}});
+  }
+  for (auto other = ports.begin(); other != end; ++other) {
+    const bool same_device = other == holder || other->shares == port.shares;
+    if (!same_device || other->vlan != port.vlan || other->outer_vlan != port.outer_vlan) continue;
+    return refuse("vlan", {"repeated_vlan",
+                           fmt::format("{} has the same tags on {}", in_quotes(other->device), port.shares),
+                           "tags that no other port of the device has",
+                           {}});
   }
 }
 
@@ -82,6 +113,7 @@ void check_l4(Checks& checks, size_t n) {
                     {"missing_vlan", "an outer tag stands before another one", "outer_vlan together with vlan", {}});
     }
     check_port_mtu(checks, n, p);
+    check_shared_device(checks, n, p);
     if (!checks.sound({"nodes", n, "l4", "ports", p, "gateways"})) continue;
     const std::vector<IpAddress>& gateways = l4.ports[p].gateways;
     const size_t second = repeated_family(gateways);

@@ -36,8 +36,18 @@ bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagg
 
 }  // namespace
 
+// The port whose tags the frame carries, of those that have the device by which it came.
+uint16_t Decider::port_of(const Frame& frame) const {
+  for (const uint16_t port : vlans_of_device_[frame.port]) {
+    const PortTags& tags = config_.ports[port].tags;
+    if (tags.vlan != 0 && carries_tags(tags, frame.data, frame.bytes)) return port;
+  }
+  return frame.port;
+}
+
 [[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
                                          uint32_t now_ms) {
+  if (!came_from_a_worker(frame)) frame.port = port_of(frame);
   const PortTags& tags = config_.ports[frame.port].tags;
   size_t tag_bytes = has_priority_tag(frame.data, frame.bytes) ? kTagBytes : 0;
   if (tags.vlan != 0) {

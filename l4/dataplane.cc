@@ -40,7 +40,11 @@ Result<std::unique_ptr<Dataplane>> Dataplane::start(const L4Node& node, const Fl
 Result<void> Dataplane::open(const L4Node& node, const FlowHasher& hasher, const KeptState* kept, BufferStock& stock) {
   const bool tap = node.punt == "tap";
   for (const L4Port& config : node.ports) {
-    Result<Port> port = Port::open(config, static_cast<uint16_t>(ports_.size()), node.workers, stock);
+    const auto holder =
+        std::find_if(ports_.begin(), ports_.end(), [&](const Port& port) { return port.device() == config.shares; });
+    Result<Port> port = holder != ports_.end()
+                            ? Port::share(config, *holder, static_cast<uint16_t>(holder - ports_.begin()))
+                            : Port::open(config, static_cast<uint16_t>(ports_.size()), node.workers, stock);
     if (!port) return port.error();
     ports_.push_back(std::move(*port));
     if (!tap) continue;

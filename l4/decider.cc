@@ -32,6 +32,7 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       announcer_(config_.ports),
       groups_(config_.ports) {
   set_macs();
+  set_vlans();
   inherit();
   if (config_.bounds == nullptr) {
     own_bounds_ = std::make_unique<SharedBounds>();
@@ -64,12 +65,30 @@ void Decider::set_macs() {
   }
 }
 
+void Decider::set_vlans() {
+  vlans_of_device_.assign(config_.ports.size(), {});
+  for (uint16_t port = 0; port < config_.ports.size(); ++port) {
+    const std::optional<uint16_t> by = config_.ports[port].arrives_by;
+    if (!by) continue;
+    std::vector<uint16_t>& all = vlans_of_device_[*by];
+    if (all.empty()) all.push_back(*by);
+    all.push_back(port);
+  }
+  // A frame with two tags also carries what is the only tag of another VLAN.
+  for (std::vector<uint16_t>& all : vlans_of_device_) {
+    std::stable_sort(all.begin(), all.end(), [&](uint16_t a, uint16_t b) {
+      return config_.ports[a].tags.bytes() > config_.ports[b].tags.bytes();
+    });
+  }
+}
+
 void Decider::set_ports(std::vector<PortIdentity> ports) {
   neighbours_.set_ports(ports);
   announcer_.set_ports(ports);
   groups_.set_ports(ports);
   config_.ports = std::move(ports);
   set_macs();
+  set_vlans();
 }
 
 void Decider::introduce(uint32_t now_ms) {

@@ -188,8 +188,12 @@ class Decider {
 
   DeciderConfig config_;
   void set_macs();
+  void set_vlans();
+  uint16_t port_of(const Frame& frame) const;
   void inherit();
 
+  // By port: if others are further VLANs of its device, these and itself. The longest tags come first.
+  std::vector<std::vector<uint16_t>> vlans_of_device_;
   // By port, in the form of mac_word: its address, and the same address if untagged frames can be plain packets.
   std::vector<uint64_t> own_macs_, untagged_macs_;
   WorkerCounters& counters_;

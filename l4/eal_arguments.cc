@@ -79,6 +79,7 @@ bool is_driver_of_hardware(std::string_view library) {
 }
 
 bool is_pci_port(const L4Port& port) {
+  if (!port.shares.empty()) return false;
   return port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
 }
 

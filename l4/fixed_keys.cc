@@ -16,9 +16,9 @@ namespace tidegate::l4 {
 
 std::vector<std::string> differences_fixed_at_start(const L4Node& running, const L4Node& wanted) {
   const auto device_and_driver = [](const L4Node& node) {
-    std::vector<std::tuple<std::string, std::string, uint16_t, uint16_t, uint16_t>> out;
+    std::vector<std::tuple<std::string, std::string, std::string, uint16_t, uint16_t, uint16_t>> out;
     for (const L4Port& port : node.ports) {
-      out.emplace_back(port.device, port.driver, port.vlan, port.outer_vlan, port.mtu);
+      out.emplace_back(port.device, port.shares, port.driver, port.vlan, port.outer_vlan, port.mtu);
     }
     return out;
   };
@@ -40,7 +40,7 @@ Result<void> check_devices(const L4Node& running, const L4Node& wanted) {
   for (const L4Port& port : wanted.ports) {
     const bool open = std::any_of(running.ports.begin(), running.ports.end(),
                                   [&](const L4Port& other) { return other.device == port.device; });
-    if (open || port.driver == "pcap") continue;
+    if (open || port.driver == "pcap" || !port.shares.empty()) continue;
     std::error_code ignored;
     const bool there = is_pci_port(port) ? std::filesystem::exists("/sys/bus/pci/devices/" + port.device, ignored)
                                          : ::if_nametoindex(port.device.c_str()) != 0;

@@ -33,6 +33,8 @@ struct PortIdentity {
   std::vector<std::pair<IpAddress, uint8_t>> addresses;  // our own addresses with their prefix lengths
   PortTags tags;
   uint32_t mtu = 0;  // the longest IP packet that its link takes; 0: not known
+  // The index of the port among whose frames this one's arrive: it is a further VLAN of that port's device.
+  std::optional<uint16_t> arrives_by = {};
 };
 
 // Sends frames of our own. Called on the worker's thread.

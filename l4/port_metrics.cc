@@ -9,13 +9,17 @@ namespace tidegate::l4 {
 
 void append_port_metrics(std::string& out, const std::vector<Port>& ports, const std::vector<PortState>& states,
                          uint64_t silent_neighbours) {
-  const auto append = [&](const char* name, const char* type, const char* help, auto&& value_of) {
+  const auto append_of = [&](bool devices_only, const char* name, const char* type, const char* help, auto&& value_of) {
     out += fmt::format("# HELP tidegate_l4_{0} {1}\n# TYPE tidegate_l4_{0} {2}\n", name, help, type);
     for (size_t i = 0; i < ports.size(); ++i) {
+      if (devices_only && ports[i].holder()) continue;
       out += fmt::format("tidegate_l4_{}{} {}\n", name, render_labels({{"port", ports[i].device()}}),
                          value_of(ports[i], states[i]));
     }
   };
+  const auto append = [&](auto... rest) { append_of(false, rest...); };
+  // A device counts the frames of all its VLANs together.
+  const auto append_count = [&](auto... rest) { append_of(true, rest...); };
   out += "# HELP tidegate_l4_port_info The driver of each port\n# TYPE tidegate_l4_port_info gauge\n";
   for (const Port& port : ports) {
     out += fmt::format(
@@ -30,19 +34,19 @@ void append_port_metrics(std::string& out, const std::vector<Port>& ports, const
          [](const Port&, const PortState& state) { return state.program ? 1 : 0; });
   append("port_reopened_total", "counter", "Times that the port's device was opened again",
          [](const Port&, const PortState& state) { return state.reopened; });
-  append("port_received_packets_total", "counter", "Frames received, as the device counts",
-         [](const Port& port, const PortState&) { return port.counts().received; });
-  append("port_sent_packets_total", "counter", "Frames sent, as the device counts",
-         [](const Port& port, const PortState&) { return port.counts().sent; });
-  append("port_missed_packets_total", "counter",
-         "Frames that the device dropped: its receive queue was full, or they were larger than a buffer",
-         [](const Port& port, const PortState&) { return port.counts().missed; });
-  append("port_receive_errors_total", "counter", "Frames received with errors",
-         [](const Port& port, const PortState&) { return port.counts().receive_errors; });
-  append("port_no_buffers_total", "counter", "Frames dropped for want of a packet buffer",
-         [](const Port& port, const PortState&) { return port.counts().no_buffers; });
-  append("port_send_errors_total", "counter", "Frames that the device could not send",
-         [](const Port& port, const PortState&) { return port.counts().send_errors; });
+  append_count("port_received_packets_total", "counter", "Frames received, as the device counts",
+               [](const Port& port, const PortState&) { return port.counts().received; });
+  append_count("port_sent_packets_total", "counter", "Frames sent, as the device counts",
+               [](const Port& port, const PortState&) { return port.counts().sent; });
+  append_count("port_missed_packets_total", "counter",
+               "Frames that the device dropped: its receive queue was full, or they were larger than a buffer",
+               [](const Port& port, const PortState&) { return port.counts().missed; });
+  append_count("port_receive_errors_total", "counter", "Frames received with errors",
+               [](const Port& port, const PortState&) { return port.counts().receive_errors; });
+  append_count("port_no_buffers_total", "counter", "Frames dropped for want of a packet buffer",
+               [](const Port& port, const PortState&) { return port.counts().no_buffers; });
+  append_count("port_send_errors_total", "counter", "Frames that the device could not send",
+               [](const Port& port, const PortState&) { return port.counts().send_errors; });
   out += fmt::format(
       "# HELP tidegate_l4_neighbours_silent Backends and gateways that do not answer for their MAC address\n"
       "# TYPE tidegate_l4_neighbours_silent gauge\ntidegate_l4_neighbours_silent {}\n",

@@ -47,8 +47,18 @@ std::string PortWatch::find_problem(const Port& port, PortState& state, bool& re
   return facts->up ? "" : "no link";
 }
 
+// A further VLAN works if the port does that has its device, which was checked before.
+bool PortWatch::follow_holder(size_t index) {
+  states_[index] = states_[*ports_[index].holder()];
+  const bool works = states_[index].problem.empty();
+  if (works == board_.is_usable(index)) return false;
+  board_.set_usable(index, works);
+  return true;
+}
+
 bool PortWatch::check_port(size_t index) {
   Port& port = ports_[index];
+  if (port.holder()) return follow_holder(index);
   PortState& state = states_[index];
   bool reopen = false;
   std::string problem = find_problem(port, state, reopen);
@@ -82,7 +92,10 @@ bool PortWatch::check_port(size_t index) {
 // Returns an empty string if it is open now. Its MAC address may have changed.
 std::string PortWatch::open_again(size_t index) {
   Port& port = ports_[index];
-  if (board_.is_usable(index)) board_.set_usable(index, false);
+  for (size_t other = 0; other < ports_.size(); ++other) {
+    const bool has_device = other == index || ports_[other].holder() == index;
+    if (has_device && board_.is_usable(other)) board_.set_usable(other, false);
+  }
   // No worker reads the data that changes below until the workers are told to use the port again.
   if (!leave_()) return "its device is lost, and workers hold frames of it";
   if (port.is_open()) {
@@ -92,6 +105,9 @@ std::string PortWatch::open_again(size_t index) {
     port.shut();
   }
   const Result<void> opened = port.open_again();
+  for (Port& other : ports_) {
+    if (other.holder() == index) other.follow(port);
+  }
   return opened ? "" : "cannot be opened: " + opened.error().message;
 }
 

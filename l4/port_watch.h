@@ -35,6 +35,7 @@ class PortWatch {
  private:
   bool check_port(size_t index);
   std::string find_problem(const Port& port, PortState& state, bool& reopen) const;
+  bool follow_holder(size_t index);
   std::string open_again(size_t index);
 
   std::vector<Port>& ports_;

@@ -255,6 +255,7 @@ Result<void> Port::stock_up(const L4Port& config, uint32_t workers, BufferStock&
   Port port;
   port.device_ = config.device;
   port.configured_mtu_ = config.mtu;
+  if (!config.shares.empty()) return {};
   for (const std::string& driver : drivers_of(config)) {
     if (!port.fit_buffers(driver)) continue;  // open() says why
     const unsigned kept = driver == "pcap" ? frames_kept(config.device) : 0;
@@ -291,6 +292,28 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers, 
     if (driver != drivers.back()) log_warn("port {}: {}; falling back", port.device_, why);
   }
   return fail(fmt::format("port {}: {}", config.device, why));
+}
+
+Port Port::share(const L4Port& config, const Port& holder, uint16_t holder_index) {
+  Port port;
+  port.device_ = config.device;
+  port.identity_.addresses = config.addresses;
+  port.identity_.tags = {config.vlan, config.outer_vlan};
+  port.identity_.arrives_by = holder_index;
+  port.follow(holder);
+  log_info(
+      "port {}: VLAN {} of {}", port.device_,
+      config.outer_vlan == 0 ? fmt::format("{}", config.vlan) : fmt::format("{}.{}", config.outer_vlan, config.vlan),
+      holder.device_);
+  return port;
+}
+
+void Port::follow(const Port& holder) {
+  driver_ = holder.driver_;
+  link_ = holder.link_;
+  configured_mtu_ = holder.configured_mtu_;
+  queues_ = holder.queues_;
+  identity_.mac = holder.identity_.mac;
 }
 
 Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,14 @@ class Port {
   ~Port();
   Port(Port&& other) noexcept;
   Port& operator=(Port&&) = delete;
+
+  // A further VLAN of the device of `holder`, which is the port `holder_index`. It has the queues of `holder`, opens
+  // nothing, and counts nothing.
+  static Port share(const L4Port& config, const Port& holder, uint16_t holder_index);
+  // Call when `holder` was opened again.
+  void follow(const Port& holder);
+  // The index of the port that opens the device, if this one does not.
+  std::optional<uint16_t> holder() const { return identity_.arrives_by; }
 
   const PortIdentity& identity() const { return identity_; }
   const std::string& driver() const { return driver_; }

@@ -126,6 +126,7 @@ void Worker::adopt_ports_if_new() {
   std::vector<int> fds;
   bool all_pollable = true, came_back = false;
   used_ports_.clear();
+  receiving_ports_.clear();
   for (uint16_t port = 0; port < ports_.size(); ++port) {
     identities.push_back(ports_[port].identity());
     identities.back().mtu = ports_[port].mtu();
@@ -137,10 +138,12 @@ void Worker::adopt_ports_if_new() {
     uses_port_[port] = usable;
     if (!usable) continue;
     used_ports_.push_back(port);
+    if (number_ == 0 && !punts_.empty()) fds.push_back(punts_[port].fd());
+    if (ports_[port].holder()) continue;
+    receiving_ports_.push_back(port);
     const std::vector<int>& of_queue = ports_[port].queue(number_).wake_fds;
     fds.insert(fds.end(), of_queue.begin(), of_queue.end());
     all_pollable = all_pollable && !of_queue.empty();
-    if (number_ == 0 && !punts_.empty()) fds.push_back(punts_[port].fd());
   }
   same_links_ =
       std::all_of(most_bytes_.begin(), most_bytes_.end(), [&](uint32_t bytes) { return bytes == most_bytes_.front(); });
@@ -156,7 +159,7 @@ bool Worker::has_left_ports(uint64_t generation) const {
 
 size_t Worker::receive(const ForwardingTables& tables) {
   size_t received = 0;
-  for (const uint16_t port : used_ports_) {
+  for (const uint16_t port : receiving_ports_) {
     const PortQueue& queue = ports_[port].queue(number_);
     rte_mbuf* buffers[kBurst];
     const uint16_t count = rte_eth_rx_burst(queue.device, queue.queue, buffers, kBurst);

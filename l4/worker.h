@@ -95,10 +95,10 @@ class Worker final : private FrameSink {
   const PortBoard& board_;
   Publisher& publisher_;
   Idle idle_;
-  std::vector<uint16_t> used_ports_;
-  std::vector<bool> uses_port_;       // by port
-  std::vector<PortTags> tags_;        // by port
-  std::vector<uint32_t> most_bytes_;  // by port: the longest frame that its link takes
+  std::vector<uint16_t> used_ports_, receiving_ports_;  // the second without further VLANs of a device
+  std::vector<bool> uses_port_;                         // by port
+  std::vector<PortTags> tags_;                          // by port
+  std::vector<uint32_t> most_bytes_;                    // by port: the longest frame that its link takes
   bool same_links_ = true;            // all ports have the same MTU, so a frame from one fits any other
   std::array<Frame, kBurst> frames_;  // the current burst; its outcomes are below
   std::array<Outcome, kBurst> outcomes_;

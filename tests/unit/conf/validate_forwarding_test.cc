@@ -117,6 +117,24 @@ TEST(Validate, RefusesAnOuterTagWithoutAnInnerOne) {
   EXPECT_THAT(codes(", vlan: 4095"), ElementsAre("out_of_range"));
 }
 
+TEST(Validate, TellsTheVlansOfADeviceApart) {
+  const auto codes = [](const std::string& first, const std::string& second, const std::string& third = "") {
+    return load_text("nodes: [{name: n, l4: {ports: [{device: eth0" + first + "}, {device: b" + second + "}" +
+                     (third.empty() ? "" : ", {device: c" + third + "}") + "]}}]\n")
+        .codes();
+  };
+  EXPECT_THAT(codes("", ", shares: eth0, vlan: 7"), IsEmpty());
+  EXPECT_THAT(codes(", vlan: 7", ", shares: eth0"), IsEmpty()) << "frames without a tag";
+  EXPECT_THAT(codes(", vlan: 7", ", shares: eth0, vlan: 7, outer_vlan: 8", ", shares: eth0, vlan: 8"), IsEmpty());
+  EXPECT_THAT(codes("", ", shares: eth0"), ElementsAre("repeated_vlan"));
+  EXPECT_THAT(codes("", ", shares: eth0, vlan: 7", ", shares: eth0, vlan: 7"), ElementsAre("repeated_vlan"));
+  EXPECT_THAT(codes("", ", shares: eth1, vlan: 7"), ElementsAre("unknown_port"));
+  EXPECT_THAT(codes("", ", shares: b, vlan: 7"), ElementsAre("unknown_port"));
+  EXPECT_THAT(codes("", ", shares: eth0, vlan: 7", ", shares: b, vlan: 8"), ElementsAre("unknown_port"));
+  EXPECT_THAT(codes("", ", shares: eth0, vlan: 7, driver: af_packet"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes("", ", shares: eth0, vlan: 7, mtu: 9000"), ElementsAre("without_effect"));
+}
+
 TEST(Validate, RefusesAnMtuThatTheKernelOrTheLinkHas) {
   const auto codes = [](const std::string& port) {
     return load_text("nodes: [{name: n, l4: {ports: [{" + port + "}]}}]\n").codes();

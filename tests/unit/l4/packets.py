@@ -134,13 +134,15 @@ class Admin(http.client.HTTPConnection):
 class Forwarder:
     """A tidegate-l4 that gets frames until it has received them all."""
 
-    def __init__(self, program, frames, forwarding="l2dsr", vlan="", http=""):
+    def __init__(self, program, frames, forwarding="l2dsr", vlan="", http="", more_ports=""):
         self.directory = tempfile.TemporaryDirectory(prefix="tidegate-l4-")
         base = self.directory.name
         self.tx = os.path.join(base, "tx.pcap")
         self.frames = frames
         write_pcap(os.path.join(base, "rx.pcap"), frames)
         config = CONFIG.format(forwarding=forwarding, vlan=vlan, http=http, rx=os.path.join(base, "rx.pcap"), tx=self.tx, vip4=VIP4, vip6=VIP6)
+        if more_ports:
+            config = config.replace(', addresses: [10.10.0.2/24, "fd10::2/64"]', more_ports.replace("RX", f"{base}/rx.pcap,{self.tx}"))
         open(os.path.join(base, "edge.yaml"), "w").write(config)
         open(os.path.join(base, "secret"), "w").write("a secret of the packet tests")
         self.log = open(os.path.join(base, "log"), "w+")
@@ -352,6 +354,28 @@ def check_a_port_on_a_vlan_takes_and_sends_its_tags(program):
             assert arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER) in without
             carried = [f[12:] if mode == "l2dsr" else unpacked(f, mode)[3] for f in forwarded(without)]
             assert carried == [f[12:] if mode == "l2dsr" else f[14:] for f in plain], (config, mode)
+
+
+def check_a_port_has_several_vlans(program):
+    """The router is on the device's own VLAN, the backends are on two others, and a frame of a fourth one is nobody's."""
+    own, near, far, other = b"", b"\x81\x00\x00\x07", b"\x88\xa8\x00\x07\x81\x00\x00\x64", b"\x81\x00\x00\x08"
+    put = lambda tags, frame: frame[:12] + tags + frame[12:]
+    plain = [ip_frame(CLIENT4, VIP4, 6, tcp(port, 80, 2)) for port in range(6000, 6010)]
+    question = arp(1, ROUTER, "10.10.0.1", b"\0" * 6, VIP4, BROADCAST)
+    for first, own in (("", b""), (", vlan: 9", b"\x81\x00\x00\x09")):
+        ports = f', addresses: [10.10.1.2/24], gateways: [10.10.1.1]}}, {{device: near, shares: "RX", vlan: 7, addresses: [10.10.0.2/24, "fd10::2/64"]}}, {{device: far, shares: "RX", vlan: 100, outer_vlan: 7, addresses: [10.10.2.2/24]'
+        frames = [put(near, frame) for frame in introductions()] + [put(own, frame) for frame in plain]
+        frames += [put(near, question), put(far, question), put(other, question)]
+        with Forwarder(program, frames, vlan=first, more_ports=ports) as forwarder:
+            forwarder.wait_until_received()
+            assert fates(forwarder) == len(frames), "each frame is counted once"
+            assert forwarder.metric('tidegate_l4_dropped_packets_total{reason="vlan_tagged"}') + forwarder.metric('tidegate_l4_dropped_packets_total{reason="other_vlan"}') == 1
+            sent = forwarder.stop()
+        answers = [frame for frame in sent if frame[:6] == ROUTER]
+        assert answers == [put(near, arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER)), put(far, arp(2, OURS, VIP4, ROUTER, "10.10.0.1", ROUTER))], answers
+        to_backends = [frame for frame in sent if frame[:6] in BACKENDS.values() and frame[12:].startswith(near + b"\x08\x00")]
+        assert [frame[16:] for frame in to_backends] == [frame[12:] for frame in plain], "they leave by the VLAN of the backends"
+        assert any(frame[12:].startswith(far + b"\x08\x06") for frame in sent), "the far VLAN is announced too"
 
 
 def check_frames_of_a_large_mtu_are_forwarded_whole(program):

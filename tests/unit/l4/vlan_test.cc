@@ -59,6 +59,41 @@ TEST(Vlan, OtherFramesAreDroppedByName) {
   }
 }
 
+TEST(Vlan, SeveralOnADeviceAreToldApartByTheirTags) {
+  // The first port has the device. A frame with two tags also carries the only tag of the second one.
+  DeciderConfig config;
+  const auto port = [](const char* address, PortTags tags, std::optional<uint16_t> by) {
+    return PortIdentity{kOurMac, {{ip(address), 24}}, tags, 0, by};
+  };
+  config.ports = {port("10.0.0.2", {}, {}), port("10.1.0.2", {7, 0}, 0), port("10.2.0.2", {100, 7}, 0)};
+  Harness harness;
+  WorkerCounters counters;
+  DeciderConfig whole = config;
+  whole.hasher = FlowHasher(HashKey{});
+  whole.flows = 1'024;
+  Decider decider(whole, counters);
+  decider.adopt(*harness.tables, 1'000);
+  const auto port_of = [&](const PortTags& tags) {
+    harness.port_tags = tags;
+    const Bytes frame = harness.with_tags(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac));
+    std::vector<uint8_t> buffer(128 + frame.size() + 64);
+    std::copy(frame.begin(), frame.end(), buffer.begin() + 128);
+    Frame view;
+    view.data = buffer.data() + 128;
+    view.bytes = static_cast<uint32_t>(frame.size());
+    view.capacity = static_cast<uint32_t>(frame.size() + 64);
+    view.headroom = 128;
+    Outcome outcome;
+    decider.decide(*harness.tables, &view, &outcome, 1, 1'000);
+    return outcome.verdict == Verdict::answer ? int{outcome.port} : -1;
+  };
+  EXPECT_EQ(port_of({}), 0);
+  EXPECT_EQ(port_of({7, 0}), 1);
+  EXPECT_EQ(port_of({100, 7}), 2);
+  EXPECT_EQ(port_of({8, 0}), -1) << "nobody's";
+  EXPECT_EQ(port_of({101, 7}), -1);
+}
+
 TEST(Vlan, AnotherWorkerHasTakenTheTagsOff) {
   DeciderConfig config;
   config.workers = 2;
