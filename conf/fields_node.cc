@@ -35,6 +35,13 @@ const Section& l4_port_section() {
           text("shares", &L4Port::shares,
                "The `device` of an earlier port: this one is a further VLAN of that device, and its own `device` is "
                "only its name."),
+          within(row("members", FieldType::text, &L4Port::members,
+                     "The devices that this port bonds, each opened by `driver`; its own `device` is then only its "
+                     "name. At most 8."),
+                 {1, 64}),
+          word("bond", &L4Port::bond, {"active_backup", "balance", "lacp"},
+               "How the members are used. `active_backup`: one of them, and the next one when its link is down. "
+               "`balance`: all, each flow by one of them. `lacp`: all for which the switch agrees by LACP (802.3ad)."),
       }};
   return section;
 }

@@ -58,6 +58,9 @@ struct L4Port {
   uint16_t mtu = 0;  // of a port that is not a kernel interface (a kernel interface has its own); 0: 1,500
   // `device` of an earlier port: this one is a further VLAN of its device, and its own `device` is only a name.
   std::string shares;
+  // The devices that the port bonds, each opened by `driver`; its own `device` is then only a name. Empty: no bond.
+  std::vector<std::string> members;
+  std::string bond = "active_backup";  // how it uses its members: active_backup, balance or lacp
 };
 
 struct L4Node {

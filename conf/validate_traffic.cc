@@ -47,13 +47,14 @@ void check_port_mtu(Checks& checks, size_t n, size_t p) {
     checks.refuse({"nodes", n, "l4", "ports", p, "mtu"}, std::move(complaint));
   };
   // The name of an interface has no colon, and a PCI address has one.
+  const std::string& device = port.members.empty() ? port.device : port.members.front();
   const bool by_kernel = port.driver == "af_xdp" || port.driver == "af_packet" ||
-                         (port.driver == "auto" && port.device.find(':') == std::string::npos);
+                         (port.driver == "auto" && device.find(':') == std::string::npos);
   if (by_kernel) {
     return refuse({"without_effect",
-                   fmt::format("{} is an interface of the kernel, which has an MTU", port.device),
+                   fmt::format("{} is an interface of the kernel, which has an MTU", device),
                    {},
-                   fmt::format("ip link set {} mtu {}", port.device, port.mtu)});
+                   fmt::format("ip link set {} mtu {}", device, port.mtu)});
   }
   if (port.mtu < kLeastMtu) {
     refuse({"out_of_range", fmt::format("mtu is {}", port.mtu), fmt::format("0, or {} to 9600", kLeastMtu), {}});
@@ -77,8 +78,8 @@ void check_shared_device(Checks& checks, size_t n, size_t p) {
                              "the device of a port before it, which has no `shares` itself",
                              {}});
   }
-  if (port.driver != "auto" || port.mtu != 0) {
-    const char* key = port.mtu != 0 ? "mtu" : "driver";
+  if (port.driver != "auto" || port.mtu != 0 || !port.members.empty()) {
+    const char* key = port.mtu != 0 ? "mtu" : port.driver != "auto" ? "driver" : "members";
     return refuse(key, {"without_effect", fmt::format("{} is that of {}", key, port.shares), {}, {}});
   }
   for (auto other = ports.begin(); other != end; ++other) {
@@ -88,6 +89,52 @@ void check_shared_device(Checks& checks, size_t n, size_t p) {
                            fmt::format("{} has the same tags on {}", in_quotes(other->device), port.shares),
                            "tags that no other port of the device has",
                            {}});
+  }
+}
+
+// A device belongs to one port, and a bond's members are of one kind.
+void check_bond(Checks& checks, size_t n, size_t p) {
+  constexpr size_t kMostMembers = 8;
+  const std::vector<L4Port>& ports = checks.model().nodes[n].l4.ports;
+  const L4Port& port = ports[p];
+  if (!checks.sound({"nodes", n, "l4", "ports", p})) return;
+  if (port.members.empty()) {
+    if (!checks.written({"nodes", n, "l4", "ports", p, "bond"})) return;
+    return checks.refuse({"nodes", n, "l4", "ports", p, "bond"},
+                         {"without_effect", fmt::format("{} has no members", in_quotes(port.device)), "members", {}});
+  }
+  if (port.members.size() > kMostMembers) {
+    checks.refuse({"nodes", n, "l4", "ports", p, "members", kMostMembers},
+                  {"too_many_members",
+                   fmt::format("a bond of {} devices", port.members.size()),
+                   fmt::format("at most {}", kMostMembers),
+                   {}});
+  }
+  const auto is_pci = [](const std::string& device) { return device.find(':') != std::string::npos; };
+  const auto taken = [&](const L4Port& other, size_t members) {
+    return [&other, members](const std::string& device) {
+      const auto end = other.members.begin() + static_cast<std::ptrdiff_t>(members);
+      return (other.members.empty() && other.shares.empty() && other.device == device) ||
+             std::find(other.members.begin(), end, device) != end;
+    };
+  };
+  for (size_t m = 0; m < port.members.size(); ++m) {
+    const std::string& member = port.members[m];
+    bool repeated = taken(port, m)(member);
+    for (size_t other = 0; other < ports.size(); ++other) {
+      repeated = repeated || (other != p && taken(ports[other], other < p ? ports[other].members.size() : 0)(member));
+    }
+    if (repeated) {
+      checks.refuse({"nodes", n, "l4", "ports", p, "members", m}, {"repeated_device",
+                                                                   fmt::format("{} is named twice", in_quotes(member)),
+                                                                   "devices that no other port has",
+                                                                   {}});
+    }
+    if (port.driver == "auto" && is_pci(member) != is_pci(port.members.front())) {
+      checks.refuse(
+          {"nodes", n, "l4", "ports", p, "members", m},
+          {"mixed_devices", "NICs of DPDK and interfaces of the kernel in one bond", "devices of one kind", {}});
+    }
   }
 }
 
@@ -114,6 +161,7 @@ void check_l4(Checks& checks, size_t n) {
     }
     check_port_mtu(checks, n, p);
     check_shared_device(checks, n, p);
+    check_bond(checks, n, p);
     if (!checks.sound({"nodes", n, "l4", "ports", p, "gateways"})) continue;
     const std::vector<IpAddress>& gateways = l4.ports[p].gateways;
     const size_t second = repeated_family(gateways);
