@@ -291,7 +291,8 @@ const Section& route_section() {
           decides_route<RouteRedirect>(text(
               "redirect", &RouteRedirect::location,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "
-              "`{path}` (the query with it), `{query}` (with its `?`; empty without one) and the path's parameters.",
+              "`{path}` (the query with it), `{rest}` (what stands for the `*` of the route's path, without the slash "
+              "before it), `{query}` (with its `?`; empty without one) and the path's parameters.",
               2'048)),
           decides_route<RouteAnswer>(
               integer("status", &RouteAnswer::status, {200, 599},
@@ -302,6 +303,13 @@ const Section& route_section() {
               "total_timeout", &Route::total_timeout_ms, {0, kDay},
               "From the request's head to the response's head, all tries included; never for a body or a tunnel. 0: no "
               "limit."),
+          duration("try_timeout", &Route::try_timeout_ms, {0, kHour},
+                   "For one try: from the request's last byte to the response's head. 0: first_byte_timeout of the "
+                   "pool."),
+          bounded("retry_statuses", FieldType::integer, &Route::retry_statuses, {400, 599},
+                  "A backend's answer with one of these is thrown away, and another backend is asked, if the method is "
+                  "idempotent and retry_attempts and retry_budget of the pool allow it. Else the client gets the "
+                  "answer. The backend is charged as count_5xx says."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
               "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
               "of "

@@ -19,6 +19,8 @@ std::string plane_key(std::string_view node, std::string_view plane) {
   return std::string("plane/").append(node).append("/").append(plane);
 }
 
+std::string limit_key(std::string_view policy) { return std::string("limit/").append(policy); }
+
 std::string target_key(std::string_view steer, std::string_view label) {
   if (!steer.empty() && steer.back() == '.') steer.remove_suffix(1);
   return std::string("target/").append(steer).append("/").append(label);

@@ -20,14 +20,16 @@ namespace tidegate {
 enum class OverrideState : uint8_t {
   drained,
   down,
-  up,  // only of a plane: it is in service, whatever control finds
-};     // no record: control decides
+  up,     // only of a plane: it is in service, whatever control finds
+  quota,  // only of a policy's limit: it has another quota than the configuration says
+};        // no record: control decides
 
 struct Override {
   OverrideState state = OverrideState::drained;
   std::string by;  // who set it
   std::string note;
-  uint64_t since_ns = 0;  // realtime
+  uint64_t since_ns = 0;             // realtime
+  uint64_t requests = 0, burst = 0;  // of a quota, as in the policy (conf/policy/limit.h)
 };
 
 struct HealthVerdict {
@@ -112,9 +114,10 @@ using NameBook = std::map<std::string, FoundName>;
 
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and
 // "target/<steer>/<target>", where the target's name is its target_label() (conf/model.h) and the steer's has no final
-// dot, and "plane/<node>/<plane>". Keys of health: "backend/<pool>/<backend>" and "plane/<node>/<plane>"; a plane
-// without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has no record. In the keys of its
-// verdict and of its own override, a server that was found by a name is called "<backend>/<address>:<port>".
+// dot, and "plane/<node>/<plane>", and "limit/<policy>". Keys of health: "backend/<pool>/<backend>" and
+// "plane/<node>/<plane>"; a plane without a record is up. Keys of loads: "site/<site>"; a site that sheds nothing has
+// no record. In the keys of its verdict and of its own override, a server that was found by a name is called
+// "<backend>/<address>:<port>".
 struct LiveState {
   uint64_t sequence = 0;  // increases by one with every change of any record
   std::map<std::string, Override> overrides;
@@ -142,5 +145,6 @@ std::string site_key(std::string_view site);
 std::string vip_key(std::string_view vip);
 std::string target_key(std::string_view steer, std::string_view label);
 std::string plane_key(std::string_view node, std::string_view plane);
+std::string limit_key(std::string_view policy);
 
 }  // namespace tidegate

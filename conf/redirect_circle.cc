@@ -58,6 +58,8 @@ std::string expand_sample(std::string_view location, const PathPattern& pattern,
       out += path;
     } else if (parameter) {
       out += kSampleSegment;
+    } else if (name == "rest") {
+      out += rest_of_path(path, pattern.to_string());
     } else if (name == "authority") {
       out += "{authority}";
     }

@@ -189,6 +189,17 @@ std::string PathPattern::to_string() const {
   return text;
 }
 
+std::string_view rest_of_path(std::string_view path, std::string_view pattern) {
+  if (!pattern.ends_with("/*")) return {};
+  for (auto slashes = std::count(pattern.begin(), pattern.end(), '/'); slashes > 0; --slashes) {
+    const size_t slash = path.find('/');
+    if (slash == std::string_view::npos) return {};
+    path.remove_prefix(slash + 1);
+  }
+  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  return path;
+}
+
 std::strong_ordering compare_specificity(const PathPattern& a, const PathPattern& b) {
   const size_t common = std::min(a.segments.size(), b.segments.size());
   for (size_t i = 0; i < common; ++i) {

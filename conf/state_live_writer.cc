@@ -20,7 +20,9 @@ Result<uint64_t> StateStore::set_override(const std::string& key, const std::opt
   } else {
     batch.erase(impl_->dbs.admin, key);
   }
-  const char* action = !record                                ? "undrain"
+  const bool of_limit = key.starts_with(limit_key(""));
+  const char* action = !record                                ? of_limit ? "quota_as_configured" : "undrain"
+                       : of_limit                             ? "quota"
                        : record->state == OverrideState::down ? "down"
                        : record->state == OverrideState::up   ? "keep_up"
                                                               : "drain";

@@ -32,6 +32,8 @@ const char* text_of(OverrideState state) {
       return "down";
     case OverrideState::up:
       return "up";
+    case OverrideState::quota:
+      return "quota";
   }
   return "?";
 }
@@ -72,20 +74,29 @@ Result<Manifest> decode_version(uint64_t version, std::string_view record) {
 }
 
 std::string encode_override(const Override& record) {
-  return text_of(
-      json{{"state", text_of(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}});
+  json fields{
+      {"state", text_of(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}};
+  if (record.state == OverrideState::quota) {
+    fields["requests"] = record.requests;
+    fields["burst"] = record.burst;
+  }
+  return text_of(fields);
 }
 
 Result<Override> decode_override(std::string_view record) {
   return decode<Override>("override", record, [](const json& fields) {
     Override out;
     const std::string state = fields.at("state").get<std::string>();
-    for (const OverrideState known : {OverrideState::down, OverrideState::up}) {
+    for (const OverrideState known : {OverrideState::down, OverrideState::up, OverrideState::quota}) {
       if (state == text_of(known)) out.state = known;
     }
     out.by = fields.at("by").get<std::string>();
     out.note = fields.at("note").get<std::string>();
     out.since_ns = fields.at("since_ns").get<uint64_t>();
+    if (out.state == OverrideState::quota) {
+      out.requests = fields.at("requests").get<uint64_t>();
+      out.burst = fields.at("burst").get<uint64_t>();
+    }
     return out;
   });
 }

@@ -176,7 +176,7 @@ void check_listeners_collide(Checks& checks) {
   }
 }
 
-// The replacements in a redirect: {host}, {authority}, {path}, {query} and the parameters of the route's path.
+// The replacements in a redirect: {host}, {authority}, {path}, {query}, {rest} and the parameters of the route's path.
 void check_redirect_parameters(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
   std::vector<std::string> known = {"host", "authority", "path", "query"};
@@ -185,6 +185,7 @@ void check_redirect_parameters(Checks& checks, size_t r) {
       if (segment.kind == PathSegment::Kind::parameter) known.push_back(segment.text);
     }
   }
+  if (route.path.ends_with("/*")) known.push_back("rest");
   const std::vector<std::string_view> names(known.begin(), known.end());
   const std::string_view text = route.redirect()->location;
   for (size_t open = text.find('{'); open != std::string_view::npos; open = text.find('{', open + 1)) {

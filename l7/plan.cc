@@ -87,7 +87,8 @@ std::shared_ptr<const Plan> make_plan(const PlanInputs& inputs, const Plan* prev
   }
   make_subsets(*plan, registry);
   policy::Registry fresh;
-  plan->policies = policy::Policies(model, inputs.hash_key, inputs.policies == nullptr ? fresh : *inputs.policies);
+  plan->policies = policy::Policies(model, *plan->snapshot->live_state, inputs.hash_key,
+                                    inputs.policies == nullptr ? fresh : *inputs.policies);
   number_names(*plan, previous, registry.names());
   plan->certificates = served_certificates(*plan->snapshot, previous == nullptr ? nullptr : &previous->model(),
                                            previous == nullptr ? nullptr : &previous->certificates);

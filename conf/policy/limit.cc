@@ -7,6 +7,7 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/live_state.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"
@@ -78,30 +79,23 @@ const Section& limit_section() {
   return section;
 }
 
-void check_bucket(Checks& checks, size_t p, const LimitPolicy& limit) {
+QuotaFault bucket_fault(const LimitPolicy& limit) {
   if (limit.requests * kSecond > kTokenBucketFastest * limit.per_ms) {
-    checks.refuse({"policies", p, "limit", "requests"},
-                  {"out_of_range",
-                   fmt::format("{} requests in {} ms are too many", limit.requests, limit.per_ms),
-                   fmt::format("at most {} a second", kTokenBucketFastest),
-                   {}});
-  } else if (limit.burst * (limit.per_ms * 1'000 / limit.requests) > kTokenBucketLongestMs * 1'000) {
-    checks.refuse({"policies", p, "limit", "burst"},
-                  {"out_of_range", "a bucket of this burst takes over 30 days to fill", "a smaller burst", {}});
+    return {"requests",
+            fmt::format("{} requests in {} ms are too many", limit.requests, limit.per_ms),
+            fmt::format("at most {} a second", kTokenBucketFastest),
+            {}};
   }
+  if (limit.burst * (limit.per_ms * 1'000 / limit.requests) > kTokenBucketLongestMs * 1'000) {
+    return {"burst", "a bucket of this burst takes over 30 days to fill", "a smaller burst", {}};
+  }
+  return {};
 }
 
 void check_shared(Checks& checks, size_t p, const LimitPolicy& limit) {
   if (limit.algorithm != LimitAlgorithm::token_bucket) {
     checks.refuse({"policies", p, "limit", "shared"},
                   {"bad_value", "a shared quota is a token bucket", "algorithm token_bucket", {}});
-  }
-  if (limit.requests * kSecond > kSharedLimitFastest * limit.per_ms) {
-    checks.refuse({"policies", p, "limit", "requests"},
-                  {"out_of_range",
-                   fmt::format("{} requests in {} ms are too many for a shared quota", limit.requests, limit.per_ms),
-                   fmt::format("at most {} a second", kSharedLimitFastest),
-                   {}});
   }
   if (checks.written({"policies", p, "limit", "wait"})) {
     checks.refuse({"policies", p, "limit", "wait"},
@@ -113,12 +107,10 @@ void check_limit(Checks& checks, size_t p) {
   const LimitPolicy& limit = *checks.model().policies[p].part<LimitPolicy>("limit");
   if (limit.shared.enabled) check_shared(checks, p, limit);
   check_limit_by(checks, p, "limit", limit.by);
-  if (limit.algorithm == LimitAlgorithm::token_bucket) return check_bucket(checks, p, limit);
-  if (limit.requests > kSlidingWindowMost) {
-    checks.refuse({"policies", p, "limit", "requests"},
-                  {"out_of_range", fmt::format("requests of a sliding window is {}", limit.requests),
-                   fmt::format("at most {}", kSlidingWindowMost), "a shorter `per` gives the same rate"});
+  if (const QuotaFault fault = quota_fault(limit); fault.key != nullptr) {
+    checks.refuse({"policies", p, "limit", fault.key}, {"out_of_range", fault.what, fault.expected, fault.hint});
   }
+  if (limit.algorithm == LimitAlgorithm::token_bucket) return;
   for (const char* key : {"burst", "wait"}) {
     if (!checks.written({"policies", p, "limit", key})) continue;
     checks.refuse({"policies", p, "limit", key},
@@ -127,6 +119,33 @@ void check_limit(Checks& checks, size_t p) {
 }
 
 }  // namespace
+
+QuotaFault quota_fault(const LimitPolicy& limit) {
+  if (limit.shared.enabled && limit.requests * kSecond > kSharedLimitFastest * limit.per_ms) {
+    return {"requests",
+            fmt::format("{} requests in {} ms are too many for a shared quota", limit.requests, limit.per_ms),
+            fmt::format("at most {} a second", kSharedLimitFastest),
+            {}};
+  }
+  if (limit.algorithm == LimitAlgorithm::token_bucket) return bucket_fault(limit);
+  if (limit.requests > kSlidingWindowMost) {
+    return {"requests", fmt::format("requests of a sliding window is {}", limit.requests),
+            fmt::format("at most {}", kSlidingWindowMost), "a shorter `per` gives the same rate"};
+  }
+  return {};
+}
+
+bool take_quota(const LiveState& live_state, std::string_view policy, LimitPolicy& limit) {
+  const auto found = live_state.overrides.find(limit_key(policy));
+  if (found == live_state.overrides.end() || found->second.requests == 0) return false;
+  LimitPolicy changed = limit;
+  changed.requests = found->second.requests;
+  if (limit.algorithm == LimitAlgorithm::token_bucket) changed.burst = found->second.burst;
+  // The quota may be older than the version: it was good for another `per` or algorithm.
+  if (quota_fault(changed).key != nullptr) return false;
+  limit = std::move(changed);
+  return true;
+}
 
 void check_limit_by(Checks& checks, size_t p, const char* kind, const std::vector<std::string>& by, const char* key) {
   if (by.size() > kLimitByMost) {

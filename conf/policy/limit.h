@@ -13,6 +13,8 @@
 
 namespace tidegate {
 
+struct LiveState;  // conf/live_state.h
+
 enum class LimitAlgorithm : uint8_t { token_bucket, sliding_window };
 
 enum class OnFailure : uint8_t { local, open, closed };
@@ -40,6 +42,16 @@ struct LimitPolicy final : PolicyPart {
   std::vector<Cidr> exempt;  // clients that are not counted
   SharedLimit shared;
 };
+
+// Why the limit cannot have such `requests` and `burst`. No fault: it can.
+struct QuotaFault {
+  const char* key = nullptr;  // of the limit; null: no fault
+  std::string what, expected, hint;
+};
+QuotaFault quota_fault(const LimitPolicy& limit);
+// The limit of this policy with the quota that the live state has for it, if there is one that it can have. True: it
+// has another one now.
+bool take_quota(const LiveState& live_state, std::string_view policy, LimitPolicy& limit);
 
 // One word of `by`.
 struct LimitBy {

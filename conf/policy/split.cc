@@ -10,6 +10,7 @@
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"
+#include "conf/route_checks.h"
 #include "conf/text.h"
 #include "core/http1.h"
 
@@ -31,6 +32,11 @@ const Section& split_variant_section() {
                "`claim:NAME` (of the client's token). The first variant in the list whose `when` holds takes them.",
                256),
           text("values", &SplitVariant::values, "Of `when`: only these. Without the key, any.", 256),
+          row("request_headers", FieldType::text_map, &SplitVariant::request_headers,
+              "Set on its requests towards the backend; an empty value removes the field. Those of the route come "
+              "after and win. Host and fields of framing cannot be set."),
+          row("response_headers", FieldType::text_map, &SplitVariant::response_headers,
+              "The same for its answers towards the client."),
       }};
   return section;
 }
@@ -61,6 +67,16 @@ void check_split_when(Checks& checks, size_t p, size_t v, const SplitVariant& va
                    fmt::format("{} is nothing to choose by", in_quotes(variant.when)),
                    "header:NAME, cookie:NAME or claim:NAME",
                    {}});
+  }
+}
+
+void check_variant_edits(Checks& checks, size_t p, size_t v, const char* key,
+                         const std::vector<std::pair<std::string, std::string>>& edits) {
+  for (const auto& [name, value] : edits) {
+    const std::string lower = field_name_as_read(name);
+    if (lower != "host" && !is_framing_field(lower)) continue;
+    checks.refuse({"policies", p, "split", "variants", v, key, std::string_view(name)},
+                  {"bad_value", fmt::format("a variant cannot edit {}", in_quotes(name)), "another field", {}});
   }
 }
 
@@ -95,7 +111,11 @@ void check_split(Checks& checks, size_t p) {
                                                          {}});
     return;
   }
-  for (size_t v = 0; v < split.variants.size(); ++v) check_split_when(checks, p, v, split.variants[v]);
+  for (size_t v = 0; v < split.variants.size(); ++v) {
+    check_split_when(checks, p, v, split.variants[v]);
+    check_variant_edits(checks, p, v, "request_headers", split.variants[v].request_headers);
+    check_variant_edits(checks, p, v, "response_headers", split.variants[v].response_headers);
+  }
   if (std::none_of(split.variants.begin(), split.variants.end(), [](const auto& each) { return each.weight > 0; })) {
     checks.refuse({"policies", p, "split", "variants"},
                   {"missing_key",

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "conf/model.h"
@@ -19,6 +20,8 @@ struct SplitVariant {
   uint32_t weight = 0;              // its share of the requests that match no `when`
   std::string when;                 // "header:NAME", "cookie:NAME", "claim:NAME"; empty: by weight alone
   std::vector<std::string> values;  // values of `when`; empty: any value
+  // As those of a route (conf/model.h), for its requests and their answers.
+  std::vector<std::pair<std::string, std::string>> request_headers = {}, response_headers = {};
 };
 
 struct SplitPolicy final : PolicyPart {

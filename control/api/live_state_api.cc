@@ -7,6 +7,7 @@
 
 #include "conf/names.h"
 #include "conf/plane_health.h"
+#include "conf/policy/limit.h"
 #include "conf/scalar.h"
 #include "control/api/parameters.h"
 #include "control/api/shapes.h"
@@ -67,7 +68,7 @@ class LiveStateApi {
     if (!body) return;
     const std::optional<OverrideState> state = parse_override_state(string_member(*body, "state"));
     const bool is_plane = key->compare(0, 6, "plane/") == 0;
-    if (!state || (*state == OverrideState::up && !is_plane)) {
+    if (!state || *state == OverrideState::quota || (*state == OverrideState::up && !is_plane)) {
       return call.respond(
           problem(400, "bad_body",
                   is_plane ? "\"state\" is \"drained\", \"down\" or \"up\"" : "\"state\" is \"drained\" or \"down\""));
@@ -80,13 +81,66 @@ class LiveStateApi {
   void clear(const ApiCall& call) {
     const std::optional<std::string> key = target_key(call, false);
     if (!key) return;
-    if (host_state_.live_state()->overrides.count(*key) == 0) {
-      return call.respond(problem(404, "no_such_word", fmt::format("{} is not drained", *key)));
+    clear_key(call, *key, "is not drained");
+  }
+
+  // Another quota for a policy's limit, without a version. It holds until it is cleared, whatever versions come.
+  void set_quota(const ApiCall& call) {
+    const std::string& policy_name = call.path.at("name");
+    const std::shared_ptr<const Model> model = host_state_.model_with_servers();
+    static const Model nothing;
+    const std::string fault = lack(kConfiguration, "policy", model ? model->policies : nothing.policies, policy_name);
+    if (!fault.empty()) return call.respond(problem(404, "no_such_object", fault));
+    const auto* const part = find_named(model->policies, policy_name)->part<LimitPolicy>("limit");
+    if (part == nullptr) {
+      return call.respond(
+          problem(404, "no_such_object", fmt::format("policy {} has no limit", in_quotes(policy_name))));
     }
-    store(call, *key, std::nullopt);
+    const std::optional<json> body = object_body(call, {"requests", "burst", "note"});
+    if (!body) return;
+    LimitPolicy limit = *part;
+    if (std::string wrong = read_quota(*body, limit); !wrong.empty()) {
+      return call.respond(problem(400, "bad_body", std::move(wrong)));
+    }
+    std::optional<std::string> note = note_member(call, *body, "note");
+    if (!note) return;
+    store(call, limit_key(policy_name),
+          Override{OverrideState::quota, call.who.name, *std::move(note), realtime_ns(), limit.requests, limit.burst});
+  }
+
+  void clear_quota(const ApiCall& call) {
+    clear_key(call, limit_key(call.path.at("name")), "has the quota of the configuration");
   }
 
  private:
+  void clear_key(const ApiCall& call, const std::string& key, const char* lacks) {
+    if (host_state_.live_state()->overrides.count(key) == 0) {
+      return call.respond(problem(404, "no_such_word", fmt::format("{} {}", key, lacks)));
+    }
+    store(call, key, std::nullopt);
+  }
+
+  // A sentence if the body has no quota that the limit can have.
+  static std::string read_quota(const json& body, LimitPolicy& limit) {
+    constexpr uint64_t kMost = 1'000'000'000;  // as the keys of the policy
+    const auto is_number = [&](const char* member, uint64_t least) {
+      const auto found = body.find(member);
+      return found != body.end() && found->is_number_unsigned() && found->get<uint64_t>() >= least &&
+             found->get<uint64_t>() <= kMost;
+    };
+    if (!is_number("requests", 1)) return fmt::format("\"requests\" is a number from 1 to {}", kMost);
+    if (body.contains("burst") && !is_number("burst", 0))
+      return fmt::format("\"burst\" is a number from 0 to {}", kMost);
+    const bool has_burst = limit.algorithm == LimitAlgorithm::token_bucket;
+    if (body.contains("burst") && !has_burst)
+      return "\"burst\" belongs to a token bucket; this limit is a sliding window";
+    limit.requests = number_member(body, "requests");
+    limit.burst = number_member(body, "burst");
+    const QuotaFault fault = quota_fault(limit);
+    return fault.key == nullptr ? std::string()
+                                : fmt::format("{}: {}; expected {}", fault.key, fault.what, fault.expected);
+  }
+
   static HttpResponse describe_health(const Snapshot* snapshot, const LiveState& live_state, uint64_t version) {
     json pools = json::array(), vips = json::array(), planes = describe_planes(snapshot, live_state),
          words = json::object(), loads = json::object(), names = json::object();
@@ -254,7 +308,7 @@ void add_live_state_routes(RouteTable& table, HostState& host_state, LongCalls& 
              "/v1/admin",
              Role::viewer,
              Effect::reads,
-             "What operators took out of service",
+             "What operators took out of service, and quotas that they changed",
              {},
              {},
              handler(&LiveStateApi::list)});
@@ -287,6 +341,22 @@ void add_live_state_routes(RouteTable& table, HostState& host_state, LongCalls& 
                {},
                handler(&LiveStateApi::clear)});
   }
+  table.add({"PUT",
+             "/v1/admin/limit/{name}",
+             Role::operator_,
+             Effect::writes,
+             "Another quota for the limit of a policy, without a version: {\"requests\", \"burst\", \"note\"}",
+             {dry_run},
+             {"application/json"},
+             handler(&LiveStateApi::set_quota)});
+  table.add({"DELETE",
+             "/v1/admin/limit/{name}",
+             Role::operator_,
+             Effect::writes,
+             "The quota of the configuration holds again",
+             {dry_run},
+             {},
+             handler(&LiveStateApi::clear_quota)});
 }
 
 }  // namespace tidegate

@@ -19,6 +19,8 @@ const char* name(OverrideState state) {
       return "down";
     case OverrideState::up:
       return "up";
+    case OverrideState::quota:
+      return "quota";
   }
   return "?";
 }
@@ -27,6 +29,7 @@ std::optional<OverrideState> parse_override_state(std::string_view text) {
   if (text == "drained") return OverrideState::drained;
   if (text == "down") return OverrideState::down;
   if (text == "up") return OverrideState::up;
+  if (text == "quota") return OverrideState::quota;
   return std::nullopt;
 }
 
@@ -63,7 +66,12 @@ json to_json(const Manifest& manifest, bool with_entries) {
 }
 
 json to_json(const Override& record) {
-  return {{"state", name(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}};
+  json told = {{"state", name(record.state)}, {"by", record.by}, {"note", record.note}, {"since_ns", record.since_ns}};
+  if (record.state == OverrideState::quota) {
+    told["requests"] = record.requests;
+    told["burst"] = record.burst;
+  }
+  return told;
 }
 
 json to_json(const HealthVerdict& record) {
@@ -247,10 +255,14 @@ Result<LiveState> live_state_from_json(const json& object) {
   for (const auto& [key, value] : reader.child("admin", json::value_t::object).items()) {
     Reader record(value, "override");
     const std::optional<OverrideState> state = parse_override_state(record.text("state"));
-    live_state.overrides[key] = {state.value_or(OverrideState::drained), record.text("by"), record.text("note"),
-                                 record.number("since_ns")};
+    live_state.overrides[key] = {state.value_or(OverrideState::drained),
+                                 record.text("by"),
+                                 record.text("note"),
+                                 record.number("since_ns"),
+                                 number_member(value, "requests"),
+                                 number_member(value, "burst")};
     if (!record.error().empty()) return fail(record.error());
-    if (!state) return fail("override: state is none of drained, down, up");
+    if (!state) return fail("override: state is none of drained, down, up, quota");
   }
   for (const auto& [key, value] : reader.child("health", json::value_t::object).items()) {
     Reader record(value, "health verdict");

@@ -55,7 +55,7 @@ nlohmann::json changes_for_people(const nlohmann::json& answer);
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& about, const std::string& example);
 
 void add_config_commands(CLI::App& app, Cli& cli);   // check keys apply get diff rollback versions audit
-void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain purge
+void add_operate_commands(CLI::App& app, Cli& cli);  // drain undrain quota purge
 // Explains what the forwarder of this host would do with the frames of a file.
 struct PcapArguments {
   std::string file, run_dir = "/run/tidegate", port;

@@ -164,6 +164,7 @@ std::vector<std::string> operands_of(const CLI::App& app, Cli& cli, const Line& 
   }
   if (command == "drain" || command == "undrain") return drainable(cli, line.operands);
   if (command == "get") return gettable(cli, line.operands);
+  if (command == "quota" && line.operands.empty()) return names_in(fetch(cli, "policies"));
   if (command == "records" && line.operands.empty()) return {"list", "set", "delete", "import", "export"};
   if (command == "records" && line.operands.size() == 1) return names_in(fetch(cli, "zones"));
   std::vector<std::string> names;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of operation: drain undrain purge.
+// The commands of operation: drain undrain quota purge.
 
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "control/api/json_bounds.h"
 #include "control/cli/cli.h"
@@ -84,6 +85,40 @@ void undrain(Cli& cli, const DrainArguments& arguments) {
   if (answer) print_drained(cli, *answer, arguments, "is in service again");
 }
 
+struct QuotaArguments {
+  std::string policy, note;
+  uint64_t requests = 0;
+  std::optional<uint64_t> burst;
+  bool as_configured = false, wait = false;
+};
+
+void quota(Cli& cli, const QuotaArguments& arguments) {
+  if (arguments.as_configured == (arguments.requests != 0) || (arguments.as_configured && arguments.burst)) {
+    fmt::print(stderr, "tidegate: quota takes either --requests, maybe with --burst, or --as-configured\n");
+    cli.exit_status = kMisuse;
+    return;
+  }
+  ApiRequest request;
+  request.method = arguments.as_configured ? "DELETE" : "PUT";
+  request.target = "/v1/admin/limit/" + percent_encode(arguments.policy);
+  if (!arguments.as_configured) {
+    json body = {{"requests", arguments.requests}, {"note", arguments.note}};
+    if (arguments.burst) body["burst"] = *arguments.burst;
+    request.content_type = "application/json";
+    request.body = dump(body);
+  }
+  const std::optional<json> answer = call(cli, std::move(request));
+  if (!answer) return;
+  if (cli.json()) {
+    fmt::print("{}\n", dump(*answer));
+  } else if (arguments.as_configured) {
+    fmt::print("policy {} has the quota of the configuration again\n", arguments.policy);
+  } else {
+    fmt::print("policy {} allows {} requests in the time of its limit\n", arguments.policy, arguments.requests);
+  }
+  if (arguments.wait) wait_until_applied(cli, 0, number_member(*answer, "words"));
+}
+
 struct PurgeArguments {
   std::string url, tag;
   bool all = false, soft = false, wait = false;
@@ -148,9 +183,20 @@ void add_operate_commands(CLI::App& app, Cli& cli) {
     command->callback([&cli, word, draining] { draining ? drain(cli, *word) : undrain(cli, *word); });
   }
 
+  const auto changed = std::make_shared<QuotaArguments>();
+  CLI::App* command = add_command(app, "quota", "Change the quota of a policy's limit at once, without a version",
+                                  "tidegate quota partners --requests 500 --note \"a campaign\" --wait");
+  command->add_option("POLICY", changed->policy)->required();
+  command->add_option("--requests", changed->requests, "how many are allowed in the time of the policy's `per`");
+  command->add_option("--burst", changed->burst, "of a token bucket: how many at once; else as many as --requests");
+  command->add_flag("--as-configured", changed->as_configured, "the quota of the configuration holds again");
+  command->add_option("--note", changed->note, "why, for those who come after");
+  command->add_flag("--wait", changed->wait, "return when every plane that can be reached has applied it");
+  command->callback([&cli, changed] { quota(cli, *changed); });
+
   const auto arguments = std::make_shared<PurgeArguments>();
-  CLI::App* command = add_command(app, "purge", "Remove a URL, a tag or everything from every cache of the edge",
-                                  "tidegate purge https://www.example.com/logo.png --wait");
+  command = add_command(app, "purge", "Remove a URL, a tag or everything from every cache of the edge",
+                        "tidegate purge https://www.example.com/logo.png --wait");
   command->add_option("URL", arguments->url);
   command->add_option("--tag", arguments->tag, "everything that carries this cache tag");
   command->add_flag("--all", arguments->all, "everything");

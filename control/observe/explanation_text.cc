@@ -177,6 +177,9 @@ ExplanationLine describe_past_l7(const json& step) {
   }
   const json cache = step.value("cache", json());
   if (cache.is_object()) line.what += fmt::format(", cache {}", string_member(cache, "outcome"));
+  if (const std::string variant = string_member(step, "variant"); !variant.empty()) {
+    line.what += fmt::format(", variant {}", variant);
+  }
   if (!pool.empty()) line.what += fmt::format(", pool {}", pool);
   if (!backend.empty()) line.what += fmt::format(", backend {}", backend);
   if (number_member(step, "tries") > 1) line.what += fmt::format(" at try {}", number_member(step, "tries"));

@@ -361,7 +361,8 @@ size_t own_via_entries(const RequestHead& request, std::string_view node) {
 }
 
 std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
-                                 const RouteParameters& parameters, const ServerAuthority& server, Arena& arena) {
+                                 const RouteParameters& parameters, std::string_view rest,
+                                 const ServerAuthority& server, Arena& arena) {
   fmt::memory_buffer out;
   const auto append = [&out](std::string_view text) { out.append(text.data(), text.data() + text.size()); };
   const auto append_query = [&] {
@@ -381,6 +382,8 @@ std::string_view expand_redirect(std::string_view pattern, const RequestHead& re
       append_query();
     } else if (const std::string_view value = parameters.find(name); !value.empty()) {
       append(value);
+    } else if (name == "rest") {
+      append(rest);
     } else if (name == "authority") {
       append(request.authority.empty() ? server.name : request.authority);
       if (request.authority.empty() && server.port != 0) fmt::format_to(std::back_inserter(out), ":{}", server.port);

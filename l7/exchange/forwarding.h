@@ -68,12 +68,14 @@ size_t own_via_entries(const RequestHead& request, std::string_view node);
 void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena);
 
 // A route's redirect with these replaced: {host}, {authority} (host and port as the client wrote them), {path} (with
-// the query), {query} (with its '?', or empty) and the path's parameters. `server` is used if the request has no Host.
+// the query), {rest} (`rest`), {query} (with its '?', or empty) and the path's parameters. `server` is used if the
+// request has no Host.
 struct ServerAuthority {
   std::string_view name;
   uint16_t port = 0;  // 0: the default of the scheme
 };
 std::string_view expand_redirect(std::string_view pattern, const RequestHead& request,
-                                 const RouteParameters& parameters, const ServerAuthority& server, Arena& arena);
+                                 const RouteParameters& parameters, std::string_view rest,
+                                 const ServerAuthority& server, Arena& arena);
 
 }  // namespace tidegate::l7

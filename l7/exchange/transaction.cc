@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "conf/route_pattern.h"
 #include "core/clock.h"
 #include "l7/exchange/conditions.h"
 #include "l7/exchange/forwarding.h"
@@ -238,8 +239,10 @@ Step Transaction::redirect(const RouteRedirect& to) {
   const uint16_t port = exchange_.request.host.empty() ? client_->destination().port : uint16_t{0};
   const bool default_port = port == (exchange_.facts.tls_version.empty() ? 80 : 443);
   const ServerAuthority server{server_name, default_port ? uint16_t{0} : port};
+  const std::string_view path = path_for_routes(exchange_.request.path, exchange_.facts.merge_slashes, arena_);
+  const std::string_view rest = rest_of_path(path, exchange_.route->path);
   const std::string_view location =
-      expand_redirect(to.location, exchange_.request, exchange_.parameters, server, arena_);
+      expand_redirect(to.location, exchange_.request, exchange_.parameters, rest, server, arena_);
   exchange_.response.fields.add_own("Location", "location", location, FieldKind::other);
   return answer_with(to.status, {});
 }

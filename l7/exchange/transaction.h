@@ -298,6 +298,8 @@ class Transaction final : public BackendStream::User {
   bool not_accepted();
   void note_not_accepted();
   bool may_retry(Failure failure);
+  // The route has this answer thrown away, and another backend can be asked.
+  bool retries_status();
   bool others_are_left(Retry retry) const;
 
   // transaction_cache.cc

@@ -277,7 +277,9 @@ void Transaction::choose_again() {
 // takes the next bytes of the body.
 uint64_t Transaction::backend_wait_ns() const {
   const Pool& config = exchange_.pool->config();
-  return (exchange_.attempts.request_sent ? config.first_byte_timeout_ms : config.idle_timeout_ms) * kNsPerMs;
+  if (!exchange_.attempts.request_sent) return config.idle_timeout_ms * kNsPerMs;
+  const uint64_t of_route = exchange_.route == nullptr ? 0 : exchange_.route->try_timeout_ms;
+  return (of_route != 0 ? of_route : config.first_byte_timeout_ms) * kNsPerMs;
 }
 
 Step Transaction::exchange() {
@@ -327,10 +329,11 @@ Step Transaction::begin_response() {
   if (!exchange_.request.upgrade.empty()) {
     if (const Failure failure = judge_upgrade(); failure != Failure::none) return attempt_failed(failure);
   }
-  end_head_deadline();
   exchange_.timing.first_byte_ns = worker_.loop().now_ns();
   worker_.stats().first_byte.record_ns(exchange_.timing.first_byte_ns - exchange_.timing.sent_ns);
   judge_answer();
+  if (retries_status()) return Step::choose;
+  end_head_deadline();
   if (exchange_.attempts.request_sent) request_buffer_.clear();  // no other backend will be asked
   if (exchange_.mirrored) return begin_discard();
   if (exchange_.cache.fill) return begin_filled_response();

@@ -117,6 +117,7 @@ Failure Transaction::change_request() {
   for (size_t i = 0; i < chain.rules.size(); ++i) {
     if (!chain.rules[i]->forwards()) continue;
     const policy::Decision decision = chain.rules[i]->on_forward(exchange_, arena_);
+    if (decision.verdict == policy::Verdict::none) continue;
     if (exchange_.policies.notes != nullptr) exchange_.policies.notes[i].verdict = decision.verdict;
     chain.rules[i]->count(decision.verdict);
     if (decision.verdict != policy::Verdict::refused) continue;

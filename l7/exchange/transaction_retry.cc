@@ -117,6 +117,27 @@ bool Transaction::was_silent() const {
                                                         exchange_.pool->config().connect_timeout_ms * kNsPerMs);
 }
 
+// The answer has one of the route's `retry_statuses`. If nobody else can be asked, it is the client's. It is judged as
+// a stream that the backend broke off: idempotent methods, by the budget.
+bool Transaction::retries_status() {
+  if (exchange_.route == nullptr) return false;
+  const std::vector<uint32_t>& statuses = exchange_.route->retry_statuses;
+  if (std::find(statuses.begin(), statuses.end(), exchange_.response.status) == statuses.end()) return false;
+  if (exchange_.tunnel || !exchange_.request.upgrade.empty() || !may_retry(Failure::stream_reset)) return false;
+  Attempts& attempts = exchange_.attempts;
+  if (attempts.failed_count < attempts.failed.size()) {
+    attempts.failed[attempts.failed_count++] = attempts.member->runtime->id;
+  }
+  if (attempts.recorded_tries < attempts.failed_tries.size()) {
+    attempts.failed_tries[attempts.recorded_tries++] = {attempts.backend_name_id, Failure::none};
+  }
+  exchange_.response = ResponseHead();
+  exchange_.timing.first_byte_ns = 0;
+  worker_.stats().retries.add();
+  release_backend(false);
+  return true;
+}
+
 bool Transaction::may_retry(Failure failure) {
   const Retry retry = info(failure).retry;
   if (retry == Retry::never || exchange_.mirrored) return false;

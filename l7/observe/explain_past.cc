@@ -76,9 +76,12 @@ json tell_cache(const RequestRecord& record) {
 json tell_failed_tries(const RequestRecord& record, const NameIds& names) {
   json told = json::array();
   for (size_t i = 0; record.tries > 0 && i < record.failed_tries && i < kRecordedTries; ++i) {
-    told.push_back({{"backend", name_or_null(names, record.failed_backends[i])},
-                    {"failure", info(record.failures[i]).name},
-                    {"why", info(record.failures[i]).sentence}});
+    const Failure failure = record.failures[i];
+    const bool by_status = failure == Failure::none;  // retry_statuses
+    told.push_back(
+        {{"backend", name_or_null(names, record.failed_backends[i])},
+         {"failure", by_status ? "status" : info(failure).name},
+         {"why", by_status ? "The route has answers with its status tried again." : info(failure).sentence}});
   }
   return told;
 }

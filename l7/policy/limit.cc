@@ -3,6 +3,7 @@
 // On the request: one look into the table. On the answer: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-
 // headers), and Retry-After where it refused.
 // With `shared` a Redis server keeps the quota (SharedQuota), and this proxy spends leases of it.
+// An operator may change the quota without a version (live state): the rule has the quota that holds.
 // A request without a client (a revalidation, a mirror's copy) is not counted: the one that it repeats was.
 // Runtime: a LimitTable by policy, algorithm and number of keys. It survives other changes: a new quota goes on with
 // the counts that are there.
@@ -62,9 +63,10 @@ Stage stage_of(const LimitPolicy& limit) {
 
 class LimitRule final : public Rule {
  public:
-  LimitRule(const LimitPolicy& limit, Compiling& out)
+  LimitRule(const LimitPolicy& limit, bool changed, Compiling& out)
       : Rule(stage_of(limit), out.policy, kLimitKind, out.registry),
         limit_(limit),
+        changed_(changed),
         key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6, out),
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
@@ -130,6 +132,7 @@ class LimitRule final : public Rule {
   void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const override {
     out["requests"] = limit_.requests;
     out["per_ms"] = limit_.per_ms;
+    out["changed_by_operator"] = changed_;
     out["by"] = limit_.by.empty() ? std::vector<std::string>{"client"} : limit_.by;
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(limit_.exempt, address)) {
@@ -244,6 +247,7 @@ class LimitRule final : public Rule {
   }
 
   const LimitPolicy limit_;
+  const bool changed_;  // an operator has changed the quota of the configuration
   const RequestKey key_;
   const RequestBucket bucket_;
   const SlidingWindow window_;
@@ -258,7 +262,9 @@ class LimitRule final : public Rule {
 }  // namespace
 
 void compile_limit(const Policy& policy, Compiling& out) {
-  out.rules.push_back(std::make_unique<LimitRule>(*policy.part<LimitPolicy>(kLimitKind), out));
+  LimitPolicy limit = *policy.part<LimitPolicy>(kLimitKind);
+  const bool changed = out.live_state != nullptr && take_quota(*out.live_state, policy.name, limit);
+  out.rules.push_back(std::make_unique<LimitRule>(limit, changed, out));
 }
 
 }  // namespace tidegate::l7::policy

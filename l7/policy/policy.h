@@ -33,6 +33,10 @@
 #include "core/metrics.h"
 #include "l7/exchange/failure.h"
 
+namespace tidegate {
+struct LiveState;  // conf/live_state.h
+}
+
 namespace tidegate::l7 {
 
 struct Exchange;
@@ -248,13 +252,14 @@ struct Compiling {
   std::vector<std::unique_ptr<Rule>>& rules;  // the part adds its rules here
   // the part adds the sources that must be fetched here
   std::vector<std::shared_ptr<KeySource>>* key_sources = nullptr;
-  const Model* model = nullptr;  // the whole Model, for references of a part
+  const Model* model = nullptr;           // the whole Model, for references of a part
+  const LiveState* live_state = nullptr;  // what operators changed; null: nothing
 };
 
 class Policies {
  public:
   Policies() = default;
-  Policies(const Model& model, const HashKey& key, Registry& registry);
+  Policies(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry);
 
   // Null if no policy is bound there. `listener` and `route` are indexes in the Model, or kNone.
   const Chain* chain(uint32_t listener, uint32_t route) const {
@@ -281,7 +286,7 @@ class Policies {
     return index < sets.size() - 1 ? sets[index] : sets.back();
   }
   const Chain* find(uint32_t listener, uint32_t route) const;
-  void compile(const Model& model, const HashKey& key, Registry& registry);
+  void compile(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry);
   void build_chains(const Model& model);
   void find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener);
 

@@ -21,6 +21,7 @@
 #include "conf/policy/split.h"
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"
+#include "l7/exchange/forwarding.h"
 #include "l7/exchange/sticky.h"
 #include "l7/name_ids.h"
 #include "l7/policy/claims.h"
@@ -76,7 +77,22 @@ class SplitRule final : public Rule {
     exchange.branch = chosen->branch;
     return {};
   }
-  void on_answer(Exchange&, Arena&, const Note&) const override {}
+  void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
+    const CompiledVariant* const chosen = chosen_for(exchange);
+    if (chosen != nullptr) apply_edits(chosen->config.response_headers, exchange.response.fields, arena);
+  }
+  bool forwards() const override {
+    return std::any_of(variants_.begin(), variants_.end(),
+                       [](const CompiledVariant& each) { return !each.config.request_headers.empty(); });
+  }
+  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+    const CompiledVariant* const chosen = chosen_for(exchange);
+    if (chosen == nullptr || chosen->config.request_headers.empty()) return {Verdict::none};
+    const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
+    exchange.outgoing = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
+    apply_edits(chosen->config.request_headers, exchange.outgoing->fields, arena);
+    return {Verdict::none};
+  }
 
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     for (const CompiledVariant& each : variants_) {
@@ -114,6 +130,12 @@ class SplitRule final : public Rule {
   }
 
  private:
+  // Null: another split, or none, has chosen.
+  const CompiledVariant* chosen_for(const Exchange& exchange) const {
+    const auto found = std::find_if(variants_.begin(), variants_.end(),
+                                    [&](const CompiledVariant& each) { return each.branch == exchange.branch; });
+    return exchange.branch.empty() || found == variants_.end() ? nullptr : &*found;
+  }
   uint64_t key_of(const Subject& subject, Arena& arena) const {
     return sticky_.of(subject, IpAddress::parse(subject.client), arena);
   }

@@ -32,6 +32,7 @@ COMMANDS = {
     "audit": (),
     "drain": ("backend", "origins/origin1"),
     "undrain": ("backend", "origins/origin1"),
+    "quota": ("small", "--requests", "5"),
     "purge": ("--all",),
     "records": ("list", "example.test"),
     "status": (),

@@ -71,6 +71,30 @@ def test_a_limit_tells_one_client_to_come_again_and_serves_another(lab):
         assert f'tidegate_l7_policy_verdicts_total{{policy="{name}",kind="limit",verdict="refused"}} 2' in metrics
 
 
+def test_a_quota_is_changed_at_once_without_a_version(lab):
+    name = f"shops{next(RUNS)}"
+    version = lambda: lab.api("GET", "/v1/status").json()["head"]["version"]
+    ask = lambda shop: curl(lab, f"/api/policy/{name}", "-H", f"X-Shop: {shop}")
+    with policies(lab, f"  - {{name: {name}, limit: {{requests: 2, per: 1h, by: ['header:X-Shop']}}}}\n", f"policies: [{name}]"):
+        before = version()
+        assert [ask("one")[0] for _ in range(3)] == [200, 200, 429]
+        told = lab.tidegate("quota", name, "--requests", "5", "--note", "a campaign", "--wait").stdout
+        assert f"policy {name} allows 5 requests" in told, told
+        status, fields, _ = ask("two")
+        assert status == 200 and fields["ratelimit-policy"] == f'"{name}";q=5;w=3600', fields
+        assert lab.api("GET", "/v1/admin").json()["words"][f"limit/{name}"]["requests"] == 5
+        assert version() == before
+        lab.tidegate("quota", name, "--as-configured", "--wait")
+        assert ask("three")[1]["ratelimit-policy"] == f'"{name}";q=2;w=3600'
+        for words, why in (((name + "x", "--requests", "5"), f"did you mean '{name}'?"), ((name, "--requests", "3000000000"), "from 1 to")):
+            try:
+                lab.tidegate("quota", *words)
+            except LabError as error:
+                assert why in str(error), error
+            else:
+                raise AssertionError(f"{words} was taken")
+
+
 def test_a_faulty_policy_is_refused_with_its_place_and_a_hint(lab):
     try:
         with policies(lab, "  - {name: few, limit: {requests: 3, by: [clent]}}\n", "policies: [fwe]"):

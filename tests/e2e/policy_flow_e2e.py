@@ -445,6 +445,8 @@ pools:
                 assert fetch(lab, path, version)[1] == b"origin1"
                 fields, body = fetch(lab, path, version, "-H", "X-Canary: 1")
                 assert body == b"origin2", fields
+            past = lab.tidegate("explain", "--request", fields["x-request-id"]).stdout
+            assert "route canary" in past and ", variant new, pool second, " in past, past
             assert "hit" in fields["cache-status"] and asked() == [rounds, rounds], (fields, asked())
             told = explain()
             assert told["cache"]["variant"] == "canary/old" and told["cache"]["outcome"] == "hit", told

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/live_state.h"
 #include "conf/policy/compress.h"
 #include "conf/policy/limit.h"
 #include "conf/policy/transform.h"
@@ -242,6 +243,17 @@ TEST(SplitKeys, RefuseWhatCannotBeChosenOrKept) {
               ElementsAre("duplicate_name"));
 }
 
+TEST(SplitKeys, AVariantEditsNeitherHostNorFraming) {
+  const auto codes = [](const std::string& edits) {
+    return with_policy("split: {variants: [{name: new, pool: c, weight: 1, " + edits + "}]}").codes();
+  };
+  EXPECT_THAT(codes("request_headers: {X-A: b, X-C: ''}, response_headers: {X-D: e}"), IsEmpty());
+  for (const char* name : {"Host", "Content-Length", "transfer_encoding"}) {
+    EXPECT_THAT(codes(std::string("request_headers: {") + name + ": x}"), ElementsAre("bad_value")) << name;
+    EXPECT_THAT(codes(std::string("response_headers: {") + name + ": x}"), ElementsAre("bad_value")) << name;
+  }
+}
+
 TEST(SplitKeys, APoolOfAVariantIsUsed) {
   const Loaded loaded =
       with_policy("split: {variants: [{name: new, pool: c, weight: 5}, {name: old, pool: a, weight: 95}]}");
@@ -441,6 +453,26 @@ TEST(LimitKeys, RefuseACountryThatNoDatabaseTells) {
   const Loaded loaded = with_limit("requests: 5, by: [route, country]");
   ASSERT_THAT(loaded.codes(), ElementsAre("missing_key"));
   EXPECT_EQ(loaded.faults[0].pointer, "/policies/0/limit/by/1");
+}
+
+TEST(LimitKeys, TakeTheQuotaOfAnOperatorIfTheLimitCanHaveIt) {
+  LimitPolicy limit;
+  limit.requests = 5;
+  LiveState live_state;
+  EXPECT_FALSE(take_quota(live_state, "q", limit));
+  live_state.overrides["limit/q"] = {OverrideState::quota, "ops", "", 1, 70, 100};
+  EXPECT_FALSE(take_quota(live_state, "other", limit));
+  EXPECT_TRUE(take_quota(live_state, "q", limit));
+  EXPECT_EQ(limit.requests, 70u);
+  EXPECT_EQ(limit.burst, 100u);
+  live_state.overrides["limit/q"].requests = 2'000'000;
+  EXPECT_FALSE(take_quota(live_state, "q", limit)) << "a version came whose `per` is shorter";
+  EXPECT_EQ(limit.requests, 70u);
+  limit.algorithm = LimitAlgorithm::sliding_window;
+  limit.burst = 0;
+  live_state.overrides["limit/q"].requests = 80;
+  EXPECT_TRUE(take_quota(live_state, "q", limit));
+  EXPECT_EQ(limit.burst, 0u) << "a window has none";
 }
 
 TEST(LimitKeys, RefuseQuotasBeyondTheirAlgorithm) {

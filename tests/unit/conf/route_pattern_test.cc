@@ -106,4 +106,14 @@ TEST(HostPattern, PrefersExactThenLongerWildcardThenAny) {
   EXPECT_TRUE(compare_specificity(nullptr, nullptr) == 0);
 }
 
+TEST(PathPatternRest, IsWhatTheStarStandsFor) {
+  EXPECT_EQ(rest_of_path("/a/b/c", "/a/*"), "b/c");
+  EXPECT_EQ(rest_of_path("/a/b/c", "/*"), "a/b/c");
+  EXPECT_EQ(rest_of_path("/a/7/c/", "/a/{id}/*"), "c/");
+  EXPECT_EQ(rest_of_path("/a", "/a/*"), "");
+  EXPECT_EQ(rest_of_path("/a/", "/a/*"), "");
+  EXPECT_EQ(rest_of_path("/a//b", "/a/*"), "b") << "what follows cannot become a host";
+  EXPECT_EQ(rest_of_path("/a/b", "/a/b"), "");
+}
+
 }  // namespace tidegate::route_pattern_test

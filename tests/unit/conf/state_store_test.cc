@@ -222,6 +222,19 @@ TEST(StateStore, KeepsWordsBesideVersions) {
   EXPECT_EQ(store->audit_newest(1)->front().action, "undrain");
 }
 
+TEST(StateStore, KeepsQuotas) {
+  const TempDir directory;
+  const auto store = open(directory.path());
+  ASSERT_TRUE(store->set_override("limit/q", Override{OverrideState::quota, "ops", "campaign", 5, 70, 100}, "ops"));
+  const Override kept = store->live_state()->overrides.at("limit/q");
+  EXPECT_EQ(kept.state, OverrideState::quota);
+  EXPECT_EQ(kept.requests, 70U);
+  EXPECT_EQ(kept.burst, 100U);
+  EXPECT_EQ(store->audit_newest(1)->front().action, "quota");
+  ASSERT_TRUE(store->set_override("limit/q", std::nullopt, "ops"));
+  EXPECT_EQ(store->audit_newest(1)->front().action, "quota_as_configured");
+}
+
 TEST(StateStore, KeepsWordsOnPlanes) {
   const TempDir directory;
   const auto store = open(directory.path());

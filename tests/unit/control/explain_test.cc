@@ -111,6 +111,7 @@ json record_of_past(const json& more = json::object()) {
                  {"destination", "192.0.2.100"},
                  {"destination_port", 443},
                  {"route", "all"},
+                 {"variant", "next"},
                  {"pool", "origins"},
                  {"backend", "origin1"},
                  {"tries", 2},
@@ -135,7 +136,9 @@ TEST_F(ExplainTest, APastRequestIsToldWithTheFlowOfItsConnection) {
   EXPECT_EQ(told["steps"][1]["vip"], "vip-eu");
   const std::string sentence = told["sentence"];
   EXPECT_THAT(sentence, HasSubstr("has the flow to vip-eu pinned to proxy1"));
-  EXPECT_THAT(sentence, HasSubstr("under version 1: route all, pool origins, backend origin1 at try 2, status 200"));
+  EXPECT_THAT(
+      sentence,
+      HasSubstr("under version 1: route all, variant next, pool origins, backend origin1 at try 2, status 200"));
   EXPECT_THAT(sentence, HasSubstr("origin2 failed: connect_failed"));
 }
 

@@ -2,6 +2,7 @@
 // LiveState: drain and undrain, and what /v1/health says about them.
 
 #include "control/api/bundle.h"
+#include "control/api/shapes.h"
 #include "tests/unit/control/host.h"
 
 namespace tidegate::testing::live_state_test {
@@ -34,6 +35,47 @@ TEST_F(LiveStateTest, ADrainedBackendIsDrainingWithItsReasonUntilItIsPutBack) {
   EXPECT_EQ(host.call("DELETE", "/v1/admin/backend/origins/origin1").status, 200);
   EXPECT_EQ(backend(0)["state"], "up");
   EXPECT_EQ(host.call("DELETE", "/v1/admin/backend/origins/origin1").status, 404);
+}
+
+TEST_F(LiveStateTest, AQuotaIsChangedWithoutAVersionUntilItIsPutBack) {
+  const std::string text =
+      "policies:\n  - {name: calls, limit: {requests: 5, per: 1m}}\n  - {name: window, limit: {requests: 5, algorithm: "
+      "sliding_window}}\n  - {name: small, compress: {}}\nroutes: [{name: all, path: \"/*\", status: 204, policies: "
+      "[calls, window, small]}]\n";
+  ASSERT_EQ(host.put_config(text).status, 200);
+  const uint64_t version = host.control->host_state().head().version;
+  const HttpResponse changed =
+      host.call_json("PUT", "/v1/admin/limit/calls", {{"requests", 70}, {"burst", 9}, {"note", "campaign"}});
+  ASSERT_EQ(changed.status, 200) << changed.body;
+  EXPECT_EQ(host.control->host_state().head().version, version);
+  const nlohmann::json word = body_of(host.call("GET", "/v1/admin"))["words"]["limit/calls"];
+  EXPECT_EQ(word["state"], "quota");
+  EXPECT_EQ(word["requests"], 70);
+  EXPECT_EQ(word["burst"], 9);
+  EXPECT_EQ(word["note"], "campaign");
+  LiveState sent;
+  sent.overrides["limit/calls"] = host.control->host_state().live_state()->overrides.at("limit/calls");
+  const Result<LiveState> read = live_state_from_json(to_json(sent));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->overrides.at("limit/calls").requests, 70u);
+  EXPECT_EQ(read->overrides.at("limit/calls").burst, 9u);
+  EXPECT_EQ(host.call("DELETE", "/v1/admin/limit/calls").status, 200);
+  EXPECT_EQ(host.call("DELETE", "/v1/admin/limit/calls").status, 404);
+  const auto refused = [&](const char* policy, const nlohmann::json& body) {
+    const HttpResponse answer = host.call_json("PUT", std::string("/v1/admin/limit/") + policy, body);
+    return std::to_string(answer.status) + " " + body_of(answer)["detail"].get<std::string>();
+  };
+  EXPECT_EQ(refused("call", {{"requests", 7}}), "404 the configuration has no policy 'call'; did you mean 'calls'?");
+  EXPECT_EQ(refused("small", {{"requests", 7}}), "404 policy 'small' has no limit");
+  EXPECT_EQ(refused("calls", nlohmann::json::object()), "400 \"requests\" is a number from 1 to 1000000000");
+  EXPECT_EQ(refused("calls", {{"requests", -1}}), "400 \"requests\" is a number from 1 to 1000000000");
+  EXPECT_EQ(refused("calls", {{"requests", 7}, {"burst", "9"}}), "400 \"burst\" is a number from 0 to 1000000000");
+  EXPECT_EQ(refused("window", {{"requests", 7}, {"burst", 9}}),
+            "400 \"burst\" belongs to a token bucket; this limit is a sliding window");
+  EXPECT_THAT(refused("window", {{"requests", 3'000'000}}), HasSubstr("400 requests: requests of a sliding window is"));
+  EXPECT_THAT(refused("calls", {{"requests", 1'000'000'000}}), HasSubstr("are too many; expected at most"));
+  EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins", {{"state", "quota"}}).status, 404);
+  EXPECT_TRUE(host.control->host_state().live_state()->overrides.empty());
 }
 
 TEST_F(LiveStateTest, APoolAndASiteTakeWordsToo) {

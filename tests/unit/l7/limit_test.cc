@@ -310,6 +310,27 @@ TEST_F(LimitTest, ARequestOverTheQuotaIsToldWhenToComeAgain) {
   EXPECT_TRUE(explained("/free").empty());
 }
 
+TEST_F(LimitTest, AnOperatorChangesTheQuotaAndTheCountsGoOn) {
+  start_on_route(limit([](LimitPolicy& part) { part.requests = 3; }));
+  EXPECT_EQ(status(), 204);
+  EXPECT_EQ(explained("/x")[0]["changed_by_operator"], false);
+  const auto with_quota = [](uint64_t requests) {
+    auto live_state = std::make_shared<LiveState>();
+    live_state->overrides["limit/q"] = {OverrideState::quota, "ops", "", 1, requests, 0};
+    return live_state;
+  };
+  edge_.publish(with_quota(1));
+  EXPECT_EQ(status(), 429) << "the one before counts";
+  EXPECT_EQ(explained("/x")[0]["requests"], 1);
+  EXPECT_EQ(explained("/x")[0]["changed_by_operator"], true);
+  edge_.publish(with_quota(100));
+  const Answer more = ask(edge_.endpoint(), get("/x"));
+  EXPECT_EQ(more.status, 204);
+  EXPECT_EQ(more.field("ratelimit-policy"), "\"q\";q=100;w=3600");
+  edge_.publish(std::make_shared<LiveState>());
+  EXPECT_EQ(explained("/x")[0]["requests"], 3) << "as configured";
+}
+
 TEST_F(LimitTest, CountsByCountryAndByTheClientWhereNobodyKnowsIt) {
   dns::test::MmdbWriter writer;
   writer.add("192.0.2.0/24", std::nullopt, {.country = "DE"});

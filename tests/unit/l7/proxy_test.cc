@@ -102,6 +102,50 @@ TEST(ProxyRetry, OnlyIdempotentRequestsAreRepeatedOnceTheyWereSent) {
   EXPECT_EQ(posts, (std::multiset<int>{200, 200, 502, 502}));
 }
 
+TEST(ProxyRetry, AnAnswerWithAStatusOfTheRouteIsTriedAgainElsewhere) {
+  const auto says = [](int status) {
+    return [status](const std::string&, Wire& wire) {
+      return wire.send("HTTP/1.1 " + std::to_string(status) + " X\r\nX-Of: bad\r\nContent-Length: 3\r\n\r\nbad");
+    };
+  };
+  Origin bad(says(503)), alive(Origin::says("alive")), lonely(says(503));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {bad.endpoint(), alive.endpoint()});
+  Route& route = edge.add_route("/*", pool);
+  route.retry_statuses = {502, 503};
+  Route& alone = edge.add_route("/alone", edge.add_pool("one", {lonely.endpoint()}));
+  alone.retry_statuses = {503};
+  edge.start();
+  for (int i = 0; i < 4; ++i) {
+    const Answer answer = ask(edge.endpoint(), get("/"));
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.body, "alive");
+    EXPECT_EQ(answer.field("x-of"), "") << "nothing of the answer that was thrown away";
+  }
+  EXPECT_EQ(bad.requests(), 2u);
+  EXPECT_EQ(edge.metric("tidegate_l7_retries_total"), 2u);
+  std::multiset<int> posts;
+  for (int i = 0; i < 4; ++i) {
+    posts.insert(ask(edge.endpoint(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status);
+  }
+  EXPECT_EQ(posts, (std::multiset<int>{200, 200, 503, 503})) << "a POST is not repeated";
+  const Answer last = ask(edge.endpoint(), get("/alone"));
+  EXPECT_EQ(last.status, 503);
+  EXPECT_EQ(last.body, "bad") << "nobody else can be asked: the client gets what there is";
+}
+
+TEST(ProxyRetry, ATryHasTheTimeOfItsRoute) {
+  Origin silent([](const std::string&, Wire& wire) { return !wire.at_end(); });
+  Origin alive(Origin::says("alive"));
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {silent.endpoint(), alive.endpoint()});
+  edge.model.pools[pool].eject_after = 0;
+  edge.add_route("/*", pool).try_timeout_ms = 50;
+  edge.start();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "alive");
+  EXPECT_EQ(silent.requests(), 1u);
+}
+
 TEST(ProxyRetry, TheBudgetBoundsWhatAnOutageAdds) {
   Origin failing([](const std::string&, Wire&) { return false; });
   Edge edge;
