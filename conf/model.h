@@ -407,16 +407,11 @@ struct Route {
   std::variant<std::monostate, RouteToPool, RouteRedirect, RouteAnswer> what;
   std::vector<std::string> labels;  // the route uses only backends of the pool that have all of them
   bool labels_required = true;      // false: if no such backend is in service, any backend
-<<<<<<< HEAD
   QueuePriority queue_priority = QueuePriority::normal;
-  bool grpc_web = false;          // gRPC-Web is translated to gRPC
-  uint64_t total_timeout_ms = 0;  // from the request's head to the response's head, all tries together; 0: no limit
-=======
   bool grpc_web = false;          // gRPC-Web is translated to gRPC
   uint64_t total_timeout_ms = 0;  // from the request's head to the response's head, all tries together; 0: no limit
   uint64_t try_timeout_ms = 0;    // from the request's last byte to the response's head, one try; 0: the pool's
   std::vector<uint32_t> retry_statuses;  // answers with these are tried again, where that is safe
->>>>>>> 71b1528 (conf, l7, control: change quotas at once, try statuses again)
   // Set on requests to the backend; an empty value removes the field.
   std::vector<std::pair<std::string, std::string>> request_headers;
   std::vector<std::pair<std::string, std::string>> response_headers;  // set on responses to the client
