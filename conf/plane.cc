@@ -448,6 +448,10 @@ void Plane::Impl::answer_admin(const HttpExchangePtr& exchange) {
   try {
     if (answer_common(exchange)) return;
     if (request.method == "GET" && request.path == "/alive") {
+      // A control of an earlier release says nothing about its leader.
+      if (const std::string_view hears = request.header("tidegate-hears-leader"); hooks.on_control && !hears.empty()) {
+        hooks.on_control(hears == "yes");
+      }
       exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, pretty_text(alive()))));
     } else if (request.method == "GET" && request.path == "/status") {
       exchange->respond(refused_query(request, {}).value_or(HttpResponse::json(200, pretty_text(status()))));

@@ -64,6 +64,8 @@ struct PlaneHooks {
   std::vector<QueryParameter> explain_parameters;  // all parameters of /explain; others are answered with 400
   // Further admin paths. Returns false if it does not know the path. May be empty.
   std::function<bool(const HttpExchangePtr&)> admin;
+  // This host's control asked whether the plane is alive, and said whether it hears who decides. May be empty.
+  std::function<void(bool hears_leader)> on_control;
   // SIGUSR1: a log file was renamed; go on in a new file of that name. May be empty.
   std::function<void()> reopen_logs;
   // SIGTERM or SIGINT: finish the work in progress, then call `done` on the loop's thread. Empty: stop at once.

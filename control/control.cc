@@ -500,6 +500,12 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
         loop, *parts.host_state, parts.fleet, derive_hash_key(secret, "probe spread"),
         [&parts] { return parts.edge_store ? parts.edge_store->hears_a_leader() : parts.follower->connected(); });
   }
+  if (!parts.leads_from_the_start()) {
+    parts.own_planes.tell_planes([&parts] {
+      return parts.edge_store ? parts.edge_store->hears_a_leader() && parts.edge_store->behind() == 0
+                              : parts.follower->up_to_date();
+    });
+  }
   if (options.announce) {
     parts.announcer = std::make_unique<Announcer>(loop, *parts.host_state, parts.fleet, parts.own_planes,
                                                   options.bird_socket, options.announce_file);

@@ -26,11 +26,13 @@ void Announcer::defend(const IpAddress& address, uint16_t port, uint32_t now_ms)
   defence_due_ = true;
 }
 
-size_t Announcer::send_defences(FrameSink& sink) {
+size_t Announcer::send_defences(size_t most, FrameSink& sink) {
   if (!defence_due_) return 0;
   size_t sent = 0;
   for (size_t i = 0; i < defence_count_; ++i) {
-    if (!std::exchange(defences_[i].due, false)) continue;
+    if (!defences_[i].due) continue;
+    if (sent == most) return sent;  // the next tick sends the rest
+    defences_[i].due = false;
     announce(defences_[i].address, defences_[i].port, sink);
     ++sent;
   }
@@ -44,7 +46,7 @@ void Announcer::announce(const IpAddress& address, uint16_t port, FrameSink& sin
 }
 
 size_t Announcer::tick(uint32_t now_ms, size_t most_frames, FrameSink& sink) {
-  const size_t defended = send_defences(sink);
+  const size_t defended = send_defences(most_frames, sink);
   if (rounds_.idle()) return defended;
   return defended + rounds_.say(set_->addresses, now_ms, most_frames - defended,
                                 [&](const LocalAddress& local) { announce(local.address, local.port, sink); });

@@ -38,7 +38,7 @@ class Announcer {
     bool due = false;
     uint32_t since_ms = 0;
   };
-  size_t send_defences(FrameSink& sink);
+  size_t send_defences(size_t most, FrameSink& sink);
   void announce(const IpAddress& address, uint16_t port, FrameSink& sink) const;
 
   std::vector<PortIdentity> ports_;

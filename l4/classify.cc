@@ -151,15 +151,23 @@ Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, ui
 Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
                                           uint32_t now_ms) {
   const Mac& own_mac = config_.ports[frame.port].mac;
+  const auto any_kind = [&](const IpAddress& address) {
+    return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
+  };
   const auto local_kind = [&](const IpAddress& address) {
-    const LocalKind kind = tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
+    const LocalKind kind = any_kind(address);
     return kind == LocalKind::standby ? LocalKind::none : kind;  // the holder answers, and its claims are no conflict
   };
   Learned learned = Learned::unknown;
+  bool answers_us = false;  // for an address that we left to others
   const bool ours = std::any_of(config_.ports.begin(), config_.ports.end(),
                                 [&](const PortIdentity& port) { return port.mac == message.sender_mac; });
   if (!message.sender_mac.is_zero() && !ours) {
     if (local_kind(message.sender) != LocalKind::none) return settle_conflict(frame, message, now_ms);
+    answers_us = !tables.local->asked.empty() && any_kind(message.sender) == LocalKind::standby;
+    if (answers_us && config_.conflicts != nullptr && !frame.learn_only) {
+      config_.conflicts->tell({message.sender, message.sender_mac, frame.port});
+    }
     learned = neighbours_.learn(message.sender, message.sender_mac, now_ms);
   }
   if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
@@ -173,9 +181,9 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
     frame.bytes = static_cast<uint32_t>(write_answer(frame.data, {own_mac, message.target}, message));
     return {Verdict::answer, DropReason::none, frame.port, false};
   }
-  Outcome outcome = config_.punt_tap               ? punt(DropReason::neighbour_unknown)
-                    : learned == Learned::expected ? Outcome{Verdict::consume, DropReason::none, 0, false}
-                                                   : drop(DropReason::neighbour_unknown);
+  Outcome outcome = config_.punt_tap                             ? punt(DropReason::neighbour_unknown)
+                    : learned == Learned::expected || answers_us ? Outcome{Verdict::consume, DropReason::none, 0, false}
+                                                                 : drop(DropReason::neighbour_unknown);
   outcome.share = learned == Learned::expected && config_.workers > 1;
   return outcome;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConflictBoard: the stations that claim addresses of ours. Workers report them, and the control thread logs them. If
-// the board is busy or full, a worker does not report the conflict, but still counts it.
+// ConflictBoard: the stations that claim addresses of ours, or answer for addresses that we left to others
+// (l4/left_vips.h). Workers report them, and the control thread takes them. If the board is busy or full, a worker does
+// not report the conflict, but still counts it.
 #pragma once
 
 #include <algorithm>

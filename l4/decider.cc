@@ -30,6 +30,7 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       fragments_(kMaxFragmented),
       neighbours_(config_.ports, config_.board),
       announcer_(config_.ports),
+      asker_(config_.ports),
       groups_(config_.ports) {
   set_macs();
   set_vlans();
@@ -85,6 +86,7 @@ void Decider::set_vlans() {
 void Decider::set_ports(std::vector<PortIdentity> ports) {
   neighbours_.set_ports(ports);
   announcer_.set_ports(ports);
+  asker_.set_ports(ports);
   groups_.set_ports(ports);
   config_.ports = std::move(ports);
   set_macs();
@@ -106,6 +108,7 @@ void Decider::adopt(const ForwardingTables& tables, uint32_t now_ms) {
   neighbours_.set_targets(tables.neighbours, now_ms);
   if (!config_.announces) return;
   announcer_.adopt(tables.local, now_ms);
+  asker_.adopt(tables.local, now_ms);
   groups_.adopt(tables.local, now_ms);
 }
 
@@ -118,7 +121,8 @@ std::optional<FlowEntry> Decider::flow(uint64_t hash, uint32_t now_ms) {
 void Decider::tick(uint32_t now_ms, FrameSink& sink) {
   // Membership reports go first. Until they are sent, solicitations for our addresses may not reach us.
   if (config_.announces) counters_.mld_reports.add(groups_.tick(now_ms, sink));
-  const size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
+  size_t announced = announcer_.tick(now_ms, Neighbours::kMaxFramesPerTick, sink);
+  announced += asker_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
   neighbours_.tick(now_ms, Neighbours::kMaxFramesPerTick - announced, sink);
   if (config_.probes != nullptr && config_.announces) {
     config_.probes->send_due(neighbours_, config_.ports, Neighbours::kMaxFramesPerTick, sink);

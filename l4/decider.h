@@ -36,6 +36,7 @@
 #include "l4/probe/board.h"
 #include "l4/shared_bounds.h"
 #include "l4/source_table.h"
+#include "l4/vip_asker.h"
 
 namespace tidegate::l4 {
 
@@ -212,6 +213,7 @@ class Decider {
   FrameObserver* observer_ = nullptr;
   Neighbours neighbours_;
   Announcer announcer_;
+  VipAsker asker_;
   GroupMember groups_;
   uint32_t swept_ms_ = 0;
   // the present second, and how many senders were told in it that a packet is too big

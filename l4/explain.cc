@@ -138,7 +138,8 @@ json explain(const ForwardingTables& tables, const FlowHasher& hasher, const Bac
   const auto family = static_cast<uint8_t>(vip->family);
   const LocalKind kind = tables.local_kind(family, words_of(*vip));
   if (kind == LocalKind::standby) {
-    const std::string holder = holder_name(*tables.snapshot, *vip);
+    const auto left = tables.left.find(*vip);
+    const std::string holder = left == tables.left.end() ? holder_name(*tables.snapshot, *vip) : left->second;
     json out = answer(
         "none", fmt::format("the forwarder of node {} holds {}, and this one stands by", holder, vip->to_string()));
     out["holder"] = holder;

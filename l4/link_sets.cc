@@ -59,6 +59,10 @@ std::shared_ptr<const LocalSet> LocalSets::set_of(std::vector<LocalAddress> want
   for (LocalAddress& address : wanted) {
     address.since = known.try_emplace(Key(address.address, address.kind, address.port), generation).first->second;
   }
+  const auto asked =
+      std::stable_partition(wanted.begin(), wanted.end(), [](const auto& a) { return a.kind != LocalKind::standby; });
+  next->asked.assign(asked, wanted.end());
+  wanted.erase(asked, wanted.end());
   std::stable_sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.since < b.since; });
   next->addresses = std::move(wanted);
   derive_groups(*next, current_.get(), generation);

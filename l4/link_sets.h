@@ -36,9 +36,10 @@ struct Group {
 // The lists are ordered by `since`: the entries that a worker has not announced yet are at the end.
 struct LocalSet {
   std::vector<LocalAddress> addresses;
-  std::vector<Group> groups;  // each group once
-  std::vector<Group> left;    // groups that only the previous set has
-  LookupTable group_index;    // group_key -> index into `groups`
+  std::vector<LocalAddress> asked;  // of kind standby: VipAsker asks whether somebody else answers for them
+  std::vector<Group> groups;        // each group once
+  std::vector<Group> left;          // groups that only the previous set has
+  LookupTable group_index;          // group_key -> index into `groups`
 
   static LookupKey group_key(const IpAddress& group, uint16_t port) { return {words_of(group), port}; }
 };
@@ -60,7 +61,7 @@ struct NeighbourSet {
 // Makes LocalSets, and returns the previous one if nothing changed. A copy costs one pointer. Control thread.
 class LocalSets {
  public:
-  // `wanted` may be in any order. Its `since` is ignored.
+  // `wanted` may be in any order. Its `since` is ignored. Its addresses of kind standby are those to ask for.
   std::shared_ptr<const LocalSet> set_of(std::vector<LocalAddress> wanted, uint64_t generation);
 
  private:

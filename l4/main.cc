@@ -19,6 +19,7 @@
 #include "l4/eal.h"
 #include "l4/explain.h"
 #include "l4/fixed_keys.h"
+#include "l4/left_vips.h"
 #include "l4/link_facts.h"
 #include "l4/metrics.h"
 #include "l4/plan/share_settings.h"
@@ -51,7 +52,8 @@ class Forwarder final : private IoHandler {
         hasher_(derive_hash_key(plane_.secret(), "flow")),
         builder_(derive_hash_key(plane_.secret(), "maglev")),
         sharing_(plane_.loop(), plane_.secret()),
-        watch_(plane_.loop(), hasher_) {
+        watch_(plane_.loop(), hasher_),
+        left_vips_(monotonic_ns()) {
     metrics().collector([this](std::string& out) {
       if (!dataplane_) return;
       std::vector<const WorkerCounters*> counters;
@@ -78,6 +80,7 @@ class Forwarder final : private IoHandler {
     hooks.works = [this] { return works(); };
     hooks.cannot_start = [this] { return failed_to_start_; };
     hooks.warnings = [this] { return warnings(); };
+    hooks.on_control = [this](bool hears_leader) { left_vips_.on_control(hears_leader, monotonic_ns()); };
     hooks.explain = [this](const HttpRequest& request) { return explain_request(request); };
     hooks.explain_parameters = {QueryParameter::address("client", "its IP address"),
                                 QueryParameter::number("client_port", "its port", 1, 65535),
@@ -134,7 +137,7 @@ class Forwarder final : private IoHandler {
     Result<std::shared_ptr<const CountryNetworks>> countries = country_reader_.read(*snapshot->model);
     if (!countries) return countries.error();
     Result<std::shared_ptr<const ForwardingTables>> tables =
-        builder_.build(snapshot, node, began_ns, dataplane_ ? dataplane_->outages() : Outages{}, *countries);
+        builder_.build(snapshot, node, began_ns, outages(), *countries);
     if (!tables) return tables.error();
     countries_ = *std::move(countries);
     snapshot_ = std::move(snapshot);
@@ -189,8 +192,7 @@ class Forwarder final : private IoHandler {
     // While no version is in force, the previous process's ids are not restored yet.
     ForwardingBuilder other(derive_hash_key(plane_.secret(), "maglev"));
     const auto tables = (dataplane_ ? builder_ : other)
-                            .build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(),
-                                   dataplane_ ? dataplane_->outages() : Outages{}, *countries);
+                            .build(std::move(snapshot), with_open_ports(wanted), monotonic_ns(), outages(), *countries);
     return tables ? vote : Vote::no(tables.error().message);
   }
 
@@ -260,14 +262,14 @@ class Forwarder final : private IoHandler {
   void look() {
     look_timer_.arm_after_ms(kLookMs);
     if (kept_) kept_->tell_alive(monotonic_ns());
-    say_conflicts();
+    const bool left_changed = settle_claims();
     watch_.collect_events(*dataplane_);
     const bool ports_changed = dataplane_->check_ports();
     const uint64_t changes = dataplane_->neighbours().changes();
-    if (!ports_changed && changes == neighbour_changes_ && !read_countries_anew()) return;
+    if (!ports_changed && !left_changed && changes == neighbour_changes_ && !read_countries_anew()) return;
     neighbour_changes_ = changes;
     Result<std::shared_ptr<const ForwardingTables>> tables =
-        builder_.build(snapshot_, node_, monotonic_ns(), dataplane_->outages(), countries_);
+        builder_.build(snapshot_, node_, monotonic_ns(), outages(), countries_);
     if (!tables) return log_error("{}", tables.error().message);
     say_who_is_cut_off(**tables);
     publish(*std::move(tables));
@@ -285,12 +287,74 @@ class Forwarder final : private IoHandler {
     return true;
   }
 
+  // What cannot be reached, and what is left to other forwarders. Nothing is known before the dataplane runs.
+  Outages outages() const {
+    if (!dataplane_) return {};
+    Outages outages = dataplane_->outages();
+    outages.alone = left_vips_.alone();
+    outages.left = left_vips_.left();
+    return outages;
+  }
+
+  // Returns true if addresses are left to another forwarder or taken back.
+  bool settle_claims() {
+    const uint64_t now_ns = monotonic_ns();
+    std::vector<AddressConflict> conflicts = dataplane_->take_conflicts();
+    for (const AddressConflict& claim : conflicts) {
+      const ForwardingTables& tables = *dataplane_->tables();
+      const auto family = static_cast<uint8_t>(claim.address.family);
+      const bool ours = tables.local_kind(family, words_of(claim.address)) == LocalKind::vip;
+      if (ours || left_vips_.left().contains(claim.address)) left_vips_.on_claim(claim, now_ns);
+    }
+    // Answers for what was left already are no conflict.
+    std::erase_if(conflicts, [&](const AddressConflict& each) { return left_vips_.left().contains(each.address); });
+    say_conflicts(conflicts, now_ns);
+    const bool was_alone = left_vips_.alone();
+    std::optional<std::vector<std::pair<Mac, uint32_t>>> known;
+    const auto forwarder_of = [&](const Mac& mac) {
+      if (!known) known = macs_of_forwarders();
+      for (const auto& [of, node] : *known) {
+        if (of == mac) return snapshot_->model->nodes[node].name;
+      }
+      return std::string();
+    };
+    const bool changed = left_vips_.settle(forwarder_of, place(), now_ns);
+    if (left_vips_.alone() != was_alone) {
+      log_info("{}", was_alone ? "control hears a leader again, who decides which forwarder holds a VIP"
+                               : "control hears no leader: a VIP that another forwarder claims will be left to it");
+    }
+    return changed;
+  }
+
+  // This node's place among those with forwarders.
+  uint32_t place() const {
+    uint32_t before = 0;
+    for (const tidegate::Node& node : snapshot_->model->nodes) {
+      if (node.name == node_.name) break;
+      before += node.l4.enabled ? 1 : 0;
+    }
+    return before;
+  }
+
+  // The MAC addresses of other forwarders that have answered, with the indexes of their nodes.
+  std::vector<std::pair<Mac, uint32_t>> macs_of_forwarders() const {
+    const std::vector<OtherForwarder> others = other_forwarders(*snapshot_->model, node_);
+    std::vector<std::pair<Mac, uint32_t>> known;
+    known.reserve(others.size());  // so that the worker need not allocate
+    dataplane_->workers().front()->read([&](const Decider& decider, uint32_t) {
+      for (const OtherForwarder& other : others) {
+        const Mac mac = decider.neighbours().mac_of(other.address);
+        if (!mac.is_zero()) known.emplace_back(mac, other.node);
+      }
+    });
+    return known;
+  }
+
   // Logs a conflict at most once a minute per address, however often a station claims it.
-  void say_conflicts() {
+  void say_conflicts(const std::vector<AddressConflict>& conflicts, uint64_t now_ns) {
     constexpr uint64_t kAgainNs = 60 * kNsPerS;
     constexpr size_t kMostRemembered = 1'024;
-    const uint64_t now_ns = monotonic_ns();
-    for (const AddressConflict& conflict : dataplane_->take_conflicts()) {
+    for (const AddressConflict& conflict : conflicts) {
       if (said_conflicts_.size() > kMostRemembered) said_conflicts_.clear();
       const auto [said, is_new] = said_conflicts_.try_emplace(conflict.address, now_ns);
       if (!is_new && now_ns - said->second < kAgainNs) continue;
@@ -332,6 +396,10 @@ class Forwarder final : private IoHandler {
     std::string out;
     if (!sharing_.problem().empty()) out += sharing_.problem() + "\n";
     if (!dataplane_) return out;
+    if (const auto& left = dataplane_->tables()->left; !left.empty()) {
+      out += fmt::format("{} addresses of VIPs are left to other forwarders that claim them: control hears no leader\n",
+                         left.size());
+    }
     for (size_t port = 0; port < dataplane_->ports().size(); ++port) {
       const std::string& problem = dataplane_->port_states()[port].problem;
       if (!problem.empty()) out += fmt::format("port {}: {}\n", dataplane_->ports()[port].device(), problem);
@@ -508,6 +576,7 @@ class Forwarder final : private IoHandler {
   ForwardingBuilder builder_;
   FlowSharing sharing_;
   Watch watch_;
+  LeftVips left_vips_;
   std::unique_ptr<Eal> eal_;         // outlives the ports and their buffers
   BufferStock stock_;                // for the first start of the dataplane; later those of ports that were left
   std::unique_ptr<KeptState> kept_;  // outlives the workers; null: flows end with the process

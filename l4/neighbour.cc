@@ -177,8 +177,13 @@ Learned Neighbours::learn(const IpAddress& address, const Mac& mac, uint32_t now
   return Learned::expected;
 }
 
-OwnIdentity Neighbours::identity_towards(uint16_t port, const IpAddress& target) const {
-  const PortIdentity& identity = ports_[port];
+Mac Neighbours::mac_of(const IpAddress& address) const {
+  const uint32_t index = set_->id_of.find(key_of(address));
+  if (index == LookupTable::kAbsent || !hops_[index].usable) return Mac{};
+  return slots_[index].mac;
+}
+
+OwnIdentity identity_towards(const PortIdentity& identity, const IpAddress& target) {
   OwnIdentity own{identity.mac, IpAddress{}};
   own.address.family = target.family;
   const IpAddress* same_family = nullptr;
@@ -201,8 +206,8 @@ OwnIdentity Neighbours::identity_towards(uint16_t port, const IpAddress& target)
 void Neighbours::ask(Slot& slot, uint32_t now_ms, FrameSink& sink) {
   const bool unicast = slot.state == NeighbourState::probe && slot.asked < kUnicastProbes;
   uint8_t frame[kMaxNeighbourFrameBytes];
-  const size_t bytes =
-      write_request(frame, identity_towards(slot.port, slot.address), slot.address, unicast ? &slot.mac : nullptr);
+  const size_t bytes = write_request(frame, identity_towards(ports_[slot.port], slot.address), slot.address,
+                                     unicast ? &slot.mac : nullptr);
   sink.send(slot.port, frame, bytes);
   if (slot.asked < UINT8_MAX) ++slot.asked;
   if (slot.state == NeighbourState::incomplete && slot.asked == kAsksUntilSilent) tell(slot, true);

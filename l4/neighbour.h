@@ -37,6 +37,10 @@ struct PortIdentity {
   std::optional<uint16_t> arrives_by = {};
 };
 
+// Who asks for `target` on a port's link: its MAC address, with the address of its own in the target's network if there
+// is one.
+OwnIdentity identity_towards(const PortIdentity& port, const IpAddress& target);
+
 // Sends frames of our own. Called on the worker's thread.
 class FrameSink {
  public:
@@ -95,6 +99,8 @@ class Neighbours {
   void tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }
+  // The MAC address of a neighbour that the set names. Zero: it is not known.
+  Mac mac_of(const IpAddress& address) const;
   size_t resolved() const { return resolved_; }
   size_t targets() const { return set_->targets.size(); }
   // Appends up to `most` neighbours to `out`, starting at `from`. Returns where the next call continues; nothing after
@@ -127,7 +133,6 @@ class Neighbours {
   void set_state(Slot& slot, NeighbourState state, uint32_t due_ms);
   void update_hop(const Slot& slot);
   void set_hop(size_t index, const NextHop& hop);
-  OwnIdentity identity_towards(uint16_t port, const IpAddress& target) const;
 
   void tell(const Slot& slot, bool silent);
   const KeptNeighbour* recalled(const NeighbourTarget& target) const;

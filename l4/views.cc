@@ -55,9 +55,12 @@ json shares_of(const ForwardingTables& tables, const ServiceEntry& service, cons
 }
 
 // The node that holds the VIP's first address of the family; empty if each forwarder serves it.
-std::string holder_of_family(const Forwarders& forwarders, const Snapshot& snapshot, uint32_t vip, uint8_t family) {
+std::string holder_of_family(const Forwarders& forwarders, const ForwardingTables& tables, uint32_t vip,
+                             uint8_t family) {
+  const Snapshot& snapshot = *tables.snapshot;
   for (const IpAddress& address : snapshot.model->vips[vip].addresses) {
     if (static_cast<uint8_t>(address.family) != family) continue;
+    if (const auto left = tables.left.find(address); left != tables.left.end()) return left->second;
     const uint32_t holder = holder_of(forwarders, snapshot.nodes, vip, address);
     return holder == kNone ? std::string() : snapshot.model->nodes[holder].name;
   }
@@ -86,8 +89,7 @@ json services_view(const ViewQuestion& question, const Dataplane& dataplane, con
                    {"slots", service.slot_count},
                    {"second_chance", service.before != nullptr},
                    {"backends", shares_of(tables, service, names)}});
-    if (std::string holder = holder_of_family(forwarders, *tables.snapshot, config.vip, service.family);
-        !holder.empty())
+    if (std::string holder = holder_of_family(forwarders, tables, config.vip, service.family); !holder.empty())
       out.back()["holder"] = std::move(holder);
   }
   return page_of("services", std::move(out), at < tables.services.size() ? std::optional(at) : std::nullopt);

@@ -27,7 +27,12 @@ std::map<IpAddress, Holding> holdings_of(const ForwardingTables& tables, const s
     if (model.vips[vip].site != kNone && model.vips[vip].site != model.nodes[own].site) continue;
     for (const IpAddress& address : model.vips[vip].addresses) {
       const uint32_t holder = holder_of(forwarders, tables.snapshot->nodes, vip, address);
-      if (holder != kNone) out[address] = {holder == own, model.nodes[holder].name};
+      const auto left = tables.left.find(address);
+      if (left != tables.left.end()) {
+        out[address] = {false, left->second};
+      } else if (holder != kNone) {
+        out[address] = {holder == own, model.nodes[holder].name};
+      }
     }
   }
   return out;
@@ -69,7 +74,7 @@ void say_what_changed_hands(const ForwardingTables& before, const ForwardingTabl
 
 nlohmann::json holdings_status(const ForwardingTables& tables, const std::string& node) {
   const Counts counts = count(tables, node);
-  return {{"held", counts.held}, {"standby", counts.standby}};
+  return {{"held", counts.held}, {"standby", counts.standby}, {"left", tables.left.size()}};
 }
 
 void append_holdings(std::string& out, const ForwardingTables& tables, const std::string& node) {
@@ -79,6 +84,7 @@ void append_holdings(std::string& out, const ForwardingTables& tables, const std
   out += "# TYPE tidegate_l4_shared_vip_addresses gauge\n";
   out += fmt::format("tidegate_l4_shared_vip_addresses{{role=\"held\"}} {}\n", counts.held);
   out += fmt::format("tidegate_l4_shared_vip_addresses{{role=\"standby\"}} {}\n", counts.standby);
+  out += fmt::format("tidegate_l4_shared_vip_addresses{{role=\"left\"}} {}\n", tables.left.size());
 }
 
 }  // namespace tidegate::l4

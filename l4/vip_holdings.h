@@ -14,9 +14,10 @@ namespace tidegate::l4 {
 // direction.
 void say_what_changed_hands(const ForwardingTables& before, const ForwardingTables& after, const std::string& node);
 
-// How many addresses it holds, and for how many it stands by: {"held": 2, "standby": 0}.
+// How many addresses it holds, for how many it stands by, and how many of these it left by itself, because another
+// forwarder claims them and control hears no leader: {"held": 2, "standby": 0, "left": 0}.
 nlohmann::json holdings_status(const ForwardingTables& tables, const std::string& node);
-// The same as tidegate_l4_shared_vip_addresses{role="held" or "standby"}.
+// The same as tidegate_l4_shared_vip_addresses{role="held", "standby" or "left"}.
 void append_holdings(std::string& out, const ForwardingTables& tables, const std::string& node);
 
 }  // namespace tidegate::l4

@@ -107,6 +107,7 @@ void OwnPlanes::ask(const std::string& plane, Watched& watched) {
   HttpClientRequest request;
   request.target = "/alive";
   request.host = plane;
+  request.headers = {{"Tidegate-Hears-Leader", !hears_leader_ || hears_leader_() ? "yes" : "no"}};
   request.timeout_ms = kPlaneSilentMs;
   request.max_body_bytes = kMaxAliveBytes;
   const uint64_t asked_ns = loop_.now_ns();

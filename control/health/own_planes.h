@@ -31,6 +31,8 @@ class OwnPlanes {
   OwnPlanes(EventLoop& loop, HostState& host_state, Fleet& fleet, std::string run_dir);
   ~OwnPlanes();
 
+  // Planes are told whether this control hears who decides; null: it is itself the only one.
+  void tell_planes(std::function<bool()> hears_leader) { hears_leader_ = std::move(hears_leader); }
   void add_routes(RouteTable& table);
   Verdicts verdicts() const;
   void subscribe(std::function<void()> listener) { listeners_.push_back(std::move(listener)); }
@@ -54,6 +56,7 @@ class OwnPlanes {
   HostState& host_state_;
   Fleet& fleet_;
   std::string run_dir_;
+  std::function<bool()> hears_leader_;
   std::map<std::string, Watched> watched_;
   std::vector<std::function<void()>> listeners_;
   std::vector<HttpExchangePtr> streams_;

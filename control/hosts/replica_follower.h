@@ -39,6 +39,8 @@ class ReplicaFollower {
 
   const Endpoint& leader() const { return leader_; }
   bool connected() const { return connected_; }
+  // It is connected, and is not in the middle of taking a version over.
+  bool up_to_date() const { return connected_ && !arriving_; }
   const std::string& trouble() const { return trouble_; }  // why it is not connected; empty while it is
 
  private:

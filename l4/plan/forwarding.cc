@@ -138,6 +138,21 @@ std::string guard_text(const Model& model, const Service& service) {
 
 }  // namespace
 
+std::vector<OtherForwarder> other_forwarders(const Model& model, const Node& own) {
+  std::vector<OtherForwarder> others;
+  for (uint32_t index = 0; index < model.nodes.size(); ++index) {
+    const Node& node = model.nodes[index];
+    if (!node.l4.enabled || node.name == own.name) continue;
+    for (const L4Port& port : node.l4.ports) {
+      for (const auto& [address, prefix] : port.addresses) {
+        const std::optional<uint16_t> by = port_on_link(own.l4, address, Outages{});
+        if (by && others.size() < kMaxOtherForwarders) others.push_back({index, address, *by});
+      }
+    }
+  }
+  return others;
+}
+
 const ServiceEntry* ForwardingTables::find_in_ranges(const LookupKey& key) const {
   constexpr uint64_t kPortBits = 0xffff;
   const uint32_t set = range_index.find({key.address, key.rest & ~kPortBits});
@@ -181,6 +196,7 @@ Result<std::shared_ptr<const ForwardingTables>> ForwardingBuilder::build(
   build.tables->generation = ++generation_;
   build.tables->snapshot = snapshot;
   build.tables->flow_events = node.l4.flow_events;
+  build.tables->left = outages.left;
   build.countries = std::move(countries);
   if (Result<void> derived = derive(build, now_ns); !derived) {
     abandon();
@@ -216,6 +232,7 @@ Result<void> ForwardingBuilder::derive(Build& build, uint64_t now_ns) {
   if (Result<void> added = add_lists(build); !added) return added;
   if (Result<void> added = add_services(build); !added) return added;
   if (Result<void> added = add_former_pools(build); !added) return added;
+  if (build.outages.alone) add_other_forwarders(build);
 
   staged.neighbours = neighbours_ && neighbours_->targets == build.neighbours
                           ? neighbours_
@@ -369,6 +386,8 @@ void ForwardingBuilder::abandon() {
   staged_ = {};
 }
 
+// Addresses are asked for if they were left to another forwarder. While control hears no leader, so are those that this
+// forwarder holds and another one could: if that one answers, it knows a newer decision (l4/left_vips.h).
 void ForwardingBuilder::add_local_addresses(Build& build) {
   const auto add = [&](const IpAddress& address, LocalKind kind, uint16_t port) {
     if (kind != LocalKind::standby) build.local_addresses.push_back({address, kind, port, 0});
@@ -381,9 +400,14 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
     const Vip& vip = build.model.vips[index];
     if (vip.site != kNone && vip.site != build.node.site) continue;
     for (const IpAddress& address : vip.addresses) {
-      const bool held = !stands_by(forwarders, build.snapshot.nodes, own_index, index, address);
-      add(address, held ? LocalKind::vip : LocalKind::standby,
-          port_on_link(build.node.l4, address, build.outages).value_or(0));
+      const uint32_t holder = holder_of(forwarders, build.snapshot.nodes, index, address);
+      const bool is_left = build.outages.left.contains(address);
+      const bool held = !is_left && (holder == kNone || holder == own_index);
+      const uint16_t port = port_on_link(build.node.l4, address, build.outages).value_or(0);
+      add(address, held ? LocalKind::vip : LocalKind::standby, port);
+      if (is_left || (build.outages.alone && holder == own_index)) {
+        build.local_addresses.push_back({address, LocalKind::standby, port, 0});
+      }
       build.digest_text += fmt::format("vip {} {}\n", vip.name, address.to_string());
     }
   }
@@ -391,6 +415,13 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
     for (const auto& [address, prefix] : build.node.l4.ports[port].addresses) {
       add(address, LocalKind::own, static_cast<uint16_t>(port));
     }
+  }
+}
+
+// If there is no room for one, its claims are not known as those of a forwarder.
+void ForwardingBuilder::add_other_forwarders(Build& build) {
+  for (const OtherForwarder& other : other_forwarders(build.model, build.node)) {
+    (void)add_neighbour(build, other.address, other.port);
   }
 }
 

@@ -79,7 +79,20 @@ struct PortRange {
 struct Outages {
   std::vector<bool> ports;                // true: this port is down; may be shorter than the list of ports
   const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the tables in force
+  // This host's control hears no leader (l4/left_vips.h). Then the MAC addresses of other forwarders are asked for.
+  bool alone = false;
+  // VIP addresses that another forwarder holds although the state says that this one does, with that forwarder's node.
+  std::map<IpAddress, std::string> left = {};
 };
+
+// An address of another forwarder on one of our links.
+struct OtherForwarder {
+  uint32_t node = kNone;
+  IpAddress address;
+  uint16_t port = 0;  // index of our port on whose link it is
+};
+// The first kMaxOtherForwarders of them, in the order of nodes.
+std::vector<OtherForwarder> other_forwarders(const Model& model, const Node& own);
 
 struct ForwardingTables {
   uint64_t generation = 0;  // grows with each build; unlike a memory address it is never used again
@@ -98,6 +111,7 @@ struct ForwardingTables {
   // By ServiceId. Empty if no service has a Guard; shorter if the last services have none.
   std::vector<std::unique_ptr<const Guard>> guards;
   std::shared_ptr<const SourceLists> lists;  // null: the model has no lists
+  std::map<IpAddress, std::string> left;     // Outages::left
   uint64_t flow_events = 0;                  // one of this many new flows is reported; 0: none
 
   const Guard* guard(ServiceId id) const { return index_of(id) < guards.size() ? guards[index_of(id)].get() : nullptr; }
@@ -214,6 +228,7 @@ class ForwardingBuilder {
   void keep_flows(Build& build, uint32_t pool);
   Result<void> add_former_pools(Build& build);
   void add_local_addresses(Build& build);
+  void add_other_forwarders(Build& build);
   Result<void> add_lists(Build& build);
   Result<void> add_service(Build& build, uint32_t service);
   static void add_guard(Build& build, const Service& service, ServiceEntry& entry);

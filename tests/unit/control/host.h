@@ -90,6 +90,7 @@ class FakePlane {
   std::string asked;     // target of the last /explain
   nlohmann::json alive;  // the answer to /alive; null: the plane is of an earlier release
   int times_asked = 0;   // questions to /alive
+  std::string heard;     // what the last of them said about hearing a leader
 
  private:
   void answer(const HttpExchangePtr& exchange) {
@@ -97,6 +98,7 @@ class FakePlane {
     if (exchange->request().path == "/metrics") return exchange->respond(HttpResponse::text(200, "plane_metric 1\n"));
     if (exchange->request().path == "/alive" && !alive.is_null()) {
       ++times_asked;
+      heard = exchange->request().header("tidegate-hears-leader");
       return exchange->respond(HttpResponse::json(200, alive.dump()));
     }
     if (exchange->request().path == "/candidate" || exchange->request().path == "/alive") {
