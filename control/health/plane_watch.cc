@@ -35,45 +35,72 @@ constexpr std::string_view kPrefix = "plane/";
 constexpr const char* kChangesHelp = "Verdicts on planes, by the state that they gave.";
 constexpr const char* kProbesHelp = "Probes of the clients' way to planes of silent hosts, by result.";
 
-void add(std::vector<Endpoint>& endpoints, const IpAddress& address, uint16_t port) {
-  const Endpoint endpoint{address, port};
-  if (port == 0 || std::find(endpoints.begin(), endpoints.end(), endpoint) != endpoints.end()) return;
-  if (endpoints.size() < kMostProbes) endpoints.push_back(endpoint);
+void add(std::vector<ProbeTarget>& targets, const ProbeTarget& target) {
+  if (target.endpoint.port == 0 && !target.echo) return;
+  if (std::find(targets.begin(), targets.end(), target) != targets.end()) return;
+  if (targets.size() < kMostProbes) targets.push_back(target);
 }
 
-void add_services(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
-                  std::vector<Endpoint>& endpoints) {
+void add(std::vector<ProbeTarget>& targets, const IpAddress& address, uint16_t port) {
+  ProbeTarget target;
+  target.endpoint = {address, port};
+  add(targets, target);
+}
+
+// How a UDP service shows that its VIP is served: as the pool's probe asks its backends, else by ICMP echo.
+ProbeTarget udp_target(const Model& model, const Service& service, const IpAddress& vip) {
+  ProbeTarget target;
+  const uint32_t probe = model.pools[service.pool].probe;
+  if (probe != kNone && (model.probes[probe].type == ProbeType::udp || model.probes[probe].type == ProbeType::dns)) {
+    target = probe_target(model.probes[probe], Backend{});
+    target.endpoint.port = service.port;
+  } else {
+    target.echo = true;
+  }
+  target.endpoint.address = vip;
+  return target;
+}
+
+// The probes of the VIPs that answer only if this node's forwarder does.
+void add_services(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node, Protocol protocol,
+                  std::vector<ProbeTarget>& targets) {
   bool shares = false;
-  std::vector<Endpoint> held;
+  std::vector<ProbeTarget> held;
   const Forwarders forwarders(model);
   for (const Service& service : model.services) {
     const Vip& vip = model.vips[service.vip];
     const bool ours = vip.site == kNone || vip.site == model.nodes[node].site;
-    if (!ours || service.protocol != Protocol::tcp || vip.addresses.empty()) continue;
-    const uint32_t holder = holder_of(forwarders, planes, service.vip, vip.addresses.front());
+    if (!ours || service.protocol != protocol || vip.addresses.empty()) continue;
+    const IpAddress& address = vip.addresses.front();
+    const uint32_t holder = holder_of(forwarders, planes, service.vip, address);
     shares = shares || holder != kNone;
-    add(holder == node ? held : endpoints, vip.addresses.front(), service.port);
+    std::vector<ProbeTarget>& found = holder == node ? held : targets;
+    if (protocol == Protocol::udp) {
+      add(found, udp_target(model, service, address));
+    } else {
+      add(found, address, service.port);
+    }
   }
-  if (shares) endpoints = std::move(held);
+  if (shares) targets = std::move(held);
 }
 
 // A proxy is reached at the addresses that pools have for it.
-void add_backends(const Model& model, uint32_t node, std::vector<Endpoint>& endpoints) {
+void add_backends(const Model& model, uint32_t node, std::vector<ProbeTarget>& targets) {
   for (uint32_t p = 0; p < model.pools.size(); ++p) {
     for (const Backend& backend : model.pools[p].backends) {
       if (backend.node != node || backend.addresses.empty()) continue;
       if (plane_of_backend(model, p, backend) != PlaneKind::l7) continue;
-      if (backend.port != 0) add(endpoints, backend.addresses.front(), backend.port);
+      if (backend.port != 0) add(targets, backend.addresses.front(), backend.port);
       for (const Service& service : model.services) {
         if (backend.port != 0 || service.pool != p || service.protocol != Protocol::tcp) continue;
-        add(endpoints, backend.addresses.front(), service.port);
+        add(targets, backend.addresses.front(), service.port);
       }
     }
   }
 }
 
 // An address of this host says nothing about another host. A proxy also has the VIP of its site.
-void remove_own_addresses(std::vector<Endpoint>& endpoints) {
+void remove_own_addresses(std::vector<ProbeTarget>& targets) {
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0) return;
   for (const ifaddrs* each = list; each != nullptr; each = each->ifa_next) {
@@ -83,31 +110,35 @@ void remove_own_addresses(std::vector<Endpoint>& endpoints) {
     sockaddr_storage storage{};
     std::memcpy(&storage, each->ifa_addr, family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6));
     const IpAddress own = Endpoint::from(storage).address;
-    std::erase_if(endpoints, [&](const Endpoint& endpoint) { return endpoint.address == own; });
+    std::erase_if(targets, [&](const ProbeTarget& target) { return target.endpoint.address == own; });
   }
   ::freeifaddrs(list);
 }
 
 }  // namespace
 
-std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
-                                PlaneKind kind) {
-  std::vector<Endpoint> endpoints;
-  if (kind == PlaneKind::l4) add_services(model, planes, node, endpoints);
-  if (kind == PlaneKind::l7) add_backends(model, node, endpoints);
+std::vector<ProbeTarget> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
+                                   PlaneKind kind) {
+  std::vector<ProbeTarget> targets;
+  if (kind == PlaneKind::l4) {
+    add_services(model, planes, node, Protocol::tcp, targets);
+    if (targets.empty()) add_services(model, planes, node, Protocol::udp, targets);
+  }
+  if (kind == PlaneKind::l7) add_backends(model, node, targets);
   if (kind == PlaneKind::dns) {
     for (const Endpoint& endpoint : model.nodes[node].dns.listen) {
       if (endpoint.address != *IpAddress::parse("0.0.0.0") && endpoint.address != *IpAddress::parse("::"))
-        add(endpoints, endpoint.address, endpoint.port);
+        add(targets, endpoint.address, endpoint.port);
     }
   }
-  return endpoints;
+  return targets;
 }
 
 struct PlaneWatch::Round {
   std::string plane;
   size_t pending = 0;
   bool success = false;
+  bool looked = true;  // false: this host could not send one of the probes
   std::string why;
 };
 
@@ -252,29 +283,40 @@ void PlaneWatch::probe(const std::string& node, Peer& peer) {
   const std::vector<NodeStatus> planes = plane_states(*model, *host_state_.live_state());
   for (const PlaneKind kind : kPlaneKinds) {
     if (!runs(model->nodes[index], kind)) continue;
-    std::vector<Endpoint> endpoints = probes_of(*model, planes, index, kind);
-    remove_own_addresses(endpoints);
+    std::vector<ProbeTarget> targets = probes_of(*model, planes, index, kind);
+    remove_own_addresses(targets);
     const auto round = std::make_shared<Round>();
     round->plane = name(kind);
-    round->pending = endpoints.size();
-    for (const Endpoint& endpoint : endpoints) {
-      ProbeTarget target;
-      target.endpoint = endpoint;
+    round->pending = targets.size();
+    for (ProbeTarget& target : targets) {
       target.timeout_ms = kProbeTimeoutMs;
+      const std::string asked =
+          target.echo ? "ICMP echo to " + target.endpoint.address.to_string() : target.endpoint.to_string();
       ++peer.under_way;
-      peer.attempts.push_back(start_probe(loop_, target, [this, &peer, round, endpoint](const ProbeResult& result) {
+      peer.attempts.push_back(start_probe(loop_, target, [this, &peer, round, asked](const ProbeResult& result) {
         --peer.under_way;
-        if (!result.looked) {
-          round->success = true;  // this host could not probe, so no plane is charged
-        } else {
+        if (result.looked) {
           (result.success ? answered_ : unanswered_).add();
           round->success |= result.success;
-          round->why = endpoint.to_string() + ": " + result.reason;
+          round->why = asked + ": " + result.reason;
+        } else {
+          round->looked = false;
+          say_cannot_probe(asked, result.reason);
         }
-        if (--round->pending == 0) peer.hearing.on_probe(round->plane, round->success, round->why);
+        if (--round->pending != 0) return;
+        // If this host could not probe, the round says nothing, unless another probe was answered.
+        if (round->success || round->looked) peer.hearing.on_probe(round->plane, round->success, round->why);
       }));
     }
   }
+}
+
+// Once a minute, because a host that may not send a probe tries it several times a second.
+void PlaneWatch::say_cannot_probe(const std::string& asked, const std::string& why) {
+  constexpr uint64_t kAgainNs = 60 * kNsPerS;
+  if (cannot_probe_ns_ != 0 && loop_.now_ns() - cannot_probe_ns_ < kAgainNs) return;
+  cannot_probe_ns_ = loop_.now_ns();
+  log_warn("planes of a silent host cannot be judged: {}: {}", asked, why);
 }
 
 bool PlaneWatch::is_cut_off(uint64_t now_ns) const {

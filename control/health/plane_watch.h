@@ -4,8 +4,9 @@
 //
 // It gets the state of its own planes from OwnPlanes, and of other hosts' planes from their controls (GET
 // /v1/node/planes). A host that reports nothing for kHostSilentMs is silent. Only then the clients' path decides: TCP
-// to the VIPs of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). So a broken
-// management network, or the restart of a control, takes no plane down.
+// to the VIPs of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). A forwarder
+// with UDP services alone is asked by what its pools' probes ask, else by ICMP echo to its VIPs, which a forwarder
+// answers itself. So a broken management network, or the restart of a control, takes no plane down.
 //
 // Invariants: a plane without a record is up, so a healthy edge writes nothing. A node without a management address
 // cannot report and gets no verdicts. If several other hosts are all silent, and none of their addresses for clients
@@ -31,12 +32,11 @@
 
 namespace tidegate {
 
-// The addresses at which clients reach a plane of a node. Empty: there is no TCP address, so nothing can be probed. If
-// one of several forwarders holds a VIP, probing the VIP says something only about the holder. For a forwarder that
-// shares such VIPs, only the VIPs that it holds count, because another forwarder answers for the others. `planes` is
-// Snapshot::nodes.
-std::vector<Endpoint> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
-                                PlaneKind kind);
+// How clients reach a plane of a node: at most kMostProbes probes. Empty: nothing can be probed. If one of several
+// forwarders holds a VIP, probing the VIP says something only about the holder. For a forwarder that shares such VIPs,
+// only the VIPs that it holds count, because another forwarder answers for the others. `planes` is Snapshot::nodes.
+std::vector<ProbeTarget> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
+                                   PlaneKind kind);
 
 class PlaneWatch {
  public:
@@ -71,6 +71,7 @@ class PlaneWatch {
   void take(Peer& peer, std::string_view bytes);
   void take_line(Peer& peer, std::string_view line);
   void probe(const std::string& node, Peer& peer);
+  void say_cannot_probe(const std::string& asked, const std::string& why);
   bool is_cut_off(uint64_t now_ns) const;
   void judge(const std::string& node, const std::string& plane, const HealthVerdict& found);
   void remove_stale();
@@ -85,6 +86,7 @@ class PlaneWatch {
   std::map<std::string, ReturnGuard> guards_;  // by key
   Timer timer_;
   uint64_t last_tick_ns_ = 0;
+  uint64_t cannot_probe_ns_ = 0;  // when it was last logged that a probe could not be sent; 0: never
   Counter& answered_;
   Counter& unanswered_;
   Counter& to_up_;

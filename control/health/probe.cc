@@ -106,6 +106,7 @@ ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared
 }
 
 std::unique_ptr<ProbeAttempt> start_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done) {
+  if (target.echo) return start_echo_probe(loop, target, std::move(done));
   if (target.type == ProbeType::http || target.type == ProbeType::https) {
     return std::make_unique<HttpAttempt>(loop, target, std::move(done));
   }

@@ -39,6 +39,7 @@ struct ProbeTarget {
   std::string send, expect;  // tcp, udp: bytes
   std::string dns_name, dns_type, dns_rcode;
   uint32_t tls_days = 0;
+  bool echo = false;                        // ICMP echo to the endpoint's address, whatever the type is
   bool tls = false;                         // for grpc
   std::string grpc_service;                 // empty: the server as a whole
   std::vector<std::string> command;         // a program's name, and its arguments
@@ -76,8 +77,8 @@ constexpr std::array<const char*, 5> kProbeCauses = {"refused", "timeout", "conn
 struct ProbeResult {
   bool success = false;
   std::string reason;  // "connect refused", "status 503, expected 200", "nothing for 500 ms"; empty after a success
-  // False if a limit of this host (core/open_files.h) prevented the check. Then the result says nothing about the
-  // backend.
+  // False if a limit of this host (core/open_files.h) or a missing permission prevented the check. Then the result says
+  // nothing about the backend.
   bool looked = true;
   ProbeCause cause = ProbeCause::connection;  // of a failure
 };

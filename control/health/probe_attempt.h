@@ -65,7 +65,7 @@ class SocketAttempt : public ProbeAttempt, private IoHandler {
   ~SocketAttempt() override { unwatch(); }
 
  protected:
-  SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done, int type);
+  SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done, int type, int protocol = 0);
 
   // Called when the connection is open, and then for each event that was waited for.
   virtual void on_ready() = 0;
@@ -96,5 +96,8 @@ std::unique_ptr<ProbeAttempt> start_vip_probe(EventLoop& loop, const ProbeTarget
 
 // In probe_socket.cc: types tcp, udp, dns and tls.
 std::unique_ptr<ProbeAttempt> start_socket_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);
+
+// In probe_echo.cc: ICMP echo.
+std::unique_ptr<ProbeAttempt> start_echo_probe(EventLoop& loop, const ProbeTarget& target, ProbeDone done);
 
 }  // namespace tidegate

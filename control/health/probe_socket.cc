@@ -18,17 +18,18 @@
 
 namespace tidegate {
 
-SocketAttempt::SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done, int type)
+SocketAttempt::SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDone done, int type, int protocol)
     : loop_(loop), done_(std::move(done)), timeout_ms_(target.timeout_ms), deadline_(loop, target.timeout_ms, [this] {
         finish({false, timeout_sentence(timeout_ms_), true, ProbeCause::timeout});
       }) {
   sockaddr_storage address{};
   const socklen_t length = target.endpoint.to_sockaddr(address);
-  fd_.reset(::socket(address.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  fd_.reset(::socket(address.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
   if (!fd_ || is_reserved_file(fd_.get())) {
     const int error = fd_ ? EMFILE : errno;
     fd_.reset();
-    finish_later({false, fmt::format("no socket: {}", std::strerror(error)), !is_own_limit(error)});
+    const bool may_not = error == EACCES || error == EPERM;
+    finish_later({false, fmt::format("no socket: {}", std::strerror(error)), !may_not && !is_own_limit(error)});
     return;
   }
   if (type == SOCK_STREAM) {

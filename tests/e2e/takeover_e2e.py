@@ -20,14 +20,14 @@ FORWARDERS = {"fwd1": 64, "fwd2": 65}
 CHUNK, CHUNKS = 1000, 400
 
 
-def document(leader):
+def document(leader, protocol):
     nodes = "" if leader in FORWARDERS else f"  - {{name: {leader}, site: eu, management: '10.99.0.30:9090'}}\n"
     for n, (name, number) in enumerate(FORWARDERS.items(), 31):
         port = f'{{device: eth0, addresses: [10.10.0.{number}/24, "fd10::{number}/64"]}}'
         nodes += f"  - {{name: {name}, site: eu, management: '10.99.0.{n}:9090', l4: {{ports: [{port}], flows: 4096, share_flows: '10.99.0.{n}:7400'}}}}\n"
     return (
         f'sites: [{{name: eu}}]\nnodes:\n{nodes}vips: [{{name: shared, site: eu, addresses: [{VIP4}, "{VIP6}"]}}]\n'
-        f"services: [{{name: download, vip: shared, protocol: tcp, port: {PORT}, pool: origins}}]\npools:\n  - name: origins\n    backends:\n"
+        f"services: [{{name: download, vip: shared, protocol: {protocol}, port: {PORT}, pool: origins}}]\npools:\n  - name: origins\n    backends:\n"
         '      - {name: one, addresses: [10.10.0.21, "fd10::21"]}\n      - {name: two, addresses: [10.10.0.22, "fd10::22"]}\n'
     )
 
@@ -35,13 +35,13 @@ def document(leader):
 class Member:
     """A host with a control, which follows that of the host `leader` unless it is that one, and maybe a forwarder."""
 
-    def __init__(self, machine, leader):
+    def __init__(self, machine, leader, protocol="tcp"):
         self.machine, self.leader = machine, leader
         self.address = f"10.99.0.{machine.host.management}:9090"
         machine.write("secret", "the same on all three")
         machine.write("tokens", "replica a-replica-token-of-the-lab\n")
         machine.write("token", "a-replica-token-of-the-lab\n")
-        machine.write("edge.yaml", document(leader.host.name))
+        machine.write("edge.yaml", document(leader.host.name, protocol))
         self.start_control()
 
     def start_control(self):
@@ -62,8 +62,14 @@ class Member:
 
     def roles(self):
         """How many addresses it holds, and for how many it stands by."""
-        told = self.machine.ask("l4", "/status").json()["shared_vips"]
+        told = self.shared_vips()
         return told["held"], told["standby"]
+
+    def shared_vips(self):
+        return self.machine.ask("l4", "/status").json()["shared_vips"]
+
+    def control_has(self, text):
+        return text in self.api("GET", "/metrics").body.decode()
 
 
 def content(n):
@@ -152,14 +158,15 @@ def station(vip):
 
 
 @contextlib.contextmanager
-def three_hosts():
+def three_hosts(protocol="tcp"):
     with contextlib.ExitStack() as stack:
         keep = stack.enter_context(box.raised("keep", 66, management=30))
         machines = [stack.enter_context(box.raised(name, number, management=n, kernel_address=False)) for n, (name, number) in enumerate(FORWARDERS.items(), 31)]
         stack.enter_context(origins())
-        leader = Member(keep, keep)
-        first, second = (Member(machine, keep) for machine in machines)
-        forward(first, second)
+        sysctl(keep.host.namespace, "net/ipv4/ping_group_range=0 2147483647")
+        leader = Member(keep, keep, protocol)
+        first, second = (Member(machine, keep, protocol) for machine in machines)
+        forward(first, second, protocol)
         yield leader, first, second
 
 
@@ -174,14 +181,14 @@ def two_hosts():
         yield first, second
 
 
-def forward(first, second):
+def forward(first, second, protocol="tcp"):
     """Starts both forwarders, and waits until clients are served by the first one."""
     for member in (first, second):
         wait_until("it has the version", lambda m=member: m.api("GET", "/v1/node/status").json()["head"]["version"] == 1, 30, member.control)
         member.start_forwarder()
     wait_until("the first one holds both addresses", lambda: first.roles() == (2, 0), 30, first.l4)
     wait_until("the second one stands by", lambda: second.roles() == (0, 2), 30, second.l4)
-    for vip in (VIP4, VIP6):
+    for vip in (VIP4, VIP6) if protocol == "tcp" else ():
         wait_until("clients are served", lambda v=vip: answers(v), 30, first.l4)
 
 
@@ -232,6 +239,9 @@ def test_the_vip_moves_when_a_link_is_cut_or_an_operator_drains_and_comes_back(_
         for download in downloads:
             download.finish()
 
+        times["hung"] = time_until_served(lambda: first.l4.popen.send_signal(signal.SIGSTOP), second)
+        times["goes on"] = time_until_served(lambda: first.l4.popen.send_signal(signal.SIGCONT), first)
+
         downloads = [Download(VIP4), Download(VIP6)]
         put = lambda: leader.api("PUT", "/v1/admin/plane/fwd1/l4", '{"state": "drained"}')
         times["drained"] = time_until_served(put, second)
@@ -249,8 +259,7 @@ def test_the_vip_moves_when_a_link_is_cut_or_an_operator_drains_and_comes_back(_
 def test_a_silent_host_keeps_the_vip_while_clients_are_served_and_loses_it_for_good_when_not(_):
     with three_hosts() as (leader, first, second):
         ip(first.machine.host.namespace, "link set eth1 down")
-        silent = lambda: "tidegate_control_silent_hosts 1" in leader.api("GET", "/metrics").body.decode()
-        wait_until("the holder's host is silent", silent, 20)
+        wait_until("the holder's host is silent", lambda: leader.control_has("tidegate_control_silent_hosts 1"), 20)
         probes = lambda: sum(float(line.split()[-1]) for line in leader.api("GET", "/metrics").body.decode().splitlines() if line.startswith("tidegate_control_plane_probes_total"))
         asked = probes()
         wait_until("its clients' way is probed", lambda: probes() >= asked + 4, 20)
@@ -264,3 +273,50 @@ def test_a_silent_host_keeps_the_vip_while_clients_are_served_and_loses_it_for_g
             assert second.roles() == (2, 0), heard()
             assert answers(VIP4)
         assert leader.api("GET", "/v1/status").json()["head"]["words"] == moved, "nothing was written"
+
+
+@long
+def test_a_holder_that_is_cut_off_leaves_the_vip_to_the_decided_one_and_takes_it_back_when_that_one_dies(_):
+    with three_hosts() as (leader, first, second):
+        namespace, times = first.machine.host.namespace, {}
+        ip(namespace, "link set eth1 down")
+        wait_until("its host is silent", lambda: leader.control_has("tidegate_control_silent_hosts 1"), 20)
+        downloads = [Download(VIP4), Download(VIP6)]
+        put = lambda: leader.api("PUT", "/v1/admin/plane/fwd1/l4", '{"state": "drained"}')
+        times["decided"] = time_until_served(put, second)
+        began = time.monotonic()
+        wait_until("the one that is cut off stands by", lambda: first.shared_vips() == {"held": 0, "standby": 2, "left": 2}, 20, first.l4)
+        times["left"] = round(time.monotonic() - began, 3)
+        assert station(VIP4) == second.machine.ask("l4", "/status").json()["ports"][0]["mac"]
+        question = "/explain?client=10.1.0.2&vip=shared&port=%d&protocol=tcp&client_port=4000" % PORT
+        assert first.machine.ask("l4", question).json()["holder"] == "fwd2"
+        assert "control hears no leader" in first.machine.ask("l4", "/healthz").body.decode()
+        for download in downloads:
+            download.finish()
+
+        times["decided one killed"] = time_until_served(second.l4.kill, first)
+        assert first.shared_vips()["left"] == 0
+        second.start_forwarder()
+        wait_until("it is left to the decided one again", lambda: first.roles() == (0, 2) and second.roles() == (2, 0), 20, first.l4)
+        assert answers(VIP4) and answers(VIP6)
+
+        ip(namespace, "link set eth1 up")
+        wait_until("the state decides again", lambda: first.shared_vips() == {"held": 0, "standby": 2, "left": 0}, 20, first.l4)
+        assert second.roles() == (2, 0)
+        times["undrained"] = time_until_served(lambda: leader.api("DELETE", "/v1/admin/plane/fwd1/l4"), first)
+        print("      decided, served after (s):", times)
+
+
+@long
+def test_a_silent_holder_of_udp_services_alone_is_asked_by_icmp_echo(_):
+    with three_hosts("udp") as (leader, first, second):
+        ip(first.machine.host.namespace, "link set eth1 down")
+        answered = 'tidegate_control_plane_probes_total{result="success"}'
+        answers_of = lambda: sum(float(line.split()[-1]) for line in leader.api("GET", "/metrics").body.decode().splitlines() if line.startswith(answered))
+        wait_until("it answers", lambda: answers_of() >= 4, 20)
+        assert first.roles() == (2, 0) and second.roles() == (0, 2)
+        first.l4.kill()
+        wait_until("the other one holds both addresses", lambda: second.roles() == (2, 0), 20, second.l4)
+        planes = leader.api("GET", "/v1/health").json()["planes"]
+        why = next(each for each in planes if (each["node"], each["plane"]) == ("fwd1", "l4"))["why"]
+        assert f"ICMP echo to {VIP4}" in why, why

@@ -129,6 +129,16 @@ TEST_F(PlaneWatchTest, AForwarderOfAnotherHostThatEndsTakesItsVipDown) {
   EXPECT_EQ(follower.control->host_state().snapshot()->vip_up[0], false) << "every plane decides alike";
 }
 
+TEST_F(PlaneWatchTest, PlanesAreToldWhetherTheirControlHearsALeader) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  ASSERT_TRUE(pump(loop, [&] { return forwarder->heard == "yes"; }));
+  EXPECT_EQ(proxy->heard, "yes") << "its control is the leader";
+  leader.stop();
+  ASSERT_TRUE(pump(loop, [&] { return forwarder->heard == "no"; }));
+  leader.start();
+  ASSERT_TRUE(pump(loop, [&] { return forwarder->heard == "yes"; }));
+}
+
 TEST_F(PlaneWatchTest, AProcessThatAnotherOneFollowsSaysNothingAboutThePlane) {
   ASSERT_NO_FATAL_FAILURE(start());
   const nlohmann::json before = plane("box");
@@ -233,20 +243,54 @@ TEST(ProbesOf, AVipThatOneOfSeveralForwardersHoldsSaysSomethingAboutItsHolderAlo
   }
   model.vips = {{"shared", kNone, {*IpAddress::parse("192.0.2.100")}},
                 {"routed", kNone, {*IpAddress::parse("198.51.100.1")}}};
+  model.pools.emplace_back();
   for (uint32_t vip = 0; vip < 2; ++vip) {
     Service& service = model.services.emplace_back();
     service.vip = vip;
     service.port = 80;
+    service.pool = 0;
   }
-  const std::vector<Endpoint> shared = {*Endpoint::parse("192.0.2.100:80")};
-  EXPECT_EQ(probes_of(model, {}, 0, PlaneKind::l4), shared) << "the other one may answer at the routed VIP";
-  EXPECT_TRUE(probes_of(model, {}, 1, PlaneKind::l4).empty());
+  const auto probed = [&](const std::vector<NodeStatus>& planes, uint32_t node) {
+    std::vector<std::string> told;
+    for (const ProbeTarget& target : probes_of(model, planes, node, PlaneKind::l4)) {
+      const char* how = target.echo ? "echo " : target.type == ProbeType::tcp ? "tcp " : "dns ";
+      told.push_back(how + (target.echo ? target.endpoint.address.to_string() : target.endpoint.to_string()));
+    }
+    return told;
+  };
+  using Told = std::vector<std::string>;
+  EXPECT_EQ(probed({}, 0), Told{"tcp 192.0.2.100:80"}) << "the other one may answer at the routed VIP";
+  EXPECT_EQ(probed({}, 1), Told{});
   std::vector<NodeStatus> planes(2);
   planes[0].planes[static_cast<size_t>(PlaneKind::l4)].state = BackendState::down;
-  EXPECT_TRUE(probes_of(model, planes, 0, PlaneKind::l4).empty()) << "it would be the other one that answers";
-  EXPECT_EQ(probes_of(model, planes, 1, PlaneKind::l4), shared);
+  EXPECT_EQ(probed(planes, 0), Told{}) << "it would be the other one that answers";
+  EXPECT_EQ(probed(planes, 1), Told{"tcp 192.0.2.100:80"});
+  for (Service& service : model.services) service.protocol = Protocol::udp;
+  EXPECT_EQ(probed({}, 0), Told{"echo 192.0.2.100"}) << "it has UDP services alone";
+  EXPECT_EQ(probed(planes, 0), Told{});
+  EXPECT_EQ(probed(planes, 1), Told{"echo 192.0.2.100"});
   model.nodes.pop_back();
-  EXPECT_EQ(probes_of(model, {}, 0, PlaneKind::l4).size(), 2u) << "nobody shares anything";
+  EXPECT_EQ(probed({}, 0), (Told{"echo 192.0.2.100", "echo 198.51.100.1"})) << "nobody shares anything";
+  model.probes.emplace_back().type = ProbeType::dns;
+  model.pools[0].probe = 0;
+  EXPECT_EQ(probed({}, 0), (Told{"dns 192.0.2.100:80", "dns 198.51.100.1:80"})) << "as the backends are asked";
+  model.services[0].protocol = Protocol::tcp;
+  EXPECT_EQ(probed({}, 0), Told{"tcp 192.0.2.100:80"});
+}
+
+// Whether this process may open the socket is a setting of the host.
+TEST(EchoProbe, IsAnsweredByTheAddressOrSaysThatItCouldNotLook) {
+  EventLoop loop;
+  for (const char* address : {"127.0.0.1", "::1"}) {
+    ProbeTarget target;
+    target.echo = true;
+    target.endpoint.address = *IpAddress::parse(address);
+    target.timeout_ms = 2'000;
+    std::optional<ProbeResult> result;
+    const auto attempt = start_probe(loop, target, [&](const ProbeResult& got) { result = got; });
+    ASSERT_TRUE(pump(loop, [&] { return result.has_value(); }));
+    EXPECT_TRUE(result->success || !result->looked) << result->reason;
+  }
 }
 
 }  // namespace tidegate::testing::plane_watch_test
