@@ -333,6 +333,45 @@ def test_a_provisional_version_outlives_its_leader_and_the_next_one_confirms_or_
 
 
 @long
+def test_a_proxy_that_hangs_is_down_on_every_host_and_holds_up_no_change(lab):
+    """Its kernel still accepts connections, so only its host's control can see it."""
+    with raised(lab) as edge:
+        leader = edge.leader()
+        for number in (leader % 3 + 1, leader):
+            leads, name, proxy = edge.leader(), NAMES[number - 1], edge.proxies[number].popen
+
+            def told(n, name=name):
+                return next(each for each in edge.api(n, "GET", "/v1/health").json()["planes"] if (each["node"], each["plane"]) == (name, "l7"))
+
+            proxy.send_signal(signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                applied = edge.apply(leads, document(10 + number))
+                assert applied.status == 200, applied.body
+                took_s = time.monotonic() - began
+                assert not TIMED or took_s < 3, f"the version took {took_s:.1f} s"
+                votes = edge.api(leads, "GET", f"/v1/status/versions/{applied.json()['version']}").body.decode()
+                assert "no answer within 500 ms" in votes, votes
+                for n in (1, 2, 3):
+                    wait_until(f"host {n} has it as down", lambda n=n: told(n)["state"] == "down", 30)
+                print(f"    down on every host {time.monotonic() - began:.1f} s after it hung; the version took {took_s:.1f} s")
+                assert "does not answer for 5000 ms" in told(leads)["why"], told(leads)
+                assert all(edge.served(lab, n) for n in (1, 2, 3) if n != number)
+                if number != leads:
+                    edge.controls[leads].kill()
+                    next_one = edge.leader([n for n in (1, 2, 3) if n != leads])
+                    assert told(next_one)["state"] == "down", "the next leader has it from the state"
+                    edge.start_control(leads)
+            finally:
+                proxy.send_signal(signal.SIGCONT)
+            for n in (1, 2, 3):
+                wait_until(f"host {n} has it as up", lambda n=n: told(n)["state"] == "up", 30)
+            edge.same_everywhere()
+            wait_until("it has the version", lambda n=number, head=edge.api(number, "GET", "/v1/node/status").json()["head"]: edge.boxes[n].ask("l7", "/status").json()["version"] == head["version"], 30)
+            wait_until("it serves", lambda n=number: edge.served(lab, n), 30)
+
+
+@long
 def test_a_leader_whose_disk_is_full_leaves_the_lead_to_another_host(lab):
     with raised(lab) as edge:
         old = edge.leader()
