@@ -44,33 +44,41 @@ void InBuffer::release() {
 void BlockQueue::append(std::string_view data) {
   bytes_ += data.size();
   while (!data.empty()) {
-    if (pieces_.empty() || pieces_.back().end == kBlockBytes) pieces_.push_back({pool_.lease(), 0, 0});
-    Piece& last = pieces_.back();
-    const size_t now = std::min(data.size(), kBlockBytes - last.end);
-    std::memcpy(last.block.get() + last.end, data.data(), now);
-    last.end += now;
+    Piece* last = more_.empty() ? &first_ : &more_.back();
+    if (last->block == nullptr) {
+      *last = {pool_.lease(), 0, 0};
+    } else if (last->end == kBlockBytes) {
+      last = &more_.emplace_back(Piece{pool_.lease(), 0, 0});
+    }
+    const size_t now = std::min(data.size(), kBlockBytes - last->end);
+    std::memcpy(last->block.get() + last->end, data.data(), now);
+    last->end += now;
     data.remove_prefix(now);
   }
 }
 
 std::string_view BlockQueue::front() const {
-  if (pieces_.empty()) return {};
-  return {pieces_.front().block.get() + pieces_.front().begin, pieces_.front().end - pieces_.front().begin};
+  return {first_.block.get() + first_.begin, first_.end - first_.begin};  // null and 0 where nothing waits
 }
 
 void BlockQueue::sent(size_t bytes) {
   TIDEGATE_ASSERT(bytes <= front().size(), "no more is taken than was handed out");
+  if (bytes == 0) return;
   bytes_ -= bytes;
-  Piece& first = pieces_.front();
-  first.begin += bytes;
-  if (first.begin < first.end) return;
-  pool_.give_back(std::move(first.block));
-  pieces_.erase(pieces_.begin());
+  first_.begin += bytes;
+  if (first_.begin < first_.end) return;
+  pool_.give_back(std::move(first_.block));
+  first_ = {};
+  if (more_.empty()) return;
+  first_ = std::move(more_.front());
+  more_.erase(more_.begin());
 }
 
 void BlockQueue::clear() {
-  for (Piece& piece : pieces_) pool_.give_back(std::move(piece.block));
-  pieces_.clear();
+  if (first_.block != nullptr) pool_.give_back(std::move(first_.block));
+  first_ = {};
+  for (Piece& piece : more_) pool_.give_back(std::move(piece.block));
+  more_.clear();
   bytes_ = 0;
 }
 

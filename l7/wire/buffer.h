@@ -76,11 +76,12 @@ class BlockQueue {
 
  private:
   struct Piece {
-    BlockPool::Block block;
+    BlockPool::Block block;  // null: the piece is not in use
     size_t begin = 0, end = 0;
   };
   BlockPool& pool_;
-  std::vector<Piece> pieces_;  // in order; none is empty
+  Piece first_;              // not in use: nothing waits
+  std::vector<Piece> more_;  // in order; none is empty
   size_t bytes_ = 0;
 };
 

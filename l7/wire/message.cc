@@ -153,47 +153,52 @@ const char* name(HttpVersion version) {
 const MessageFaultInfo& info(MessageFault fault) { return kMessageFaults[static_cast<size_t>(fault)]; }
 
 FieldKind classify_field(std::string_view n) {
+  // The sizes are compared by the switch: what is left is one comparison of a constant size.
+  const auto is = [n]<size_t kBytes>(const char(&text)[kBytes]) {
+    return std::memcmp(n.data(), text, kBytes - 1) == 0;
+  };
   switch (n.size()) {
     case 2:
-      return n == "te" ? FieldKind::hop_by_hop : FieldKind::other;
+      return is("te") ? FieldKind::hop_by_hop : FieldKind::other;
     case 3:
-      return n == "via" ? FieldKind::via : FieldKind::other;
+      return is("via") ? FieldKind::via : FieldKind::other;
     case 4:
-      return n == "host" ? FieldKind::host : n == "date" ? FieldKind::date : FieldKind::other;
+      return is("host") ? FieldKind::host : is("date") ? FieldKind::date : FieldKind::other;
     case 6:
-      return n == "cookie" ? FieldKind::cookie : n == "expect" ? FieldKind::expect : FieldKind::other;
+      return is("cookie") ? FieldKind::cookie : is("expect") ? FieldKind::expect : FieldKind::other;
     case 7:
-      return n == "trailer" || n == "upgrade" ? FieldKind::hop_by_hop : FieldKind::other;
+      return is("trailer") || is("upgrade") ? FieldKind::hop_by_hop : FieldKind::other;
     case 9:
-      return n == "x-real-ip" || n == "forwarded" ? FieldKind::forwarding : FieldKind::other;
+      return is("x-real-ip") || is("forwarded") ? FieldKind::forwarding : FieldKind::other;
     case 10:
-      if (n == "connection") return FieldKind::connection;
-      return n == "keep-alive" ? FieldKind::hop_by_hop : FieldKind::other;
+      if (is("connection")) return FieldKind::connection;
+      return is("keep-alive") ? FieldKind::hop_by_hop : FieldKind::other;
     case 12:
-      return n == "x-request-id" ? FieldKind::x_request_id : FieldKind::other;
+      if (is("x-request-id")) return FieldKind::x_request_id;
+      break;
     case 13:
-      if (n == "x-rewrite-url") return FieldKind::forwarding;
+      if (is("x-rewrite-url")) return FieldKind::forwarding;
       break;
     case 14:
-      if (n == "content-length") return FieldKind::content_length;
-      if (n == "http2-settings") return FieldKind::hop_by_hop;
-      if (n == "x-original-url") return FieldKind::forwarding;
+      if (is("content-length")) return FieldKind::content_length;
+      if (is("http2-settings")) return FieldKind::hop_by_hop;
+      if (is("x-original-url")) return FieldKind::forwarding;
       break;
     case 15:
-      if (n == "x-forwarded-for") return FieldKind::x_forwarded_for;
+      if (is("x-forwarded-for")) return FieldKind::x_forwarded_for;
       break;
     case 16:
-      if (n == "proxy-connection") return FieldKind::hop_by_hop;
-      if (n == "x-forwarded-host") return FieldKind::x_forwarded_host;
+      if (is("proxy-connection")) return FieldKind::hop_by_hop;
+      if (is("x-forwarded-host")) return FieldKind::x_forwarded_host;
       break;
     case 17:
-      if (n == "transfer-encoding") return FieldKind::hop_by_hop;
-      if (n == "x-forwarded-proto") return FieldKind::x_forwarded_proto;
+      if (is("transfer-encoding")) return FieldKind::hop_by_hop;
+      if (is("x-forwarded-proto")) return FieldKind::x_forwarded_proto;
       break;
     default:
       break;
   }
-  return n.substr(0, 12) == "x-forwarded-" ? FieldKind::forwarding : FieldKind::other;
+  return n.size() >= 12 && is("x-forwarded-") ? FieldKind::forwarding : FieldKind::other;
 }
 
 const Field* FieldList::find(std::string_view lower_name) const {

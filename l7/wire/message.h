@@ -38,7 +38,7 @@ enum class FieldKind : uint8_t {
 FieldKind classify_field(std::string_view lower_name);
 
 // Every registered field name consists of these bytes: letters, digits and '-'.
-inline bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || c == '-' || (c >= '0' && c <= '9'); }
+constexpr bool is_name_char(char c) { return (c >= 'a' && c <= 'z') || c == '-' || (c >= '0' && c <= '9'); }
 inline bool is_odd_name(std::string_view lower_name) {
   return !std::all_of(lower_name.begin(), lower_name.end(), is_name_char);
 }
@@ -198,6 +198,7 @@ class Http2RequestBuilder {
 
  private:
   MessageFault add_pseudo(std::string_view name, std::string_view value);
+  std::string_view* pseudo_slot(std::string_view name);
   struct Crumb {
     std::string_view value;
     Crumb* next;

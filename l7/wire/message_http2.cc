@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/2 header blocks into RequestHead: RFC 9113 §8.2 (fields) and §8.3 (pseudo-header fields).
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstring>
 #include <new>
 
 #include "l7/limits.h"
@@ -10,12 +12,26 @@
 namespace tidegate::l7 {
 namespace {
 
-// RFC 9113 §8.2.1: a name that a strict HTTP/1 parser would refuse must not become HTTP/1.
-bool is_valid_name(std::string_view name) {
-  for (const char c : name) {
-    if (c >= 'A' && c <= 'Z') return false;
-  }
-  return http1::is_token(name);
+// What the bytes of a name say of it.
+struct NameMarks {
+  bool valid;  // RFC 9113 §8.2.1: a name that a strict HTTP/1 parser would refuse must not become HTTP/1
+  bool odd;    // is_odd_name()
+};
+
+NameMarks marks_of(std::string_view name) {
+  enum : uint8_t { kOdd = 1, kBad = 2 };
+  static constexpr std::array<uint8_t, 256> kMarks = [] {
+    std::array<uint8_t, 256> marks{};
+    marks.fill(kOdd | kBad);
+    for (const char c : std::string_view("!#$%&'*+.^_`|~")) marks[static_cast<uint8_t>(c)] = kOdd;  // RFC 9110 §5.6.2
+    for (int c = 0; c < 128; ++c) {
+      if (is_name_char(static_cast<char>(c))) marks[static_cast<size_t>(c)] = 0;
+    }
+    return marks;
+  }();
+  uint8_t seen = name.empty() ? kBad : 0;
+  for (const char c : name) seen |= kMarks[static_cast<uint8_t>(c)];
+  return {(seen & kBad) == 0, (seen & kOdd) != 0};
 }
 
 bool is_valid_value(std::string_view value) {
@@ -35,10 +51,11 @@ bool is_valid_target(std::string_view target) {
 }  // namespace
 
 MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out) {
-  if (!is_valid_name(name) || !is_valid_value(value)) return MessageFault::bad_field;
+  const NameMarks marks = marks_of(name);
+  if (!marks.valid || !is_valid_value(value)) return MessageFault::bad_field;
   const FieldKind kind = classify_field(name);
   if (!may_be_trailer(name, kind)) return MessageFault::none;
-  const bool fits = out.add(arena, {arena.copy(name), arena.copy(value), kind, is_odd_name(name)});
+  const bool fits = out.add(arena, {arena.copy(name), arena.copy(value), kind, marks.odd});
   return fits ? MessageFault::none : MessageFault::too_many_fields;
 }
 
@@ -58,7 +75,8 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
   if (!is_valid_value(value)) return MessageFault::bad_field;
   if (!name.empty() && name.front() == ':') return add_pseudo(name, value);
   ordinary_seen_ = true;
-  if (!is_valid_name(name)) return MessageFault::bad_field;
+  const NameMarks marks = marks_of(name);
+  if (!marks.valid) return MessageFault::bad_field;
 
   const FieldKind kind = classify_field(name);
   const bool more_of_one = (kind == FieldKind::cookie && crumbs_ != nullptr) || kind == FieldKind::host;
@@ -97,7 +115,7 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
     default:
       break;
   }
-  const Field field{arena_->copy(name), arena_->copy(value), kind, is_odd_name(name)};
+  const Field field{arena_->copy(name), arena_->copy(value), kind, marks.odd};
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
@@ -124,20 +142,22 @@ std::string_view Http2RequestBuilder::join_crumbs() const {
   return {joined, cookie_bytes_};
 }
 
+// Null: there is no such pseudo-header field in a request.
+std::string_view* Http2RequestBuilder::pseudo_slot(std::string_view name) {
+  const auto is = [name]<size_t kBytes>(const char(&text)[kBytes]) {
+    return name.size() == kBytes - 1 && std::memcmp(name.data(), text, kBytes - 1) == 0;
+  };
+  if (is(":method")) return &out_->method;
+  if (is(":path")) return &target_;
+  if (is(":scheme")) return &scheme_;
+  if (is(":authority")) return &out_->authority;
+  if (is(":protocol")) return &protocol_;
+  return nullptr;
+}
+
 MessageFault Http2RequestBuilder::add_pseudo(std::string_view name, std::string_view value) {
   if (ordinary_seen_ || value.empty()) return MessageFault::bad_pseudo_field;
-  std::string_view* slot = nullptr;
-  if (name == ":method") {
-    slot = &out_->method;
-  } else if (name == ":scheme") {
-    slot = &scheme_;
-  } else if (name == ":authority") {
-    slot = &out_->authority;
-  } else if (name == ":path") {
-    slot = &target_;
-  } else if (name == ":protocol") {
-    slot = &protocol_;
-  }
+  std::string_view* const slot = pseudo_slot(name);
   if (slot == nullptr || !slot->empty()) return MessageFault::bad_pseudo_field;
   *slot = arena_->copy(value);
   return MessageFault::none;

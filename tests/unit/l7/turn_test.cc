@@ -13,6 +13,37 @@
 
 namespace tidegate::l7::turn_test {
 
+// --- BlockQueue
+
+TEST(BlockQueues, BytesComeOutAsTheyWentInWhateverTheirPieces) {
+  BlockPool pool;
+  BlockQueue queue(pool);
+  std::mt19937 random(7);
+  std::string expected, got;
+  for (int round = 0; round < 400; ++round) {
+    const std::string piece(random() % 100'000, static_cast<char>('a' + random() % 26));
+    queue.append(piece);
+    expected += piece;
+    for (size_t left = random() % 200'000; left > 0 && queue.bytes() > 0;) {
+      const size_t now = std::min(left, queue.front().size());
+      got += queue.front().substr(0, now);
+      queue.sent(now);
+      left -= now;
+    }
+    EXPECT_EQ(queue.bytes(), expected.size() - got.size());
+  }
+  while (queue.bytes() > 0) {
+    got += queue.front();
+    queue.sent(queue.front().size());
+  }
+  EXPECT_TRUE(got == expected);
+  EXPECT_TRUE(queue.front().empty());
+  queue.append("x");
+  queue.clear();
+  queue.append("y");
+  EXPECT_EQ(queue.front(), "y");
+}
+
 // --- Transport
 
 struct Reader final : IoHandler {
