@@ -17,7 +17,7 @@ Worker::Worker(size_t index, WorkerShared& shared)
       request_ring_(shared.records == nullptr ? nullptr : &shared.records->ring(index)),
       backends_(loop_, blocks_,
                 {[this] { return admission_.recycle_one(); }, [this](uint32_t pool) { wake_first(pool); },
-                 &shared.stats.backend_http2_connections, &shared.stats.backend_goaways, &memory_}),
+                 &shared.stats.backend_http2_connections, &shared.stats.backend_goaways, &memory_, &session_blocks_}),
       admission_(shared_.admission, shared_.stats, loop_, [this] { return backends_.drop_one_idle(); }),
       drain_timer_(loop_, [this] { for_each_connection([](ClientConnection& connection) { connection.abort(); }); }),
       trim_timer_(loop_, [this] { trim_transactions(); }) {

@@ -18,6 +18,7 @@
 #include "l7/exchange/request_id.h"
 #include "l7/exchange/transaction.h"
 #include "l7/exchange/wait_queue.h"
+#include "l7/h2/session_memory.h"
 #include "l7/limits.h"
 #include "l7/listener/admission.h"
 #include "l7/listener/client_connection.h"
@@ -69,6 +70,7 @@ class Worker {
   // --- the worker's thread
   EventLoop& loop() { return loop_; }
   BlockPool& blocks() { return blocks_; }
+  SessionBlocks& session_blocks() { return session_blocks_; }
   MemoryBudget& memory() { return memory_; }
   BackendConnections& backends() { return backends_; }
   Admission& admission() { return admission_; }
@@ -131,6 +133,7 @@ class Worker {
   WorkerShared& shared_;
   EventLoop loop_;
   BlockPool blocks_;
+  SessionBlocks session_blocks_;
   EncoderPool encoders_;
   MemoryBudget memory_;
   RequestIds request_ids_;

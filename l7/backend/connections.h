@@ -15,6 +15,7 @@
 #include "l7/backend/h1_connection.h"
 #include "l7/backend/h2_connection.h"
 #include "l7/backend/pool_runtime.h"
+#include "l7/h2/session_memory.h"
 
 namespace tidegate::l7 {
 
@@ -27,9 +28,10 @@ class BackendConnections {
     // A backend of that pool (PoolRuntime::id) has room for one more exchange. The callback must not use the room at
     // once.
     std::function<void(uint32_t pool)> on_room;
-    Counter* http2_connections;  // connections that speak HTTP/2
-    Counter* goaways;            // received GOAWAY frames
-    MemoryBudget* memory;        // budget from which windows may grow
+    Counter* http2_connections;     // connections that speak HTTP/2
+    Counter* goaways;               // received GOAWAY frames
+    MemoryBudget* memory;           // budget from which windows may grow
+    SessionBlocks* session_blocks;  // memory of HTTP/2 sessions and streams
   };
   BackendConnections(EventLoop& loop, BlockPool& blocks, Hooks hooks)
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
@@ -82,6 +84,7 @@ class BackendConnections {
   void note_acknowledged(uint32_t backend);
   void note_room(uint32_t backend) { hooks_.on_room(slot(backend).pool); }
   MemoryBudget& memory() { return *hooks_.memory; }
+  SessionBlocks& session_blocks() { return *hooks_.session_blocks; }
   void count_goaway() { hooks_.goaways->add(); }
   void call_at_round_end(BackendH2Connection& connection);
 

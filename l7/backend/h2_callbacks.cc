@@ -127,6 +127,7 @@ int BackendH2Connection::on_stream_closed(nghttp2_session*, int32_t id, uint32_t
   BackendH2Stream* stream = connection.stream_of(id);
   if (stream == nullptr) return 0;
   stream->closed_ = true;
+  connection.found_ = nullptr;
   connection.wake(*stream);
   // An application may close an open tunnel in this way, without END_STREAM.
   const bool open_tunnel = stream->tunnel_ && stream->head_ended_ && stream->response_->body == BodyKind::tunnel;

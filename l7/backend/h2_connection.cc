@@ -47,8 +47,9 @@ bool BackendH2Connection::has_room(bool shared_early) const {
 }
 
 std::unique_ptr<BackendStream> BackendH2Connection::open_stream() {
-  auto stream = std::make_unique<BackendH2Stream>(*this, blocks_);
+  std::unique_ptr<BackendH2Stream> stream(new (home_.session_blocks()) BackendH2Stream(*this, blocks_));
   if (socket_->failure() != Failure::none) stream->fail_with(socket_->failure(), socket_->failure_detail());
+  stream->place_ = streams_.size();
   streams_.push_back(stream.get());
   keepalive_.cancel();
   return stream;
@@ -117,7 +118,8 @@ void BackendH2Connection::begin_session() {
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_option_set_max_send_header_block_length(options, 4 * kBlockBytes);
   nghttp2_session* session = nullptr;
-  nghttp2_session_client_new3(&session, callbacks(), this, options, session_memory());
+  nghttp2_mem memory = session_memory(home_.session_blocks());
+  nghttp2_session_client_new3(&session, callbacks(), this, options, &memory);
   nghttp2_option_del(options);
   session_.reset(session);
   const std::array<nghttp2_settings_entry, 4> settings{{
@@ -163,9 +165,7 @@ bool BackendH2Connection::receive() {
   return nghttp2_session_want_read(session_.get()) != 0 || nghttp2_session_want_write(session_.get()) != 0;
 }
 
-void BackendH2Connection::send_at_round_end() {
-  if (!pumping_ && !closed_) home_.call_at_round_end(*this);
-}
+void BackendH2Connection::call_at_round_end() { home_.call_at_round_end(*this); }
 
 void BackendH2Connection::on_round_end() {
   if (session_) pump();
@@ -201,18 +201,9 @@ void BackendH2Connection::send_frames() {
   }
 }
 
-void BackendH2Connection::wake(BackendH2Stream& stream) {
-  if (stream.awake_) return;
-  stream.awake_ = true;
-  awake_.push_back(&stream);
-}
-
 // Calling one user may end other streams, which then leave the list.
 void BackendH2Connection::call_users() {
-  while (!awake_.empty()) {
-    BackendH2Stream* const stream = awake_.front();
-    awake_.erase(awake_.begin());
-    stream->awake_ = false;
+  while (BackendH2Stream* const stream = awake_.take()) {
     if (stream->user_ != nullptr) stream->user_->on_backend();
   }
 }
@@ -242,6 +233,7 @@ void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_time
   const bool whole = stream.head_ended_ && stream.body_ended_;
   if (session_ && stream.id_ > 0) {
     if (stream.tunnel_) end_tunnel_in_order(stream);
+    // A head that waits in nghttp2 borrows its fields from the arena: after this it is not sent any more.
     if (!stream.closed_) {
       nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
     }
@@ -263,9 +255,12 @@ void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_time
 }
 
 void BackendH2Connection::forget(BackendH2Stream& stream) {
+  if (found_ == &stream) found_ = nullptr;
   if (session_ && stream.id_ > 0) nghttp2_session_set_stream_user_data(session_.get(), stream.id_, nullptr);
-  if (stream.awake_) std::erase(awake_, &stream);
-  std::erase(streams_, &stream);
+  awake_.remove(stream);
+  streams_[stream.place_] = streams_.back();
+  streams_[stream.place_]->place_ = stream.place_;
+  streams_.pop_back();
   grown_used_ -= stream.window_.bytes() - kBackendHttp2WindowBytes;
 }
 
@@ -316,7 +311,10 @@ void BackendH2Connection::end_tunnel_in_order(BackendH2Stream& stream) {
 
 // Null if its transaction has left the stream.
 BackendH2Stream* BackendH2Connection::stream_of(int32_t id) {
-  return static_cast<BackendH2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
+  if (found_ != nullptr && found_->id_ == id) return found_;
+  auto* const stream = static_cast<BackendH2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
+  if (stream != nullptr) found_ = stream;
+  return stream;
 }
 
 void BackendH2Connection::fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail) {

@@ -24,6 +24,7 @@
 #include "core/event_loop.h"
 #include "l7/backend/h2_stream.h"
 #include "l7/backend/socket.h"
+#include "l7/h2/wake_list.h"
 
 namespace tidegate::l7 {
 
@@ -55,7 +56,9 @@ class BackendH2Connection final : public BackendSocket::Owner {
   Acceptance acceptance() const { return socket_ == nullptr ? Acceptance::unknown : socket_->acceptance(); }
   bool seen_acknowledged() const { return socket_ != nullptr && socket_->seen_acknowledged(); }
   // Makes everything that several exchanges send in one round of the loop leave together, at its end.
-  void send_at_round_end();
+  void send_at_round_end() {
+    if (!pumping_ && !closed_ && !awaits_round_end) call_at_round_end();
+  }
   void on_round_end();
   bool awaits_round_end = false;  // for BackendConnections: it is in the list of those that send
 
@@ -66,6 +69,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
   };
   static nghttp2_session_callbacks* callbacks();
 
+  void call_at_round_end();
   void on_connected();
   void begin_session();
   void hand_over_to_http1();
@@ -75,7 +79,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
   void pump();
   void send_frames();
   void call_users();
-  void wake(BackendH2Stream& stream);
+  void wake(BackendH2Stream& stream) { awake_.add(stream); }
   // A transaction ends its use of the stream.
   void leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms);
   void forget(BackendH2Stream& stream);
@@ -114,7 +118,9 @@ class BackendH2Connection final : public BackendSocket::Owner {
   const uint64_t made_ns_;
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
   std::vector<BackendH2Stream*> streams_;  // all streams in use
-  std::vector<BackendH2Stream*> awake_;
+  WakeList<BackendH2Stream> awake_;
+  // The last stream that was looked for by its id. Most callbacks come for the same stream as the one before.
+  BackendH2Stream* found_ = nullptr;
   uint64_t begun_ = 0;        // number of streams that ever began
   uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() found the socket open
   size_t grown_ = 0;          // growth of the connection's window, in bytes of the budget

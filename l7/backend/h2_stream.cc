@@ -11,11 +11,18 @@
 
 namespace tidegate::l7 {
 
+static_assert(sizeof(BackendH2Stream) <= SessionBlocks::kMostBytes);
+
 BackendH2Stream::BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks)
     : connection_(&connection), in_(blocks), out_(blocks) {}
 
 BackendH2Stream::~BackendH2Stream() {
-  if (connection_ != nullptr) connection_->forget(*this);
+  if (connection_ == nullptr) return;
+  // As in leave().
+  if (connected() && id_ > 0 && !closed_) {
+    nghttp2_submit_rst_stream(connection_->session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_CANCEL);
+  }
+  connection_->forget(*this);
 }
 
 uint64_t BackendH2Stream::tcp_connected_ns() const {
@@ -54,9 +61,10 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(fields.size() * sizeof(nghttp2_nv)));
   size_t count = 0;
   for (const Field& field : fields) {
-    // No two requests share an id. In the compression table it would displace fields that requests share.
-    const uint8_t flags = field.kind == FieldKind::x_request_id ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
-    pairs[count++] = http2_pair(field.name, field.value, flags);
+    // nghttp2 borrows the fields. They are in the arena, which the exchange keeps as long as this stream.
+    const uint8_t indexed =
+        field.kind == FieldKind::x_request_id ? id_indexing(connection_->begun_) : uint8_t{NGHTTP2_NV_FLAG_NONE};
+    pairs[count++] = http2_pair(field.name, field.value, kHttp2Borrowed | indexed);
   }
   nghttp2_data_provider provider{};
   provider.read_callback = &BackendH2Connection::read_body;
@@ -98,7 +106,9 @@ void BackendH2Stream::end_content() {
 }
 
 void BackendH2Stream::flush() {
-  if (connected() && nghttp2_session_want_write(connection_->session_.get()) != 0) connection_->send_at_round_end();
+  const bool sends_already = connection_ == nullptr || connection_->awaits_round_end || connection_->pumping_;
+  if (sends_already || !connected()) return;
+  if (nghttp2_session_want_write(connection_->session_.get()) != 0) connection_->send_at_round_end();
 }
 
 std::string_view BackendH2Stream::next_piece() {

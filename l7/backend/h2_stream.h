@@ -13,6 +13,8 @@
 #include <string_view>
 
 #include "l7/backend/stream.h"
+#include "l7/h2/session_memory.h"
+#include "l7/h2/wake_list.h"
 #include "l7/h2/windows.h"
 #include "l7/wire/buffer.h"
 
@@ -20,7 +22,7 @@ namespace tidegate::l7 {
 
 class BackendH2Connection;
 
-class BackendH2Stream final : public BackendStream {
+class BackendH2Stream final : public BackendStream, public InSessionBlocks {
  public:
   BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks);
   ~BackendH2Stream() override;
@@ -52,6 +54,7 @@ class BackendH2Stream final : public BackendStream {
 
  private:
   friend class BackendH2Connection;
+  friend class WakeList<BackendH2Stream>;
   void end_use(const Pool& pool) override;
   // The parts of a received header block. False: the stream must be reset.
   void add_field(std::string_view name, std::string_view value);
@@ -63,6 +66,7 @@ class BackendH2Stream final : public BackendStream {
 
   BackendH2Connection* connection_;  // null: the connection is gone
   int32_t id_ = -1;                  // set from begin() on
+  size_t place_ = 0;                 // its index in the connection's list of streams
   User* user_ = nullptr;
   Arena* arena_ = nullptr;
   ResponseHead* response_ = nullptr;

@@ -11,9 +11,7 @@
 namespace tidegate::l7 {
 namespace {
 
-H2Stream* stream_of(nghttp2_session* session, int32_t id) {
-  return static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session, id));
-}
+H2Connection& client_connection_of(void* self) { return *static_cast<H2Connection*>(self); }
 
 }  // namespace
 
@@ -36,11 +34,14 @@ nghttp2_session_callbacks* H2Connection::callbacks() {
 }
 
 int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
-  auto& connection = *static_cast<H2Connection*>(self);
+  H2Connection& connection = client_connection_of(self);
   connection.header_bytes_ = 0;
   if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
-  connection.streams_.push_back(std::make_unique<H2Stream>(connection, frame->hd.stream_id));
-  H2Stream& stream = *connection.streams_.back();
+  SessionBlocks& blocks = connection.connection_.worker().session_blocks();
+  std::unique_ptr<H2Stream> made(new (blocks) H2Stream(connection, frame->hd.stream_id));
+  H2Stream& stream = *made;
+  stream.place_ = connection.streams_.size();
+  connection.streams_.push_back(std::move(made));
   nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
   if (connection.unfinished_heads_++ == 0) {
     connection.head_begun_ns_ = connection.connection_.worker().loop().now_ns();
@@ -52,12 +53,12 @@ int H2Connection::on_begin_headers(nghttp2_session* session, const nghttp2_frame
   return 0;
 }
 
-int H2Connection::on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
-                            size_t name_bytes, const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
-  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+int H2Connection::on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                            const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+  if (!client_connection_of(self).count_header_bytes(name_bytes, value_bytes)) {
     return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
-  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  H2Stream* stream = client_connection_of(self).stream_of(frame->hd.stream_id);
   if (stream == nullptr || stream->fault_ != MessageFault::none) return 0;
   if (stream->head_ended_) {
     add_trailer(*stream, http2_view(name, name_bytes), http2_view(value, value_bytes));
@@ -74,21 +75,21 @@ void H2Connection::add_trailer(H2Stream& stream, std::string_view name, std::str
   if (fault != MessageFault::none) stream.body_fault_ = fault;
 }
 
-int H2Connection::on_invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t*,
-                                    size_t name_bytes, const uint8_t*, size_t value_bytes, uint8_t, void* self) {
-  if (!static_cast<H2Connection*>(self)->count_header_bytes(name_bytes, value_bytes)) {
+int H2Connection::on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t*, size_t name_bytes,
+                                    const uint8_t*, size_t value_bytes, uint8_t, void* self) {
+  if (!client_connection_of(self).count_header_bytes(name_bytes, value_bytes)) {
     return NGHTTP2_ERR_CALLBACK_FAILURE;
   }
   // nghttp2 would drop the field and go on. Here a malformed field is refused, and not repaired.
-  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  H2Stream* stream = client_connection_of(self).stream_of(frame->hd.stream_id);
   if (stream != nullptr && !stream->head_ended_) stream->fault_ = MessageFault::bad_field;
   return 0;
 }
 
 // nghttp2 finds the message malformed, and resets its stream. close_stream() logs it then.
-int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame* frame, int error, void* self) {
+int H2Connection::on_invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self) {
   if (frame->hd.type != NGHTTP2_HEADERS) return 0;
-  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  H2Stream* stream = client_connection_of(self).stream_of(frame->hd.stream_id);
   if (stream == nullptr) return 0;
   MessageFault& fault = stream->head_ended_ ? stream->body_fault_ : stream->fault_;
   // All fields are there, and something is missing or does not fit: finish() finds out what.
@@ -97,13 +98,13 @@ int H2Connection::on_invalid_frame(nghttp2_session* session, const nghttp2_frame
   if (fault == MessageFault::none) fault = MessageFault::malformed;
   if (!stream->head_ended_) {
     stream->head_ended_ = true;
-    --static_cast<H2Connection*>(self)->unfinished_heads_;
+    --client_connection_of(self).unfinished_heads_;
   }
   return 0;
 }
 
-int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
-  auto& connection = *static_cast<H2Connection*>(self);
+int H2Connection::on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+  H2Connection& connection = client_connection_of(self);
   // CVE-2023-44487: a limit on resets per connection does not help against a client that opens many connections.
   if (frame->hd.type == NGHTTP2_RST_STREAM) connection.connection_.charge_address(1);
   const bool acknowledged = frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
@@ -111,7 +112,7 @@ int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_fram
     connection.say_last_request();
   }
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
-  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  H2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream == nullptr) return 0;
   const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (ended) stream->body_ended_ = true;
@@ -129,8 +130,8 @@ int H2Connection::on_frame_received(nghttp2_session* session, const nghttp2_fram
 
 int H2Connection::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t bytes,
                           void* self) {
-  auto& connection = *static_cast<H2Connection*>(self);
-  H2Stream* stream = stream_of(session, id);
+  H2Connection& connection = client_connection_of(self);
+  H2Stream* stream = connection.stream_of(id);
   if (stream != nullptr) stream->received_ += bytes;
   // Nobody needs the data, but it counts against the connection's window.
   if (stream != nullptr && stream->held_reset_.held()) {
@@ -164,7 +165,7 @@ ssize_t H2Connection::read_body(nghttp2_session* session, int32_t id, uint8_t*, 
 
 int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
                             nghttp2_data_source* source, void* self) {
-  auto& connection = *static_cast<H2Connection*>(self);
+  H2Connection& connection = client_connection_of(self);
   auto& stream = *static_cast<H2Stream*>(source->ptr);
   // We never ask for padding, so a DATA frame is its header and its bytes.
   (void)frame;
@@ -186,19 +187,19 @@ int H2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_
   return 0;
 }
 
-int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
-  auto& connection = *static_cast<H2Connection*>(self);
+int H2Connection::on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+  H2Connection& connection = client_connection_of(self);
   if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
     connection.connection_.worker().stats().count_flood(Http2Fault::protocol);
   }
   if (frame->hd.type == NGHTTP2_RST_STREAM) connection.count_own_reset(frame->hd.stream_id, frame->rst_stream);
   if (frame->hd.type == NGHTTP2_DATA) {
-    if (H2Stream* stream = stream_of(session, frame->hd.stream_id)) connection.watch_stream(*stream);
+    if (H2Stream* stream = connection.stream_of(frame->hd.stream_id)) connection.watch_stream(*stream);
   }
   const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
                     (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
   if (!ends) return 0;
-  H2Stream* stream = stream_of(session, frame->hd.stream_id);
+  H2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream != nullptr && !stream->body_ended_) stream->leave_rest();
   return 0;
 }
@@ -207,7 +208,7 @@ int H2Connection::on_frame_sent(nghttp2_session* session, const nghttp2_frame* f
 // limit costs only its frame, because a client may open many before it has read our SETTINGS.
 void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) {
   if (reset.error_code == NGHTTP2_NO_ERROR || reset.error_code == NGHTTP2_REFUSED_STREAM) return;
-  H2Stream* stream = stream_of(session_.get(), id);
+  H2Stream* stream = stream_of(id);
   if (stream != nullptr && stream->backend_broke_) return;
   if (stream != nullptr && reset.error_code == NGHTTP2_PROTOCOL_ERROR) {
     stream->gone_why_ = Failure::bad_request;
@@ -219,8 +220,8 @@ void H2Connection::count_own_reset(int32_t id, const nghttp2_rst_stream& reset) 
   connection_.charge_address(1);
 }
 
-int H2Connection::on_stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* self) {
-  if (H2Stream* stream = stream_of(session, id)) static_cast<H2Connection*>(self)->close_stream(stream);
+int H2Connection::on_stream_closed(nghttp2_session*, int32_t id, uint32_t, void* self) {
+  if (H2Stream* stream = client_connection_of(self).stream_of(id)) client_connection_of(self).close_stream(stream);
   return 0;
 }
 

@@ -29,7 +29,8 @@ H2Connection::H2Connection(ClientConnection& connection)
   nghttp2_option_set_max_continuations(options, kHttp2Continuations);
   nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept only for the priority tree
   nghttp2_session* session = nullptr;
-  nghttp2_session_server_new3(&session, callbacks(), this, options, session_memory());
+  nghttp2_mem memory = session_memory(connection.worker().session_blocks());
+  nghttp2_session_server_new3(&session, callbacks(), this, options, &memory);
   nghttp2_option_del(options);
   session_.reset(session);
 
@@ -63,13 +64,15 @@ void H2Connection::pump() {
     receive();
     if (connection_.closed() || sent_away_) break;
     if (round >= kHttp2RoundsPerTurn) {
-      for (H2Stream* stream : awake_) {
+      for (size_t turns = awake_.size(); turns > 0; --turns) {
+        H2Stream* const stream = awake_.take();
+        if (stream == nullptr) break;
         if (stream->begun_ && stream->transaction_ != nullptr) {
           connection_.worker().resume_later(*stream->transaction_);
-          stream->awake_ = false;
+        } else {
+          wake(*stream);
         }
       }
-      std::erase_if(awake_, [](const H2Stream* stream) { return !stream->awake_; });
     }
     resume_awake();
     if (connection_.facts().certificate_fault != ClientCertificateFault::none) drain();
@@ -134,18 +137,18 @@ void H2Connection::send_frames() {
   }
 }
 
-void H2Connection::wake(H2Stream& stream) {
-  if (stream.awake_) return;
-  stream.awake_ = true;
-  awake_.push_back(&stream);
+H2Stream* H2Connection::stream_of(int32_t id) {
+  if (found_ != nullptr && found_->id_ == id) return found_;
+  auto* const stream = static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
+  if (stream != nullptr) found_ = stream;
+  return stream;
 }
 
 void H2Connection::resume_awake() {
   // Resuming one stream may close another, which then takes itself off the list.
-  for (size_t turns = awake_.size(); turns > 0 && !awake_.empty(); --turns) {
-    H2Stream* stream = awake_.front();
-    awake_.erase(awake_.begin());
-    stream->awake_ = false;
+  for (size_t turns = awake_.size(); turns > 0; --turns) {
+    H2Stream* const stream = awake_.take();
+    if (stream == nullptr) return;
     resume_stream(*stream);
   }
 }
@@ -188,7 +191,8 @@ bool H2Connection::count_header_bytes(size_t name_bytes, size_t value_bytes) {
 
 void H2Connection::close_stream(H2Stream* stream) {
   if (!stream->head_ended_) --unfinished_heads_;
-  if (stream->awake_) std::erase(awake_, stream);
+  awake_.remove(*stream);
+  if (found_ == stream) found_ = nullptr;
   if (stream->out_.bytes() > 0) --answers_waiting_;
   // Bytes that nobody will read still count against the connection's window.
   nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
@@ -213,7 +217,10 @@ void H2Connection::close_stream(H2Stream* stream) {
     connection_.worker().stats().count_failure(Failure::client_too_slow);
   }
   note_progress();
-  std::erase_if(streams_, [&](const auto& kept) { return kept.get() == stream; });
+  const size_t place = stream->place_;
+  std::swap(streams_[place], streams_.back());
+  streams_[place]->place_ = place;
+  streams_.pop_back();
 }
 
 void H2Connection::drain() {

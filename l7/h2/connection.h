@@ -20,6 +20,7 @@
 #include "l7/exchange/transaction.h"
 #include "l7/h2/conduct.h"
 #include "l7/h2/stream.h"
+#include "l7/h2/wake_list.h"
 #include "l7/h2/walk.h"
 #include "l7/h2/windows.h"
 #include "l7/listener/client_connection.h"
@@ -53,7 +54,9 @@ class H2Connection final : public ClientProtocol {
   void pump_at_round_end();
   void receive();
   void send_frames();
-  void wake(H2Stream& stream);
+  void wake(H2Stream& stream) { awake_.add(stream); }
+  // Null: it is none of ours, or closed.
+  H2Stream* stream_of(int32_t id);
   void resume_awake();
   void resume_stream(H2Stream& stream);
   void start_request(H2Stream& stream);
@@ -97,7 +100,10 @@ class H2Connection final : public ClientProtocol {
   Transport& transport_;
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
   std::vector<std::unique_ptr<H2Stream>> streams_;
-  std::vector<H2Stream*> awake_;
+  WakeList<H2Stream> awake_;
+  // The last that was looked for by its id: most callbacks come for the same stream as the one before.
+  H2Stream* found_ = nullptr;
+  uint64_t answers_begun_ = 0;
   Http2Conduct conduct_;
   Http2Walk walk_;
   TurnCount turn_frames_;

@@ -20,6 +20,17 @@ inline nghttp2_nv http2_pair(std::string_view name, std::string_view value, uint
   return {bytes(name), bytes(value), name.size(), value.size(), flags};
 }
 
+// For a pair whose texts live until its frame is made, and whose name is in lower case. nghttp2 copies nothing.
+constexpr uint8_t kHttp2Borrowed = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
+
+// How the id of a request is sent; `request` is the number of the request on its connection. No two requests share an
+// id. In the compression table it would displace fields that requests share. But one id in many goes into the table,
+// so that the others can refer to its name by a number.
+inline uint8_t id_indexing(uint64_t request) {
+  constexpr uint64_t kOneInSoMany = 64;
+  return request % kOneInSoMany == 1 ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX;
+}
+
 // Call it in the callback that reads a body and returns NGHTTP2_DATA_FLAG_NO_END_STREAM. `lines`: "name: value\r\n"
 // each.
 inline void submit_http2_trailers(nghttp2_session* session, int32_t stream, std::string_view lines) {

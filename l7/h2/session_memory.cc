@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/h2/session_memory.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-
-#include "l7/limits.h"
+#include <new>
 
 namespace tidegate::l7 {
 namespace {
@@ -20,21 +17,35 @@ constexpr bool kMemoryIsWatched = __has_feature(address_sanitizer);
 constexpr bool kMemoryIsWatched = false;
 #endif
 
+SessionBlocks& blocks_of(void* user) { return *static_cast<SessionBlocks*>(user); }
+
+void* session_take(size_t bytes, void* user) { return blocks_of(user).take(bytes); }
+
+void session_free(void* block, void*) { SessionBlocks::give_back(block); }
+
+void* session_take_zeroed(size_t count, size_t bytes, void* user) {
+  if (bytes != 0 && count > SIZE_MAX / bytes) return nullptr;
+  void* const block = blocks_of(user).take(count * bytes);
+  if (block != nullptr) std::memset(block, 0, count * bytes);
+  return block;
+}
+
+void* session_resize(void* block, size_t bytes, void* user) { return blocks_of(user).resize(block, bytes); }
+
+void* watched_take(size_t bytes, void*) { return std::malloc(bytes); }
+void watched_free(void* block, void*) { std::free(block); }
+void* watched_take_zeroed(size_t count, size_t bytes, void*) { return std::calloc(count, bytes); }
+void* watched_resize(void* block, size_t bytes, void*) { return std::realloc(block, bytes); }
+
 }  // namespace
 
-void* SessionBlocks::take(size_t bytes) {
+void* SessionBlocks::take_new(size_t bytes) {
   if (bytes > SIZE_MAX / 2) return nullptr;
-  const size_t step = step_of(bytes + sizeof(Header));
-  if (step <= kSteps && kept_[step] != nullptr) {
-    Header* const header = kept_[step];
-    kept_[step] = header->next;
-    kept_bytes_ -= header->bytes;
-    return header + 1;
-  }
-  const size_t whole_bytes = step * kStepBytes;
+  const size_t whole_bytes = step_of(bytes + sizeof(Header)) * kStepBytes;
   auto* const header = static_cast<Header*>(std::malloc(whole_bytes));
   if (header == nullptr) return nullptr;
   header->bytes = whole_bytes;
+  header->owner = this;
   return header + 1;
 }
 
@@ -49,15 +60,7 @@ void* SessionBlocks::resize(void* block, size_t bytes) {
   return larger;
 }
 
-void SessionBlocks::give_back(void* block) {
-  if (block == nullptr) return;
-  Header* const header = static_cast<Header*>(block) - 1;
-  const size_t step = header->bytes / kStepBytes;
-  if (step > kSteps || kept_bytes_ + header->bytes > kKeptHttp2MemoryBytes) return std::free(header);
-  header->next = kept_[step];
-  kept_[step] = header;
-  kept_bytes_ += header->bytes;
-}
+void SessionBlocks::drop(Header* header) { std::free(header); }
 
 void SessionBlocks::clear() {
   for (Header*& first : kept_) {
@@ -70,44 +73,21 @@ void SessionBlocks::clear() {
   kept_bytes_ = 0;
 }
 
-namespace {
-
-// When a thread ends, its blocks are freed. A session that ends later, in another destructor, allocates and frees
-// single blocks.
-thread_local constinit bool thread_has_ended = false;
-struct ThreadBlocks {
-  SessionBlocks blocks;
-  ~ThreadBlocks() { thread_has_ended = true; }
-};
-thread_local ThreadBlocks thread_blocks;
-
-void* session_take(size_t bytes, void*) {
-  if (thread_has_ended) return SessionBlocks().take(bytes);
-  return thread_blocks.blocks.take(bytes);
+nghttp2_mem session_memory(SessionBlocks& blocks) {
+  if (kMemoryIsWatched) return {nullptr, &watched_take, &watched_free, &watched_take_zeroed, &watched_resize};
+  return {&blocks, &session_take, &session_free, &session_take_zeroed, &session_resize};
 }
 
-void session_free(void* block, void*) {
-  if (!thread_has_ended) return thread_blocks.blocks.give_back(block);
-  SessionBlocks().give_back(block);
-}
-
-void* session_take_zeroed(size_t count, size_t bytes, void* user) {
-  if (bytes != 0 && count > SIZE_MAX / bytes) return nullptr;
-  void* const block = session_take(count * bytes, user);
-  if (block != nullptr) std::memset(block, 0, count * bytes);
+void* InSessionBlocks::operator new(size_t bytes, SessionBlocks& blocks) {
+  if (kMemoryIsWatched) return ::operator new(bytes);
+  void* const block = blocks.take(bytes);
+  if (block == nullptr) throw std::bad_alloc();
   return block;
 }
 
-void* session_resize(void* block, size_t bytes, void*) {
-  if (thread_has_ended) return SessionBlocks().resize(block, bytes);
-  return thread_blocks.blocks.resize(block, bytes);
-}
-
-}  // namespace
-
-nghttp2_mem* session_memory() {
-  static nghttp2_mem memory{nullptr, &session_take, &session_free, &session_take_zeroed, &session_resize};
-  return kMemoryIsWatched ? nullptr : &memory;
+void InSessionBlocks::operator delete(void* object) noexcept {
+  if (kMemoryIsWatched) return ::operator delete(object);
+  SessionBlocks::give_back(object);
 }
 
 }  // namespace tidegate::l7

@@ -1,45 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of nghttp2's sessions. A request allocates and frees some twenty small blocks. With many streams that is more
-// than the C library caches for a thread. Each thread keeps freed blocks here by their size, kKeptHttp2MemoryBytes at
-// most, and uses them again.
+// Memory of nghttp2's sessions and of our streams. A request allocates and frees some twenty small blocks. With many
+// streams that is more than the C library caches for a thread. Each worker keeps freed blocks here by their size,
+// kKeptHttp2MemoryBytes at most, and uses them again.
 //
-// Threads: any. If another thread frees a block, that thread keeps it.
+// Threads: one at a time. It must outlive everything that was allocated from it.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
 
 #include <cstddef>
+#include <cstdint>
+
+#include "l7/limits.h"
 
 namespace tidegate::l7 {
 
-// The blocks of one thread. A block is aligned to 16 bytes.
+// A block is aligned to 16 bytes.
 class SessionBlocks {
  public:
+  static constexpr size_t kMostBytes = 1'264;  // of a block that is kept
+
   SessionBlocks() = default;
   ~SessionBlocks() { clear(); }
   SessionBlocks(const SessionBlocks&) = delete;
   SessionBlocks& operator=(const SessionBlocks&) = delete;
 
   // Null if there is no memory.
-  void* take(size_t bytes);
+  void* take(size_t bytes) {
+    const size_t step = step_of(bytes + sizeof(Header));
+    if (bytes > kMostBytes || kept_[step] == nullptr) return take_new(bytes);
+    Header* const header = kept_[step];
+    kept_[step] = header->next;
+    kept_bytes_ -= header->bytes;
+    header->owner = this;
+    return header + 1;
+  }
   void* resize(void* block, size_t bytes);  // like realloc()
-  void give_back(void* block);              // `block` may be null
+  // The block goes back to the SessionBlocks that it was taken from. `block` may be null.
+  static void give_back(void* block) {
+    if (block == nullptr) return;
+    Header* const header = static_cast<Header*>(block) - 1;
+    header->owner->keep(header);
+  }
   size_t kept_bytes() const { return kept_bytes_; }
   void clear();
 
  private:
   struct Header {
     size_t bytes;  // size of the block, with this header
-    Header* next;  // used while the block is kept
+    union {
+      Header* next;          // used while the block is kept
+      SessionBlocks* owner;  // used while the block is in use
+    };
   };
-  static constexpr size_t kStepBytes = 32, kSteps = 40;  // blocks up to 1,264 bytes are kept
+  static constexpr size_t kStepBytes = 32, kSteps = 40;
+  static_assert(kMostBytes == kSteps * kStepBytes - sizeof(Header));
   static size_t step_of(size_t whole_bytes) { return (whole_bytes + kStepBytes - 1) / kStepBytes; }
+  void* take_new(size_t bytes);
+  void keep(Header* header) {
+    const size_t step = header->bytes / kStepBytes;
+    if (step > kSteps || kept_bytes_ + header->bytes > kKeptHttp2MemoryBytes) return drop(header);
+    header->next = kept_[step];
+    kept_[step] = header;
+    kept_bytes_ += header->bytes;
+  }
+  static void drop(Header* header);
 
   Header* kept_[kSteps + 1] = {};  // by number of steps
   size_t kept_bytes_ = 0;
 };
 
-// The allocator for a session. It is null, which means the C library's own, if a sanitizer watches the memory.
-nghttp2_mem* session_memory();
+// The allocator for a session, which copies it. It is the C library's own if a sanitizer watches the memory.
+nghttp2_mem session_memory(SessionBlocks& blocks);
+
+// Base of a class whose objects are allocated from such blocks: `new (blocks) T(...)`.
+class InSessionBlocks {
+ public:
+  static void* operator new(size_t bytes, SessionBlocks& blocks);
+  static void operator delete(void* object) noexcept;
+  static void operator delete(void* object, SessionBlocks&) noexcept { operator delete(object); }
+};
 
 }  // namespace tidegate::l7

@@ -8,12 +8,15 @@
 // (client_gone()).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "l7/exchange/client_stream.h"
 #include "l7/h2/held_reset.h"
+#include "l7/h2/session_memory.h"
+#include "l7/h2/wake_list.h"
 #include "l7/h2/windows.h"
 #include "l7/wire/buffer.h"
 #include "l7/wire/message.h"
@@ -24,7 +27,7 @@ class Transaction;
 class H2Connection;
 
 // One stream: one request and its answer.
-class H2Stream final : public ClientStream {
+class H2Stream final : public ClientStream, public InSessionBlocks {
  public:
   H2Stream(H2Connection& connection, int32_t id);
 
@@ -51,16 +54,19 @@ class H2Stream final : public ClientStream {
 
  private:
   friend class H2Connection;
+  friend class WakeList<H2Stream>;
   void make_room_for_rest();
   void leave_rest();
 
   H2Connection& connection_;
   const int32_t id_;
+  size_t place_ = 0;  // among the connection's streams
   Transaction* transaction_ = nullptr;
   Http2RequestBuilder builder_;
   MessageFault fault_ = MessageFault::none;
   MessageFault body_fault_ = MessageFault::none;  // a fault of the trailers
   Trailers trailers_;                             // trailers of the request
+  std::array<char, 512> head_text_;               // head of the answer: nghttp2 borrows it until it sends the head
   // Trailers of the answer, which are sent after out_: lines as in HTTP/1. The transaction may end before that.
   std::string answer_trailers_;
   BlockQueue in_;                                 // the request's body

@@ -39,8 +39,8 @@ void H2Connection::watch_client() {
 
 void H2Connection::watch_stream(H2Stream& stream) {
   const uint64_t now_ns = connection_.worker().loop().now_ns();
-  const bool shut = nghttp2_session_get_stream_remote_window_size(session_.get(), stream.id_) <= 0;
-  if (stream.out_.bytes() > 0 && shut) {
+  const auto shut = [&] { return nghttp2_session_get_stream_remote_window_size(session_.get(), stream.id_) <= 0; };
+  if (stream.out_.bytes() > 0 && shut()) {
     look_at_ns(stream.patience_.wait(connection_.facts().patience, now_ns));
   } else {
     stream.patience_.pause(now_ns);

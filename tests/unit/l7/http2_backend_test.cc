@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 
 #include "core/clock.h"
 #include "l7/exchange/failure.h"
@@ -269,6 +270,64 @@ TEST_F(Http2Backend, AClientThatLeavesResetsItsStreamAndKeepsTheConnection) {
   EXPECT_TRUE(edge_.run_until([&] { return origin.resets() == 1; }));
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "x");
   EXPECT_EQ(origin.connections(), 1u);
+}
+
+// The head of its request may wait for the end of the round, when the client is gone already: it is not sent then, and
+// nothing of it gets into what is sent.
+TEST_F(Http2Backend, AClientThatLeavesAtOnceLeavesNothingBehind) {
+  std::atomic<int> odd{0};
+  Http2Origin origin([&](const Request& request) {
+    const std::string& path = request.fields.at(":path");
+    if (request.fields.at("x-mark") != path.substr(0, 5) || path.size() != 200) ++odd;
+    return says(path.substr(0, 5));
+  });
+  start(origin.endpoint());
+  const auto request = [](std::string mark) {
+    Http2Fields fields = Http2Client::request(mark + std::string(200 - mark.size(), 'p'));
+    fields.emplace_back("x-mark", mark);
+    return fields;
+  };
+  for (int i = 0; i < 30; ++i) {
+    {
+      Http2Client gone(edge_.endpoint());
+      gone.submit(request("/gone"));
+      gone.send_all();
+    }
+    Http2Client client(edge_.endpoint());
+    const int32_t id = client.submit(request("/here"));
+    ASSERT_TRUE(client.finish(id));
+    EXPECT_EQ(client.result(id).body, "/here");
+  }
+  EXPECT_EQ(odd, 0);
+}
+
+// Small heads are lent to nghttp2, large ones are copied; and the name of the request's id is in the table after the
+// first one.
+TEST_F(Http2Backend, HeadsOfAnySizeAndIdsOfManyRequestsPassWhole) {
+  std::mutex mutex;
+  std::set<std::string> ids;
+  Http2Origin origin([&](const Request& request) {
+    const std::lock_guard lock(mutex);
+    ids.insert(request.fields.at("x-request-id"));
+    Reply reply = says("x");
+    const size_t bytes = std::stoul(request.fields.at(":path").substr(1));
+    for (size_t i = 0; i < bytes; i += 100) reply.fields.emplace_back("x-f" + std::to_string(i), std::string(90, 'v'));
+    reply.fields.emplace_back("x-empty", "");
+    return reply;
+  });
+  start(origin.endpoint());
+  Http2Client client(edge_.endpoint());
+  for (size_t i = 0; i < 200; ++i) {
+    const size_t bytes = i * 37 % 1'500;
+    const int32_t id = client.submit(Http2Client::request("/" + std::to_string(bytes)));
+    ASSERT_TRUE(client.finish(id));
+    auto& fields = client.result(id).fields;
+    for (size_t at = 0; at < bytes; at += 100) EXPECT_EQ(fields["x-f" + std::to_string(at)], std::string(90, 'v'));
+    EXPECT_EQ(fields.count("x-empty"), 1u);
+    const std::lock_guard lock(mutex);
+    EXPECT_EQ(ids.count(fields["x-request-id"]), 1u);
+    EXPECT_EQ(ids.size(), i + 1);
+  }
 }
 
 TEST_F(Http2Backend, ItsAnswersAreStored) {

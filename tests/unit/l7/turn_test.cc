@@ -8,10 +8,49 @@
 
 #include "core/clock.h"
 #include "l7/h2/conduct.h"
+#include "l7/h2/wake_list.h"
 #include "l7/h2/walk.h"
 #include "l7/wire/transport.h"
 
 namespace tidegate::l7::turn_test {
+
+// --- WakeList
+
+struct Sleeper {
+  bool awake_ = false;
+};
+
+TEST(WakeLists, EachIsTakenOnceInOrderAlsoIfOthersLeaveOrAreAddedMeanwhile) {
+  WakeList<Sleeper> list;
+  Sleeper a, b, c;
+  EXPECT_EQ(list.take(), nullptr);
+  for (Sleeper* one : {&a, &b, &a, &c}) list.add(*one);
+  EXPECT_EQ(list.size(), 3u);
+  EXPECT_EQ(list.take(), &a);
+  EXPECT_FALSE(a.awake_);
+  list.remove(b);
+  list.remove(b);
+  list.add(a);
+  EXPECT_EQ(list.take(), &c);
+  EXPECT_EQ(list.take(), &a);
+  EXPECT_TRUE(list.empty());
+  list.add(b);
+  list.remove(b);
+  EXPECT_EQ(list.take(), nullptr);
+  EXPECT_TRUE(list.empty());
+}
+
+TEST(WakeLists, ThatAreNeverEmptyDoNotGrow) {
+  WakeList<Sleeper> list;
+  Sleeper sleepers[3];
+  for (Sleeper& one : sleepers) list.add(one);
+  for (int i = 0; i < 10'000; ++i) {
+    EXPECT_EQ(list.take(), &sleepers[i % 3]);
+    list.add(sleepers[i % 3]);
+  }
+  EXPECT_EQ(list.size(), 3u);
+  EXPECT_LE(list.room(), 256u);
+}
 
 // --- BlockQueue
 
