@@ -25,6 +25,7 @@ BackendCall::BackendCall(Transaction& transaction, Arena& arena, const Terms& te
       timeout_ns_(terms.timeout_ns),
       most_body_bytes_(terms.most_body_bytes),
       client_hash_(siphash13(worker_.plan()->plan().hash_key, terms.client)),
+      priority_(terms.priority),
       waiter_(&transaction),
       timer_(worker_.loop(), [this] { move(); }) {
   facts_.peer_text = arena.copy(terms.client);
@@ -75,6 +76,10 @@ bool BackendCall::step() {
 
 bool BackendCall::choose() {
   if (now_ns() >= deadline_ns_) return end(Failure::queue_timeout);
+  if (waiter_.is_pushed_out()) {
+    leave_queue();
+    past_accepted_ = true;
+  }
   WaitQueue& queue = worker_.queue_of(pool_.runtime());
   const bool others_wait_first = waiter_.waits() ? !queue.is_next(waiter_) : queue.first_for_all() != nullptr;
   if (others_wait_first && !past_accepted_) return wait_for_room();
@@ -104,9 +109,15 @@ bool BackendCall::choose() {
 // The queue wakes the transaction, whose rule calls advance().
 bool BackendCall::wait_for_room() {
   if (waiter_.waits()) return false;
-  if (!worker_.queue_of(pool_.runtime()).join(waiter_, client_hash_, pool_.config().queue_size)) {
+  const WaitQueue::Joined joined =
+      worker_.queue_of(pool_.runtime()).join(waiter_, client_hash_, pool_.config().queue_size, false, priority_);
+  if (!joined) {
     if (std::exchange(past_accepted_, true)) return end(Failure::pool_busy);
     return choose();  // like Transaction::take_backend_past_accepted()
+  }
+  if (joined.pushed_out != nullptr) {
+    pool_.runtime().pushed_out.fetch_add(1, std::memory_order_relaxed);
+    worker_.resume_later(joined.pushed_out->transaction());
   }
   pool_.runtime().waiting.fetch_add(1, std::memory_order_relaxed);
   pool_.runtime().waited.fetch_add(1, std::memory_order_relaxed);
@@ -114,9 +125,9 @@ bool BackendCall::wait_for_room() {
   return false;
 }
 
-void BackendCall::leave_queue() {
-  if (!waiter_.waits()) return;
-  WaitQueue::leave(waiter_);
+void BackendCall::leave_queue(bool with_its_turn) {
+  if (!waiter_.waits() && !waiter_.is_pushed_out()) return;
+  with_its_turn ? WaitQueue::take_turn(waiter_) : WaitQueue::leave(waiter_);
   pool_.runtime().waiting.fetch_sub(1, std::memory_order_relaxed);
   worker_.wake_first(pool_.runtime().id);
 }
@@ -139,7 +150,7 @@ bool BackendCall::take_connection(const PoolMember& member) {
     if (!backend_) return false;
     worker_.stats().backend_connections.add();
   }
-  leave_queue();
+  leave_queue(true);
   ++tries_;
   member_ = &member;
   bad_status_ = false;

@@ -42,6 +42,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
     const FieldEdits& edits;
     const ClientFacts& facts;  // copied
     std::string_view client;   // the client's address, for X-Forwarded-For and for its share of the queue
+    QueuePriority priority;    // of the route
     std::string_view via_node;
     std::string_view request_id;
     uint64_t timeout_ns;
@@ -85,7 +86,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   bool end(Failure failure);
   void charge(Failure failure);
   bool not_accepted();
-  void leave_queue();
+  void leave_queue(bool with_its_turn = false);
   void release();
   void keep_answer();
   bool keep_body(std::string_view piece);
@@ -103,6 +104,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
   const uint64_t timeout_ns_;
   const size_t most_body_bytes_;
   const uint64_t client_hash_;
+  const QueuePriority priority_;
   RequestHead request_;
   ResponseHead response_;
   std::string body_;

@@ -165,6 +165,9 @@ struct Exchange {
   bool body_at_hand = false;  // the whole body of the request is buffered
   bool tunnel = false;        // the answer's head has opened a tunnel
   bool grpc = false;          // failures are reported as grpc-status
+
+  // Policies of a listener may call a backend for a request that no route takes.
+  QueuePriority queue_priority() const { return route == nullptr ? QueuePriority::normal : route->queue_priority; }
 };
 
 }  // namespace tidegate::l7

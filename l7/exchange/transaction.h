@@ -283,7 +283,8 @@ class Transaction final : public BackendStream::User {
   // transaction_queue.cc
   bool others_wait_first();
   bool join_queue();
-  void leave_queue();
+  // `with_its_turn`: it was next and got a backend.
+  void leave_queue(bool with_its_turn = false);
   uint64_t client_hash() const;
 
   // transaction_retry.cc

@@ -11,13 +11,15 @@ namespace tidegate::l7 {
 Step Transaction::queue() {
   if (nobody_waits()) return fail(Failure::client_gone);
   const bool retry = exchange_.attempts.failed_count > 0;
-  if (!waiter_.waits() && !join_queue()) {
+  if (!waiter_.waits() && (waiter_.is_pushed_out() || !join_queue())) {
+    if (waiter_.is_pushed_out()) failure_detail_ = "pushed_out";
+    leave_queue();
     if (const std::optional<Step> next = take_backend_past_accepted()) return *next;
     return fail(retry ? exchange_.attempts.last_failure : Failure::pool_busy);
   }
   if (worker_.queue_of(exchange_.pool->runtime()).is_next(waiter_)) {
     if (const std::optional<Step> next = take_backend()) {
-      leave_queue();
+      leave_queue(true);
       return *next;
     }
   }
@@ -44,8 +46,12 @@ bool Transaction::others_wait_first() {
 
 bool Transaction::join_queue() {
   WaitQueue& queue = worker_.queue_of(exchange_.pool->runtime());
-  if (!queue.join(waiter_, client_hash(), exchange_.pool->config().queue_size, exchange_.attempts.failed_count > 0)) {
-    return false;
+  const WaitQueue::Joined joined = queue.join(waiter_, client_hash(), exchange_.pool->config().queue_size,
+                                              exchange_.attempts.failed_count > 0, exchange_.queue_priority());
+  if (!joined) return false;
+  if (joined.pushed_out != nullptr) {
+    exchange_.pool->runtime().pushed_out.fetch_add(1, std::memory_order_relaxed);
+    worker_.resume_later(joined.pushed_out->transaction());
   }
   exchange_.pool->runtime().waiting.fetch_add(1, std::memory_order_relaxed);
   exchange_.pool->runtime().waited.fetch_add(1, std::memory_order_relaxed);
@@ -57,9 +63,9 @@ bool Transaction::join_queue() {
 }
 
 // The next waiter is woken, because the room that this one was woken for may be free.
-void Transaction::leave_queue() {
-  if (!waiter_.waits()) return;
-  WaitQueue::leave(waiter_);
+void Transaction::leave_queue(bool with_its_turn) {
+  if (!waiter_.waits() && !waiter_.is_pushed_out()) return;
+  with_its_turn ? WaitQueue::take_turn(waiter_) : WaitQueue::leave(waiter_);
   exchange_.pool->runtime().waiting.fetch_sub(1, std::memory_order_relaxed);
   exchange_.timing.queued_ns += worker_.loop().now_ns() - exchange_.timing.queued_since_ns;
   worker_.wake_first(exchange_.pool->runtime().id);

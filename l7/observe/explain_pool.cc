@@ -144,7 +144,11 @@ void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, 
   explain_levels(pool, now_ns, answer);
   if (status.fail_open) answer["fail_open"] = true;
   if (pool.in_panic(now_ns)) answer["panic"] = true;
-  answer["queue"] = {{"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
+  const QueuePriority priority = plan.model().routes[route].queue_priority;
+  answer["queue"] = {{"priority", priority == QueuePriority::low    ? "low"
+                                  : priority == QueuePriority::high ? "high"
+                                                                    : "normal"},
+                     {"waiting", pool.runtime().waiting.load(std::memory_order_relaxed)},
                      {"size", config.queue_size},
                      {"timeout_ms", config.queue_timeout_ms}};
 }

@@ -190,6 +190,7 @@ class AggregateRule final : public Rule {
             .edits = kNoEdits,
             .facts = exchange.facts,
             .client = exchange.client_address,
+            .priority = exchange.queue_priority(),
             .via_node = exchange.facts.via ? std::string_view(plan.this_node().name) : std::string_view(),
             .request_id = exchange.request_id,
             .timeout_ns = timeout_ns_,

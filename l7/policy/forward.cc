@@ -173,6 +173,7 @@ class ForwardRule final : public Rule {
             .edits = edits_,
             .facts = exchange.facts,
             .client = exchange.client_address,
+            .priority = exchange.queue_priority(),
             .via_node = exchange.facts.via ? std::string_view(plan.this_node().name) : std::string_view(),
             .request_id = exchange.request_id,
             .timeout_ns = forward_.timeout_ms * kNsPerMs});

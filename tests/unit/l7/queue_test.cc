@@ -6,6 +6,7 @@
 #include <list>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "core/http_server.h"
 #include "l7/exchange/wait_queue.h"
@@ -61,6 +62,90 @@ TEST_F(WaitQueueTest, AClientHasItsShareOfAQueueThatIsHalfFullAndOthersFindRoom)
 }
 
 TEST_F(WaitQueueTest, WithoutPlacesNobodyWaits) { EXPECT_FALSE(queue.join(waiter(), 1, 0)); }
+
+TEST_F(WaitQueueTest, AHigherPriorityGoesFirstAndWhoHasWaitedLongestHasTheEighthTurn) {
+  WaitQueue::Waiter &low = waiter(), &normal = waiter();
+  EXPECT_TRUE(queue.join(low, 1, 100, false, QueuePriority::low));
+  EXPECT_TRUE(queue.join(normal, 1, 100));
+  std::vector<const WaitQueue::Waiter*> served;
+  for (int turn = 0; turn < 16; ++turn) {
+    EXPECT_TRUE(queue.join(waiter(), 1, 100, false, QueuePriority::high));
+    served.push_back(queue.first());
+    EXPECT_TRUE(queue.is_next(*queue.first()));
+    WaitQueue::take_turn(*queue.first());
+  }
+  for (size_t turn = 0; turn < served.size(); ++turn) {
+    EXPECT_EQ(served[turn] == &low, turn == 7) << turn;
+    EXPECT_EQ(served[turn] == &normal, turn == 15) << turn;
+  }
+  for (size_t turn = 0; turn < 2; ++turn) WaitQueue::take_turn(*queue.first());
+  EXPECT_EQ(queue.first(), nullptr) << "the high ones that gave up two turns have come";
+}
+
+// Each priority has its own order. One that leaves, and one that is pushed out, is no turn and leaves no trace.
+TEST_F(WaitQueueTest, WhoLeavesCountsForNoTurn) {
+  WaitQueue::Waiter &low = waiter(), &a = waiter(), &b = waiter();
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_TRUE(queue.join(low, 1, 100, false, QueuePriority::low));
+    EXPECT_TRUE(queue.join(a, 1, 100, false, QueuePriority::high));
+    EXPECT_TRUE(queue.join(b, 1, 100, false, QueuePriority::high));
+    EXPECT_EQ(queue.first(), &a);
+    WaitQueue::leave(a);
+    EXPECT_EQ(queue.first(), &b);
+    WaitQueue::leave(b);
+    EXPECT_EQ(queue.first(), &low);
+    WaitQueue::leave(low);
+    EXPECT_EQ(queue.size(), 0u);
+  }
+}
+
+TEST_F(WaitQueueTest, AFullQueuePushesTheLastOfTheLowestPriorityOut) {
+  WaitQueue::Waiter &low = waiter(), &last_low = waiter(), &normal = waiter(), &high = waiter(), &late = waiter();
+  EXPECT_TRUE(queue.join(low, 1, 3, false, QueuePriority::low));
+  EXPECT_TRUE(queue.join(last_low, 2, 3, false, QueuePriority::low));
+  EXPECT_TRUE(queue.join(normal, 3, 3));
+  EXPECT_FALSE(queue.join(late, 4, 3, false, QueuePriority::low)) << "nobody is lower";
+  const WaitQueue::Joined joined = queue.join(high, 5, 3, false, QueuePriority::high);
+  EXPECT_TRUE(joined);
+  EXPECT_EQ(joined.pushed_out, &last_low);
+  EXPECT_TRUE(last_low.is_pushed_out() && !last_low.waits());
+  WaitQueue::leave(last_low);
+  EXPECT_FALSE(last_low.is_pushed_out());
+  EXPECT_EQ(queue.join(late, 6, 3).pushed_out, &low);
+  EXPECT_FALSE(queue.join(low, 7, 3)) << "normal ones do not push normal ones out";
+  EXPECT_EQ(queue.size(), 3u);
+  EXPECT_FALSE(queue.join(low, 8, 0, false, QueuePriority::high)) << "a reload took the queue away";
+}
+
+// Against a twin that keeps all waiters in one list: who is next, and that nobody waits longer than is promised.
+TEST_F(WaitQueueTest, ServesInThePromisedOrder) {
+  struct One {
+    WaitQueue::Waiter* waiter;
+    QueuePriority priority;
+    uint64_t latest_turn;
+  };
+  std::vector<One> twin;  // in the order of arrival
+  std::mt19937 random(5);
+  for (uint64_t turn = 0; turn < 2'000;) {
+    if (twin.empty() || random() % 100 < 52) {
+      const auto priority = static_cast<QueuePriority>(random() % 8 == 0 ? 0 : 1 + random() % 2);
+      twin.push_back({&waiter(), priority, turn + (twin.size() + 1) * kQueueTurns});
+      EXPECT_TRUE(queue.join(*twin.back().waiter, random(), 1'000'000, false, priority));
+      continue;
+    }
+    auto next = twin.begin();
+    if (turn % kQueueTurns != kQueueTurns - 1) {
+      for (auto each = twin.begin(); each != twin.end(); ++each) {
+        if (each->priority > next->priority) next = each;
+      }
+    }
+    ASSERT_EQ(queue.first(), next->waiter);
+    EXPECT_LE(turn, next->latest_turn);
+    WaitQueue::take_turn(*next->waiter);
+    twin.erase(next);
+    ++turn;
+  }
+}
 
 // --- the proxy
 
@@ -139,6 +224,86 @@ TEST_F(QueueTest, AClientThatLeavesLeavesTheQueue) {
   EXPECT_EQ(read_answer(*std::next(clients_.begin(), 2)).status, 200);
   EXPECT_EQ(read_answer(*std::next(clients_.begin(), 3)).status, 200);
   EXPECT_EQ(asked_, (std::vector<std::string>{"GET /0", "GET /2", "GET /3"}));
+}
+
+// Routes of three priorities, which waited in the worst order. A client that leaves changes nothing for the others.
+TEST_F(QueueTest, ThePriorityOfTheRouteDecidesWhoGoesFirst) {
+  edge_.add_route("/low", pool_).queue_priority = QueuePriority::low;
+  edge_.add_route("/high", pool_).queue_priority = QueuePriority::high;
+  edge_.start();
+  fill(0);
+  uint64_t count = 0;
+  for (const char* path : {"/low", "/gone", "/normal", "/high", "/high?2"}) {
+    client(path);
+    EXPECT_TRUE(until_waiting(++count));
+  }
+  std::next(clients_.begin(), 2)->reset();
+  EXPECT_TRUE(until_waiting(4));
+  allow(5);
+  int answers = 0;
+  for (Wire& wire : clients_) {
+    if (&wire != &*std::next(clients_.begin(), 2)) answers += read_answer(wire).status == 200 ? 1 : 0;
+  }
+  EXPECT_EQ(answers, 5);
+  EXPECT_EQ(asked_, (std::vector<std::string>{"GET /0", "GET /high", "GET /high?2", "GET /normal", "GET /low"}));
+  HttpRequest question;
+  question.query = "url=http%3A%2F%2Fa.test%2Fhigh";
+  const Result<nlohmann::json> explained = edge_.proxy().explain(question);
+  ASSERT_TRUE(explained);
+  EXPECT_EQ((*explained)["queue"]["priority"], "high");
+}
+
+// As much of a high priority as comes, one that waits longest has every eighth turn.
+TEST_F(QueueTest, NoStreamOfHighPriorityKeepsALowOneWaitingForEver) {
+  edge_.add_route("/low", pool_).queue_priority = QueuePriority::low;
+  edge_.add_route("/high", pool_).queue_priority = QueuePriority::high;
+  edge_.start();
+  fill(0);
+  Wire& low = client("/low");
+  EXPECT_TRUE(until_waiting(1));
+  for (uint64_t turn = 1; turn <= 8; ++turn) {
+    client("/high");
+    EXPECT_TRUE(until_waiting(2));
+    allow(1);
+    ASSERT_TRUE(edge_.run_until([&] { return origin_.requests() == 1 + turn; }));
+    EXPECT_TRUE(until_waiting(1));
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    EXPECT_EQ(asked_.size(), 9u);
+    EXPECT_EQ(asked_.back(), "GET /low");
+  }
+  allow(20);
+  EXPECT_EQ(read_answer(low).status, 200);
+}
+
+TEST_F(QueueTest, InAFullQueueALowerPriorityGivesWayAndIsTold) {
+  edge_.model.pools[pool_].queue_size = 2;
+  edge_.model.listeners[0].trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  edge_.add_route("/low", pool_).queue_priority = QueuePriority::low;
+  edge_.add_route("/high", pool_).queue_priority = QueuePriority::high;
+  edge_.start();
+  fill(0);
+  const auto of_client = [&](const char* path, int number) -> Wire& {
+    Wire& wire = clients_.emplace_back(Wire::connect(edge_.endpoint()));
+    wire.send(get(path, "a.test", "X-Forwarded-For: 192.0.2." + std::to_string(number) + "\r\n"));
+    return wire;
+  };
+  Wire& low = of_client("/low", 1);
+  EXPECT_TRUE(until_waiting(1));
+  Wire& normal = of_client("/normal", 2);
+  EXPECT_TRUE(until_waiting(2));
+  Wire& high = of_client("/high", 3);
+  EXPECT_EQ(read_answer(low).status, 503);
+  EXPECT_EQ(waiting(), 2u);
+  EXPECT_EQ(read_answer(of_client("/low", 4)).status, 503);
+  EXPECT_EQ(read_answer(of_client("/normal", 5)).status, 503);
+  allow(3);
+  EXPECT_EQ(read_answer(high).status, 200);
+  EXPECT_EQ(read_answer(normal).status, 200);
+  EXPECT_EQ(waiting(), 0u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_pool_pushed_out_requests_total{pool=\"p\"}"), 1u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"pool_busy\"}"), 3u);
 }
 
 // The backend's own time begins when it is asked. total_timeout also counts the wait.
