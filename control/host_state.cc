@@ -13,11 +13,27 @@
 
 namespace tidegate {
 
+namespace {
+
+// A write of this host, and one of another control that comes before the loop has heard of its end.
+constexpr size_t kWritesBeside = 2;
+// A version of so many entries is stored, read and checked on the loop, which takes milliseconds. The same for a write
+// of so many changes.
+constexpr size_t kEntriesAdoptedAtOnce = 100;
+
+}  // namespace
+
+struct HostState::OtherWrite {
+  std::shared_ptr<const WriteSet> set;  // null: a version
+  bool whole = false;
+  std::function<void()> after;
+};
+
 HostState::HostState(std::unique_ptr<StateStore> store) : store_(std::move(store)) {}
 HostState::~HostState() = default;
 
 void HostState::write_versions_beside(EventLoop& loop) {
-  writes_ = std::make_unique<Background>(loop, "control-writes", 1);
+  writes_ = std::make_unique<Background>(loop, "control-writes", kWritesBeside);
 }
 
 void HostState::forget_waiting() {
@@ -34,32 +50,38 @@ Result<std::unique_ptr<HostState>> HostState::open(const std::string& state_dir,
   if (!store) return store.error();
   (*store)->keep_versions(versions_kept);
   std::unique_ptr<HostState> host_state(new HostState(std::move(*store)));
-  if (Result<void> loaded = host_state->reload_version(); !loaded) return loaded.error();
+  const Result<StateHead> head = host_state->store_->head();
+  if (!head) return head.error();
+  host_state->head_ = *head;
+  if (head->version != 0) {
+    Result<InForce> in_force = host_state->read_version(head->version);
+    if (!in_force) return in_force.error();
+    host_state->take_read(*std::move(in_force));
+  }
   if (Result<void> loaded = host_state->reload_live_state(); !loaded) return loaded.error();
   return host_state;
 }
 
-Result<void> HostState::reload_version() {
-  const Result<StateHead> head = store_->head();
-  if (!head) return head.error();
-  head_ = *head;
-  if (head_.version == 0) return {};
-  Result<Manifest> manifest = store_->manifest(head_.version);
+Result<HostState::InForce> HostState::read_version(uint64_t version) const {
+  Result<Manifest> manifest = store_->manifest(version);
   if (!manifest) return manifest.error();
   FileReader files;
   Result<std::unique_ptr<Document>> assembled = document(*manifest, files);
   if (!assembled) return assembled.error();
   std::vector<Fault> faults;
-  std::shared_ptr<const Model> model = load_model(**assembled, files, faults);
-  manifest_ = std::make_shared<const Manifest>(std::move(*manifest));
-  if (model) {
-    model_ = std::move(model);
-  } else {
+  InForce in_force;
+  in_force.model = load_model(**assembled, files, faults);
+  in_force.manifest = std::make_shared<const Manifest>(*std::move(manifest));
+  if (!in_force.model) {
     // Another release committed it with other rules. It stays in force. Each plane decides itself what to do with it.
-    log_error("version {} does not pass this release's validation:\n{}", head_.version,
-              render_faults(faults, "", false));
+    log_error("version {} does not pass this release's validation:\n{}", version, render_faults(faults, "", false));
   }
-  return {};
+  return in_force;
+}
+
+void HostState::take_read(InForce in_force) {
+  let_go(std::exchange(manifest_, std::move(in_force.manifest)));
+  if (in_force.model) let_go(std::exchange(model_, std::move(in_force.model)));
 }
 
 Result<void> HostState::reload_live_state() {
@@ -203,7 +225,8 @@ Result<uint64_t> HostState::set_verdicts(
 
 Result<uint64_t> HostState::set_site_verdicts(
     const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts) {
-  end_write_beside();
+  end_work_beside();
+  ++writes_of_others_;
   Result<uint64_t> sequence = recorded(store_->set_site_verdicts(verdicts));
   if (!sequence) return sequence;
   if (journal_ != nullptr) journal_->left_position();
@@ -236,26 +259,24 @@ Result<uint64_t> HostState::add_purge(PurgeKind kind, std::string_view value, bo
   return sequence;
 }
 
-Result<void> HostState::replicate_version(const Manifest& manifest,
-                                          const std::vector<std::pair<std::string, std::string>>& new_objects) {
-  end_write_beside();
-  if (Result<void> replicated = recorded(store_->replicate_version(manifest, new_objects)); !replicated)
-    return replicated;
-  if (Result<void> loaded = reload_version(); !loaded) return loaded;
-  TIDEGATE_ASSERT(manifest_->version == manifest.version, "a replicated version is the head");
-  notify({.version = true});
-  return {};
+void HostState::replicate_version(Manifest manifest, NewObjects new_objects, Adopted done) {
+  end_work_beside();
+  const size_t entries = manifest.entries.size();
+  auto store = [this, manifest = std::move(manifest), new_objects = std::move(new_objects)] {
+    return store_->replicate_version(manifest, new_objects);
+  };
+  store_other(std::move(store), entries > kEntriesAdoptedAtOnce, {}, std::move(done));
 }
 
 Result<void> HostState::replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects) {
-  end_write_beside();
+  end_work_beside();
   Result<void> replicated = recorded(store_->replicate_live_state(live_state, new_objects));
   if (replicated) notify({.live_state = true});
   return replicated;
 }
 
 Result<void> HostState::replicate_purge(const Purge& purge) {
-  end_write_beside();
+  end_work_beside();
   Result<void> replicated = recorded(store_->replicate_purge(purge));
   if (replicated) notify({.purge = true});
   return replicated;
@@ -288,83 +309,192 @@ void HostState::decide_next() {
   turn();
 }
 
-// Like a trial: the effects of the write wait until the loop takes it up.
-void HostState::write_beside(std::function<void()> work, std::function<void()> then) {
-  TIDEGATE_ASSERT(!beside_ && !trying_, "one write is made at a time");
+void HostState::finish_write(const Finished& done, std::optional<Error> fault) {
+  deciding_ = false;
+  done(std::move(fault));
+  decide_next();
+}
+
+void HostState::run_beside(std::function<void()> work, std::function<void()> take_up, std::function<void()> then) {
+  TIDEGATE_ASSERT(!beside_, "one write is made at a time");
   const auto written = std::make_shared<std::promise<void>>();
-  beside_ = written->get_future();
-  trying_ = true;
+  const uint64_t id = next_beside_++;
+  beside_.emplace(Beside{id, written->get_future(), std::move(take_up)});
   auto on_thread = [work = std::move(work), written] {
     const auto tell = [](std::promise<void>* promise) { promise->set_value(); };
     const std::unique_ptr<std::promise<void>, decltype(tell)> at_the_end(written.get(), tell);
     work();
     return true;
   };
-  const bool taken = writes_->run(std::move(on_thread), [this, then = std::move(then)](const std::optional<bool>&) {
-    end_write_beside();
-    deciding_ = false;
+  const bool taken = writes_->run(std::move(on_thread), [this, id, then = std::move(then)](const std::optional<bool>&) {
+    if (beside_ && beside_->id == id) end_work_beside();
     then();
-    decide_next();
   });
-  TIDEGATE_ASSERT(taken, "the thread has one write at a time");
+  TIDEGATE_ASSERT(taken, "the thread has one write of this host, and one of another");
 }
 
-void HostState::end_write_beside() {
+void HostState::end_work_beside() {
   if (!beside_) return;
-  beside_->wait();
-  beside_.reset();
-  trying_ = false;
-  if (const std::function<void()> change = std::exchange(take_up_, nullptr)) change();
+  beside_->written.wait();
+  const std::function<void()> take_up = std::move(std::exchange(beside_, std::nullopt)->take_up);
+  take_up();
 }
 
-void HostState::try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done) {
+// Like a trial: the effects of the write wait until the loop takes it up.
+void HostState::write_beside(std::function<void()> write, Finished done) {
+  end_work_beside();
+  TIDEGATE_ASSERT(!trying_, "one write is made at a time");
+  trying_ = true;
+  run_beside(
+      std::move(write),
+      [this] {
+        trying_ = false;
+        if (const std::function<void()> change = std::exchange(take_up_, nullptr)) change();
+      },
+      [this, done = std::move(done)] { finish_write(done, std::nullopt); });
+}
+
+void HostState::try_beside(std::function<void()> write, Finished done) {
+  end_work_beside();
+  TIDEGATE_ASSERT(!trying_, "one write is tried at a time");
+  trying_ = true;
+  const auto set = std::make_shared<WriteSet>();
+  auto work = [this, write = std::move(write), set] {
+    store_->begin_trial();
+    try {
+      write();
+    } catch (...) {  // what it would have changed is not complete
+      (void)store_->end_trial();
+      store_->forget_trial();
+      throw;
+    }
+    *set = store_->end_trial();
+  };
+  run_beside(
+      std::move(work), [this] { trying_ = false; },
+      [this, set, done = std::move(done), others = writes_of_others_] {
+        if (others == writes_of_others_) return have_decided(set, true, done);
+        take_up_ = nullptr;
+        store_->forget_trial();
+        finish_write(done, fail(std::string(kNotDecided) + "another write came first"));
+      });
+}
+
+void HostState::try_write(const std::function<void()>& write, Finished done) {
+  end_work_beside();
   store_->begin_trial();
   trying_ = true;
   write();
   trying_ = false;
-  const auto set = std::make_shared<const WriteSet>(store_->end_trial());
+  have_decided(std::make_shared<const WriteSet>(store_->end_trial()), false, std::move(done));
+}
+
+// Has the write decided that was tried last, and stores it.
+void HostState::have_decided(std::shared_ptr<const WriteSet> set, bool beside, Finished done) {
   std::function<void()> change = std::exchange(take_up_, nullptr);
-  const auto finish = [this, done = std::move(done)](std::optional<Error> fault) {
-    deciding_ = false;
-    done(std::move(fault));
-    decide_next();
-  };
   if (set->empty()) {  // it was refused here, or changes nothing
     store_->forget_trial();
-    return finish(std::nullopt);
+    return finish_write(done, std::nullopt);
   }
-  journal_->append(*set, [this, set, change = std::move(change), finish](const Result<JournalPosition>& position) {
+  journal_->append(set, [this, set, beside, change = std::move(change),
+                         done = std::move(done)](const Result<JournalPosition>& position) {
     if (!position) {
       store_->forget_trial();
-      return finish(position.error());
+      return finish_write(done, position.error());
     }
-    if (Result<void> adopted = recorded(store_->adopt(*set, *position, true)); !adopted) {
-      journal_->not_stored(adopted.error());
-      return finish(adopted.error());
+    take_up_ = change;
+    if (beside) return store_beside(set, *position, done);
+    const Result<void> stored = recorded(store_->adopt(*set, *position, true));
+    const std::function<void()> take_up = std::exchange(take_up_, nullptr);
+    if (!stored) {
+      journal_->not_stored(stored.error());
+      return finish_write(done, stored.error());
     }
-    if (change) change();
-    finish(std::nullopt);
+    if (take_up) take_up();
+    finish_write(done, std::nullopt);
   });
 }
 
-Result<void> HostState::adopt(const WriteSet& set, const JournalPosition& position) {
-  end_write_beside();
-  const StateHead before = head_;
+void HostState::store_beside(std::shared_ptr<const WriteSet> set, const JournalPosition& position, Finished done) {
+  const auto stored = std::make_shared<Result<void>>(fail("state: the write broke off; the log says why"));
+  auto take_up = [this, stored] {
+    *stored = recorded(*stored);
+    const std::function<void()> change = std::exchange(take_up_, nullptr);
+    if (!*stored) return journal_->not_stored(stored->error());
+    if (change) change();
+  };
+  auto then = [this, stored, done = std::move(done)] {
+    finish_write(done, *stored ? std::nullopt : std::optional(stored->error()));
+  };
+  auto work = [this, set, position, stored] { *stored = store_->adopt(*set, position, true); };
+  run_beside(std::move(work), std::move(take_up), std::move(then));
+  let_go(std::move(set));
+}
+
+// --- writes of other hosts
+
+void HostState::store_other(std::function<Result<void>()> store, bool large, OtherWrite write, Adopted done) {
+  struct Stored {
+    Result<void> result = fail("state: the write broke off; the log says why");
+    StateHead head;
+    std::optional<InForce> in_force;  // set if the version changed
+  };
+  ++writes_of_others_;
+  const auto stored = std::make_shared<Stored>();
+  auto work = [this, store = std::move(store), stored, version = head_.version, whole = write.whole] {
+    stored->result = store();
+    if (!stored->result) return;
+    const Result<StateHead> head = store_->head();
+    if (!head) {
+      stored->result = head.error();
+      return;
+    }
+    stored->head = *head;
+    if (head->version == 0 || (head->version == version && !whole)) return;
+    Result<InForce> in_force = read_version(head->version);
+    if (in_force) {
+      stored->in_force = *std::move(in_force);
+    } else {
+      stored->result = in_force.error();
+    }
+  };
+  auto take_up = [this, stored, before = head_, write = std::move(write)]() mutable {
+    stored->result = recorded(stored->result);
+    if (write.set) let_go(std::exchange(write.set, nullptr));
+    if (!stored->result) return;
+    const HostStateChange change{stored->head.version != before.version || write.whole,
+                                 stored->head.live_state != before.live_state || write.whole,
+                                 stored->head.purge != before.purge || write.whole};
+    if (stored->in_force) take_read(*std::exchange(stored->in_force, std::nullopt));
+    if (change.version || change.live_state || change.purge) notify(change);
+    if (write.after) write.after();
+  };
+  auto then = [stored, done = std::move(done)] { done(stored->result); };
+  if (large && writes_) return run_beside(std::move(work), std::move(take_up), std::move(then));
+  work();
+  take_up();
+  then();
+}
+
+void HostState::adopt(std::shared_ptr<const WriteSet> set, const JournalPosition& position, Adopted done) {
+  end_work_beside();
+  // A write of this host's own that could not be stored leaves the state behind what its journal says.
+  const Result<JournalPosition> at = store_->journal_position();
+  if (!at) return done(at.error());
+  if (!set->whole && at->sequence + 1 != position.sequence) {
+    return done(fail(fmt::format("write {} does not follow write {}", position.sequence, at->sequence)));
+  }
   if (adoption_hooks_.before) {
-    if (Result<void> prepared = adoption_hooks_.before(set); !prepared) return prepared;
+    if (Result<void> prepared = adoption_hooks_.before(*set); !prepared) return done(prepared);
   }
-  if (Result<void> adopted = recorded(store_->adopt(set, position, false)); !adopted) return adopted;
-  const Result<StateHead> now = store_->head();
-  if (!now) return now.error();
-  const HostStateChange change{now->version != before.version || set.whole,
-                               now->live_state != before.live_state || set.whole,
-                               now->purge != before.purge || set.whole};
-  if (change.version) {
-    if (Result<void> loaded = reload_version(); !loaded) return loaded;
-  }
-  if (change.version || change.live_state || change.purge) notify(change);
-  if (adoption_hooks_.after) adoption_hooks_.after();
-  return {};
+  OtherWrite write;
+  write.set = set;
+  write.whole = set->whole;
+  write.after = adoption_hooks_.after;
+  auto store = [this, set = std::move(set), position] { return store_->adopt(*set, position, false); };
+  const bool large = write.whole || manifest_->entries.size() > kEntriesAdoptedAtOnce ||
+                     write.set->changes.size() > kEntriesAdoptedAtOnce;
+  store_other(std::move(store), large, std::move(write), std::move(done));
 }
 
 }  // namespace tidegate

@@ -4,9 +4,9 @@
 // replicas, the prober.
 //
 // Threads: the control's loop only, except where a function says otherwise. Listeners run inside the call that writes,
-// after the commit. A version is written outside of the loop (decide_version), because a large one takes long. No other
-// write begins until it is finished: writes of decide() wait for their turn, and a write of another role blocks the
-// loop until then.
+// after the commit. A version is written outside of the loop (decide_version), because a large one takes long: also to
+// try it before a journal decides, and to store it afterwards. No other write begins until it is finished: writes of
+// decide() wait for their turn, and a write of another role blocks the loop until then.
 #pragma once
 
 #include <deque>
@@ -40,9 +40,9 @@ struct HostStateChange {
 class WriteJournal {
  public:
   virtual ~WriteJournal() = default;
-  // Has a write decided, after all earlier ones. Calls `done` once, from the loop. An Error begins with kNotDecided or
-  // kNotKnown.
-  virtual void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) = 0;
+  // Has a write decided, after all earlier ones. Calls `done` once, from the loop, never before it returns. An Error
+  // begins with kNotDecided or kNotKnown.
+  virtual void append(std::shared_ptr<const WriteSet> set, std::function<void(Result<JournalPosition>)> done) = 0;
   // The write was decided, but this host cannot store it.
   virtual void not_stored(const Error& why) = 0;
   // This host stored a write that was not decided. So its position has no digest any more.
@@ -101,7 +101,10 @@ class HostState {
   // journal `done` is called at once. With one, it is called when the write is decided and stored here, or was refused.
   template <class R>
   void decide(std::function<R()> write, std::function<void(R)> done) {
-    if (journal_ == nullptr && !deciding_) return done(write());
+    if (journal_ == nullptr && !deciding_) {
+      end_work_beside();
+      return done(write());
+    }
     if (std::optional<Error> refused = refuse_waiting()) return done(FailedWrite<R>::of(*std::move(refused)));
     waiting_.push_back([this, write = std::move(write), done = std::move(done)] {
       if (journal_ == nullptr) {
@@ -119,15 +122,33 @@ class HostState {
     });
     decide_next();
   }
-  // The same for a version. Without a journal, `write` is called outside of the loop. Except by the writing function
-  // that it calls, it must not touch what the loop changes.
+  // The same for a version. `write` is called outside of the loop. Except by the writing function that it calls, it
+  // must not touch what the loop changes. `refuse` is called before it, on the loop. An Error refuses the write.
   template <class R>
-  void decide_version(std::function<R()> write, std::function<void(R)> done) {
-    if (journal_ != nullptr || !writes_) return decide<R>(std::move(write), std::move(done));
+  void decide_version(
+      std::function<R()> write, std::function<void(R)> done,
+      std::function<std::optional<Error>()> refuse = [] { return std::optional<Error>(); }) {
+    if (!writes_) {
+      auto checked = [write = std::move(write), refuse = std::move(refuse)] {
+        std::optional<Error> why = refuse();
+        return why ? FailedWrite<R>::of(*std::move(why)) : write();
+      };
+      return decide<R>(std::move(checked), std::move(done));
+    }
     if (std::optional<Error> refused = refuse_waiting()) return done(FailedWrite<R>::of(*std::move(refused)));
-    waiting_.push_back([this, write = std::move(write), done = std::move(done)] {
+    waiting_.push_back([this, write = std::move(write), done = std::move(done), refuse = std::move(refuse)] {
+      if (std::optional<Error> why = refuse()) {
+        deciding_ = false;
+        done(FailedWrite<R>::of(*std::move(why)));
+        return decide_next();
+      }
       auto result = std::make_shared<R>(FailedWrite<R>::of(fail("state: the write broke off; the log says why")));
-      write_beside([write, result] { *result = write(); }, [result, done] { done(std::move(*result)); });
+      auto work = [write, result] { *result = write(); };
+      auto then = [result, done](std::optional<Error> fault) {
+        done(fault ? FailedWrite<R>::of(*std::move(fault)) : std::move(*result));
+      };
+      journal_ == nullptr ? write_beside(std::move(work), std::move(then))
+                          : try_beside(std::move(work), std::move(then));
     });
     decide_next();
   }
@@ -143,10 +164,12 @@ class HostState {
   // Call it at the end: waiting writes will not be decided, and their exchanges must be destroyed before their server.
   // A version that is being written is committed before this returns, but nobody is told.
   void forget_waiting();
-  // Adopts another control's write. Called by the journal.
-  Result<void> adopt(const WriteSet& set, const JournalPosition& position);
+  // Adopts another control's write. Called by the journal. A large one is stored and read outside of the loop. `done`
+  // is called on the loop, now or later. One write at a time.
+  using Adopted = std::function<void(Result<void>)>;
+  void adopt(std::shared_ptr<const WriteSet> set, const JournalPosition& position, Adopted done);
   Result<void> set_journal_position(const JournalPosition& position) {
-    end_write_beside();
+    end_work_beside();
     return recorded_void(store_->set_journal_position(position));
   }
 
@@ -179,15 +202,23 @@ class HostState {
                              const AnswerTo<uint64_t>& answer);
   // Stores the answer to a request that changed nothing, or replaces the one that was committed with the change.
   Result<void> keep_answer(const KeptAnswer& kept);
-  // Stores what the control of another host committed.
-  Result<void> replicate_version(const Manifest& manifest,
-                                 const std::vector<std::pair<std::string, std::string>>& new_objects);
+  // Stores what the control of another host committed. A version is stored and read outside of the loop: see adopt().
+  using NewObjects = std::vector<std::pair<std::string, std::string>>;  // hash and bytes
+  void replicate_version(Manifest manifest, NewObjects new_objects, Adopted done);
+  // If something is being written outside of the loop, waits for it and takes it up.
+  void settle() { end_work_beside(); }
   Result<void> replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects = {});
   Result<void> replicate_purge(const Purge& purge);
 
  private:
   explicit HostState(std::unique_ptr<StateStore> store);
-  Result<void> reload_version();
+  // The version in force as it is read from the store.
+  struct InForce {
+    std::shared_ptr<const Manifest> manifest;
+    std::shared_ptr<const Model> model;  // null if it does not pass this release's validation
+  };
+  Result<InForce> read_version(uint64_t version) const;  // any thread
+  void take_read(InForce in_force);
   Result<void> reload_live_state();
   void notify(const HostStateChange& change);
   // Records the outcome of a write: it counts failures, logs the first one of a series, and logs the end of the series.
@@ -199,13 +230,24 @@ class HostState {
   void take_up(std::function<void()> change);
   std::optional<Error> refuse_waiting() const;
   void decide_next();
-  void write_beside(std::function<void()> work, std::function<void()> then);
-  // If a version is being written outside of the loop, waits for it and takes it up.
-  void end_write_beside();
+  using Finished = std::function<void(std::optional<Error>)>;
+  void write_beside(std::function<void()> write, Finished done);
+  void try_beside(std::function<void()> write, Finished done);
+  void store_beside(std::shared_ptr<const WriteSet> set, const JournalPosition& position, Finished done);
+  // Runs `work` outside of the loop. Then, on the loop, calls `take_up` and `then`. end_work_beside() calls `take_up`
+  // earlier.
+  void run_beside(std::function<void()> work, std::function<void()> take_up, std::function<void()> then);
+  // Stores another host's write with `store`, outside of the loop if it is large. Then takes up what it changed.
+  struct OtherWrite;
+  void store_other(std::function<Result<void>()> store, bool large, OtherWrite write, Adopted done);
+  // If something is being written outside of the loop, waits for it and takes it up.
+  void end_work_beside();
   void let_go(std::shared_ptr<const void> of_last_version) const;
   void take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
                     std::shared_ptr<const Plans> plans);
-  void try_write(const std::function<void()>& write, std::function<void(std::optional<Error>)> done);
+  void try_write(const std::function<void()>& write, Finished done);
+  void have_decided(std::shared_ptr<const WriteSet> set, bool beside, Finished done);
+  void finish_write(const Finished& done, std::optional<Error> fault);
 
   std::unique_ptr<StateStore> store_;
   StateHead head_;
@@ -224,8 +266,15 @@ class HostState {
   bool deciding_ = false, trying_ = false;
   // follow-up of the write that is tried, or that is made outside of the loop
   std::function<void()> take_up_;
-  std::optional<std::future<void>> beside_;  // set while a version is being written
-  std::unique_ptr<Background> writes_;       // null: everything is written on the loop
+  uint64_t writes_of_others_ = 0;  // writes that were not decided for this host; a trial from before one is void
+  struct Beside {
+    uint64_t id;
+    std::future<void> written;
+    std::function<void()> take_up;
+  };
+  uint64_t next_beside_ = 1;
+  std::optional<Beside> beside_;        // set while something is written outside of the loop
+  std::unique_ptr<Background> writes_;  // null: everything is written on the loop
 };
 
 }  // namespace tidegate

@@ -98,11 +98,10 @@ class ConfigApi {
     if (!number) {
       return call.respond(problem(400, "bad_version", call.path.at("version") + " is not the number of a version"));
     }
-    Result<Manifest> read = host_state_.store().manifest(*number);
-    if (!read) return call.respond(problem(404, "no_such_version", read.error().message));
-    const auto manifest = std::make_shared<const Manifest>(*std::move(read));
-    if (wants_bundle(call.request())) return respond_with_bundle(call, manifest);
-    respond_with_part(call, manifest, {[](json& document) { return document; }, document_yaml});
+    long_calls_.with_version(call, *number, [this, call](const std::shared_ptr<const Manifest>& manifest) {
+      if (wants_bundle(call.request())) return respond_with_bundle(call, manifest);
+      respond_with_part(call, manifest, {[](json& document) { return document; }, document_yaml});
+    });
   }
 
   // In YAML it is a fragment of the document: "pools:" and its content.
@@ -130,30 +129,31 @@ class ConfigApi {
 
   void put(const ApiCall& call) {
     const HttpRequest& request = call.request();
+    // One copy, because a Change is copied on the loop.
+    const auto body = std::make_shared<const std::string>(request.body);
     if (sent_as(request, kBundleType)) {
-      return long_calls_.change(
-          call,
-          {{}, false, true, [body = request.body](const Manifest&, const Plans* known) -> Examined {
-             Result<Bundle> bundle = decode_bundle(body);
-             if (!bundle) return {problem(400, "bad_bundle", bundle.error().message), {}};
-             return {{},
-                     examine_text(bundle->file, std::move(bundle->text), files_from(std::move(bundle->files)), known)};
-           }});
+      return long_calls_.change(call, {{}, false, true, [body](const Manifest&, const Plans* known) -> Examined {
+                                         Result<Bundle> bundle = decode_bundle(*body);
+                                         if (!bundle) return {problem(400, "bad_bundle", bundle.error().message), {}};
+                                         return {{},
+                                                 examine_text(bundle->file, std::move(bundle->text),
+                                                              files_from(std::move(bundle->files)), known)};
+                                       }});
     }
     const char* file_name = sent_as(request, kJson) ? "config.json" : "config.yaml";
-    long_calls_.change(
-        call,
-        {{}, true, true, [this, file_name, body = request.body](const Manifest& base, const Plans* known) -> Examined {
-           FileReader files;
-           const auto document = host_state_.document(base, files);
-           if (!document) return {store_failure(document.error()), {}};
-           return {{}, examine_text(file_name, body, files, known)};
-         }});
+    long_calls_.change(call,
+                       {{}, true, true, [this, file_name, body](const Manifest& base, const Plans* known) -> Examined {
+                          FileReader files;
+                          const auto document = host_state_.document(base, files);
+                          if (!document) return {store_failure(document.error()), {}};
+                          return {{}, examine_text(file_name, *body, files, known)};
+                        }});
   }
 
   void patch(const ApiCall& call) {
-    change_document(call, [body = call.request().body](json& document) -> std::optional<HttpResponse> {
-      const Result<json> patch = parse_json(body);
+    const auto body = std::make_shared<const std::string>(call.request().body);
+    change_document(call, [body](json& document) -> std::optional<HttpResponse> {
+      const Result<json> patch = parse_json(*body);
       if (!patch) return problem(400, "bad_json", patch.error().message);
       if (!patch->is_object())
         return problem(400, "bad_patch", "a merge patch of a configuration is an object (RFC 7396)");

@@ -75,6 +75,21 @@ void LongCalls::answer_list(const ApiCall& call, size_t elements, std::function<
   if (!beside) respond(read());
 }
 
+void LongCalls::with_version(const ApiCall& call, uint64_t number,
+                             std::function<void(std::shared_ptr<const Manifest>)> then) {
+  auto read = [this, number]() -> Result<std::shared_ptr<const Manifest>> {
+    Result<Manifest> manifest = host_state_.store().manifest(number);
+    if (!manifest) return manifest.error();
+    return std::make_shared<const Manifest>(*std::move(manifest));
+  };
+  run(call, reads_, std::move(read),
+      [call, then = std::move(then)](const std::optional<Result<std::shared_ptr<const Manifest>>>& manifest) {
+        if (!manifest) return call.respond(failed_examination());
+        if (!*manifest) return call.respond(problem(404, "no_such_version", manifest->error().message));
+        then(**manifest);
+      });
+}
+
 void LongCalls::answer(const ApiCall& call, std::function<HttpResponse()> read) {
   run(call, reads_, std::move(read), [call](std::optional<HttpResponse> response) {
     call.respond(response ? std::move(*response) : failed_examination());
@@ -228,6 +243,7 @@ void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void
     auto examined = std::make_shared<Examined>();
     examined->candidate = *std::move(candidate);
     examined->message = message_of(as_sent(examined->candidate, id, *in_force));
+    examined->previewed = preview(*in_force, examined->candidate);
     return examined;
   };
   const auto then = [this, provisional, done](const std::optional<std::shared_ptr<Examined>>& examined) {
@@ -240,34 +256,37 @@ void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void
 
 bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
                               const std::function<void(bool)>& done) {
+  // It was examined on the provisional version, and no other one has come since.
   if (host_state_.manifest().version != provisional.version) return false;  // something else has ended it
   ApplyRequest request{"control", fmt::format("version {} was not confirmed", provisional.version),
                        provisional.back_to};
   request.allow_restart = true;
-  ApplyOutcome previewed = preview(host_state_.manifest(), examined->candidate);
-  if (previewed.status != ApplyOutcome::Status::dry_run) {
+  if (examined->previewed.status != ApplyOutcome::Status::dry_run) {
     done(false);
     return false;
   }
   candidates_.decide(
       proposal(std::move(examined->message), examined->candidate.model, request),
-      [this, examined, request, done, provisional, previewed = std::move(previewed)](
-          const Voting& voting, const std::function<void(bool)>& committed) {
-        const bool is_last_word = !host_state_.has_journal();
-        const auto write = [this, examined, previewed, request, voting, provisional, is_last_word] {
-          // With a journal this is called on the loop, and a confirmation may have been decided meanwhile.
-          // Without one, the time is over on this host, so no confirmation is accepted any more.
-          if (!is_last_word && (!provisionals_.current() || provisionals_.current()->version != provisional.version)) {
-            return FailedWrite<ApplyOutcome>::of(fail("the version is not provisional any more"));
-          }
-          return commit(host_state_, examined->candidate, previewed, request, voting);
+      [this, examined, request, done, provisional](const Voting& voting, const std::function<void(bool)>& committed) {
+        auto write = [this, examined, request, voting] {
+          return commit(host_state_, examined->candidate, examined->previewed, request, voting);
         };
-        host_state_.decide_version<ApplyOutcome>(write, [this, voting, done, committed](ApplyOutcome outcome) {
+        // With a journal, a confirmation may have been decided before it is this write's turn. Without one, the time is
+        // over on this host, so no confirmation is accepted any more.
+        auto refuse = [this, provisional]() -> std::optional<Error> {
+          if (!host_state_.has_journal()) return std::nullopt;
+          if (provisionals_.current() && provisionals_.current()->version == provisional.version) return std::nullopt;
+          return fail("the version is not provisional any more");
+        };
+        auto then = [this, examined, voting, done, committed](ApplyOutcome outcome) {
           const bool written = outcome.status == ApplyOutcome::Status::committed;
           if (written) candidates_.note_version(outcome.manifest.version, voting);
+          changes_.discard(
+              std::make_shared<std::pair<Examined, ApplyOutcome>>(std::move(*examined), std::move(outcome)));
           done(written);
           committed(written);
-        });
+        };
+        host_state_.decide_version<ApplyOutcome>(std::move(write), std::move(then), std::move(refuse));
       });
   return true;
 }

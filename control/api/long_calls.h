@@ -66,6 +66,8 @@ class LongCalls {
   // The same for a read that names this many `elements`. A small answer is written at once, and so is one if no job is
   // free.
   void answer_list(const ApiCall& call, size_t elements, std::function<HttpResponse()> read);
+  // Reads the manifest of a version outside of the loop, and calls `then` on the loop. Answers 404 if there is none.
+  void with_version(const ApiCall& call, uint64_t number, std::function<void(std::shared_ptr<const Manifest>)> then);
   // Commits the content of version `provisional.back_to` as a new version. The planes prepare it, but none can refuse
   // it. `done` is called on the loop and says whether it was committed.
   void revert(const ProvisionalVersion& provisional, std::function<void(bool)> done);

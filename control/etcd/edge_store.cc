@@ -34,7 +34,10 @@ EdgeStore::EdgeStore(EventLoop& loop, HostState& host_state, EdgeStoreOptions op
       poll_timer_(loop, [this] { poll(); }),
       step_timer_(loop, [this] { step(); }),
       failures_(metrics().counter("tidegate_control_etcd_failures_total", "Reads of etcd that got no answer.")),
-      elections_(metrics().counter("tidegate_control_elections_won_total", "Times that this control began to lead.")) {}
+      elections_(metrics().counter("tidegate_control_elections_won_total", "Times that this control began to lead.")),
+      // At most one write and one state are sealed at a time.
+      seals_(loop, "control-seals", 2),
+      opens_(loop, "control-opens", 1) {}
 
 EdgeStore::~EdgeStore() { *self_ = nullptr; }
 

@@ -6,7 +6,7 @@
 // News come in two ways: at once by a watch stream, and by a read every kPollMs, which also shows whether etcd answers.
 // A read needs a quorum, so a member that is cut off from the others cannot answer it.
 //
-// Threads: the control's loop.
+// Threads: the control's loop. A large write and the whole state are sealed and opened outside of it.
 #pragma once
 
 #include <functional>
@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "control/api/background.h"
 #include "control/etcd/client.h"
 #include "control/etcd/election.h"
 #include "control/etcd/journal_reader.h"
@@ -62,7 +63,7 @@ class EdgeStore : public WriteJournal {
   // How many decided writes this host is missing, among those that it knows of.
   uint64_t behind() const;
 
-  void append(const WriteSet& set, std::function<void(Result<JournalPosition>)> done) override;
+  void append(std::shared_ptr<const WriteSet> set, std::function<void(Result<JournalPosition>)> done) override;
   void not_stored(const Error& why) override;
   void left_position() override;
   // There is a leader, here or elsewhere, and this host has its decisions.
@@ -75,6 +76,15 @@ class EdgeStore : public WriteJournal {
     std::string value;
     Appended done;
   };
+  struct Sealed {
+    std::string value, digest;
+  };
+  struct SealedState {
+    JournalPosition position;
+    Sealed sealed;
+  };
+  // The whole state of this host, sealed outside of the loop. Returns false if it cannot begin.
+  bool seal_state(std::function<void(Result<SealedState>)> done);
   void move_head(const Head& next, std::string value, std::function<void(Result<void>)> done);
   // --- news (edge_store.cc)
   void poll();
@@ -91,13 +101,23 @@ class EdgeStore : public WriteJournal {
   void catch_up();
   void read_journal();
   void read_checkpoint();
-  Result<void> take_write(uint64_t sequence, const std::string& sealed);
+  struct Opened {
+    std::string previous, digest;
+    std::shared_ptr<const WriteSet> set;
+  };
+  void open(std::string sealed, std::function<void(Result<Opened>)> then);
+  void take_write(uint64_t sequence, Result<Opened> opened, const JournalReader::Taken& taken);
+  void adopt(std::shared_ptr<const WriteSet> set, const JournalPosition& position, const JournalReader::Taken& taken);
   void on_read(const Result<void>& result);
   void begin_to_lead();
   void store_first();
+  void store_first(SealedState state);
   // --- the leader's writes
+  void refuse(Appended done, const std::string& why);
+  void take_sealed(const std::string& previous, std::optional<Sealed> sealed, Appended done);
   void after_write();
   void checkpoint_if_due();
+  void store_checkpoint(SealedState state);
   void name_checkpoint();
   void step_down(const std::string& why);
   void trouble(const std::string& why);
@@ -130,6 +150,7 @@ class EdgeStore : public WriteJournal {
   bool beginning_ = false;      // leftovers of an earlier leader are being removed
   bool ready_ = false;          // the election was won, and this host has all decided writes
   bool told_leads_ = false;
+  bool sealing_ = false;  // a write is being sealed outside of the loop
   std::optional<Waiting> waiting_;
   bool writing_ = false;  // the head is being moved
   bool checkpointing_ = false;
@@ -137,6 +158,7 @@ class EdgeStore : public WriteJournal {
   std::shared_ptr<EdgeStore*> self_ = std::make_shared<EdgeStore*>(this);  // null once this object is destroyed
   Counter& failures_;
   Counter& elections_;
+  Background seals_, opens_;
 };
 
 }  // namespace tidegate::etcd

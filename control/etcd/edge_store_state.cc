@@ -13,6 +13,19 @@
 
 namespace tidegate::etcd {
 
+namespace {
+
+bool is_small(const WriteSet& set) {
+  size_t bytes = 0;
+  for (const WriteSet::Change& change : set.changes) {
+    bytes += change.key.size() + (change.value ? change.value->size() : 0);
+    if (bytes > kSealedAtOnceBytes) return false;
+  }
+  return set.secrets.empty();
+}
+
+}  // namespace
+
 void EdgeStore::trouble(const std::string& why) {
   if (why != trouble_) log_error("etcd: {}", why);
   trouble_ = why;
@@ -22,7 +35,8 @@ void EdgeStore::trouble(const std::string& why) {
 
 void EdgeStore::catch_up() {
   if (!now_known_ || reader_.reading() || ready_ || beginning_) return;
-  if (writing_ || waiting_) return;  // a write from when this control led: its result comes first
+  // A write from when this control led: its result comes first.
+  if (sealing_ || writing_ || waiting_) return;
   if (!head_ && position_.sequence != 0 && !options_.begin_anew) {
     return trouble(fmt::format(
         "it holds nothing of this edge, but this host has {} writes that were decided there. A person must decide: "
@@ -49,28 +63,54 @@ void EdgeStore::catch_up() {
 void EdgeStore::read_journal() {
   reader_.read(
       keys_.journal(position_.sequence + 1), keys_.journal(head_->position.sequence + 1),
-      [this](uint64_t sequence, const std::string& sealed) { return take_write(sequence, sealed); },
+      [this](uint64_t sequence, std::string sealed, JournalReader::Taken taken) {
+        open(std::move(sealed), [this, sequence, taken = std::move(taken)](Result<Opened> opened) {
+          take_write(sequence, std::move(opened), taken);
+        });
+      },
       [this, before = position_](const Result<void>& result) {
         if (result && position_ == before) off_chain_ = true;  // the journal was trimmed meanwhile
         on_read(result);
       });
 }
 
-Result<void> EdgeStore::take_write(uint64_t sequence, const std::string& sealed) {
-  std::string digest;
-  const Result<Write> write = open_write(seal_key_, sealed, digest);
-  if (!write) return fail(fmt::format("write {}: {}", sequence, write.error().message));
-  if (sequence != position_.sequence + 1 || write->previous != position_.digest) {
+// Opens a large write outside of the loop.
+void EdgeStore::open(std::string sealed, std::function<void(Result<Opened>)> then) {
+  const bool small = sealed.size() <= kSealedAtOnceBytes;
+  auto read = [key = seal_key_, sealed = std::move(sealed)]() -> Result<Opened> {
+    Opened opened;
+    Result<Write> write = open_write(key, sealed, opened.digest);
+    if (!write) return write.error();
+    opened.previous = std::move(write->previous);
+    opened.set = std::make_shared<const WriteSet>(std::move(write->set));
+    return opened;
+  };
+  if (small) return then(read());
+  const bool begun = opens_.run(std::move(read), [then = std::move(then)](std::optional<Result<Opened>> opened) {
+    then(opened ? *std::move(opened) : fail("it could not be opened; the log says why"));
+  });
+  TIDEGATE_ASSERT(begun, "one write is opened at a time");
+}
+
+void EdgeStore::take_write(uint64_t sequence, Result<Opened> opened, const JournalReader::Taken& taken) {
+  if (!opened) return taken(fail(fmt::format("write {}: {}", sequence, opened.error().message)));
+  if (sequence != position_.sequence + 1 || opened->previous != position_.digest) {
     off_chain_ = true;
     log_warn("etcd: write {} does not follow this host's write {}: everything is fetched again", sequence,
              position_.sequence);
-    return {};
+    return taken({});
   }
-  if (off_chain_) return {};
-  const JournalPosition position{sequence, digest};
-  if (Result<void> adopted = host_state_.adopt(write->set, position); !adopted) return adopted;
-  position_ = position;
-  return {};
+  if (off_chain_) return taken({});
+  adopt(std::move(opened->set), {sequence, std::move(opened->digest)}, taken);
+}
+
+void EdgeStore::adopt(std::shared_ptr<const WriteSet> set, const JournalPosition& position,
+                      const JournalReader::Taken& taken) {
+  host_state_.adopt(std::move(set), position, [self = self_, position, taken](const Result<void>& adopted) {
+    if (*self == nullptr) return;
+    if (adopted) (*self)->position_ = position;
+    taken(adopted);
+  });
 }
 
 void EdgeStore::read_checkpoint() {
@@ -78,15 +118,15 @@ void EdgeStore::read_checkpoint() {
   log_info("etcd: the whole state is fetched, as of write {} (this host is at {})", to.sequence, position_.sequence);
   reader_.read(
       keys_.checkpoint(to.sequence), keys_.checkpoint(to.sequence + 1),
-      [this, to](uint64_t, const std::string& sealed) -> Result<void> {
-        std::string digest;
-        const Result<Write> write = open_write(seal_key_, sealed, digest);
-        if (!write) return fail("the checkpoint: " + write.error().message);
-        if (!write->set.whole) return fail("the checkpoint is not whole");
-        if (Result<void> adopted = host_state_.adopt(write->set, to); !adopted) return adopted;
-        position_ = to;
-        off_chain_ = false;
-        return {};
+      [this, to](uint64_t, std::string sealed, JournalReader::Taken taken) {
+        open(std::move(sealed), [this, to, taken = std::move(taken)](Result<Opened> opened) {
+          if (!opened) return taken(fail("the checkpoint: " + opened.error().message));
+          if (!opened->set->whole) return taken(fail("the checkpoint is not whole"));
+          adopt(std::move(opened->set), to, [this, taken](const Result<void>& adopted) {
+            if (adopted) off_chain_ = false;
+            taken(adopted);
+          });
+        });
       },
       [this, before = position_](const Result<void>& result) {
         // There was nothing: by now the head names another checkpoint, and the next read shows it.
@@ -122,15 +162,34 @@ void EdgeStore::begin_to_lead() {
   });
 }
 
+bool EdgeStore::seal_state(std::function<void(Result<SealedState>)> done) {
+  auto seal = [&store = host_state_.store(), key = seal_key_]() -> Result<SealedState> {
+    SealedState state;
+    const Result<WriteSet> all = store.everything(state.position);
+    if (!all) return all.error();
+    state.sealed.value = seal_write(key, state.position.digest, *all, state.sealed.digest);
+    return state;
+  };
+  return seals_.run(std::move(seal), [done = std::move(done)](std::optional<Result<SealedState>> state) {
+    done(state ? *std::move(state) : fail("the state could not be sealed; the log says why"));
+  });
+}
+
 // etcd has no state of this edge, so this host's state is stored as the first.
 void EdgeStore::store_first() {
-  JournalPosition before;
-  Result<WriteSet> all = host_state_.store().everything(before);
-  if (!all) return trouble(all.error().message);
+  const bool begun = seal_state([this](Result<SealedState> state) {
+    if (!state) return trouble(state.error().message);
+    if (!beginning_) return step_down("the lead was lost");
+    store_first(*std::move(state));
+  });
+  if (!begun) step_down("the state is being sealed already");
+}
+
+void EdgeStore::store_first(SealedState state) {
   Head head;
-  head.position.sequence = before.sequence + 1;
+  head.position = {state.position.sequence + 1, state.sealed.digest};
   head.first = head.position.sequence + 1;
-  std::string value = seal_write(seal_key_, {before.digest, *std::move(all)}, head.position.digest);
+  std::string value = std::move(state.sealed.value);
   head.checkpoint = {head.position, value.size()};
   writer_.store_checkpoint(head.position.sequence, std::move(value), [this, head](const Result<void>& stored) {
     if (!stored || !beginning_) return step_down(stored ? "the lead was lost" : stored.error().message);
@@ -149,18 +208,45 @@ void EdgeStore::store_first() {
   });
 }
 
-void EdgeStore::append(const WriteSet& set, Appended done) {
-  const auto refuse = [&](std::string why) {
-    loop_.defer([self = self_, done, why = std::string(kNotDecided) + why] {
-      if (*self != nullptr) done(fail(why));
-    });
+void EdgeStore::refuse(Appended done, const std::string& why) {
+  loop_.defer([self = self_, done = std::move(done), why = std::string(kNotDecided) + why] {
+    if (*self != nullptr) done(fail(why));
+  });
+}
+
+void EdgeStore::append(std::shared_ptr<const WriteSet> set, Appended done) {
+  TIDEGATE_ASSERT(!sealing_, "one write is decided at a time");
+  if (!leads() || !writer_.head()) return refuse(std::move(done), "this control does not lead");
+  const std::string previous = writer_.head()->position.digest;
+  const bool small = is_small(*set);
+  auto seal = [key = seal_key_, previous, set = std::move(set)] {
+    Sealed sealed;
+    sealed.value = seal_write(key, previous, *set, sealed.digest);
+    return sealed;
   };
-  if (!leads() || !writer_.head()) return refuse("this control does not lead");
+  if (small) return take_sealed(previous, seal(), std::move(done));
+  sealing_ = true;
+  const bool begun = seals_.run(std::move(seal), [this, previous, done](std::optional<Sealed> sealed) {
+    sealing_ = false;
+    take_sealed(previous, std::move(sealed), done);
+  });
+  TIDEGATE_ASSERT(begun, "one write is sealed at a time");
+}
+
+// `previous`: the digest of the write that it follows.
+void EdgeStore::take_sealed(const std::string& previous, std::optional<Sealed> sealed, Appended done) {
+  if (!sealed) return refuse(std::move(done), "the write could not be sealed; the log says why");
+  if (!leads() || !writer_.head() || writer_.head()->position.digest != previous) {
+    refuse(std::move(done), "this control does not lead any more");
+    return catch_up();
+  }
+  if (sealed->value.size() > kMaxEtcdRecordBytes) {
+    return refuse(std::move(done), "the change is larger than etcd may hold");
+  }
   Waiting write;
   write.next = *writer_.head();
-  write.next.position.sequence += 1;
-  write.value = seal_write(seal_key_, {writer_.head()->position.digest, set}, write.next.position.digest);
-  if (write.value.size() > kMaxEtcdRecordBytes) return refuse("the change is larger than etcd may hold");
+  write.next.position = {write.next.position.sequence + 1, std::move(sealed->digest)};
+  write.value = std::move(sealed->value);
   write.next.bytes += write.value.size();
   write.done = std::move(done);
   waiting_ = std::move(write);
@@ -178,9 +264,7 @@ void EdgeStore::after_write() {
     write.next.checkpoint = writer_.head()->checkpoint;
   }
   if (!leads()) {
-    return loop_.defer([self = self_, done = std::move(write.done)] {
-      if (*self != nullptr) done(fail(std::string(kNotDecided) + "this control does not lead any more"));
-    });
+    return refuse(std::move(write.done), "this control does not lead any more");
   }
   const JournalPosition position = write.next.position;
   move_head(write.next, std::move(write.value),
@@ -227,13 +311,17 @@ void EdgeStore::checkpoint_if_due() {
   const uint64_t records = head_->position.sequence - head_->checkpoint.position.sequence;
   const uint64_t bytes = std::max(options_.checkpoint_bytes, head_->checkpoint.bytes);
   if (records < options_.checkpoint_records && head_->bytes < bytes) return;
-  CheckpointRef reference;
-  Result<WriteSet> all = host_state_.store().everything(reference.position);
-  if (!all) return log_error("etcd: no checkpoint is made: {}", all.error().message);
-  std::string ignored;
-  std::string value = seal_write(seal_key_, {{}, *std::move(all)}, ignored);
+  checkpointing_ = seal_state([this](Result<SealedState> state) {
+    checkpointing_ = false;  // the next write tries again
+    if (!state) return log_error("etcd: no checkpoint is made: {}", state.error().message);
+    if (ready_) store_checkpoint(*std::move(state));
+  });
+}
+
+void EdgeStore::store_checkpoint(SealedState state) {
+  std::string value = std::move(state.sealed.value);
   if (value.size() > kMaxEtcdRecordBytes) return log_error("etcd: the state is too large for a checkpoint");
-  reference.bytes = value.size();
+  const CheckpointRef reference{std::move(state.position), value.size()};
   checkpointing_ = true;
   writer_.store_checkpoint(reference.position.sequence, std::move(value),
                            [this, reference](const Result<void>& stored) {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "control/limits.h"
@@ -21,38 +22,55 @@ void JournalReader::read(std::string from, std::string end, OnValue on_value, st
 }
 
 void JournalReader::ask() {
-  client_.call("/v3/kv/range", range_request(under_way_->from, under_way_->end, kEtcdPiecesAtOnce),
+  client_.call("/v3/kv/range", range_request(under_way_->from, under_way_->end, under_way_->at_once),
                [this](const Result<nlohmann::json>& answer) {
                  if (!answer) return finish(answer.error());
-                 const Result<Range> range = parse_range(*answer);
+                 Result<Range> range = parse_range(*answer);
                  if (!range) return finish(range.error());
-                 if (Result<void> taken = take(*under_way_, *range); !taken) return finish(taken);
-                 if (!range->more || range->kvs.empty()) {
-                   return finish(under_way_->bytes.empty() ? Result<void>() : fail("pieces are missing in etcd"));
-                 }
-                 under_way_->from = range->kvs.back().key + std::string(1, '\0');
-                 ask();
+                 under_way_->range = *std::move(range);
+                 under_way_->next = 0;
+                 take();
                });
 }
 
-Result<void> JournalReader::take(Read& read, const Range& range) {
-  for (const KeyValue& kv : range.kvs) {
-    const std::optional<Keys::Piece> piece = keys_.parse_piece(kv.key);
-    if (!piece) return fail("etcd holds a key that is not of this release: " + kv.key);
-    const bool continues = !read.bytes.empty() && piece->sequence == read.last.sequence &&
-                           piece->count == read.last.count && piece->index == read.last.index + 1;
-    if (read.bytes.empty() ? piece->index != 0 : !continues) {
-      return fail(fmt::format("pieces of {} are missing in etcd", piece->sequence));
-    }
-    if (kv.value.empty() || read.bytes.size() + kv.value.size() > kMaxEtcdRecordBytes) {
-      return fail(fmt::format("{} in etcd is empty, or longer than may be", piece->sequence));
-    }
-    read.bytes += kv.value;
-    read.last = *piece;
-    if (piece->index + 1 < piece->count) continue;
-    if (Result<void> taken = read.on_value(piece->sequence, std::exchange(read.bytes, {})); !taken) return taken;
+// Takes the pieces of the last answer from the next one on.
+void JournalReader::take() {
+  Read& read = *under_way_;
+  while (read.next < read.range.kvs.size()) {
+    const Result<bool> whole = take_piece(read, read.range.kvs[read.next++]);
+    if (!whole) return finish(whole.error());
+    if (!*whole) continue;
+    return read.on_value(read.last.sequence, std::exchange(read.bytes, {}), [this](const Result<void>& taken) {
+      if (!taken) return finish(taken);
+      take();
+    });
   }
-  return {};
+  if (!read.range.more || read.range.kvs.empty()) {
+    return finish(read.bytes.empty() ? Result<void>() : fail("pieces are missing in etcd"));
+  }
+  size_t bytes = 0;
+  for (const KeyValue& kv : read.range.kvs) bytes += kv.value.size();
+  const bool small = bytes < kEtcdPieceBytes / kEtcdPiecesAtOnce * read.at_once;
+  read.at_once = small ? std::min(read.at_once * 2, kEtcdPiecesAtOnce) : kLargePiecesAtOnce;
+  read.from = read.range.kvs.back().key + std::string(1, '\0');
+  ask();
+}
+
+// Returns whether its value is whole with this piece.
+Result<bool> JournalReader::take_piece(Read& read, const KeyValue& kv) {
+  const std::optional<Keys::Piece> piece = keys_.parse_piece(kv.key);
+  if (!piece) return fail("etcd holds a key that is not of this release: " + kv.key);
+  const bool continues = !read.bytes.empty() && piece->sequence == read.last.sequence &&
+                         piece->count == read.last.count && piece->index == read.last.index + 1;
+  if (read.bytes.empty() ? piece->index != 0 : !continues) {
+    return fail(fmt::format("pieces of {} are missing in etcd", piece->sequence));
+  }
+  if (kv.value.empty() || read.bytes.size() + kv.value.size() > kMaxEtcdRecordBytes) {
+    return fail(fmt::format("{} in etcd is empty, or longer than may be", piece->sequence));
+  }
+  read.bytes += kv.value;
+  read.last = *piece;
+  return piece->index + 1 == piece->count;
 }
 
 void JournalReader::finish(Result<void> result) {

@@ -19,22 +19,30 @@ class JournalReader {
  public:
   JournalReader(Client& client, const Keys& keys) : client_(client), keys_(keys) {}
 
-  // Calls `on_value` for each value whose pieces are all between `from` and `end`, in order. `on_value` returns an
-  // Error to stop. Then calls `done`, without an Error if everything was read. One read at a time.
-  using OnValue = std::function<Result<void>(uint64_t sequence, std::string bytes)>;
+  // Calls `on_value` for each value whose pieces are all between `from` and `end`, in order. It calls `taken` once, now
+  // or later: the next value waits for it, and an Error stops the read. At the end calls `done`, without an Error if
+  // everything was read. One read at a time.
+  using Taken = std::function<void(Result<void>)>;
+  using OnValue = std::function<void(uint64_t sequence, std::string bytes, Taken taken)>;
   void read(std::string from, std::string end, OnValue on_value, std::function<void(Result<void>)> done);
   bool reading() const { return under_way_ != nullptr; }
 
  private:
+  // To parse the answer takes as long as the loop may be busy. Small pieces are read in larger numbers.
+  static constexpr uint64_t kLargePiecesAtOnce = 2;
   struct Read {
     std::string from, end;
+    uint64_t at_once = kLargePiecesAtOnce;  // asked for by the next request
     OnValue on_value;
     std::function<void(Result<void>)> done;
+    Range range;        // the last answer
+    size_t next = 0;    // in it: the next piece to take
     Keys::Piece last;   // last piece of the value that is being put together
     std::string bytes;  // of it
   };
   void ask();
-  Result<void> take(Read& read, const Range& range);
+  void take();
+  Result<bool> take_piece(Read& read, const KeyValue& kv);
   void finish(Result<void> result);
 
   Client& client_;

@@ -111,10 +111,10 @@ std::string seal_key(std::string_view site_secret) {
   return hkdf_sha256(site_secret, "tidegate state in etcd", kAes128KeyBytes);
 }
 
-std::string seal_write(std::string_view key, const Write& write, std::string& digest) {
-  std::string plain = write.previous;
+std::string seal_write(std::string_view key, std::string_view previous, const WriteSet& set, std::string& digest) {
+  std::string plain(previous);
   plain.resize(kDigestDigits, '0');
-  plain += encode_write_set(write.set);
+  plain += encode_write_set(set);
   digest = sha256_hex(plain);
   return aes128_seal(AesMode::gcm, key, plain);
 }

@@ -10,7 +10,7 @@
 // they contain private keys. Inside, a write is a write set and the digest of the previous write. So a chain of digests
 // leads to the head, and a host notices if its state is not on the chain.
 //
-// Pure functions. What they parse comes from the network.
+// Pure functions, for any thread. What they parse comes from the network.
 #pragma once
 
 #include <cstdint>
@@ -76,8 +76,8 @@ struct Write {
   WriteSet set;
 };
 std::string seal_key(std::string_view site_secret);
-// Returns the sealed bytes, and sets the digest of the write.
-std::string seal_write(std::string_view key, const Write& write, std::string& digest);
+// Returns the sealed bytes of the write that follows the one with the digest `previous`, and sets its digest.
+std::string seal_write(std::string_view key, std::string_view previous, const WriteSet& set, std::string& digest);
 // Returns an Error if it was sealed with another secret, or is damaged.
 Result<Write> open_write(std::string_view key, std::string_view sealed, std::string& digest);
 

@@ -16,6 +16,29 @@ namespace tidegate {
 
 using nlohmann::json;
 
+// Reads a line of the type "version": it finds which objects of it are here already. Any thread may call it.
+Result<ReplicaFollower::ArrivingVersion> ReplicaFollower::read_version(const StateStore& store, const json& line) {
+  Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
+  if (!manifest) return manifest.error();
+  ArrivingVersion arriving;
+  arriving.manifest = std::move(*manifest);
+  arriving.provisional = provisional_from_json(line.value("provisional", json::object()));
+  const auto objects = line.find("objects");
+  for (const ManifestEntry& entry : arriving.manifest.entries) {
+    if (store.has_object(entry.hash)) continue;
+    std::optional<std::string> bytes;
+    if (objects != line.end() && objects->contains(entry.hash)) {
+      bytes = base64_decode(string_member(*objects, entry.hash.c_str()));
+    }
+    if (bytes && sha256_hex(*bytes) == entry.hash) {
+      arriving.objects.emplace_back(entry.hash, std::move(*bytes));
+    } else {
+      arriving.missing.push_back(entry.hash);
+    }
+  }
+  return arriving;
+}
+
 ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals,
                                  const Endpoint& leader, Peers peers)
     : loop_(loop),
@@ -24,9 +47,10 @@ ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, Provisi
       leader_(leader),
       peers_(std::move(peers)),
       pause_(loop, [this] { connect(); }),
-      silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }) {}
+      silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }),
+      reads_(loop, "control-replica", 2) {}
 
-ReplicaFollower::~ReplicaFollower() = default;
+ReplicaFollower::~ReplicaFollower() { *self_ = nullptr; }
 
 HttpClientRequest ReplicaFollower::request(std::string target) const {
   HttpClientRequest request = peers_.request(leader_);
@@ -39,7 +63,11 @@ void ReplicaFollower::connect() {
   stream_.reset();
   arriving_.reset();
   buffer_.clear();
+  searched_ = 0;
+  working_ = 0;
+  ++stream_id_;
   giving_up_ = false;
+  host_state_.settle();  // otherwise the version that is being stored would come again
   const StateHead& head = host_state_.head();
   // The leader's live state replaces this host's own verdicts.
   const uint64_t words = head.live_state < StateStore::kSiteWords ? head.live_state : 0;
@@ -76,39 +104,73 @@ void ReplicaFollower::take(std::string_view bytes) {
   if (giving_up_) return;
   silence_.arm_after_ms(kSilenceMs);
   buffer_.append(bytes);
-  size_t start = 0;
-  for (size_t end = buffer_.find('\n'); end != std::string::npos && !giving_up_; end = buffer_.find('\n', start)) {
-    take_line(std::string_view(buffer_).substr(start, end - start));
-    start = end + 1;
-  }
-  buffer_.erase(0, start);
+  take_lines();
   if (buffer_.size() > kMaxLineBytes) give_up("the leader sent a line longer than 64 MB");
 }
 
-void ReplicaFollower::take_line(std::string_view text) {
-  const Result<json> line = parse_json(text);
-  if (!line) return give_up("the leader sent what is not JSON: " + line.error().message);
-  const std::string type = string_member(*line, "type");
+void ReplicaFollower::take_lines() {
+  if (std::exchange(taking_, true)) return;
+  while (!giving_up_ && working_ == 0) {
+    const size_t end = buffer_.find('\n', searched_);
+    searched_ = buffer_.size();
+    if (end == std::string::npos) break;
+    std::string text = buffer_.substr(0, end);
+    buffer_.erase(0, end + 1);
+    searched_ = 0;
+    if (text.size() > kLineReadAtOnceBytes) {
+      take_long_line(std::move(text));
+      continue;
+    }
+    const Result<json> line = parse_json(text);
+    line ? take_line(*line) : give_up("the leader sent what is not JSON: " + line.error().message);
+  }
+  taking_ = false;
+}
+
+void ReplicaFollower::take_long_line(std::string text) {
+  struct Line {
+    Result<json> line;  // null for a version
+    std::optional<Result<ArrivingVersion>> version;
+  };
+  auto read = [&store = host_state_.store(), text = std::move(text)]() -> Line {
+    Result<json> line = parse_json(text);
+    if (!line || string_member(*line, "type") != "version") return {std::move(line), {}};
+    return {json(), read_version(store, *line)};
+  };
+  ++working_;
+  const bool begun = reads_.run(std::move(read), [this, stream = stream_id_](std::optional<Line> line) {
+    if (stream != stream_id_ || giving_up_) return;
+    --working_;
+    if (!line) return give_up("a line could not be read; the log says why");
+    if (!line->line) return give_up("the leader sent what is not JSON: " + line->line.error().message);
+    line->version ? take_version(*std::move(line->version)) : take_line(*line->line);
+    take_lines();
+  });
+  if (!begun) give_up("lines of earlier connections are still being read");
+}
+
+void ReplicaFollower::take_line(const json& line) {
+  const std::string type = string_member(line, "type");
   if (type == "hello") {
-    const Result<StateHead> head = head_from_json(line->value("head", json()));
+    const Result<StateHead> head = head_from_json(line.value("head", json()));
     if (!head) return give_up(head.error().message);
     if (head->version < host_state_.head().version) {
       // The leader lost its state, or belongs to another edge. This state stays in use, and a person must decide.
       return give_up(
           fmt::format("the leader is at version {}, behind ours ({})", head->version, host_state_.head().version));
     }
-    log_info("replica of {} ({}): connected", leader_.to_string(), string_member(*line, "node"));
+    log_info("replica of {} ({}): connected", leader_.to_string(), string_member(line, "node"));
     connected_ = true;
     trouble_.clear();
     pause_ms_ = kFirstPauseMs;
   } else if (type == "version") {
-    take_version(*line);
+    take_version(read_version(host_state_.store(), line));
   } else if (type == "confirmed") {
-    (void)provisionals_.confirm(number_member(*line, "version"));
+    (void)provisionals_.confirm(number_member(line, "version"));
   } else if (type == "words") {
-    take_live_state(*line);
+    take_live_state(line);
   } else if (type == "purge") {
-    const Result<Purge> purge = purge_from_json(line->value("purge", json()));
+    const Result<Purge> purge = purge_from_json(line.value("purge", json()));
     if (!purge) return give_up(purge.error().message);
     if (Result<void> replicated = host_state_.replicate_purge(*purge); !replicated) give_up(replicated.error().message);
   }
@@ -135,25 +197,11 @@ void ReplicaFollower::take_live_state(const json& line) {
     give_up(replicated.error().message);
 }
 
-void ReplicaFollower::take_version(const json& line) {
-  Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
-  if (!manifest) return give_up(manifest.error().message);
+void ReplicaFollower::take_version(Result<ArrivingVersion> version) {
+  if (!version) return give_up(version.error().message);
   // A newer version replaces one that is still being fetched.
   fetch_.reset();
-  arriving_.emplace();
-  arriving_->manifest = std::move(*manifest);
-  arriving_->provisional = provisional_from_json(line.value("provisional", json::object()));
-  const json objects = line.value("objects", json::object());
-  for (const ManifestEntry& entry : arriving_->manifest.entries) {
-    if (host_state_.store().has_object(entry.hash)) continue;
-    std::optional<std::string> bytes;
-    if (objects.contains(entry.hash)) bytes = base64_decode(string_member(objects, entry.hash.c_str()));
-    if (bytes && sha256_hex(*bytes) == entry.hash) {
-      arriving_->objects.emplace_back(entry.hash, std::move(*bytes));
-    } else {
-      arriving_->missing.push_back(entry.hash);
-    }
-  }
+  arriving_ = *std::move(version);
   fetch_next();
 }
 
@@ -175,15 +223,26 @@ void ReplicaFollower::fetch_next() {
 }
 
 void ReplicaFollower::store_version() {
-  const ArrivingVersion arrived = std::move(*arriving_);
+  ArrivingVersion arrived = std::move(*arriving_);
   arriving_.reset();
   if (arrived.provisional) {
     if (Result<void> said = provisionals_.announce(*arrived.provisional); !said) return give_up(said.error().message);
   }
-  if (Result<void> replicated = host_state_.replicate_version(arrived.manifest, arrived.objects); !replicated) {
-    return give_up(fmt::format("version {}: {}", arrived.manifest.version, replicated.error().message));
-  }
-  log_info("replica of {}: version {} replicated", leader_.to_string(), arrived.manifest.version);
+  ++working_;
+  const uint64_t version = arrived.manifest.version;
+  host_state_.replicate_version(std::move(arrived.manifest), std::move(arrived.objects),
+                                [self = self_, stream = stream_id_, version](const Result<void>& result) {
+                                  if (*self != nullptr) (*self)->stored(stream, version, result);
+                                });
+}
+
+// `stream`: the connection that brought the version.
+void ReplicaFollower::stored(uint64_t stream, uint64_t version, const Result<void>& result) {
+  if (result) log_info("replica of {}: version {} replicated", leader_.to_string(), version);
+  if (stream != stream_id_ || giving_up_) return;
+  --working_;
+  if (!result) return give_up(fmt::format("version {}: {}", version, result.error().message));
+  take_lines();
 }
 
 }  // namespace tidegate

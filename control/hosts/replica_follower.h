@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/api/background.h"
 #include "control/host_state.h"
 #include "control/hosts/peers.h"
 #include "control/vote/provisional_versions.h"
@@ -30,6 +31,8 @@ class ReplicaFollower {
   static constexpr uint64_t kLongestPauseMs = 2'000;
   static constexpr uint64_t kSilenceMs = 4'000;  // the leader sends a line every second
   static constexpr size_t kMaxLineBytes = 64 << 20;
+  // A longer line is read outside of the loop, because that takes milliseconds.
+  static constexpr size_t kLineReadAtOnceBytes = 64 << 10;
 
   ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals, const Endpoint& leader,
                   Peers peers);
@@ -48,16 +51,20 @@ class ReplicaFollower {
   struct ArrivingVersion {
     Manifest manifest;
     std::optional<ProvisionalVersion> provisional;
-    std::vector<std::pair<std::string, std::string>> objects;
+    HostState::NewObjects objects;
     std::vector<std::string> missing;
   };
 
+  static Result<ArrivingVersion> read_version(const StateStore& store, const nlohmann::json& line);
   void connect();
   void reconnect(const std::string& why);
   void take(std::string_view bytes);
-  void take_line(std::string_view line);
+  void take_lines();
+  void take_line(const nlohmann::json& line);
+  void take_long_line(std::string text);
   void take_live_state(const nlohmann::json& line);
-  void take_version(const nlohmann::json& line);
+  void take_version(Result<ArrivingVersion> version);
+  void stored(uint64_t stream, uint64_t version, const Result<void>& result);
   void fetch_next();
   void store_version();
   HttpClientRequest request(std::string target) const;
@@ -72,7 +79,11 @@ class ReplicaFollower {
   Peers peers_;
   std::unique_ptr<HttpCall> stream_;
   std::unique_ptr<HttpCall> fetch_;
-  std::string buffer_;
+  std::string buffer_;      // lines that are not taken yet
+  size_t searched_ = 0;     // in it: so many bytes have no end of a line
+  bool taking_ = false;     // take_lines() is running
+  int working_ = 0;         // lines that are read or stored outside of the loop; the next lines wait
+  uint64_t stream_id_ = 0;  // grows with each connection
   std::optional<ArrivingVersion> arriving_;
   Timer pause_;  // pause before the next attempt; it also fires at once to leave a callback
   Timer silence_;
@@ -80,6 +91,8 @@ class ReplicaFollower {
   bool connected_ = false;
   bool giving_up_ = false;
   std::string trouble_ = "not connected yet";
+  std::shared_ptr<ReplicaFollower*> self_ = std::make_shared<ReplicaFollower*>(this);  // null once it is destroyed
+  Background reads_;
 };
 
 }  // namespace tidegate

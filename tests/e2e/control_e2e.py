@@ -5,8 +5,10 @@ import contextlib
 import json
 import shutil
 import subprocess
+import sys
 
 from lab import BUILD, unix_request
+from marks import TIMED, long
 from netns import LabError, wait_until
 from topology import CONTROLLED
 
@@ -244,3 +246,62 @@ def test_a_reader_in_another_pid_namespace_is_told_so_and_not_to_move_the_state(
         assert "move" not in done.stderr, done
         assert unix_request(socket, "GET", "/v1/config").status == 200, "the control goes on"
     shutil.rmtree(directory)
+
+
+# Asks for /healthz over one connection until its standard input ends. Prints the times of the slowest answers, in ms.
+# It has a process of its own, because threads of one Python wait for each other.
+ASKER = """
+import json, os, select, socket, sys, time
+os.nice(-10)
+control = socket.socket(socket.AF_UNIX)
+control.connect(sys.argv[1])
+took_ms = []
+while not select.select([sys.stdin], [], [], 0.0005)[0]:
+    begun = time.perf_counter()
+    control.sendall(b"GET /healthz HTTP/1.1\\r\\nHost: control\\r\\n\\r\\n")
+    assert control.recv(65536).startswith(b"HTTP/1.1 200 ")
+    took_ms.append((time.perf_counter() - begun) * 1000)
+print(json.dumps({"answers": len(took_ms), "slowest": sorted(took_ms)[-5:]}))
+"""
+HEALTHZ_MS = 5
+
+
+@contextlib.contextmanager
+def healthz_asked(socket, told):
+    asker = subprocess.Popen([sys.executable, "-c", ASKER, str(socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield
+    finally:
+        told.update(json.loads(asker.communicate()[0]))
+
+
+@long
+def test_the_control_answers_at_once_while_it_works_on_a_hundred_thousand_objects(lab):
+    count = 100_000 if TIMED else 1_000
+    directory = lab.directory("edge") / "many-objects"
+    documents = [SMALL + "routes:\n" + "".join(f"  - {{name: r{i}, path: /some/longer/path/{i}, status: {status}}}\n" for i in range(count)) for status in (404, 410)]
+    yaml, any_version = {"Content-Type": "application/yaml", "If-Match": "*"}, {"If-Match": "*"}
+    calls = {
+        "a dry run": ("PUT", "/v1/config?dry_run=true", documents[0], yaml),
+        "the first document": ("PUT", "/v1/config", documents[0], yaml),
+        "another document": ("PUT", "/v1/config", documents[1], yaml),
+        "one object": ("PUT", "/v1/config/routes/r5", "{path: /x5, status: 418}", yaml),
+        "the configuration": ("GET", "/v1/config", None, {}),
+        "an old configuration": ("GET", "/v1/versions/1/config", None, {}),
+        "a version": ("GET", "/v1/versions/1", None, {}),
+        "a difference": ("GET", "/v1/diff?from=1&to=2", None, {}),
+        "a rollback": ("POST", "/v1/rollback", '{"to": 1}', {"Content-Type": "application/json", **any_version}),
+        "a provisional document": ("PUT", "/v1/config?confirm=1000", documents[1], yaml),
+    }
+    told = {}
+    with lone_control(directory) as (socket, log, _):
+        for name, (method, path, body, headers) in calls.items():
+            with healthz_asked(socket, told.setdefault(name, {})):
+                answer = unix_request(socket, method, path, body, headers, timeout=120)
+                assert answer.status == 200, (name, answer.status, answer.body[:500])
+        with healthz_asked(socket, told.setdefault("its way back", {})):
+            wait_until("it is taken back", lambda: unix_request(socket, "GET", "/v1/versions?limit=1").json()["in_force"] == 6, 60)
+    shutil.rmtree(directory)
+    late = {name: measured for name, measured in told.items() if max(measured["slowest"]) > HEALTHZ_MS}
+    assert all(measured["answers"] > 0 for measured in told.values()), told
+    assert not TIMED or not late, late

@@ -340,6 +340,24 @@ def test_eighty_requests_at_once_wait_for_a_backend_that_accepts_few_connections
             server.stop()
 
 
+NODE_ORIGIN = 'require("http").createServer((request, response) => response.end("small\\n")).listen(8099, "10.10.0.21")'
+
+
+@long
+def test_two_and_a_half_thousand_requests_at_once_are_answered_by_a_healthy_node_origin(lab):
+    """More connections at once than the origin's kernel takes: some of them are sent a second SYN, after a second."""
+    required("node", "nodejs")
+    with tempfile.TemporaryDirectory(prefix="tidegate-node-") as home:
+        server = Process(HOSTS["origin1"].namespace, "origin1/node", ["node", "-e", NODE_ORIGIN], Path(home) / "log").start()
+        try:
+            wait_until("Node listens", lambda: lab.tcp_opens("origin1", "10.10.0.21", 8099), process=server)
+            with small_backend(lab, 8099, "max_connections: 4096"), unharmed(lab, 50, 20_000):
+                out = lab.run("client-eu", "h2load", "-n", "20000", "-c", "50", "-m", "50", "--connect-to", f"{PROXY}:443", WWW + "/small/x", timeout=120).stdout
+                assert "20000 succeeded, 0 failed, 0 errored, 0 timeout" in out and "status codes: 20000 2xx" in out, out
+        finally:
+            server.stop()
+
+
 @long
 def test_a_browser_loads_a_page_of_eighty_resources_from_python_s_own_server(lab):
     """`python3 -m http.server` closes each connection, and its kernel holds five that it has not accepted."""

@@ -46,7 +46,14 @@ class EdgeStoreTest : public ::testing::Test {
     return leader;
   }
   bool same(Host& one, Host& other) {
-    return pump(loop, [&] { return position(one).sequence != 0 && position(one) == position(other); });
+    return pump(loop, [&] {
+      return position(one).sequence != 0 && position(one) == position(other) && took_up(one) && took_up(other);
+    });
+  }
+  // A version is stored outside of the loop, and then taken up on it.
+  static bool took_up(Host& host) {
+    const HostState& state = host.control->host_state();
+    return *state.store().head() == state.head();
   }
   static JournalPosition position(Host& host) { return *host.control->host_state().store().journal_position(); }
   // Everything that is stored, as bytes.

@@ -134,7 +134,7 @@ TEST(EtcdRecords, AWriteIsSealedAndReadsBackWithTheSameSecretOnly) {
   write.set.changes = {{"sys", "head", "1"}, {"object", "key", std::nullopt}};
   write.set.secrets = {{std::string(32, 'h'), "-----BEGIN PRIVATE KEY-----"}};
   std::string digest, read_digest;
-  const std::string sealed = seal_write(seal_key("secret"), write, digest);
+  const std::string sealed = seal_write(seal_key("secret"), write.previous, write.set, digest);
   EXPECT_EQ(sealed.find("PRIVATE KEY"), std::string::npos);
   const Result<Write> read = open_write(seal_key("secret"), sealed, read_digest);
   ASSERT_TRUE(read) << read.error().message;

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "conf/objects.h"
 #include "control/api/background.h"
 #include "control/limits.h"
 #include "core/metrics.h"
@@ -147,6 +148,155 @@ TEST_F(VersionsBesideTheLoop, AWriteThatBreaksOffIsAFailureAndTheNextOneIsMade) 
   write("b");
   ASSERT_TRUE(pump(loop_, [&] { return told_.size() == 2; }));
   EXPECT_THAT(told_, ElementsAre(HasSubstr("broke off"), "b"));
+}
+
+// The objects of a document with so many pools, and one that says their order.
+std::vector<ConfigObject> pools(size_t count) {
+  std::vector<ConfigObject> objects;
+  nlohmann::json order = nlohmann::json::array();
+  for (size_t i = 0; i < count; ++i) {
+    const std::string name = "p" + std::to_string(i);
+    const nlohmann::json backend = {{"name", "b"}, {"addresses", {"192.0.2.1"}}, {"port", 80}};
+    objects.push_back({"pools", name, nlohmann::json{{"name", name}, {"backends", {backend}}}.dump()});
+    order.push_back(name);
+  }
+  objects.push_back({kOrderKind, "pools", order.dump()});
+  return objects;
+}
+
+// A journal that decides when the test says so.
+class PatientJournal : public WriteJournal {
+ public:
+  void append(std::shared_ptr<const WriteSet> set, std::function<void(Result<JournalPosition>)> done) override {
+    sets.push_back(std::move(set));
+    done_ = std::move(done);
+  }
+  void not_stored(const Error&) override { ++lost; }
+  void left_position() override {}
+  void decide(Result<JournalPosition> position) { std::exchange(done_, nullptr)(std::move(position)); }
+
+  std::vector<std::shared_ptr<const WriteSet>> sets;
+  size_t lost = 0;
+
+ private:
+  std::function<void(Result<JournalPosition>)> done_;
+};
+
+class DecidedVersionsBesideTheLoop : public VersionsBesideTheLoop {
+ protected:
+  void SetUp() override {
+    VersionsBesideTheLoop::SetUp();
+    state_->set_journal(&journal_);
+  }
+  bool appended(size_t writes) {
+    return pump(loop_, [&] { return journal_.sets.size() == writes; });
+  }
+  // The whole state of another host, with one version of so many pools.
+  static std::shared_ptr<const WriteSet> of_another_host(size_t count, const std::string& comment) {
+    const TemporaryDirectory directory;
+    const auto other = HostState::open(directory / "state");
+    EXPECT_TRUE((*other)->commit(pools(count), {std::make_shared<Model>(), nullptr}, 0, "other", comment, 0, {}));
+    JournalPosition ignored;
+    return std::make_shared<const WriteSet>((*other)->store().everything(ignored).value());
+  }
+
+  PatientJournal journal_;
+};
+
+TEST_F(DecidedVersionsBesideTheLoop, AreTriedAndStoredWhileTheLoopRunsOn) {
+  write("a", gate_);
+  drain_site("eu");
+  for (int i = 0; i < 20; ++i) loop_.run_once(kNsPerMs);
+  EXPECT_TRUE(journal_.sets.empty()) << "it is being tried, and the loop was not stopped";
+  opened_.set_value();
+  ASSERT_TRUE(appended(1));
+  EXPECT_EQ(state_->head().version, 0u) << "nothing is stored before it is decided";
+  journal_.decide(JournalPosition{1, "first"});
+  EXPECT_THAT(told_, ElementsAre()) << "it is being stored, and the loop was not stopped";
+  ASSERT_TRUE(appended(2));
+  EXPECT_THAT(told_, ElementsAre("a"));
+  EXPECT_EQ(state_->manifest().comment, "a");
+  EXPECT_EQ(state_->store().journal_position()->digest, "first");
+  journal_.decide(JournalPosition{2, "second"});
+  EXPECT_THAT(told_, ElementsAre("a", "eu"));
+}
+
+TEST_F(DecidedVersionsBesideTheLoop, WhatIsNotDecidedLeavesNoTrace) {
+  write("a");
+  ASSERT_TRUE(appended(1));
+  journal_.decide(fail("not decided: no"));
+  EXPECT_THAT(told_, ElementsAre("not decided: no"));
+  EXPECT_EQ(state_->store().head()->version, 0u);
+  write("b");
+  ASSERT_TRUE(appended(2));
+  journal_.decide(JournalPosition{1, "first"});
+  ASSERT_TRUE(pump(loop_, [&] { return told_.size() == 2; }));
+  EXPECT_EQ(state_->manifest().version, 1u);
+  EXPECT_EQ(state_->manifest().comment, "b");
+}
+
+TEST_F(DecidedVersionsBesideTheLoop, AWriteThatBreaksOffLeavesNoTrial) {
+  state_->decide_version<Result<Manifest>>(
+      []() -> Result<Manifest> { throw std::runtime_error("no memory"); },
+      [this](const Result<Manifest>& written) { told_.push_back(written ? "written" : written.error().message); });
+  write("b");
+  ASSERT_TRUE(appended(1));
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("broke off")));
+}
+
+TEST_F(DecidedVersionsBesideTheLoop, AWriteOfAnotherHostVoidsATrial) {
+  write("a", gate_);
+  begun_.get_future().wait();
+  opened_.set_value();
+  size_t adopted = 0;
+  state_->adopt(of_another_host(1, "theirs"), {7, "theirs"}, [&](const Result<void>& result) {
+    ASSERT_TRUE(result) << result.error().message;
+    ++adopted;
+  });
+  ASSERT_TRUE(pump(loop_, [&] { return adopted == 1 && told_.size() == 1; }));
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("another write came first")));
+  EXPECT_TRUE(journal_.sets.empty());
+  EXPECT_EQ(state_->manifest().comment, "theirs");
+}
+
+TEST_F(DecidedVersionsBesideTheLoop, ALargeWriteOfAnotherHostIsStoredAndReadThere) {
+  size_t adopted = 0, changes = 0;
+  state_->subscribe([&](const HostStateChange& change) { changes += change.version; });
+  const auto note = [&](const Result<void>& result) { adopted += static_cast<bool>(result); };
+  state_->adopt(of_another_host(200, "theirs"), {7, "seven"}, note);
+  EXPECT_EQ(adopted + changes, 0u) << "the loop goes on";
+  state_->settle();  // whoever needs the state waits for it
+  EXPECT_EQ(changes, 1u);
+  EXPECT_EQ(state_->manifest().entries.size(), 201u);
+  ASSERT_TRUE(pump(loop_, [&] { return adopted == 1; }));
+  EXPECT_EQ(changes, 1u);
+  // What does not follow is not adopted.
+  Result<void> result;
+  auto next = std::make_shared<WriteSet>();
+  next->changes.push_back({"sys", "purge", std::nullopt});
+  state_->adopt(next, {9, "nine"}, [&](const Result<void>& of) { result = of; });
+  EXPECT_THAT(result.error().message, HasSubstr("write 9 does not follow write 7"));
+}
+
+TEST_F(VersionsBesideTheLoop, ALargeVersionOfALeaderIsStoredAndReadThere) {
+  const TemporaryDirectory directory;
+  const auto leader = HostState::open(directory / "state");
+  const Result<Manifest> manifest =
+      (*leader)->commit(pools(200), {std::make_shared<Model>(), nullptr}, 0, "leader", "large", 0, {});
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  HostState::NewObjects bytes;
+  for (const ManifestEntry& entry : manifest->entries) {
+    bytes.emplace_back(entry.hash, (*leader)->store().object(entry.hash).value());
+  }
+  std::optional<Result<void>> replicated;
+  state_->replicate_version(*manifest, bytes, [&](const Result<void>& result) { replicated = result; });
+  EXPECT_FALSE(replicated.has_value()) << "the loop goes on";
+  EXPECT_EQ(state_->manifest().version, 0u);
+  ASSERT_TRUE(pump(loop_, [&] { return replicated.has_value(); }));
+  ASSERT_TRUE(*replicated) << replicated->error().message;
+  EXPECT_EQ(state_->manifest().comment, "large");
+  ASSERT_NE(state_->model(), nullptr);
+  EXPECT_EQ(state_->model()->pools.size(), 200u);
 }
 
 // Some thousand routes: enough work to block the loop noticeably if it ran there.
