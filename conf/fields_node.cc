@@ -37,7 +37,7 @@ const Section& l4_port_section() {
                "only its name."),
           within(row("members", FieldType::text, &L4Port::members,
                      "The devices that this port bonds, each opened by `driver`; its own `device` is then only its "
-                     "name. At most 8."),
+                     "name."),
                  {1, 64}),
           word("bond", &L4Port::bond, {"active_backup", "balance", "lacp"},
                "How the members are used. `active_backup`: one of them, and the next one when its link is down. "

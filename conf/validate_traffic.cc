@@ -94,7 +94,6 @@ void check_shared_device(Checks& checks, size_t n, size_t p) {
 
 // A device belongs to one port, and a bond's members are of one kind.
 void check_bond(Checks& checks, size_t n, size_t p) {
-  constexpr size_t kMostMembers = 8;
   const std::vector<L4Port>& ports = checks.model().nodes[n].l4.ports;
   const L4Port& port = ports[p];
   if (!checks.sound({"nodes", n, "l4", "ports", p})) return;
@@ -103,11 +102,11 @@ void check_bond(Checks& checks, size_t n, size_t p) {
     return checks.refuse({"nodes", n, "l4", "ports", p, "bond"},
                          {"without_effect", fmt::format("{} has no members", in_quotes(port.device)), "members", {}});
   }
-  if (port.members.size() > kMostMembers) {
-    checks.refuse({"nodes", n, "l4", "ports", p, "members", kMostMembers},
-                  {"too_many_members",
-                   fmt::format("a bond of {} devices", port.members.size()),
-                   fmt::format("at most {}", kMostMembers),
+  if (port.bond != "lacp" && port.driver == "af_xdp") {
+    checks.refuse({"nodes", n, "l4", "ports", p, "driver"},
+                  {"unsuitable_driver",
+                   "without LACP, members change their MAC address, and AF_XDP has no way to set it",
+                   "auto or af_packet, or `bond: lacp`",
                    {}});
   }
   const auto is_pci = [](const std::string& device) { return device.find(':') != std::string::npos; };

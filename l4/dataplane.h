@@ -35,6 +35,7 @@ class Dataplane {
   const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
   // Checks every port. Returns true if one stopped working or works again; the tables should then be derived anew.
   bool check_ports();
+  bool ports_are_unsettled() const { return watch_->is_unsettled(); }  // after check_ports()
   const std::vector<PortState>& port_states() const { return watch_->states(); }
   std::vector<AddressConflict> take_conflicts() { return conflicts_.take(); }
   const NeighbourBoard& neighbours() const { return neighbours_; }

@@ -20,7 +20,10 @@ struct HostResources {
 HostResources read_host_resources();
 
 bool is_pci_address(const std::string& device);
-// Whether DPDK drives the NIC itself. Such a port belongs to one process from the start of EAL to its end.
+// The devices that the port opens: its own, those that it bonds, or none if it shares another port's.
+std::vector<std::string> devices_of(const L4Port& port);
+// Whether DPDK drives the NIC itself, or the NICs that it bonds. Such a port belongs to one process from the start of
+// EAL to its end.
 bool is_pci_port(const L4Port& port);
 
 // The main thread is lcore 0; workers are lcores 1 to `workers`. If there are more CPUs than workers, each worker gets

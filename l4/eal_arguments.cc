@@ -78,9 +78,15 @@ bool is_driver_of_hardware(std::string_view library) {
   return std::find(std::begin(kOurs), std::end(kOurs), name) == std::end(kOurs);
 }
 
+std::vector<std::string> devices_of(const L4Port& port) {
+  if (!port.shares.empty()) return {};
+  return port.members.empty() ? std::vector<std::string>{port.device} : port.members;
+}
+
 bool is_pci_port(const L4Port& port) {
   if (!port.shares.empty()) return false;
-  return port.driver == "pci" || (port.driver == "auto" && is_pci_address(port.device));
+  const std::string& device = port.members.empty() ? port.device : port.members.front();
+  return port.driver == "pci" || (port.driver == "auto" && is_pci_address(device));
 }
 
 std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& host) {
@@ -95,7 +101,9 @@ std::vector<std::string> eal_arguments(const L4Node& node, const HostResources& 
   bool any_pci = false;
   for (const L4Port& port : node.ports) {
     const bool pci = is_pci_port(port);
-    if (pci) arguments.insert(arguments.end(), {"-a", port.device});
+    for (const std::string& device : devices_of(port)) {
+      if (pci) arguments.insert(arguments.end(), {"-a", device});
+    }
     any_pci = any_pci || pci;
   }
   if (!any_pci) arguments.push_back("--no-pci");

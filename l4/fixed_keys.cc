@@ -16,9 +16,12 @@ namespace tidegate::l4 {
 
 std::vector<std::string> differences_fixed_at_start(const L4Node& running, const L4Node& wanted) {
   const auto device_and_driver = [](const L4Node& node) {
-    std::vector<std::tuple<std::string, std::string, std::string, uint16_t, uint16_t, uint16_t>> out;
+    using Kept = std::tuple<std::string, std::string, std::vector<std::string>, std::string, std::string, uint16_t,
+                            uint16_t, uint16_t>;
+    std::vector<Kept> out;
     for (const L4Port& port : node.ports) {
-      out.emplace_back(port.device, port.shares, port.driver, port.vlan, port.outer_vlan, port.mtu);
+      out.emplace_back(port.device, port.shares, port.members, port.bond, port.driver, port.vlan, port.outer_vlan,
+                       port.mtu);
     }
     return out;
   };
@@ -40,11 +43,13 @@ Result<void> check_devices(const L4Node& running, const L4Node& wanted) {
   for (const L4Port& port : wanted.ports) {
     const bool open = std::any_of(running.ports.begin(), running.ports.end(),
                                   [&](const L4Port& other) { return other.device == port.device; });
-    if (open || port.driver == "pcap" || !port.shares.empty()) continue;
-    std::error_code ignored;
-    const bool there = is_pci_port(port) ? std::filesystem::exists("/sys/bus/pci/devices/" + port.device, ignored)
-                                         : ::if_nametoindex(port.device.c_str()) != 0;
-    if (!there) return fail(fmt::format("l4.ports: this host has no device {}", port.device));
+    if (open || port.driver == "pcap") continue;
+    for (const std::string& device : devices_of(port)) {
+      std::error_code ignored;
+      const bool there = is_pci_port(port) ? std::filesystem::exists("/sys/bus/pci/devices/" + device, ignored)
+                                           : ::if_nametoindex(device.c_str()) != 0;
+      if (!there) return fail(fmt::format("l4.ports: this host has no device {}", device));
+    }
   }
   return {};
 }

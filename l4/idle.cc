@@ -2,6 +2,7 @@
 #include "l4/idle.h"
 
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cassert>
@@ -45,6 +46,12 @@ void Idle::wait(unsigned empty_bursts, uint64_t max_wait_ns) {
   const bool broken = std::any_of(fds_.begin(), fds_.end(),
                                   [](const pollfd& p) { return (p.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0; });
   if (broken) {
+    // The socket of an interface that was set down reports it until it is asked. Another one may have frames.
+    for (const pollfd& p : fds_) {
+      int error = 0;
+      socklen_t bytes = sizeof error;
+      if ((p.revents & POLLERR) != 0) ::getsockopt(p.fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+    }
     const timespec nap{0, static_cast<long>(kBrokenNapNs)};
     ::nanosleep(&nap, nullptr);
   }

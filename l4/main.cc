@@ -42,7 +42,8 @@ std::optional<uint16_t> port_number(const std::string& text) {
 
 // Another start may help: a supervisor tries it (RestartPreventExitStatus= of the unit).
 constexpr int kLostPortsStatus = 3;
-constexpr uint64_t kLookMs = 500;  // how often ports and neighbours are checked; kernel events come in addition
+constexpr uint64_t kQuickLookMs = 10;  // while a bond is about to leave a member
+constexpr uint64_t kLookMs = 500;      // how often ports and neighbours are checked; kernel events come in addition
 
 class Forwarder final : private IoHandler {
  public:
@@ -265,6 +266,7 @@ class Forwarder final : private IoHandler {
     const bool left_changed = settle_claims();
     watch_.collect_events(*dataplane_);
     const bool ports_changed = dataplane_->check_ports();
+    if (dataplane_->ports_are_unsettled()) look_timer_.arm_after_ms(kQuickLookMs);
     const uint64_t changes = dataplane_->neighbours().changes();
     if (!ports_changed && !left_changed && changes == neighbour_changes_ && !read_countries_anew()) return;
     neighbour_changes_ = changes;
@@ -402,7 +404,17 @@ class Forwarder final : private IoHandler {
     }
     for (size_t port = 0; port < dataplane_->ports().size(); ++port) {
       const std::string& problem = dataplane_->port_states()[port].problem;
-      if (!problem.empty()) out += fmt::format("port {}: {}\n", dataplane_->ports()[port].device(), problem);
+      if (!problem.empty()) {
+        out += fmt::format("port {}: {}\n", dataplane_->ports()[port].device(), problem);
+        continue;
+      }
+      const std::vector<MemberState>& members = dataplane_->port_states()[port].members;
+      for (size_t m = 0; m < members.size(); ++m) {
+        const std::string& of_member = members[m].problem;
+        if (of_member.empty() || dataplane_->ports()[port].holder()) continue;
+        out += fmt::format("port {}: {}: {}\n", dataplane_->ports()[port].device(),
+                           dataplane_->ports()[port].members()[m].device, of_member);
+      }
     }
     return out;
   }
@@ -522,6 +534,14 @@ class Forwarder final : private IoHandler {
                        {"program", state.program},
                        {"problem", state.problem},
                        {"reopened", state.reopened}});
+      for (size_t m = 0; m < port.members().size() && m < state.members.size(); ++m) {
+        const MemberState& member = state.members[m];
+        const auto& partner = member.in_bond.partner;
+        ports.back()["members"].push_back({{"device", port.members()[m].device},
+                                           {"problem", member.problem},
+                                           {"used", member.in_bond.used},
+                                           {"partner", partner ? nlohmann::json(partner->to_string()) : nullptr}});
+      }
     }
     const WorkerCounters& first = dataplane_->workers().front()->counters();
     status["ports"] = std::move(ports);

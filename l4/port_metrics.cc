@@ -3,9 +3,41 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "core/metrics.h"
 
 namespace tidegate::l4 {
+
+namespace {
+
+// Of bonds. A further VLAN of a bond has no members of its own.
+void append_members(std::string& out, const std::vector<Port>& ports, const std::vector<PortState>& states) {
+  const auto append = [&](const char* name, const char* type, const char* help, auto&& value_of) {
+    bool is_first = true;
+    for (size_t i = 0; i < ports.size(); ++i) {
+      const std::vector<PortMember>& members = ports[i].members();
+      for (size_t m = 0; m < members.size() && m < states[i].members.size(); ++m) {
+        if (std::exchange(is_first, false)) {
+          out += fmt::format("# HELP tidegate_l4_{0} {1}\n# TYPE tidegate_l4_{0} {2}\n", name, help, type);
+        }
+        out += fmt::format("tidegate_l4_{}{} {}\n", name,
+                           render_labels({{"port", ports[i].device()}, {"member", members[m].device}}),
+                           value_of(ports[i], states[i].members[m], m));
+      }
+    }
+  };
+  append("port_member_up", "gauge", "1 while the link of the bond's member is up",
+         [](const Port&, const MemberState& state, size_t) { return state.problem.empty() ? 1 : 0; });
+  append("port_member_used", "gauge", "1 while the bond sends and receives by the member",
+         [](const Port&, const MemberState& state, size_t) { return state.in_bond.used ? 1 : 0; });
+  append("port_member_received_packets_total", "counter", "Frames received by the member, as its device counts",
+         [](const Port& port, const MemberState&, size_t m) { return port.member_counts(m).received; });
+  append("port_member_sent_packets_total", "counter", "Frames sent by the member, as its device counts",
+         [](const Port& port, const MemberState&, size_t m) { return port.member_counts(m).sent; });
+}
+
+}  // namespace
 
 void append_port_metrics(std::string& out, const std::vector<Port>& ports, const std::vector<PortState>& states,
                          uint64_t silent_neighbours) {
@@ -47,6 +79,7 @@ void append_port_metrics(std::string& out, const std::vector<Port>& ports, const
                [](const Port& port, const PortState&) { return port.counts().no_buffers; });
   append_count("port_send_errors_total", "counter", "Frames that the device could not send",
                [](const Port& port, const PortState&) { return port.counts().send_errors; });
+  append_members(out, ports, states);
   out += fmt::format(
       "# HELP tidegate_l4_neighbours_silent Backends and gateways that do not answer for their MAC address\n"
       "# TYPE tidegate_l4_neighbours_silent gauge\ntidegate_l4_neighbours_silent {}\n",

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,13 @@
 
 namespace tidegate::l4 {
 
+// A device that a port bonds.
+struct MemberState {
+  std::string problem;  // empty: its link is up
+  BondMemberState in_bond;
+  uint64_t next_try_ns = 0, wait_ns = 0;  // when to try to open it, as for a port
+};
+
 struct PortState {
   std::string problem;  // empty: the port works
   bool link = true;
@@ -21,6 +29,9 @@ struct PortState {
   uint64_t reopened = 0;
   uint64_t next_try_ns = 0;  // when to try to open it; each failure doubles the wait before the next try
   uint64_t wait_ns = 0;
+  std::vector<MemberState> members;  // of a bond
+  std::optional<size_t> active;      // the member that a bond with one active member uses
+  uint32_t unsettled_checks = 0;     // in a row
 };
 
 class PortWatch {
@@ -30,11 +41,16 @@ class PortWatch {
 
   // Returns true if a port stopped working or works again.
   bool check();
+  // A bond has not yet left a member whose link is down: check again in some milliseconds.
+  bool is_unsettled() const { return unsettled_; }
   const std::vector<PortState>& states() const { return states_; }
 
  private:
   bool check_port(size_t index);
-  std::string find_problem(const Port& port, PortState& state, bool& reopen) const;
+  std::string find_problem(const Port& port, PortState& state, bool& reopen);
+  std::string find_bond_problem(const Port& port, PortState& state, bool& reopen);
+  void move_members(size_t index);
+  bool take_from_workers(size_t index);
   bool follow_holder(size_t index);
   std::string open_again(size_t index);
 
@@ -42,6 +58,7 @@ class PortWatch {
   PortBoard& board_;
   std::function<bool()> leave_;
   std::vector<PortState> states_;
+  bool unsettled_ = false;
 };
 
 }  // namespace tidegate::l4

@@ -127,6 +127,45 @@ unsigned frames_kept(const std::string& device) {
 
 }  // namespace
 
+namespace {
+
+// Closes what a driver left open.
+void close_left(const std::vector<std::pair<int, ino_t>>& sockets, const std::vector<int>& bpf_fds) {
+  for (const auto& [fd, inode] : sockets) {
+    if (inode != 0 && inode_of(fd) == inode) ::close(fd);
+  }
+  const std::set<int> left = bpf_objects();
+  for (const int fd : bpf_fds) {
+    if (left.contains(fd)) ::close(fd);
+  }
+}
+
+// The buffer and the slot in af_packet's ring that frames of an interface need.
+uint32_t xdp_buffer_bytes(uint32_t mtu) { return RTE_PKTMBUF_HEADROOM + kXdpHeadroom + mtu + kFrameOverhead; }
+uint32_t ring_bytes(uint32_t mtu) { return std::bit_ceil(std::max(mtu + kFrameOverhead + kPacketHeadroom, 2'048u)); }
+
+Result<void> note_link(const std::string& interface, const std::string& driver, LinkFacts& link) {
+  Result<LinkFacts> facts = read_link(interface);
+  if (!facts) return facts.error();
+  link = *facts;
+  if (driver != "af_xdp") link.xdp_program = 0;  // another program's id, not ours
+  return {};
+}
+
+}  // namespace
+
+Port::Descriptors Port::driver_descriptors() { return {packet_sockets(), bpf_objects()}; }
+
+Port::Descriptors Port::new_since(const Descriptors& before) {
+  const Descriptors after = driver_descriptors();
+  Descriptors fresh;
+  std::set_difference(after.sockets.begin(), after.sockets.end(), before.sockets.begin(), before.sockets.end(),
+                      std::inserter(fresh.sockets, fresh.sockets.end()));
+  std::set_difference(after.bpf.begin(), after.bpf.end(), before.bpf.begin(), before.bpf.end(),
+                      std::inserter(fresh.bpf, fresh.bpf.end()));
+  return fresh;
+}
+
 Result<void> BufferStock::add(unsigned count, uint32_t bytes) {
   rte_mempool* buffers = make_buffers(fmt::format("stock{}", made_++), count, bytes, SOCKET_ID_ANY);
   if (buffers == nullptr) return fail(fmt::format("packet buffers: {}; raise l4.memory", error_text(0)));
@@ -159,6 +198,10 @@ Port::Port(Port&& other) noexcept
       buffers_per_queue_(other.buffers_per_queue_),
       index_(other.index_),
       configured_mtu_(other.configured_mtu_),
+      bond_(std::move(other.bond_)),
+      members_(std::exchange(other.members_, {})),
+      bond_vdev_(std::exchange(other.bond_vdev_, {})),
+      is_running_(other.is_running_),
       queues_(std::move(other.queues_)),
       started_(std::exchange(other.started_, {})),
       vdevs_(std::exchange(other.vdevs_, {})),
@@ -179,14 +222,11 @@ void Port::close(BufferStock* spent) {
     rte_eth_dev_stop(device);
     rte_eth_dev_close(device);
   }
+  if (!bond_vdev_.empty()) free_bond(std::exchange(bond_vdev_, {}));
+  is_running_ = false;
+  for (size_t member = 0; member < members_.size(); ++member) close_member(member);
   for (const std::string& vdev : vdevs_) rte_eal_hotplug_remove("vdev", vdev.c_str());
-  for (const auto& [fd, inode] : sockets) {
-    if (inode != 0 && inode_of(fd) == inode) ::close(fd);
-  }
-  const std::set<int> left = bpf_objects();
-  for (const int fd : bpf_fds_) {
-    if (left.contains(fd)) ::close(fd);
-  }
+  close_left(sockets, bpf_fds_);
   bpf_fds_.clear();
   for (PortQueue& queue : queues_) queue = PortQueue{};
   for (rte_mempool* pool : buffers_) spent == nullptr ? rte_mempool_free(pool) : spent->free_later(pool);
@@ -217,14 +257,34 @@ void PortCounts::add(const PortCounts& other) {
   send_errors += other.send_errors;
 }
 
+namespace {
+
+PortCounts counts_of(uint16_t device) {
+  rte_eth_stats stats{};
+  if (rte_eth_stats_get(device, &stats) != 0) return {};
+  return {stats.ipackets, stats.opackets, stats.imissed, stats.ierrors, stats.rx_nombuf, stats.oerrors};
+}
+
+bool is_link_up(uint16_t device) {
+  rte_eth_link link{};
+  return rte_eth_link_get_nowait(device, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
+}
+
+}  // namespace
+
 PortCounts Port::counts_now() const {
   PortCounts counts;
-  for (const uint16_t device : started_) {
-    rte_eth_stats stats{};
-    if (rte_eth_stats_get(device, &stats) != 0) continue;
-    counts.add({stats.ipackets, stats.opackets, stats.imissed, stats.ierrors, stats.rx_nombuf, stats.oerrors});
-  }
+  for (const uint16_t device : started_) counts.add(counts_of(device));
   return counts;
+}
+
+PortCounts Port::member_counts(size_t member) const {
+  return members_[member].id ? counts_of(*members_[member].id) : PortCounts{};
+}
+
+BondMemberState Port::member_state(size_t member) const {
+  if (!is_open() || !members_[member].id) return {};
+  return state_of_member(bond_, started_.front(), *members_[member].id);
 }
 
 PortCounts Port::counts() const {
@@ -235,17 +295,20 @@ PortCounts Port::counts() const {
 
 bool Port::has_carrier() const {
   if (driver_ != "pci") return true;
-  return std::all_of(started_.begin(), started_.end(), [](uint16_t device) {
-    rte_eth_link link{};
-    return rte_eth_link_get_nowait(device, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
-  });
+  return std::all_of(started_.begin(), started_.end(), is_link_up);
+}
+
+bool Port::has_carrier(const PortMember& member) const {
+  return member.id && (driver_ != "pci" || is_link_up(*member.id));
 }
 
 namespace {
 
 std::vector<std::string> drivers_of(const L4Port& config) {
   if (config.driver != "auto") return {config.driver};
-  if (is_pci_address(config.device)) return {"pci"};
+  if (is_pci_port(config)) return {"pci"};
+  // Without LACP, DPDK's bonding changes the MAC addresses of members, and its AF_XDP driver cannot.
+  if (!config.members.empty() && config.bond != "lacp") return {"af_packet"};
   return {"af_xdp", "af_packet"};
 }
 
@@ -255,6 +318,7 @@ Result<void> Port::stock_up(const L4Port& config, uint32_t workers, BufferStock&
   Port port;
   port.device_ = config.device;
   port.configured_mtu_ = config.mtu;
+  port.set_members(config);
   if (!config.shares.empty()) return {};
   for (const std::string& driver : drivers_of(config)) {
     if (!port.fit_buffers(driver)) continue;  // open() says why
@@ -267,6 +331,11 @@ Result<void> Port::stock_up(const L4Port& config, uint32_t workers, BufferStock&
   return {};
 }
 
+void Port::set_members(const L4Port& config) {
+  for (const std::string& device : config.members) members_.push_back({device, {}, {}});
+  if (!members_.empty()) bond_ = config.bond;
+}
+
 Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers, BufferStock& stock) {
   Port port;
   port.stock_ = &stock;
@@ -275,6 +344,7 @@ Result<Port> Port::open(const L4Port& config, uint16_t index, uint32_t workers, 
   port.configured_mtu_ = config.mtu;
   port.identity_.addresses = config.addresses;
   port.identity_.tags = {config.vlan, config.outer_vlan};
+  port.set_members(config);
   port.queues_.resize(workers);
 
   const std::vector<std::string> drivers = drivers_of(config);
@@ -319,11 +389,26 @@ void Port::follow(const Port& holder) {
 Result<void> Port::try_driver(const std::string& driver, uint32_t workers) {
   Result<void> opened = open_devices(driver, workers);
   if (!opened || (driver != "af_xdp" && driver != "af_packet")) return opened;
-  Result<LinkFacts> facts = read_link(device_);
-  if (!facts) return facts.error();
-  link_ = *facts;
-  if (driver != "af_xdp") link_.xdp_program = 0;  // another program's id, not ours
+  return read_links(driver);
+}
+
+Result<void> Port::read_links(const std::string& driver) {
+  if (members_.empty()) return note_link(device_, driver, link_);
+  link_ = {};
+  for (const PortMember& member : members_) {
+    if (!member.id) continue;
+    link_.exists = true;
+    link_.up = link_.up || member.link.up;
+    link_.mtu = link_.mtu == 0 ? member.link.mtu : std::min(link_.mtu, member.link.mtu);
+  }
   return {};
+}
+
+std::vector<std::string> Port::devices() const {
+  if (members_.empty()) return {device_};
+  std::vector<std::string> all;
+  for (const PortMember& member : members_) all.push_back(member.device);
+  return all;
 }
 
 // Makes the buffers large enough for the interface's frames: `bytes` of data after the usual headroom.
@@ -335,9 +420,23 @@ Result<void> Port::fit_buffers(const std::string& driver) {
     // One buffer is enough for the longest frame, so no frame comes in several segments.
     buffer_bytes_ = std::max(buffer_bytes_, RTE_PKTMBUF_HEADROOM + configured_mtu_ + kFrameOverhead);
     if (buffer_bytes_ > RTE_MBUF_DEFAULT_BUF_SIZE) buffers_per_queue_ = kJumboBuffersPerQueue;
-    return {};
+  } else {
+    std::string why;
+    size_t fitting = 0;
+    for (const std::string& interface : devices()) {
+      const Result<void> fits = fit_buffers_to(interface, driver);
+      if (fits) ++fitting;
+      if (!fits) why += (why.empty() ? "" : "; ") + (members_.empty() ? "" : interface + ": ") + fits.error().message;
+    }
+    if (fitting == 0) return fail(why);
   }
-  Result<LinkFacts> facts = read_link(device_);
+  // The members of a bond take their buffers from the same pools.
+  if (!members_.empty()) buffers_per_queue_ *= static_cast<unsigned>(members_.size());
+  return {};
+}
+
+Result<void> Port::fit_buffers_to(const std::string& interface, const std::string& driver) {
+  Result<LinkFacts> facts = read_link(interface);
   if (!facts) return facts.error();
   if (!facts->exists) return fail("no such interface");
   const uint32_t frame_bytes = facts->mtu + kFrameOverhead;
@@ -345,13 +444,13 @@ Result<void> Port::fit_buffers(const std::string& driver) {
     if (facts->mtu > kXdpMostMtu) {
       return fail(fmt::format("its MTU is {}, and AF_XDP takes frames of {} at most", facts->mtu, kXdpMostMtu));
     }
-    buffer_bytes_ = std::max(buffer_bytes_, RTE_PKTMBUF_HEADROOM + kXdpHeadroom + frame_bytes);
+    buffer_bytes_ = std::max(buffer_bytes_, xdp_buffer_bytes(facts->mtu));
     return {};
   }
   if (frame_bytes + kPacketHeadroom > kMostRingFrame) {
     return fail(fmt::format("its MTU is {}: frames of {} bytes are the largest it takes", facts->mtu, kMostRingFrame));
   }
-  ring_frame_bytes_ = std::bit_ceil(std::max(frame_bytes + kPacketHeadroom, 2'048u));
+  ring_frame_bytes_ = std::max(ring_frame_bytes_, ring_bytes(facts->mtu));
   if (ring_frame_bytes_ > 2'048) {
     buffer_bytes_ = RTE_PKTMBUF_HEADROOM + ring_frame_bytes_;
     buffers_per_queue_ = kLargeBuffersPerQueue;
@@ -359,64 +458,202 @@ Result<void> Port::fit_buffers(const std::string& driver) {
   return {};
 }
 
+namespace {
+
+// XDP passes the frames of a queue without a socket to the kernel. They would bypass the forwarder unnoticed.
+Result<void> check_channels(const std::string& interface, uint32_t workers) {
+  const uint32_t channels = receive_channels(interface);
+  if (channels <= workers) return {};
+  return fail(fmt::format("{} receive queues, but {} workers (ethtool -L {} to lower, or raise workers)", channels,
+                          workers, interface));
+}
+
+// busy_budget=0: no preferred busy polling, so that poll(2) can wait (an idle worker sleeps).
+std::string xdp_arguments(const std::string& interface, uint32_t first_queue, uint32_t queues) {
+  return fmt::format("iface={},start_queue={},queue_count={},busy_budget=0", interface, first_queue, queues);
+}
+
+std::string packet_arguments(const std::string& interface, uint32_t queues, uint32_t frame_bytes) {
+  return fmt::format("iface={},qpairs={},qdisc_bypass=1,framesz={},blocksz={}", interface, queues, frame_bytes,
+                     std::max(frame_bytes, 4'096u));
+}
+
+Result<uint16_t> find_nic(const std::string& device) {
+  uint16_t id = 0;
+  const int status = rte_eth_dev_get_port_by_name(device.c_str(), &id);
+  if (status != 0) return fail(fmt::format("no such device, or no driver took it ({})", error_text(status)));
+  return id;
+}
+
+}  // namespace
+
 Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
   if (Result<void> fits = fit_buffers(driver); !fits) return fits;
+  if (!members_.empty()) return open_bond(driver, workers);
   if (driver == "af_xdp") {
-    // XDP passes the frames of a queue without a socket to the kernel. They would bypass the forwarder unnoticed.
-    if (const uint32_t channels = receive_channels(device_); channels > workers) {
-      return fail(fmt::format("{} receive queues, but {} workers (ethtool -L {} to lower, or raise workers)", channels,
-                              workers, device_));
-    }
+    if (Result<void> checked = check_channels(device_, workers); !checked) return checked;
     for (uint32_t worker = 0; worker < workers; ++worker) {
-      // busy_budget=0: no preferred busy polling, so that poll(2) can wait (an idle worker sleeps).
-      const std::string arguments = fmt::format("iface={},start_queue={},queue_count=1,busy_budget=0", device_, worker);
-      const Result<void> opened = open_vdev("net_af_xdp", arguments, worker, 1);
+      const Result<void> opened = open_vdev("net_af_xdp", xdp_arguments(device_, worker, 1), worker, 1);
       if (!opened) return opened;
     }
     return {};
   }
   if (driver == "af_packet") {
-    return open_vdev("net_af_packet",
-                     fmt::format("iface={},qpairs={},qdisc_bypass=1,framesz={},blocksz={}", device_, workers,
-                                 ring_frame_bytes_, std::max(ring_frame_bytes_, 4'096u)),
-                     0, static_cast<uint16_t>(workers));
+    return open_vdev("net_af_packet", packet_arguments(device_, workers, ring_frame_bytes_), 0,
+                     static_cast<uint16_t>(workers));
   }
   if (driver == "pcap") {
     if (workers != 1) return fail("pcap has one queue: workers must be 1");
     return open_vdev("net_pcap", pcap_arguments(device_), 0, 1, frames_kept(device_));
   }
   if (driver == "pci") {
-    uint16_t device = 0;
-    if (const int status = rte_eth_dev_get_port_by_name(device_.c_str(), &device); status != 0) {
-      return fail(fmt::format("no such device, or no driver took it ({})", error_text(status)));
-    }
-    return start_device(device, 0, static_cast<uint16_t>(workers), 0);
+    const Result<uint16_t> device = find_nic(device_);
+    if (!device) return device.error();
+    return start_device(*device, 0, static_cast<uint16_t>(workers), 0);
   }
   return fail("unknown driver");
 }
 
-Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
-                             uint16_t queues, unsigned frames_kept) {
-  // the driver is recognised by the start of this name
-  const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);
-  const std::set<int> sockets_before = packet_sockets(), bpf_before = bpf_objects();
+// A host goes on with the members that it has: one of them may be broken.
+Result<void> Port::open_bond(const std::string& driver, uint32_t workers) {
+  driver_ = driver;
+  std::string why;
+  for (size_t member = 0; member < members_.size(); ++member) {
+    Result<void> done = open_member(member);
+    if (done) done = bond_vdev_.empty() ? begin_bond(member, workers) : join(member);
+    if (done) continue;
+    why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", members_[member].device, done.error().message);
+    if (!bond_vdev_.empty() && !is_running_) break;
+  }
+  if (!is_running_) return fail(why);
+  if (!why.empty()) log_warn("port {}: {}; it goes on without", device_, why);
+  return {};
+}
+
+// Makes the bond of its first member, and starts it.
+Result<void> Port::begin_bond(size_t member, uint32_t workers) {
+  const std::string vdev = fmt::format("net_bonding{}", index_);
+  const Descriptors before = driver_descriptors();
+  const Result<uint16_t> bond = make_bond(vdev, bond_, *members_[member].id);
+  if (!bond) {
+    close_member(member);
+    return bond.error();
+  }
+  bond_vdev_ = vdev;
+  Result<void> started = start_device(*bond, 0, static_cast<uint16_t>(workers), 0);
+  note_member(before, member);
+  is_running_ = static_cast<bool>(started);
+  if (started && is_kernel_interface()) return note_link(members_[member].device, driver_, members_[member].link);
+  return started;
+}
+
+Result<void> Port::open_member(size_t member) {
+  const Descriptors before = driver_descriptors();
+  const Result<uint16_t> id = open_device_of(driver_, member, static_cast<uint32_t>(queues_.size()));
+  if (!id) return id.error();
+  members_[member].id = *id;
+  note_member(before, member);
+  return {};
+}
+
+Result<void> Port::join(size_t member) {
+  const Descriptors before = driver_descriptors();
+  const Result<void> added = add_to_bond(started_.front(), *members_[member].id);
+  if (!added) {
+    close_member(member);
+    return added;
+  }
+  note_member(before, member);
+  if (!is_kernel_interface()) return {};
+  if (Result<void> noted = note_link(members_[member].device, driver_, members_[member].link); !noted) return noted;
+  return read_links(driver_);
+}
+
+void Port::part(size_t member) {
+  take_from_bond(started_.front(), *members_[member].id);
+  close_member(member);
+  if (is_kernel_interface()) static_cast<void>(read_links(driver_));
+}
+
+void Port::close_member(size_t index) {
+  PortMember& member = members_[index];
+  if (!member.id) return;
+  std::vector<std::pair<int, ino_t>> sockets;
+  for (const int fd : member.sockets) sockets.emplace_back(fd, inode_of(fd));
+  rte_eth_dev_stop(*member.id);
+  rte_eth_dev_close(*member.id);
+  if (!member.vdev.empty()) rte_eal_hotplug_remove("vdev", member.vdev.c_str());
+  close_left(sockets, member.bpf_fds);
+  for (PortQueue& queue : queues_) {
+    std::erase_if(queue.wake_fds, [&](int fd) {
+      return std::find(member.sockets.begin(), member.sockets.end(), fd) != member.sockets.end();
+    });
+  }
+  PortMember closed;
+  closed.device = member.device;
+  closed.link = member.link;
+  member = std::move(closed);
+}
+
+Result<uint16_t> Port::open_device_of(const std::string& driver, size_t index, uint32_t workers) {
+  PortMember& member = members_[index];
+  if (driver == "pci") return find_nic(member.device);
+  const auto plug = [&](const std::string& arguments) {
+    const std::string vdev = fmt::format("net_{}{}_m{}", driver, index_, index);
+    Result<uint16_t> id = plug_in(vdev, arguments);
+    if (id) member.vdev = vdev;
+    return id;
+  };
+  if (driver == "pcap") return plug(pcap_arguments(member.device));
+  const Result<LinkFacts> facts = read_link(member.device);
+  if (!facts) return facts.error();
+  if (!facts->exists) return fail("no such interface");
+  if (xdp_buffer_bytes(facts->mtu) > buffer_bytes_ && driver == "af_xdp") return fail("its MTU has grown");
+  if (ring_bytes(facts->mtu) > ring_frame_bytes_ && driver == "af_packet") return fail("its MTU has grown");
+  if (driver == "af_packet") return plug(packet_arguments(member.device, workers, ring_frame_bytes_));
+  if (const Result<void> checked = check_channels(member.device, workers); !checked) return checked.error();
+  return plug(xdp_arguments(member.device, 0, workers));
+}
+
+Result<uint16_t> Port::plug_in(const std::string& vdev, const std::string& arguments) {
   if (const int status = rte_eal_hotplug_add("vdev", vdev.c_str(), arguments.c_str()); status != 0) {
     return fail(fmt::format("{} ({})", error_text(status), arguments));
   }
-  vdevs_.push_back(vdev);
   uint16_t device = 0;
-  if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) != 0) return fail("device did not appear");
-  const Result<void> started = start_device(device, first_worker, queues, frames_kept);
-  const std::set<int> bpf_after = bpf_objects();
-  std::set_difference(bpf_after.begin(), bpf_after.end(), bpf_before.begin(), bpf_before.end(),
-                      std::back_inserter(bpf_fds_));
-  // Drivers open their queues in order, so the n-th new socket belongs to the n-th queue.
-  std::vector<int> fresh;
-  const std::set<int> sockets_after = packet_sockets();
-  std::set_difference(sockets_after.begin(), sockets_after.end(), sockets_before.begin(), sockets_before.end(),
-                      std::back_inserter(fresh));
-  for (size_t i = 0; i < fresh.size() && i < queues; ++i) queues_[first_worker + i].wake_fds.push_back(fresh[i]);
+  if (rte_eth_dev_get_port_by_name(vdev.c_str(), &device) == 0) return device;
+  rte_eal_hotplug_remove("vdev", vdev.c_str());
+  return fail("device did not appear");
+}
+
+Result<void> Port::open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
+                             uint16_t queues, unsigned frames_kept) {
+  const Descriptors before = driver_descriptors();
+  // the driver is recognised by the start of this name
+  const std::string vdev = fmt::format("{}{}_{}", driver, index_, first_worker);
+  const Result<uint16_t> device = plug_in(vdev, arguments);
+  if (!device) return device.error();
+  vdevs_.push_back(vdev);
+  const Result<void> started = start_device(*device, first_worker, queues, frames_kept);
+  note_descriptors(before, first_worker, queues);
   return started;
+}
+
+// Drivers open their queues in order, so the n-th new socket belongs to the n-th queue.
+void Port::note_descriptors(const Descriptors& before, uint32_t first_worker, uint16_t queues) {
+  const Descriptors fresh = new_since(before);
+  bpf_fds_.insert(bpf_fds_.end(), fresh.bpf.begin(), fresh.bpf.end());
+  size_t queue = 0;
+  for (const int fd : fresh.sockets) queues_[first_worker + queue++ % queues].wake_fds.push_back(fd);
+}
+
+void Port::note_member(const Descriptors& before, size_t member) {
+  const Descriptors fresh = new_since(before);
+  members_[member].bpf_fds.insert(members_[member].bpf_fds.end(), fresh.bpf.begin(), fresh.bpf.end());
+  size_t queue = 0;
+  for (const int fd : fresh.sockets) {
+    members_[member].sockets.push_back(fd);
+    queues_[queue++ % queues_.size()].wake_fds.push_back(fd);
+  }
 }
 
 Result<void> Port::start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept) {

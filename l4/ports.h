@@ -7,16 +7,19 @@
 // otherwise af_xdp, or af_packet if XDP is refused.
 //
 // Each worker has its own queue on every port. A NIC and af_packet have several queues. Each queue of an AF_XDP
-// interface is its own DPDK device. pcap has one queue.
+// interface is its own DPDK device. pcap has one queue. A port with members is a bond of them (bond.h), and all members
+// have the same driver.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "conf/model.h"
 #include "core/result.h"
+#include "l4/bond.h"
 #include "l4/link_facts.h"
 #include "l4/neighbour.h"
 
@@ -39,6 +42,16 @@ struct PortCounts {
   uint64_t missed = 0;  // no room in the receive queue, or larger than a buffer
   uint64_t receive_errors = 0, no_buffers = 0, send_errors = 0;
   void add(const PortCounts& other);
+};
+
+// A device that a port bonds.
+struct PortMember {
+  std::string device;
+  LinkFacts link;              // of a kernel interface, as it was when it was opened
+  std::optional<uint16_t> id;  // its DPDK port; none: it is not open
+  std::string vdev;            // its virtual device, if it has one
+  // What its driver has open.
+  std::vector<int> sockets, bpf_fds;
 };
 
 // Packet buffers that are made before the ports that use them can be opened. To make them takes longer than all the
@@ -89,9 +102,23 @@ class Port {
   const PortIdentity& identity() const { return identity_; }
   const std::string& driver() const { return driver_; }
   const std::string& device() const { return device_; }
+  // Empty: it is no bond.
+  const std::vector<PortMember>& members() const { return members_; }
+  // By LACP, which needs that each worker's queue is used at least every 100 ms.
+  bool is_agreed_by_lacp() const { return bond_ == "lacp"; }
+  bool has_one_active_member() const { return bond_ == "active_backup"; }
+  BondMemberState member_state(size_t member) const;
+  PortCounts member_counts(size_t member) const;  // since it was opened
+  // Opens the device of a member that is not open. The bond does not use it before join(). An Error: it stays closed.
+  Result<void> open_member(size_t member);
+  // No worker may use the port meanwhile. After an Error of join() the member is closed.
+  Result<void> join(size_t member);
+  void part(size_t member);  // and closes it; another one must be left in the bond
+  void close_member(size_t member);
   bool is_kernel_interface() const { return driver_ == "af_xdp" || driver_ == "af_packet"; }
   bool is_open() const { return !started_.empty(); }
-  bool has_carrier() const;                        // what the driver says
+  bool has_carrier() const;  // what the driver says
+  bool has_carrier(const PortMember& member) const;
   const LinkFacts& link() const { return link_; }  // of a kernel interface, as it was when it was opened
   // The longest packet that the link takes; 0: not known. It comes from the kernel for a kernel interface, otherwise
   // from the configuration.
@@ -107,10 +134,26 @@ class Port {
 
  private:
   Port() = default;
+  void set_members(const L4Port& config);
   Result<void> try_driver(const std::string& driver, uint32_t workers);
   Result<void> fit_buffers(const std::string& driver);
+  Result<void> fit_buffers_to(const std::string& interface, const std::string& driver);
+  Result<void> read_links(const std::string& driver);
+  std::vector<std::string> devices() const;
   Result<void> open_devices(const std::string& driver, uint32_t workers);
   // `frames_kept`: the number of buffers that a device never gives back.
+  Result<void> open_bond(const std::string& driver, uint32_t workers);
+  Result<void> begin_bond(size_t member, uint32_t workers);
+  Result<uint16_t> open_device_of(const std::string& driver, size_t member, uint32_t workers);
+  // Those that drivers hold, of the whole process.
+  struct Descriptors {
+    std::set<int> sockets, bpf;
+  };
+  static Descriptors driver_descriptors();
+  static Descriptors new_since(const Descriptors& before);
+  void note_descriptors(const Descriptors& before, uint32_t first_worker, uint16_t queues);
+  void note_member(const Descriptors& before, size_t member);
+  static Result<uint16_t> plug_in(const std::string& vdev, const std::string& arguments);
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                          uint16_t queues, unsigned frames_kept = 0);
   Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
@@ -125,7 +168,11 @@ class Port {
   uint32_t buffer_bytes_ = 0, ring_frame_bytes_ = 0;  // size of a packet buffer; size of a slot in af_packet's ring
   unsigned buffers_per_queue_ = 0;
   uint16_t index_ = 0, configured_mtu_ = 0;
-  BufferStock* stock_ = nullptr;    // during open()
+  BufferStock* stock_ = nullptr;  // during open()
+  std::string bond_;              // how it uses its members; empty: it has none
+  std::vector<PortMember> members_;
+  std::string bond_vdev_;           // the bond's device in DPDK, while it is open
+  bool is_running_ = false;         // the bond
   std::vector<PortQueue> queues_;   // by worker
   std::vector<uint16_t> started_;   // DPDK ports to stop
   std::vector<std::string> vdevs_;  // virtual devices to remove

@@ -316,7 +316,7 @@ HttpResponse Watch::answer_pcap(const HttpRequest& request, const Dataplane& dat
   world.config.flows = std::max<uint64_t>(4 * kMaxCapturePackets, 1'024);
   for (const Port& port : ports) {
     world.config.ports.push_back(port.identity());
-    world.config.ports.back().mtu = port.link().mtu;
+    world.config.ports.back().mtu = port.mtu();
   }
   world.now_ms = static_cast<uint32_t>(monotonic_ns() / kNsPerMs);
   std::optional<size_t> next = 0;

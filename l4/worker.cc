@@ -18,6 +18,7 @@ namespace tidegate::l4 {
 namespace {
 
 constexpr uint64_t kLongestSleepNs = 100 * kNsPerMs;  // neighbour requests and sweeping continue while no frame comes
+constexpr uint64_t kLongestSleepOfLacpNs = 50 * kNsPerMs;  // it loses its timing after 100 ms
 constexpr unsigned kTransmitTries = 4;
 
 // Data that travels with a frame to another worker, in the buffer's own scratch field.
@@ -88,6 +89,7 @@ void Worker::run() {
     if (now_ms() != ticked_ms || empty_bursts > 0) {
       ticked_ms = now_ms();
       decider_.tick(ticked_ms, *this);
+      serve_lacp();
       received += receive_punted();
       answer_query();
     }
@@ -97,7 +99,7 @@ void Worker::run() {
     account(monotonic_ns(), received != 0);
     if (empty_bursts >= Idle::kEmptyBurstsBeforeWait) {
       publisher_.offline(number_);
-      idle_.wait(empty_bursts, kLongestSleepNs);
+      idle_.wait(empty_bursts, lacp_ports_.empty() ? kLongestSleepNs : kLongestSleepOfLacpNs);
       publisher_.online(number_);
       account(monotonic_ns(), false);
     }
@@ -127,6 +129,7 @@ void Worker::adopt_ports_if_new() {
   bool all_pollable = true, came_back = false;
   used_ports_.clear();
   receiving_ports_.clear();
+  lacp_ports_.clear();
   for (uint16_t port = 0; port < ports_.size(); ++port) {
     identities.push_back(ports_[port].identity());
     identities.back().mtu = ports_[port].mtu();
@@ -136,11 +139,11 @@ void Worker::adopt_ports_if_new() {
     most_bytes_[port] = mtu == 0 ? UINT32_MAX : mtu + static_cast<uint32_t>(kEthernetBytes);
     came_back = came_back || (usable && !uses_port_[port]);
     uses_port_[port] = usable;
-    if (!usable) continue;
-    used_ports_.push_back(port);
-    if (number_ == 0 && !punts_.empty()) fds.push_back(punts_[port].fd());
-    if (ports_[port].holder()) continue;
+    if (usable) used_ports_.push_back(port);
+    if (usable && number_ == 0 && !punts_.empty()) fds.push_back(punts_[port].fd());
+    if (!board_.is_polled(port) || ports_[port].holder()) continue;
     receiving_ports_.push_back(port);
+    if (ports_[port].is_agreed_by_lacp()) lacp_ports_.push_back(port);
     const std::vector<int>& of_queue = ports_[port].queue(number_).wake_fds;
     fds.insert(fds.end(), of_queue.begin(), of_queue.end());
     all_pollable = all_pollable && !of_queue.empty();
@@ -149,8 +152,18 @@ void Worker::adopt_ports_if_new() {
       std::all_of(most_bytes_.begin(), most_bytes_.end(), [&](uint32_t bytes) { return bytes == most_bytes_.front(); });
   idle_.watch(fds, all_pollable);
   decider_.set_ports(std::move(identities));
-  if (came_back) decider_.introduce(now_ms());
+  const uint64_t announcements = board_.announcements();
+  if (came_back || announcements != announcements_) decider_.introduce(now_ms());
+  announcements_ = announcements;
   ports_generation_.store(generation, std::memory_order_release);
+}
+
+// DPDK's bonding sends its LACP frames when its device is asked to send any, or none.
+void Worker::serve_lacp() {
+  for (const uint16_t port : lacp_ports_) {
+    const PortQueue& queue = ports_[port].queue(number_);
+    rte_eth_tx_burst(queue.device, queue.queue, nullptr, 0);
+  }
 }
 
 bool Worker::has_left_ports(uint64_t generation) const {

@@ -67,6 +67,7 @@ class Worker final : private FrameSink {
   uint32_t now_ms() const;
   void adopt_if_new(const ForwardingTables& tables);
   void adopt_ports_if_new();
+  void serve_lacp();
   size_t receive(const ForwardingTables& tables);
   void process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
   static void move(rte_mbuf* buffer, const Frame& frame);
@@ -95,19 +96,20 @@ class Worker final : private FrameSink {
   const PortBoard& board_;
   Publisher& publisher_;
   Idle idle_;
-  std::vector<uint16_t> used_ports_, receiving_ports_;  // the second without further VLANs of a device
-  std::vector<bool> uses_port_;                         // by port
-  std::vector<PortTags> tags_;                          // by port
-  std::vector<uint32_t> most_bytes_;                    // by port: the longest frame that its link takes
+  // The second without further VLANs of a device, and with ports that are left out of decisions but must be polled.
+  std::vector<uint16_t> used_ports_, receiving_ports_, lacp_ports_;
+  std::vector<bool> uses_port_;       // by port
+  std::vector<PortTags> tags_;        // by port
+  std::vector<uint32_t> most_bytes_;  // by port: the longest frame that its link takes
   bool same_links_ = true;            // all ports have the same MTU, so a frame from one fits any other
   std::array<Frame, kBurst> frames_;  // the current burst; its outcomes are below
   std::array<Outcome, kBurst> outcomes_;
   std::vector<Outbound> outbound_;  // by port
   rte_ring* inbox_ = nullptr;       // frames from other workers
   std::vector<Worker*> peers_;
-  uint64_t adopted_generation_ = 0;
-  uint64_t now_ns_ = 0;                        // start of this turn of the loop
-  std::atomic<uint64_t> ports_generation_{0};  // the board's generation that this worker has adopted
+  uint64_t adopted_generation_ = 0, announcements_ = 0;  // the second: of the board
+  uint64_t now_ns_ = 0;                                  // start of this turn of the loop
+  std::atomic<uint64_t> ports_generation_{0};            // the board's generation that this worker has adopted
   std::atomic<bool> stop_{false};
   std::atomic<WorkerQuery*> query_{nullptr};
 };

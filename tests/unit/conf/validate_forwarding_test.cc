@@ -135,6 +135,29 @@ TEST(Validate, TellsTheVlansOfADeviceApart) {
   EXPECT_THAT(codes("", ", shares: eth0, vlan: 7, mtu: 9000"), ElementsAre("without_effect"));
 }
 
+TEST(Validate, TellsWhatABondCannotBeMadeOf) {
+  const auto codes = [](const std::string& first, const std::string& second = "") {
+    return load_text("nodes: [{name: n, l4: {ports: [{device: bond0" + first + "}" +
+                     (second.empty() ? "" : ", {" + second + "}") + "]}}]\n")
+        .codes();
+  };
+  EXPECT_THAT(codes(", members: [eth0, eth1]"), IsEmpty());
+  EXPECT_THAT(codes(", members: [eth0, eth1], bond: lacp, vlan: 7"), IsEmpty());
+  EXPECT_THAT(codes(", members: ['0000:01:00.0', '0000:01:00.1'], bond: balance, mtu: 9000"), IsEmpty());
+  EXPECT_THAT(codes(", members: [eth0, eth1]", "device: near, shares: bond0, vlan: 7"), IsEmpty());
+  EXPECT_THAT(codes(", bond: lacp"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", members: [eth0, eth0]"), ElementsAre("duplicate_name"));
+  EXPECT_THAT(codes(", members: [eth0, eth1]", "device: eth1"), ElementsAre("repeated_device"));
+  EXPECT_THAT(codes(", members: [eth0]", "device: bond1, members: [eth0]"), ElementsAre("repeated_device"));
+  EXPECT_THAT(codes(", members: [eth0, '0000:01:00.1']"), ElementsAre("mixed_devices"));
+  EXPECT_THAT(codes(", members: [eth0, eth1], mtu: 9000"), ElementsAre("without_effect"));
+  EXPECT_THAT(codes(", members: [eth0, eth1], bond: balance, driver: af_xdp"), ElementsAre("unsuitable_driver"));
+  EXPECT_THAT(codes(", members: [eth0, eth1], driver: af_xdp"), ElementsAre("unsuitable_driver"));
+  EXPECT_THAT(codes(", members: [eth0, eth1], bond: lacp, driver: af_xdp"), IsEmpty());
+  EXPECT_THAT(codes(", members: [eth0, eth1]", "device: near, shares: bond0, vlan: 7, members: [eth2]"),
+              ElementsAre("without_effect"));
+}
+
 TEST(Validate, RefusesAnMtuThatTheKernelOrTheLinkHas) {
   const auto codes = [](const std::string& port) {
     return load_text("nodes: [{name: n, l4: {ports: [{" + port + "}]}}]\n").codes();

@@ -430,6 +430,11 @@ TEST(EalArguments, FitTheHost) {
   node.ports[0].device = "0000:3b:00.1";
   EXPECT_EQ(joined({{0}, 0}).find("--no-pci"), std::string::npos);
   EXPECT_NE(joined({{0}, 0}).find("-a 0000:3b:00.1"), std::string::npos);
+  node.ports[0].device = "bond0";
+  node.ports[0].members = {"0000:3b:00.0", "0000:3c:00.0"};
+  EXPECT_NE(joined({{0}, 0}).find("-a 0000:3b:00.0 -a 0000:3c:00.0"), std::string::npos) << "each member";
+  node.ports[0].members = {"eth0", "eth1"};
+  EXPECT_NE(joined({{0}, 0}).find("--no-pci"), std::string::npos);
 }
 
 TEST(EalDrivers, OfHardwareAreToldFromThoseOfInterfacesAndCaptureFiles) {
