@@ -22,55 +22,10 @@ FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& c
 
 }  // namespace
 
-[[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes,
-                                      uint32_t now_ms) {
-  std::array<AddressWords, kBurst> clients;
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
-    if (guard == nullptr) continue;
-    clients[i] = source_of(frames[candidate.frame].data + kEthernetBytes, candidate.family);
-    if (!guard->decisions.empty()) tables.lists->prefetch_first(candidate.family, clients[i]);
-    if (guard->bounds_sources()) {
-      source_batch_.add(static_cast<uint16_t>(i), source_tuple(*guard, candidate.family, clients[i]));
-    }
-  }
-  source_batch_.finish([this](uint16_t candidate, uint64_t hash) {
-    source_hashes_[candidate] = hash;
-    sources_.prefetch(hash);
-  });
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
-    if (guard != nullptr && !guard->decisions.empty()) tables.lists->prefetch_second(candidate.family, clients[i]);
-  }
-  size_t kept = 0;
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
-    if (guard != nullptr && frames[candidate.frame].asked == 0) {
-      candidate.refused = why_client_may_not_come(tables, *guard, candidate.family, clients[i]);
-      if (candidate.refused == DropReason::none) {
-        candidate.refused = why_packet_may_not_pass(*guard, source_hashes_[i], now_ms);
-      }
-    }
-    if (candidate.refused != DropReason::none) {
-      counters_.services[index_of(candidate.service->id)].refused.add();
-      outcomes[candidate.frame] = drop(candidate.refused);
-      continue;
-    }
-    if (kept != i) {
-      candidates_[kept] = candidate;
-      hashes_[kept] = hashes_[i];
-      source_hashes_[kept] = source_hashes_[i];
-    }
-    ++kept;
-  }
-  candidate_count_ = kept;
-}
-
-DropReason Decider::why_client_may_not_come(const ForwardingTables& tables, const Guard& guard, uint8_t family,
-                                            const AddressWords& client) {
+// These three are each packet's way through the stage, so they are inlined there.
+[[gnu::always_inline]] inline DropReason Decider::why_client_may_not_come(const ForwardingTables& tables,
+                                                                          const Guard& guard, uint8_t family,
+                                                                          const AddressWords& client) {
   if (guard.decisions.empty()) return DropReason::none;
   const ListDecision& decision = guard.decisions[tables.lists->find(family, client)];
   switch (decision.admission) {
@@ -88,8 +43,16 @@ DropReason Decider::why_client_may_not_come(const ForwardingTables& tables, cons
   return DropReason::none;
 }
 
+[[gnu::always_inline]] inline bool Decider::takes_packet(const Guard& guard, uint32_t now_ms) {
+  if (guard.packets.per_second == 0) return true;
+  const size_t service = index_of(guard.service);
+  return shares_[service].packets.take(config_.bounds->services[service].packets, guard.packets, config_.workers,
+                                       now_ms);
+}
+
 // `source_hash` is used only if the service limits sources.
-DropReason Decider::why_packet_may_not_pass(const Guard& guard, uint64_t source_hash, uint32_t now_ms) {
+[[gnu::always_inline]] inline DropReason Decider::why_packet_may_not_pass(const Guard& guard, uint64_t source_hash,
+                                                                          uint32_t now_ms) {
   if (guard.source_packets.per_second != 0) {
     SourceEntry& source = sources_.find(source_hash, now_ms);
     source.advance(guard.source_packets, guard.source_flows, now_ms);
@@ -98,11 +61,56 @@ DropReason Decider::why_packet_may_not_pass(const Guard& guard, uint64_t source_
   return takes_packet(guard, now_ms) ? DropReason::none : DropReason::service_packets;
 }
 
-bool Decider::takes_packet(const Guard& guard, uint32_t now_ms) {
-  if (guard.packets.per_second == 0) return true;
-  const size_t service = index_of(guard.service);
-  return shares_[service].packets.take(config_.bounds->services[service].packets, guard.packets, config_.workers,
-                                       now_ms);
+[[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes,
+                                      uint32_t now_ms) {
+  // To read the address from the frame again costs less than to keep it.
+  const auto client_of = [&](const Candidate& candidate) {
+    return source_of(frames[candidate.frame].data + kEthernetBytes, candidate.family);
+  };
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard == nullptr) continue;
+    const AddressWords client = client_of(candidate);
+    if (!guard->decisions.empty()) tables.lists->prefetch_first(candidate.family, client);
+    if (guard->bounds_sources()) {
+      source_batch_.add(static_cast<uint16_t>(i), source_tuple(*guard, candidate.family, client));
+    }
+  }
+  source_batch_.finish([this](uint16_t candidate, uint64_t hash) {
+    source_hashes_[candidate] = hash;
+    sources_.prefetch(hash);
+  });
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    const Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard != nullptr && !guard->decisions.empty()) {
+      tables.lists->prefetch_second(candidate.family, client_of(candidate));
+    }
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < candidate_count_; ++i) {
+    Candidate& candidate = candidates_[i];
+    const Guard* guard = candidate.service->guard;
+    if (guard != nullptr && frames[candidate.frame].asked == 0) {
+      candidate.refused = why_client_may_not_come(tables, *guard, candidate.family, client_of(candidate));
+      if (candidate.refused == DropReason::none) {
+        candidate.refused = why_packet_may_not_pass(*guard, source_hashes_[i], now_ms);
+      }
+    }
+    if (candidate.refused != DropReason::none) {
+      counters_.services[index_of(candidate.service->id)].refused.add();
+      outcomes[candidate.frame] = drop(candidate.refused);
+      continue;
+    }
+    if (kept != i) {
+      candidates_[kept] = candidate;
+      hashes_[kept] = hashes_[i];
+      source_hashes_[kept] = source_hashes_[i];
+    }
+    ++kept;
+  }
+  candidate_count_ = kept;
 }
 
 // A later fragment follows a first fragment that the lists have passed.
