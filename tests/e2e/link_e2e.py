@@ -4,10 +4,14 @@ false messages."""
 
 import contextlib
 import os
+import signal
 import socket
 import struct
+import threading
+import time
 
 import segment
+from marks import long
 from netns import ip, sh, wait_until
 from segment import VIP4, VIP6, raised, raw_socket
 
@@ -255,6 +259,59 @@ def test_every_frame_that_came_is_counted_once_and_by_what_became_of_it(lab):
             wait_until(f"the counters of {driver} add up", adds_up, 10, forwarder)
             sent = lambda: link.metric(forwarder, "tidegate_l4_sent_packets_total")
             wait_until("and what went out too", lambda: sent() == link.metric(forwarder, "tidegate_l4_port_sent_packets_total"), 10, forwarder)
+
+
+class Asker(threading.Thread):
+    """Asks over flows that began before, one after the other. Each must be answered, and by its backend."""
+
+    def __init__(self, flows):
+        super().__init__(daemon=True)
+        self.flows = [(flow, segment.answer_to(flow)) for flow in flows]
+        self.asked, self.wrong, self.stop = 0, [], False
+
+    def run(self):
+        while not self.stop:
+            for flow, backend in self.flows:
+                self.asked += 1
+                if (answer := segment.answer_to(flow)) != backend:
+                    self.wrong.append((backend, answer))
+
+
+def check_changes(seconds):
+    """The pool changes as often as the forwarder can read the document: weights, and a third backend that comes and goes."""
+    text = lambda changes: document(backends=2 + changes % 2, more=", maglev_slots: 251").replace("name: web1,", f"name: web1, weight: {60 + 20 * (changes % 5)},")
+    with edge("changes", text(0)) as (link, forwarder), contextlib.ExitStack() as kept:
+        path = forwarder.run_dir / "edge.yaml"
+        digest = lambda: link.ask(forwarder, "/status").json()["digest"]
+        wait_until("both backends answer", lambda: set(link.answers(16, timeout=0.3)) == {"web1", "web2"}, 20, forwarder)
+        asker = Asker([kept.enter_context(link.flow()) for _ in range(32)])
+        assert {backend for _, backend in asker.flows} == {"web1", "web2"}, asker.flows
+        asker.start()
+        began, changes, before = time.monotonic(), 0, digest()
+        while time.monotonic() < began + seconds:
+            changes += 1
+            path.write_text(text(changes))
+            forwarder.popen.send_signal(signal.SIGHUP)
+            wait_until("it is in force", lambda: digest() != before, 10, forwarder)
+            before = digest()
+        asker.stop = True
+        asker.join()
+        assert asker.wrong == [] and asker.asked > changes > 2 * seconds, (asker.wrong, asker.asked, changes)
+
+        def adds_up():
+            received = link.metric(forwarder, "tidegate_l4_received_packets_total")
+            return received == fates(link, forwarder) == link.metric(forwarder, "tidegate_l4_received_packets_total")
+
+        wait_until("the counters add up", adds_up, 10, forwarder)
+
+
+def test_changes_as_fast_as_they_are_read_cost_no_packet_of_an_established_flow(_):
+    check_changes(1)
+
+
+@long
+def test_changes_for_a_minute_cost_no_packet_of_an_established_flow(_):
+    check_changes(60)
 
 
 def test_a_station_that_claims_a_vip_is_named_in_the_log(lab):
