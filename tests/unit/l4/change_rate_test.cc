@@ -193,6 +193,7 @@ class ChangeWorker final : public FrameSink {
 
   // Each backend answers questions for its addresses at once.
   void tick() {
+    adopt();  // the tables of the last burst may be gone
     decider_->tick(now_ms(), *this);
     for (const Bytes& frame : std::exchange(sent_, {})) answer(frame);
   }
