@@ -189,13 +189,17 @@ def restart(edge, kind, number):
     {"etcd": edge.start_etcd, "control": edge.start_control}[kind](number)
 
 
+def link(edge, number, state):
+    ip(edge.boxes[number].host.namespace, f"link set eth1 {state}")
+
+
 def kill_at_random(lab, kills):
     with raised(lab) as edge:
         writer = Writer(edge)
         writer.start()
         chance = random.Random(kills)
         for _ in range(kills):
-            kind, number = chance.choice(("etcd", "control", "control", "stopped")), chance.choice((1, 2, 3))
+            kind, number = chance.choice(("etcd", "control", "control", "stopped", "cut")), chance.choice((1, 2, 3))
             if kind != "etcd" and chance.random() < 0.7:
                 number = edge.leader()
             time.sleep(chance.random() * 0.05)  # the moment is random
@@ -203,6 +207,10 @@ def kill_at_random(lab, kills):
                 edge.controls[number].popen.send_signal(signal.SIGSTOP)
                 writer.wait_for_another()
                 edge.controls[number].popen.send_signal(signal.SIGCONT)
+            elif kind == "cut":  # its control and its member of etcd reach nobody
+                link(edge, number, "down")
+                writer.wait_for_another()
+                link(edge, number, "up")
             else:
                 (edge.etcd if kind == "etcd" else edge.controls)[number].kill()
                 writer.wait_for_another()
@@ -222,10 +230,6 @@ def test_nothing_acknowledged_is_lost_when_processes_are_killed(lab):
 @long
 def test_nothing_acknowledged_is_lost_when_processes_are_killed_200_times(lab):
     kill_at_random(lab, 200)
-
-
-def link(edge, number, state):
-    ip(edge.boxes[number].host.namespace, f"link set eth1 {state}")
 
 
 def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_as_a_follower(lab):
