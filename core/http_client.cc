@@ -2,6 +2,8 @@
 #include "core/http_client.h"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -48,6 +50,10 @@ Result<UniqueFd> open_socket(const HttpTarget& target, bool& own_limit) {
     own_limit = is_own_limit(error);
     return fail("connect " + peer + ": " + std::strerror(error));
   }
+  // A client's last message of a TLS 1.3 handshake has no answer. Without this, the request after it would wait for an
+  // acknowledgement, which the peer delays by 40 ms.
+  const int on = 1;
+  if (address.ss_family != AF_UNIX) ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (target.so_mark && ::setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &*target.so_mark, sizeof *target.so_mark) != 0) {
     return fail(fmt::format("mark the socket to {} with {}: {}", peer, *target.so_mark, std::strerror(errno)));
   }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The probes that use a socket of their own: tcp, udp, dns, tls.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -35,6 +37,9 @@ SocketAttempt::SocketAttempt(EventLoop& loop, const ProbeTarget& target, ProbeDo
   if (type == SOCK_STREAM) {
     const linger reset_on_close{1, 0};
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
+    // See core/http_client.cc: what follows a handshake of TLS would wait for an acknowledgement.
+    const int on = 1;
+    ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
   if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 && errno != EINPROGRESS) {
     finish_later({false, connect_sentence(errno), !is_own_limit(errno), cause_of_error(errno)});
