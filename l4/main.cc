@@ -289,10 +289,9 @@ class Forwarder final : private IoHandler {
     return true;
   }
 
-  // What cannot be reached, and what is left to other forwarders. Nothing is known before the dataplane runs.
+  // What cannot be reached, which is not known before the dataplane runs, and what is left to other forwarders.
   Outages outages() const {
-    if (!dataplane_) return {};
-    Outages outages = dataplane_->outages();
+    Outages outages = dataplane_ ? dataplane_->outages() : Outages{};
     outages.alone = left_vips_.alone();
     outages.left = left_vips_.left();
     return outages;
@@ -491,7 +490,8 @@ class Forwarder final : private IoHandler {
         kept_.reset();
       }
     }
-    Result<std::shared_ptr<const ForwardingTables>> tables = builder_.build(snapshot_, node, now_ns, {}, countries_);
+    Result<std::shared_ptr<const ForwardingTables>> tables =
+        builder_.build(snapshot_, node, now_ns, outages(), countries_);
     const Result<void> started = tables ? start(node, *std::move(tables)) : Result<void>(end(tables.error()));
     if (started) return sharing_.configure(share_settings(*snapshot_->model, node_));
     log_error("the ports that were left cannot be opened again: {}", started.error().message);
