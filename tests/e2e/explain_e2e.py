@@ -26,7 +26,7 @@ class Connection:
         plain = plain or open_socket("client-eu", family, socket.SOCK_STREAM)
         plain.settimeout(10)
         plain.connect((address or VIPS[family], 443))
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the system's authorities, which take long to read
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.port = plain.getsockname()[1]
         self.vip = address or VIPS[family]
@@ -224,7 +224,7 @@ def compare_in_groups(lab, count):
 
 
 def test_what_is_explained_happens(lab):
-    met = compare_in_groups(lab, 40)  # each costs the lab 34 ms of CPU time under ASan
+    met = compare_in_groups(lab, 64)  # each costs the lab 34 ms of CPU time under ASan
     assert {each[0] for each in met} >= {"policy", "backend"}, met
 
 
