@@ -63,12 +63,23 @@ def rows():
 
 
 def grpc_contenders():
+    """We tell the backend who asked and by which id, and sign both ways with Via. HAProxy adds no field by itself, so it
+    runs twice: as it is, and with these fields."""
     call = "http://127.0.0.1:{}/bench.Echo/Call".format
     separate = grpc_unary(call(H2C))  # nginx and HAProxy need a separate port for HTTP/2 without TLS
+    fields = """  option forwardfor
+  unique-id-format %[uuid()]
+  unique-id-header X-Request-ID
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header Via "2 bench"
+  http-response set-header Via "2 bench"
+  http-response set-header X-Request-ID %[unique-id]"""
     return [
         Contender("tidegate-l7", "this commit", tidegate(0, start_origin=grpc_origin, pool="protocol: h2"), grpc_unary(call(PLAIN)), ours=True),
         Contender("nginx grpc_pass", Package("nginx"), nginx(0, start_origin=grpc_origin, grpc=True), separate),
         Contender("haproxy", Package("haproxy"), haproxy(0, grpc=True), separate),
+        Contender("haproxy, the same fields", Package("haproxy"), haproxy(0, grpc=True, frontend=fields), separate),
     ]
 
 
