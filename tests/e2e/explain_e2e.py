@@ -205,13 +205,6 @@ def compare_group(lab, group, count):
     return met
 
 
-def compare_all(lab, count, seed):
-    rng = random.Random(seed)
-    with mixed(lab):
-        lab.settle()
-        return {compare(lab, rng, number) for number in range(count)}
-
-
 def compare_in_groups(lab, count):
     with mixed(lab):
         lab.settle()
@@ -237,4 +230,14 @@ def test_what_is_explained_happens_500_times_over_all_policies(lab):
 
 @long
 def test_what_is_explained_happens_10000_times_over_all_policies(lab):
-    compare_all(lab, 10_000, 3)
+    compare_in_groups(lab, 10_000)
+
+
+@long
+def test_what_is_explained_happens_to_500_new_connections(lab):
+    """The flow of none of them is pinned when it is explained."""
+    rng = random.Random(3)
+    with mixed(lab):
+        lab.settle()
+        for number in range(500):
+            compare(lab, rng, number)
