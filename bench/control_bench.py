@@ -117,8 +117,13 @@ FOLDERS = {}  # contender -> the folder of its current run
 POLICIES = 50
 
 
-def tidegate(name, routes, policies=0):
-    """`policies`: so many, each bound to its share of the routes."""
+HUNG_HOST = 7099
+# The port of the hung host's control: the kernel accepts connections, and nobody answers.
+hung_control = []
+
+
+def tidegate(name, routes, policies=0, hung=False):
+    """`policies`: so many, each bound to its share of the routes. `hung`: the edge has a second host, which hangs."""
 
     def start(folder):
         folder = Path(folder)
@@ -126,11 +131,15 @@ def tidegate(name, routes, policies=0):
         (folder / "example.test.zone").write_text("$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.1\n")
         bound = (lambda i: f", policies: [p{i % policies}]") if policies else lambda _: ""
         more = "\n".join(f'  - {{name: r{i}, path: "/r/{i}", status: 200, body: "r{i}"{bound(i)}}}' for i in range(routes))
+        second = f'  - {{name: hung, site: here, management: "127.0.0.1:{HUNG_HOST}", l7: {{workers: 1}}}}\n' if hung else ""
+        if hung and not hung_control:
+            hung_control.append(socket.create_server(("127.0.0.1", HUNG_HOST), backlog=1024))
         bundles = "\n".join(f"  - {json.dumps(policy(i, 0))}" for i in range(policies))
         (folder / "edge.yaml").write_text(f"""
 sites: [{{name: here}}]
-nodes: [{{name: bench, site: here, l7: {{workers: 1}}, dns: {{listen: ["127.0.0.1:{DNS}"]}}}}]
-listeners: [{{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}]
+nodes:
+  - {{name: bench, site: here, l7: {{workers: 1}}, dns: {{listen: ["127.0.0.1:{DNS}"]}}}}
+{second}listeners: [{{name: plain, bind: ["127.0.0.1:{PLAIN}"]}}]
 zones: [{{name: example.test, file: example.test.zone}}]
 routes:
   - {{name: x, path: /x, status: 200, body: "0"}}
@@ -138,19 +147,21 @@ routes:
 {bundles and "policies:"}
 {bundles}
 """)
-        return run_planes(folder)
+        return run_planes(folder, ["--insecure", "--peer-token-file", "token"] if hung else [])
 
     return start
 
 
-def run_planes(folder):
-    """Control, proxy and DNS server on one state, with edge.yaml in force on each."""
+def run_planes(folder, options=()):
+    """Control, proxy and DNS server on one state, with edge.yaml in force on each. `options`: of control, if it has
+    other hosts, for which nobody waits."""
     common = f"--state {folder} --run {folder} --node bench"
-    script = " & ".join(f"{BUILD}/{plane}/tidegate-{plane} {common}" for plane in ("control", "l7", "dns")) + " & wait"
+    (folder / "token").write_text("a token of the benchmark\n")
+    more = {"control": " " + " ".join(options)}
+    script = " & ".join(f"{BUILD}/{plane}/tidegate-{plane} {common}{more.get(plane, '')}" for plane in ("control", "l7", "dns")) + " & wait"
     program = Program("tidegate", ["sh", "-c", script], SERVER_CORE, folder, answers(folder / "control.sock"))
-    applied = subprocess.run(
-        [BUILD / "control" / "tidegate", "--api", folder / "control.sock", "apply", folder / "edge.yaml", "--wait"], capture_output=True, text=True
-    )
+    wait = [] if options else ["--wait"]
+    applied = subprocess.run([BUILD / "control" / "tidegate", "--api", folder / "control.sock", "apply", folder / "edge.yaml", *wait], capture_output=True, text=True)
     if applied.returncode != 0:
         program.stop()
         raise BenchError(applied.stdout + applied.stderr)
@@ -436,7 +447,7 @@ def rows():
         ],
         unit="change",
     )
-    for routes, count in ((10, table(100)), (table(10_000), table(30))):
+    for routes, count in ((10, table(100)), (table(1_000), table(30)), (table(10_000), table(30))):
         name = f"tidegate, {routes}"
         start_nginx, change_nginx = nginx(routes)
         start_haproxy, change_haproxy, settle_haproxy = haproxy(routes)
@@ -450,6 +461,13 @@ def rows():
             ],
             unit="change",
         )
+    name = "tidegate, hung"
+    yield Row(
+        "control",
+        f"a change of one of {table(10_000):,} routes while a second host hangs, in force on this host's planes, under {CLIENTS} kept connections",
+        [Contender("tidegate", "this commit", tidegate(name, table(10_000), hung=True), changes(change_route(name), PLAIN, table(100)), ours=True)],
+        unit="change",
+    )
     name = "tidegate, policies"
     yield Row(
         "control",
