@@ -291,8 +291,8 @@ const Section& route_section() {
           decides_route<RouteRedirect>(text(
               "redirect", &RouteRedirect::location,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "
-              "`{path}` (the query with it), `{rest}` (what stands for the `*` of the route's path, without the slash "
-              "before it), `{query}` (with its `?`; empty without one) and the path's parameters.",
+              "`{path}` (the query with it), `{rest}` (what stands for the `/*` of the route's path: `/b` of `/a/b` "
+              "for `/a/*`), `{query}` (with its `?`; empty without one) and the path's parameters.",
               2'048)),
           decides_route<RouteAnswer>(
               integer("status", &RouteAnswer::status, {200, 599},

@@ -191,12 +191,13 @@ std::string PathPattern::to_string() const {
 
 std::string_view rest_of_path(std::string_view path, std::string_view pattern) {
   if (!pattern.ends_with("/*")) return {};
-  for (auto slashes = std::count(pattern.begin(), pattern.end(), '/'); slashes > 0; --slashes) {
-    const size_t slash = path.find('/');
+  size_t slash = 0;
+  for (auto before = std::count(pattern.begin(), pattern.end(), '/'); before > 1; --before) {
+    slash = path.find('/', slash + 1);
     if (slash == std::string_view::npos) return {};
-    path.remove_prefix(slash + 1);
   }
-  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  path.remove_prefix(std::min(slash, path.size()));
+  while (path.starts_with("//")) path.remove_prefix(1);
   return path;
 }
 

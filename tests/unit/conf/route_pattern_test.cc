@@ -107,13 +107,16 @@ TEST(HostPattern, PrefersExactThenLongerWildcardThenAny) {
 }
 
 TEST(PathPatternRest, IsWhatTheStarStandsFor) {
-  EXPECT_EQ(rest_of_path("/a/b/c", "/a/*"), "b/c");
-  EXPECT_EQ(rest_of_path("/a/b/c", "/*"), "a/b/c");
-  EXPECT_EQ(rest_of_path("/a/7/c/", "/a/{id}/*"), "c/");
+  EXPECT_EQ(rest_of_path("/a/b/c", "/a/*"), "/b/c");
+  EXPECT_EQ(rest_of_path("/a/b/c", "/*"), "/a/b/c");
+  EXPECT_EQ(rest_of_path("/", "/*"), "/");
+  EXPECT_EQ(rest_of_path("/a/7/c/", "/a/{id}/*"), "/c/");
   EXPECT_EQ(rest_of_path("/a", "/a/*"), "");
-  EXPECT_EQ(rest_of_path("/a/", "/a/*"), "");
-  EXPECT_EQ(rest_of_path("/a//b", "/a/*"), "b") << "what follows cannot become a host";
+  EXPECT_EQ(rest_of_path("/a/", "/a/*"), "/");
+  EXPECT_EQ(rest_of_path("/a//b", "/a/*"), "/b") << "what follows cannot become a host";
+  EXPECT_EQ(rest_of_path("/a///", "/a/*"), "/");
   EXPECT_EQ(rest_of_path("/a/b", "/a/b"), "");
+  EXPECT_EQ(rest_of_path("", "/*"), "");
 }
 
 }  // namespace tidegate::route_pattern_test

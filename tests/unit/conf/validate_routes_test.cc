@@ -147,8 +147,8 @@ TEST(Validate, WantsExactlyOneAnswerOfARoute) {
   EXPECT_THAT(codes_of_routes("  - {name: a, redirect: /x, status: 404}\n"), ElementsAre("out_of_range"));
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{id}{path}', status: 301}\n"), IsEmpty());
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{di}'}\n"), ElementsAre("no_such_name"));
-  EXPECT_THAT(codes_of_routes("  - {name: a, path: '/v1/*', redirect: '/v2/{rest}'}\n"), IsEmpty());
-  EXPECT_THAT(codes_of_routes("  - {name: a, path: /v1, redirect: '/v2/{rest}'}\n"), ElementsAre("no_such_name"));
+  EXPECT_THAT(codes_of_routes("  - {name: a, path: '/v1/*', redirect: '/v2{rest}'}\n"), IsEmpty());
+  EXPECT_THAT(codes_of_routes("  - {name: a, path: /v1, redirect: '/v2{rest}'}\n"), ElementsAre("no_such_name"));
   EXPECT_THAT(codes_of_routes("  - {name: a, pool: app, try_timeout: 2s, retry_statuses: [502, 503]}\n"), IsEmpty());
   EXPECT_THAT(codes_of_routes("  - {name: a, pool: app, retry_statuses: [302]}\n"), ElementsAre("out_of_range"));
 }

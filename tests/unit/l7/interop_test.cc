@@ -215,10 +215,11 @@ TEST(OwnAnswers, RedirectsKeepWhatTheyAreToldToAndNeedNoHost) {
   redirect("/port/*", "http://{authority}/new{query}", 303);
   redirect("/old/*", "https://{host}{path}", 308);
   redirect("/{query}/param", "/by/{query}", 302);
-  redirect("/v1/*", "/v2/{rest}{query}", 301);
+  redirect("/v1/*", "/v2{rest}{query}", 301);
   edge.start();
   EXPECT_EQ(ask(edge.endpoint(), get("/v1/a/b?c=d")).field("location"), "/v2/a/b?c=d");
-  EXPECT_EQ(ask(edge.endpoint(), get("/v1")).field("location"), "/v2/");
+  EXPECT_EQ(ask(edge.endpoint(), get("/v1")).field("location"), "/v2");
+  EXPECT_EQ(ask(edge.endpoint(), get("/v1/")).field("location"), "/v2/");
   EXPECT_EQ(ask(edge.endpoint(), get("/v1//evil.test")).field("location"), "/v2/evil.test");
   const Answer answer = ask(edge.endpoint(), get("/port/x?a=b&c", "a.test:8080"));
   EXPECT_EQ(answer.status, 303);
