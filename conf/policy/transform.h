@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/model.h"
 #include "conf/policy_model.h"
 
 namespace tidegate {
@@ -48,7 +49,7 @@ struct TransformJsonEdit {
   const std::string& path() const;
 };
 
-enum class BodyForm : uint8_t { json, xml };
+enum class BodyForm : uint8_t { json, xml, protobuf };
 
 struct TransformJson {
   std::vector<std::string> pick;         // paths to keep; empty: everything stays
@@ -58,6 +59,8 @@ struct TransformJson {
   BodyForm from = BodyForm::json;        // form of the received body; a body of another form is not changed
   BodyForm to = BodyForm::json;          // form of the body that is sent
   std::string root = "root";             // to XML: the document's element, where the body does not name one
+  Blob schema;                           // from or to Protobuf: a set of descriptors (core/protobuf.h)
+  std::string message;                   // full name of the type in it
 };
 
 struct TransformPolicy final : PolicyPart {

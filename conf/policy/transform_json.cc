@@ -11,6 +11,8 @@
 #include "conf/names.h"
 #include "conf/policy/template.h"
 #include "conf/policy/transform.h"
+#include "core/log.h"
+#include "core/protobuf.h"
 
 namespace tidegate {
 namespace {
@@ -105,12 +107,20 @@ const Section& transform_json_section() {
       "json section",
       {
           choice(
-              "from", &TransformJson::from, {{"json", BodyForm::json}, {"xml", BodyForm::xml}},
+              "from", &TransformJson::from,
+              {{"json", BodyForm::json}, {"xml", BodyForm::xml}, {"protobuf", BodyForm::protobuf}},
               "`xml`: the body that comes is XML, and is read as JSON: an attribute is a member `@name`, text beside "
-              "attributes or children is `#text`, children of one name are a list. `pick`, `edits` and `body` are "
-              "about that JSON."),
-          choice("to", &TransformJson::to, {{"json", BodyForm::json}, {"xml", BodyForm::xml}},
-                 "`xml`: what goes out is written as XML by the same rules, backwards."),
+              "attributes or children is `#text`, children of one name are a list. `protobuf`: it is a "
+              "message of Protobuf, and is read as JSON by Protobuf's own rules. `pick`, `edits` and `body` are about "
+              "that JSON."),
+          choice("to", &TransformJson::to,
+                 {{"json", BodyForm::json}, {"xml", BodyForm::xml}, {"protobuf", BodyForm::protobuf}},
+                 "`xml`, `protobuf`: what goes out is written in this form by the same rules, backwards. A name that "
+                 "the message does not have is refused."),
+          row("schema_file", FieldType::file, &TransformJson::schema,
+              "Of `protobuf`: the schema, as `protoc --include_imports --descriptor_set_out=FILE` writes it."),
+          text("message", &TransformJson::message,
+               "Of `protobuf`: the full name of the message's type, for example `shop.v1.Order`.", 512),
           text("root", &TransformJson::root,
                "Of `to: xml`: the name of the document's element, if the JSON is no object with one member.", 128),
           text("pick", &TransformJson::pick,
@@ -128,6 +138,50 @@ const Section& transform_json_section() {
   return section;
 }
 
+namespace {
+
+void check_schema(Checks& checks, size_t p, const char* key, const TransformJson& json) {
+  const bool of_protobuf = json.from == BodyForm::protobuf || json.to == BodyForm::protobuf;
+  for (const char* each : {"schema_file", "message"}) {
+    if (checks.written({"policies", p, "transform", key, each}) == of_protobuf) continue;
+    if (of_protobuf) {
+      checks.refuse({"policies", p, "transform", key},
+                    {"missing_key", fmt::format("Protobuf needs `{}`", each), {}, {}});
+    } else {
+      checks.refuse({"policies", p, "transform", key, each},
+                    {"without_effect", fmt::format("`{}` is for Protobuf", each), "from or to: protobuf", "remove it"});
+    }
+  }
+  if (!of_protobuf || json.schema.bytes == nullptr || json.message.empty()) return;
+  const Way at_file = {"policies", p, "transform", key, "schema_file"};
+  if (json.schema.bytes->size() > kProtobufSchemaBytes) {
+    return checks.refuse(at_file,
+                         {"out_of_range",
+                          fmt::format("file {} has {} bytes", in_quotes(json.schema.name), json.schema.bytes->size()),
+                          fmt::format("at most {}", kProtobufSchemaBytes),
+                          {}});
+  }
+  const Result<std::shared_ptr<const ProtobufSchema>> schema =
+      ProtobufSchema::shared(json.schema.hash, *json.schema.bytes);
+  if (!schema) {
+    return checks.refuse(at_file, {"bad_value",
+                                   fmt::format("file {} is no schema of Protobuf: {}", in_quotes(json.schema.name),
+                                               printable(schema.error().message)),
+                                   "what `protoc --include_imports --descriptor_set_out=FILE` writes",
+                                   {}});
+  }
+  if ((*schema)->has(json.message)) return;
+  const std::vector<std::string> messages = (*schema)->messages();
+  const std::vector<std::string_view> names(messages.begin(), messages.end());
+  checks.refuse({"policies", p, "transform", key, "message"},
+                {"no_such_name",
+                 fmt::format("file {} has no message {}", in_quotes(json.schema.name), in_quotes(json.message)),
+                 {},
+                 did_you_mean(json.message, names)});
+}
+
+}  // namespace
+
 void check_transform_json(Checks& checks, size_t p, const char* key, const TransformJson& json) {
   const bool converts = json.from != json.to;
   if (json.pick.empty() && json.edits.empty() && json.body.empty() && !converts) {
@@ -139,6 +193,7 @@ void check_transform_json(Checks& checks, size_t p, const char* key, const Trans
   if (json.to != BodyForm::xml && checks.written({"policies", p, "transform", key, "root"})) {
     checks.refuse({"policies", p, "transform", key, "root"}, {"without_effect", "`root` is for `to: xml`", {}, {}});
   }
+  check_schema(checks, p, key, json);
   if (!is_element_name(json.root)) {
     checks.refuse({"policies", p, "transform", key, "root"},
                   {"bad_value",

@@ -214,11 +214,6 @@ std::string_view host_for_backend(const BackendRequest& in) {
   return in.request.authority.empty() ? in.fallback_host : in.request.authority;
 }
 
-// RFC 9110 §8.6: without content, such a request must say so.
-bool has_meaning_for_content(const RequestHead& request) {
-  return request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
-}
-
 size_t measure(const BackendRequest& in) {
   const RequestHead& request = in.request;
   size_t bytes = 512 + request.method.size() + request.path.size() + request.query.size() +
@@ -346,6 +341,10 @@ void apply_edits(const FieldEdits& edits, FieldList& fields, Arena& arena) {
 }
 
 // RFC 9110 §7.6.3: an entry is the protocol, the name of the recipient, and possibly a comment.
+bool has_meaning_for_content(const RequestHead& request) {
+  return request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
+}
+
 size_t own_via_entries(const RequestHead& request, std::string_view node) {
   size_t found = 0;
   for (const Field& field : request.fields) {

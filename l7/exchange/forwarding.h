@@ -61,6 +61,9 @@ inline bool sends_chunked(const RequestHead& request) { return request.body == B
 // The head of a request without a body, into another arena.
 void copy_head(const RequestHead& from, Arena& arena, RequestHead& to);
 
+// Its method gives content a meaning. Without content, such a request must say so (RFC 9110 §8.6).
+bool has_meaning_for_content(const RequestHead& request);
+
 // How many entries of this node are in the request's Via.
 size_t own_via_entries(const RequestHead& request, std::string_view node);
 

@@ -48,6 +48,8 @@ void set_new_content_type(FieldList& fields, std::string_view type) {
   fields.add_own("Content-Type", "content-type", type, FieldKind::other);
 }
 
+bool may_have_content(uint32_t status) { return status != 204 && status != 205 && status != 304; }
+
 bool is_for(const policy::JsonChange& change, const FieldList& fields) {
   const Field* const type = fields.find("content-type");
   return type != nullptr && change.takes(type->value);
@@ -79,7 +81,11 @@ Failure Transaction::change_request_json() {
   request_buffer_.append(changed);
   remove_digests(exchange_.outgoing->fields);
   set_new_content_type(exchange_.outgoing->fields, exchange_.request_json->new_content_type());
-  if (exchange_.outgoing->body == BodyKind::known) exchange_.outgoing->content_length = changed.size();
+  RequestHead& outgoing = *exchange_.outgoing;
+  exchange_.body_at_hand = true;
+  if (outgoing.body == BodyKind::unknown) return Failure::none;  // trailers follow
+  outgoing.body = changed.empty() ? BodyKind::none : BodyKind::known;
+  outgoing.content_length = changed.size();
   return Failure::none;
 }
 
@@ -89,7 +95,10 @@ std::optional<Step> Transaction::begin_gather() {
   if (response.body == BodyKind::tunnel ||
       (response.status != 304 && !is_for(*exchange_.response_json, response.fields)))
     return std::nullopt;
-  if (response.body == BodyKind::none) {
+  const policy::JsonChange& change = *exchange_.response_json;
+  const bool empty_content = response.body == BodyKind::none && !exchange_.request.is_head() &&
+                             may_have_content(response.status) && change.takes_empty();
+  if (response.body == BodyKind::none && !empty_content) {
     describe_changed(response.fields, arena_);
     if (response.status != 304) set_new_content_type(response.fields, exchange_.response_json->new_content_type());
     // The length is the one of the body before the change.
@@ -160,9 +169,10 @@ Step Transaction::end_gather() {
   response_buffer_.append(changed);
   describe_changed(exchange_.response.fields, arena_);
   set_new_content_type(exchange_.response.fields, exchange_.response_json->new_content_type());
-  offer_content(BodyKind::known, changed.size());
+  offer_content(changed.empty() ? BodyKind::none : BodyKind::known, changed.size());
   compose_answer_fields();
-  send_answer_head(exchange_.response.reason, BodyKind::known, changed.size(), true);
+  const BodyKind kind = changed.empty() ? BodyKind::none : BodyKind::known;
+  send_answer_head(exchange_.response.reason, kind, changed.size(), true);
   release_backend(true);
   return Step::rest;
 }

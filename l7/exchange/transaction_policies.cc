@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/policy/deadline.h"
+#include "l7/policy/json_change.h"
 #include "l7/policy/preflight.h"
 #include "l7/worker.h"
 
@@ -124,8 +125,10 @@ Failure Transaction::change_request() {
     failure_detail_ = decision.detail;
     return decision.failure;
   }
-  const bool has_body = exchange_.body_at_hand && request_buffer_.bytes() > 0;
-  return exchange_.request_json != nullptr && has_body ? change_request_json() : Failure::none;
+  if (exchange_.request_json == nullptr) return Failure::none;
+  const bool has_bytes = exchange_.body_at_hand && request_buffer_.bytes() > 0;
+  const bool has_body = has_bytes || exchange_.request_json->takes_empty();
+  return has_body ? change_request_json() : Failure::none;
 }
 
 // The head for the client is complete, except for the changes by policies.

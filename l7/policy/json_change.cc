@@ -51,9 +51,10 @@ JsonFault fault_of_xml(XmlFault fault, bool reading) {
 }  // namespace
 
 const char* name(JsonFault fault) {
-  constexpr const char* kNames[] = {"none",     "no_json", "body_coded",    "body_too_large", "body_cut",
-                                    "bad_text", "no_xml",  "xml_not_taken", "not_as_xml"};
-  static_assert(std::size(kNames) == static_cast<size_t>(JsonFault::not_as_xml) + 1);
+  constexpr const char* kNames[] = {"none",       "no_json",     "body_coded",    "body_too_large",
+                                    "body_cut",   "bad_text",    "no_xml",        "xml_not_taken",
+                                    "not_as_xml", "no_protobuf", "not_as_message"};
+  static_assert(std::size(kNames) == static_cast<size_t>(JsonFault::not_as_message) + 1);
   return kNames[static_cast<size_t>(fault)];
 }
 
@@ -70,7 +71,13 @@ JsonChange::JsonChange(const TransformJson& json)
       most_(json.most),
       from_(json.from),
       to_(json.to),
-      root_(json.root) {
+      root_(json.root),
+      message_(json.message) {
+  if (from_ == BodyForm::protobuf || to_ == BodyForm::protobuf) {
+    Result<std::shared_ptr<const ProtobufSchema>> schema = ProtobufSchema::shared(json.schema.hash, *json.schema.bytes);
+    TIDEGATE_ASSERT(schema.has_value(), "a schema was not checked");
+    schema_ = *std::move(schema);
+  }
   for (const std::string& path : json.pick) at(picks_, path).taken = true;
   for (const TransformJsonEdit& edit : json.edits) {
     Node& node = at(edits_, edit.path());
@@ -207,33 +214,62 @@ bool JsonChange::takes(std::string_view content_type) const {
   if (from_ == BodyForm::json) {
     return takes_type("application/json", content_type) || takes_type("application/*+json", content_type);
   }
+  if (from_ == BodyForm::protobuf) {
+    constexpr std::string_view kTypes[] = {"application/protobuf", "application/x-protobuf",
+                                           "application/vnd.google.protobuf"};
+    return std::any_of(std::begin(kTypes), std::end(kTypes),
+                       [&](std::string_view type) { return takes_type(type, content_type); });
+  }
   return takes_type("application/xml", content_type) || takes_type("text/xml", content_type) ||
          takes_type("application/*+xml", content_type);
 }
 
 std::string_view JsonChange::new_content_type() const {
   if (from_ == to_) return {};
-  return to_ == BodyForm::xml ? "application/xml" : "application/json";
+  constexpr std::string_view kTypes[] = {"application/json", "application/xml", "application/protobuf"};
+  return kTypes[static_cast<size_t>(to_)];
+}
+
+std::string JsonChange::conversion() const {
+  constexpr const char* kForms[] = {"json", "xml", "protobuf"};
+  if (from_ == BodyForm::json && to_ == BodyForm::json) return {};
+  std::string words = std::string(kForms[static_cast<size_t>(from_)]) + " to " + kForms[static_cast<size_t>(to_)];
+  if (schema_ != nullptr) ((words += " (") += message_) += ")";
+  return words;
+}
+
+JsonFault JsonChange::read(std::string_view body, std::string& json) const {
+  if (from_ == BodyForm::xml) return fault_of_xml(xml_to_json(body, most_, json), true);
+  const ProtobufFault fault = schema_->to_json(message_, body, most_, json);
+  if (fault == ProtobufFault::too_large) return JsonFault::body_too_large;
+  // A message may be nested more deeply, and its strings need not be UTF-8.
+  const bool reads = fault == ProtobufFault::none && scan_json(json) && find_unreadable(json) == std::string_view::npos;
+  return reads ? JsonFault::none : JsonFault::no_protobuf;
+}
+
+JsonFault JsonChange::write(std::string_view json, std::string& out, Arena& arena) const {
+  if (to_ == BodyForm::xml) return fault_of_xml(json_to_xml(json, root_, most_, out, arena), false);
+  const ProtobufFault fault = schema_->from_json(message_, json, most_, out);
+  if (fault == ProtobufFault::none) return JsonFault::none;
+  return fault == ProtobufFault::too_large ? JsonFault::body_too_large : JsonFault::not_as_message;
 }
 
 JsonFault JsonChange::change(std::string_view body, const TemplateValues& values, std::string& out,
                              Arena& arena) const {
   if (body.size() > most_) return JsonFault::body_too_large;
-  std::string read, changed;
-  if (from_ == BodyForm::xml) {
-    if (const XmlFault fault = xml_to_json(body, most_, read); fault != XmlFault::none)
-      return fault_of_xml(fault, true);
-    body = read;
+  std::string as_json, changed;
+  if (from_ != BodyForm::json) {
+    if (const JsonFault fault = read(body, as_json); fault != JsonFault::none) return fault;
+    body = as_json;
   }
-  const bool passes = from_ == BodyForm::xml && leaves_json();  // text that was made here need not be parsed again
-  std::string& json = to_ == BodyForm::xml ? changed : out;
+  const bool passes = from_ != BodyForm::json && leaves_json();  // text that was made here need not be parsed again
+  std::string& json = to_ == BodyForm::json ? out : changed;
   if (passes) {
-    json = std::move(read);
+    json = std::move(as_json);
   } else if (const JsonFault fault = change_json(body, values, json, arena); fault != JsonFault::none) {
     return fault;
   }
-  if (to_ == BodyForm::json) return JsonFault::none;
-  return fault_of_xml(json_to_xml(json, root_, most_, out, arena), false);
+  return to_ == BodyForm::json ? JsonFault::none : write(json, out, arena);
 }
 
 JsonFault JsonChange::change_json(std::string_view body, const TemplateValues& values, std::string& out,

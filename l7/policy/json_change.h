@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// JsonChange: the compiled changes of JSON bodies by a transform, and of XML that it reads as JSON or writes
-// (conf/policy/transform.h). Pure: a whole body in, a whole body out. A body is read as views of its text
+// JsonChange: the compiled changes of JSON bodies by a transform, and of XML and Protobuf that it reads as JSON or
+// writes (conf/policy/transform.h). Pure: a whole body in, a whole body out. A body is read as views of its text
 // (json_scan.h), so numbers and texts stay as they were written.
 //
 // Threads: any; immutable.
@@ -8,11 +8,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "conf/policy/template.h"
 #include "conf/policy/transform.h"
+#include "core/protobuf.h"
 #include "l7/policy/json_scan.h"
 #include "l7/policy/template_text.h"
 
@@ -29,19 +31,25 @@ enum class JsonFault : uint8_t {
   no_xml,          // it is malformed XML, or nested too deeply
   xml_not_taken,   // it has a document type, a processing instruction, another entity or another encoding
   not_as_xml,      // a name is not valid in XML, or there is a list in a list
+  no_protobuf,     // it is no message of the type, or nested too deeply
+  not_as_message,  // the JSON has a name or value that the message's type does not have
 };
 const char* name(JsonFault fault);
 
 class JsonChange {
  public:
-  // The section must have been checked.
+  // The section must have been checked. Reads its schema, if no other change has it: some milliseconds.
   explicit JsonChange(const TransformJson& json);
 
   uint64_t most() const { return most_; }
   // Whether a body with this Content-Type is of the form that is changed.
   bool takes(std::string_view content_type) const;
+  // A body of no bytes is changed too: it is a message of Protobuf whose fields all have their default values.
+  bool takes_empty() const { return from_ == BodyForm::protobuf; }
   // Content-Type of the new body; empty: the one of the received body.
   std::string_view new_content_type() const;
+  // What it makes of bodies, for people: "json to protobuf (shop.v1.Order)". Empty if they keep their form.
+  std::string conversion() const;
   // Writes the new body into `out`, which must be empty. After a fault `out` must not be used. The arena is used during
   // the call.
   JsonFault change(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
@@ -56,6 +64,10 @@ class JsonChange {
     TextTemplate value;
   };
   struct Run;
+  // From the form of the received body to JSON.
+  JsonFault read(std::string_view body, std::string& json) const;
+  // From JSON to the form of the body that is sent.
+  JsonFault write(std::string_view json, std::string& out, Arena& arena) const;
   JsonFault change_json(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
   bool leaves_json() const { return !makes_anew_ && !picks_some_ && edits_.below.empty(); }
   static Node& at(Node& root, const std::string& path);
@@ -66,6 +78,8 @@ class JsonChange {
   uint64_t most_;
   BodyForm from_, to_;
   std::string root_;
+  std::shared_ptr<const ProtobufSchema> schema_;  // null: no Protobuf
+  std::string message_;
 };
 
 }  // namespace tidegate::l7::policy

@@ -19,6 +19,7 @@
 #include "conf/policy/transform.h"
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"
+#include "l7/exchange/forwarding.h"
 #include "l7/exchange/transaction.h"
 #include "l7/policy/json_change.h"
 #include "l7/policy/kinds.h"
@@ -44,9 +45,10 @@ class RequestTransformRule final : public Rule {
   // Asks for the whole body before a backend is asked. The first transform of the chain decides.
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     const RequestHead& request = exchange.request;
-    const bool is_for = request_json_ && exchange.request_json == nullptr && request.body != BodyKind::none &&
-                        request.upgrade.empty() && !exchange.grpc && exchange.route != nullptr &&
-                        takes_body(*request_json_, request.fields);
+    const bool has_body = request.body != BodyKind::none ||
+                          (has_meaning_for_content(request) && request_json_ && request_json_->takes_empty());
+    const bool is_for = request_json_ && exchange.request_json == nullptr && has_body && request.upgrade.empty() &&
+                        !exchange.grpc && exchange.route != nullptr && takes_body(*request_json_, request.fields);
     if (!is_for) return {Verdict::none};
     if (has_content_coding(request.fields)) {
       return {
@@ -100,6 +102,8 @@ class RequestTransformRule final : public Rule {
     if (!host.empty()) out["host"] = std::string(host);
     if (request_json_) out["request_json"] = true;
     if (response_json_) out["response_json"] = true;
+    if (request_json_ && !request_json_->conversion().empty()) out["request_form"] = request_json_->conversion();
+    if (response_json_ && !response_json_->conversion().empty()) out["response_form"] = response_json_->conversion();
     out["fields"] = nlohmann::json::object();
     for (const Field& field : head.fields) out["fields"][std::string(field.written_name())] = std::string(field.value);
   }

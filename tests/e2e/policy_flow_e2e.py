@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
-from lab import HOSTS, open_socket
+from lab import HOSTS, LabError, open_socket
 from marks import long
 from netns import Process, wait_until
 
@@ -476,6 +476,74 @@ def test_a_service_of_xml_speaks_json_to_its_clients(lab):
         origin.answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(text) + text
         _, body = fetch(lab, "/flow/x")
         assert b"root:" not in body and metric(lab, 'tidegate_l7_failures_total{reason="bad_response"}') == refused + 1, body
+
+
+SHOP = """syntax = "proto3";
+package shop.v1;
+import "google/protobuf/timestamp.proto";
+enum Kind { NEW = 0; OLD = 1; }
+message Line { string item = 1; int32 count = 2; }
+message Order {
+  int64 id = 1; repeated Line lines = 2; Kind kind = 3; map<string, double> prices = 4; bytes raw = 5;
+  google.protobuf.Timestamp placed_at = 6; string card_number = 7;
+}
+"""
+
+
+def class_of(schema, name):
+    """The class of a message, by Python's own implementation of Protobuf."""
+    os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(schema).file:
+        pool.Add(file)
+    return message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName(name))
+
+
+def test_a_service_of_protobuf_speaks_json_to_its_clients(lab):
+    """protoc compiles the schema. Python's own implementation of Protobuf, which shares no code with ours, is the peer and the second judge."""
+    folder = lab.directory("edge")
+    (folder / "shop.proto").write_text(SHOP)
+    subprocess.run(["protoc", "--include_imports", "--descriptor_set_out=shop.pb", "shop.proto"], cwd=folder, check=True)
+    order_class = class_of((folder / "shop.pb").read_bytes(), "shop.v1.Order")
+    from google.protobuf import json_format
+
+    order = {
+        "id": "9007199254740993", "lines": [{"item": "tea & milk", "count": 2}, {"item": "d\u00e9j\u00e0 vu", "count": -1}], "kind": "OLD",
+        "prices": {"tea": 1.5, "milk": 0.1}, "raw": "AP8Q", "placedAt": "2026-11-27T20:00:00.250Z",
+    }  # fmt: skip
+    terms = "schema_file: shop.pb, message: shop.v1.Order"
+    answer = lambda body, kind=b"application/x-protobuf": b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (kind, len(body)) + body
+    post = lambda text, *options: fetch(lab, "/flow/x", "-H", "Content-Type: application/json", "-d", text, *options)
+    with kitchen(lab, f"transform: {{request_json: {{to: protobuf, {terms}}}, response_json: {{from: protobuf, {terms}, edits: [{{redact: cardNumber}}]}}}}") as origin:
+        sent = json_format.ParseDict(order, order_class())
+        sent.card_number = "4111111111111111"
+        for version in ("--http1.1", "--http2"):
+            origin.answer = answer(sent.SerializeToString())
+            fields, body = post(json.dumps(order), version)
+            assert json.loads(body) == {**order, "cardNumber": "***"} and fields["content-type"] == "application/json", (fields, body)
+            assert "content-type: application/protobuf" in origin.heads[-1].lower(), origin.heads[-1]
+            assert json_format.MessageToDict(order_class.FromString(origin.bodies[-1])) == order, origin.bodies[-1]
+            origin.answer = answer(b"")
+            fields, body = post("{}", version)
+            assert body == b"{}" and fields["content-length"] == "2" and origin.bodies[-1] == b"", (fields, body, origin.bodies[-1])
+        asked = len(origin.bodies)
+        for wrong in ('{"idd": 7}', '{"id": "x"}', '{"id": 7', "[]"):
+            assert lab.curl("client-eu", WWW + "/flow/x", "-H", "Content-Type: application/json", "-d", wrong, "-o", "/dev/null", "-w", "%{http_code}", vip=PROXY).stdout == "400", wrong
+        assert len(origin.bodies) == asked, "nobody was asked"
+        refused = metric(lab, 'tidegate_l7_failures_total{reason="bad_response"}')
+        origin.answer = answer(b"4111111111111111")
+        assert b"4111" not in post("{}")[1] and metric(lab, 'tidegate_l7_failures_total{reason="bad_response"}') == refused + 1
+        told = next(step for step in lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()["policies"] if step["kind"] == "transform")
+        assert told["request_form"] == "json to protobuf (shop.v1.Order)" and told["response_form"] == "protobuf to json (shop.v1.Order)", told
+    wrong = lambda keys: lab.configured(("routes:\n", f"policies:\n  - {{name: flow, transform: {{request_json: {{to: protobuf, {keys}}}}}}}\nroutes:\n"))
+    for keys, words in (("schema_file: shop.proto, message: a", "is no schema of Protobuf"), ("schema_file: shop.pb, message: shop.v1.Oder", "did you mean 'shop.v1.Order'?")):
+        try:
+            with wrong(keys):
+                raise AssertionError("it was taken")
+        except LabError as error:
+            assert words in str(error), error
 
 
 def test_copies_of_requests_have_a_budget_of_their_own_and_differences_are_counted(lab):

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/limits.h"
 #include "conf/live_state.h"
 #include "conf/policy/compress.h"
 #include "conf/policy/limit.h"
@@ -10,11 +11,14 @@
 #include "conf/validate.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
+#include "tests/unit/made_schema.h"
 
 namespace tidegate::policies_test {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::content;
 using testing::load_text;
 using testing::Loaded;
 
@@ -221,6 +225,35 @@ TEST(TransformKeys, RefuseChangesOfBodiesThatAreWrong) {
   EXPECT_THAT(codes("pick: [a]", ", cache: {enabled: true}"), ElementsAre("conflicting_keys"));
   EXPECT_THAT(with_policy("transform: {host: '{json.a}'}").codes(), ElementsAre("bad_value"));
   EXPECT_THAT(with_policy("transform: {request_json: {body: '{status}'}}").codes(), ElementsAre("bad_value"));
+}
+
+TEST(TransformKeys, ReadTheSchemaOfProtobuf) {
+  const std::string text = R"(syntax = "proto3"; package shop.v1; import "google/protobuf/struct.proto";)"
+                           "message Order { string id = 1; google.protobuf.Value more = 2; }";
+  const std::map<std::string, std::shared_ptr<const std::string>> files = {
+      {"shop.pb", content(test::made_schema(text))},
+      {"alone.pb", content(test::made_schema(text, true))},
+      {"shop.proto", content(text)},
+      {"huge.pb", content(std::string(kProtobufSchemaBytes + 1, ' '))}};
+  const auto with = [&](const std::string& keys) {
+    return load_text("policies:\n  - {name: q, transform: {request_json: {" + keys + "}}}\n", files);
+  };
+  EXPECT_THAT(with("to: protobuf, schema_file: shop.pb, message: shop.v1.Order").codes(), IsEmpty());
+  EXPECT_THAT(with("from: protobuf, to: xml, schema_file: shop.pb, message: shop.v1.Order").codes(), IsEmpty());
+  EXPECT_THAT(with("from: protobuf, to: protobuf, schema_file: shop.pb, message: shop.v1.Order").codes(),
+              ElementsAre("missing_key"));
+  EXPECT_THAT(with("to: protobuf").codes(), ElementsAre("missing_key", "missing_key"));
+  EXPECT_THAT(with("to: xml, schema_file: shop.pb, message: a").codes(),
+              ElementsAre("without_effect", "without_effect"));
+  EXPECT_THAT(with("to: protobuf, schema_file: none.pb, message: a").codes(), ElementsAre("unreadable_file"));
+  EXPECT_THAT(with("to: protobuf, schema_file: huge.pb, message: a").codes(), ElementsAre("out_of_range"));
+  const Loaded misspelt = with("to: protobuf, schema_file: shop.pb, message: shop.v1.Oder");
+  ASSERT_THAT(misspelt.codes(), ElementsAre("no_such_name"));
+  EXPECT_EQ(misspelt.faults[0].hint, "did you mean 'shop.v1.Order'?");
+  EXPECT_THAT(with("to: protobuf, schema_file: shop.proto, message: a").rendered(),
+              HasSubstr("file 'shop.proto' is no schema of Protobuf: it is no set of descriptors"));
+  EXPECT_THAT(with("to: protobuf, schema_file: alone.pb, message: a").rendered(),
+              HasSubstr("it lacks the file google/protobuf/struct.proto"));
 }
 
 TEST(SplitKeys, RefuseWhatCannotBeChosenOrKept) {
