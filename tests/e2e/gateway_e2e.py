@@ -39,6 +39,8 @@ spec:
       filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301}}]
     - matches: [{path: {value: /tls}}]
       filters: [{type: RequestRedirect, requestRedirect: {scheme: https, port: 8443}}]
+    - matches: [{path: {type: Exact, value: /part-of}}]
+      filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]
     - matches: [{path: {value: /part}}]
       filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]
     - matches: [{path: {value: /rewrite}}]
@@ -48,13 +50,21 @@ spec:
       filters: [{type: RequestMirror, requestMirror: {percent: 10, backendRef: {name: cart, port: 81}}}]
       backendRefs: [{name: cart, port: 81}]
       timeouts: {request: 1m30s, backendRequest: 500ms}
-      retry: {attempts: 3, codes: [503]}
+      retry: {attempts: 3, codes: [503, 200], backoff: 1s}
       sessionPersistence: {sessionName: sid, absoluteTimeout: 1h, idleTimeout: 1m}
     - matches: [{path: {value: /extension}}]
       filters: [{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]
       backendRefs: [{name: cart, port: 80}]
     - matches: [{path: {value: /weights}}]
       backendRefs: [{name: cart, port: 80, weight: 3}, {name: none, port: 80, weight: 1}, {name: cart, port: 81, weight: 0}]
+    - matches: [{path: {value: /edits}}]
+      backendRefs:
+        - {name: cart, port: 80, weight: 9}
+        - {name: cart, port: 81, weight: 1, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Of, value: new}], remove: [X-Old]}}, {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: X-By, value: new}]}}]}
+    - matches: [{path: {value: /adds}}]
+      backendRefs:
+        - {name: cart, port: 80, weight: 3}
+        - {name: cart, port: 81, weight: 1, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: X-Of, value: new}]}}]}
     - matches: [{path: {value: /nothing}}]
     - matches: [{path: {value: /zero}}]
       backendRefs: [{name: cart, port: 80, weight: 0}]
@@ -121,43 +131,49 @@ EXPECTED = (
     "{request_headers: [{add: x-add, value: b{{c}}}], response_headers: [{add: x-more, value: d}]}",
     # The ready endpoints of the port of that name, in the namespace.
     "name: shop-1 backends: - {name: b1, addresses: [10.0.0.1], port: 8080, weight: 10000} - {name: b2, addresses: [10.0.0.3], port: 8080, weight: 10000} -",
-    "name: shop-7-mirror backends: [{name: b1, addresses: [10.0.0.1], port: 9090}, {name: b2, addresses: [10.0.0.3], port: 9090}]",
+    "name: shop-8-mirror backends: [{name: b1, addresses: [10.0.0.1], port: 9090}, {name: b2, addresses: [10.0.0.3], port: 9090}]",
     "path: /host/* redirect: http://new.test{path} -",
     "path: /host/* redirect: http://new.test:8443{path} -",
     "path: /code/* redirect: http://{host}{path} status: 301",
     "path: /tls/* redirect: https://{host}:8443{path} -",
-    "{name: shop-5, listeners: [http-80], hosts: [www.shop.test], path: /part/*, status: 500}",
+    "{name: shop-5, listeners: [http-80], hosts: [www.shop.test], path: /part-of, status: 500}",
+    "path: /part/* redirect: http://{host}/x{rest}{query} -",
     "{name: changes-2, transform: {path: {value: /, prefix: /rewrite}, host: in.test}}",
-    "{name: mirror, mirror: {pool: shop-7-mirror, percent: 10.0}}",
-    "first_byte_timeout: 500ms retry_attempts: 3 sticky: {by: cookie, name: sid, ttl: 1h}",
-    "path: /mirror/* pool: shop-7 total_timeout: 90s policies: [mirror]",
+    "{name: mirror, mirror: {pool: shop-8-mirror, percent: 10.0}}",
+    "retry_attempts: 3 sticky: {by: cookie, name: sid, ttl: 1h}",
+    "path: /mirror/* pool: shop-8 total_timeout: 90s try_timeout: 500ms retry_statuses: [503] policies: [mirror]",
     "path: /extension/*, status: 500}",
-    "path: /weights/* pool: shop-9 policies: [no-backend]",
+    "path: /weights/* pool: shop-10 policies: [no-backend]",
     "{name: no-backend, fault: {abort: 500, abort_percent: 25.0}}",
+    "path: /edits/* pool: shop-11 policies: [backends]",
+    "name: backends split: variants: - {name: shop-11, pool: shop-11, weight: 9} - name: shop-11-2 pool: shop-11-2 weight: 1 request_headers: {x-of: new, x-old: } response_headers: {x-by: new}",
+    "path: /adds/* pool: shop-12 policies: [no-backend]",
     "path: /nothing/*, status: 500}",
     "path: /zero/*, status: 500}",
     "path: /waits/*, status: 503}",
     "path: /far/*, status: 500}",
-    "path: /near/*, pool: shop-14}",
-    "{name: shop-14, backends: [{name: b1, addresses: [10.96.0.3], port: 80, weight: 10000}]}",
+    "path: /near/*, pool: shop-17}",
+    "{name: shop-17, backends: [{name: b1, addresses: [10.96.0.3], port: 80, weight: 10000}]}",
     "path: /strange/*, status: 500}",
     "path: /m/* methods: [GET] priority: 5",
     "path: /m/* match: {headers: {x-a: 1, x-b: 2}} priority: 3",
     "path: /m/* match: {query_regex: {q: [0-9]+}} priority: 1",
-    "path: /m pool: shop-16 request_headers: {x-of: backend}",
+    "path: /m pool: shop-19 request_headers: {x-of: backend}",
 )
 LEFT = (
     "listener mail: a listener speaks HTTP or HTTPS",
     "spec.useDefaultGateways: there is no counterpart of this field",
-    "retry.codes: there is no counterpart of this field",
+    "retry.codes: '200' is none of 400 to 599",
+    "retry.backoff: there is no counterpart of this field",
     "sessionPersistence.idleTimeout: there is no counterpart of this field",
-    "filter RequestRedirect: a redirect replaces the whole path, not its beginning; the rule answers 500 instead",
+    "match of shop-5: the beginning of a path is replaced where the match is of a beginning; it answers 500 instead",
     "filter ExtensionRef: there is no such filter; the rule answers 500 instead",
     "backendRef none: the file has no address of Service 'none': add it and its EndpointSlices; its share is answered by 500 instead",
+    "backendRef cart: fields of one of several backends are set and removed, not added; its share is answered by 500 instead",
     "match.weather: there is no counterpart of this field",
     "backendRef waits: no endpoint of it is ready; its share is answered by 503 instead",
     "backendRef far: no ReferenceGrant of namespace 'far' lets namespace 'shop' in; its share is answered by 500 instead",
-    "match of shop-15: what else it asks for is not taken; it answers 500 instead",
+    "match of shop-18: what else it asks for is not taken; it answers 500 instead",
     "kind: HTTPRoute: it has no spec",
 )
 # Inside a server or a frontend, with what closes it.

@@ -50,8 +50,6 @@ Result<void> GatewayFilters::add(const DocumentNode& filter, const std::string& 
                {"port", Kind::scalar},
                {"path", Kind::map},
                {"statusCode", Kind::scalar}});
-    if (at(redirect_, {"path"}) != nullptr && text_at(redirect_, {"path", "type"}) != "ReplaceFullPath")
-      return fail("a redirect replaces the whole path, not its beginning");
     return {};
   }
   if (type == "URLRewrite") {
@@ -66,6 +64,21 @@ Result<void> GatewayFilters::add(const DocumentNode& filter, const std::string& 
     return add_mirror(filter.find("requestMirror"), rule);
   }
   return fail("there is no such filter");
+}
+
+Result<void> GatewayFilters::edit_variant(const DocumentNode& backend, json& variant) {
+  for (const DocumentNode& filter : items(backend.find("filters"))) {
+    const std::string type = text_at(&filter, {"type"});
+    if (type != "RequestHeaderModifier" && type != "ResponseHeaderModifier")
+      return fail(fmt::format("filter {} is for all backends of a rule", type));
+    bool must = true;
+    if (Result<void> added = add(filter, {}, must); !added) return added;
+  }
+  if (!request_more_.empty() || !response_more_.empty())
+    return fail("fields of one of several backends are set and removed, not added");
+  if (!request_.empty()) variant["request_headers"] = request_;
+  if (!response_.empty()) variant["response_headers"] = response_;
+  return {};
 }
 
 Result<void> GatewayFilters::add_fields(const DocumentNode* node, bool request) {
@@ -173,10 +186,30 @@ Result<void> GatewayFilters::apply(json& route, const std::string& prefix, bool 
     if (policy.contains("mirror") && redirects()) continue;
     route["policies"].push_back(into_.policy(policy.begin().key(), policy));
   }
-  return redirects() ? apply_redirect(route, tls, port) : Result<void>();
+  return redirects() ? apply_redirect(route, prefix, tls, port) : Result<void>();
 }
 
-Result<void> GatewayFilters::apply_redirect(json& route, bool tls, uint16_t port) const {
+Result<std::string> GatewayFilters::path_of_redirect(const std::string& prefix) const {
+  if (at(redirect_, {"path"}) == nullptr) return std::string("{path}");
+  const std::string type = text_at(redirect_, {"path", "type"});
+  const bool full = type == "ReplaceFullPath";
+  if (!full && type != "ReplacePrefixMatch") return fail("there is no such change of a path");
+  const bool plain = prefix.starts_with('/') && prefix.find_first_of("*{}?#%\\ ") == std::string::npos;
+  if (!full && !plain) return fail("the beginning of a path is replaced where the match is of a beginning");
+  std::string path = text_at(redirect_, {"path", full ? "replaceFullPath" : "replacePrefixMatch"});
+  if (path.empty()) path = "/";
+  if (!path.starts_with('/') || path.find_first_of("{}") != std::string::npos)
+    return fail("the path has characters that a redirect cannot have");
+  if (!full) {
+    if (path.find_first_of("?#") != std::string::npos) return fail("the beginning of a path has no query");
+    while (path.ends_with('/')) path.pop_back();
+    path += "{rest}";
+  }
+  if (path.find('?') == std::string::npos) path += "{query}";
+  return path;
+}
+
+Result<void> GatewayFilters::apply_redirect(json& route, const std::string& prefix, bool tls, uint16_t port) const {
   const std::string asked = text_at(redirect_, {"scheme"}), host = text_at(redirect_, {"hostname"});
   const std::string scheme = !asked.empty() ? lower_case(asked) : tls ? "https" : "http";
   const uint16_t usual = scheme == "https" ? 443 : 80;
@@ -185,16 +218,10 @@ Result<void> GatewayFilters::apply_redirect(json& route, bool tls, uint16_t port
   if (const auto given = number_of(text_at(redirect_, {"port"}))) to = *given;
   if (to == 0 || to > 65535) return fail("it has no port");
   if (host.find_first_of("{}/") != std::string::npos) return fail("the host has characters that no host has");
-  std::string path = "{path}";
-  if (at(redirect_, {"path"}) != nullptr) {
-    path = text_at(redirect_, {"path", "replaceFullPath"});
-    if (path.empty()) path = "/";
-    if (!path.starts_with('/') || path.find_first_of("{}") != std::string::npos)
-      return fail("the path has characters that a redirect cannot have");
-    if (path.find('?') == std::string::npos) path += "{query}";
-  }
+  const Result<std::string> path = path_of_redirect(prefix);
+  if (!path) return path.error();
   route["redirect"] = fmt::format("{}://{}{}{}", scheme, host.empty() ? "{host}" : host,
-                                  to == usual ? "" : fmt::format(":{}", to), path);
+                                  to == usual ? "" : fmt::format(":{}", to), *path);
   const uint64_t status = number_of(text_at(redirect_, {"statusCode"})).value_or(302);
   static const std::set<uint64_t> kStatuses = {301, 302, 303, 307, 308};
   if (kStatuses.count(status) == 0) return fail("no redirect has this status");

@@ -19,6 +19,9 @@ class GatewayFilters {
   // Error: it cannot be said. Then the rule answers 500 if `must` is set: without the filter it would do another thing.
   Result<void> add(const DocumentNode& filter, const std::string& rule, bool& must);
 
+  // One of several backends of a rule: its own fields as keys of a variant of a split. Error: a filter of it does more.
+  Result<void> edit_variant(const DocumentNode& backend, nlohmann::json& variant);
+
   bool redirects() const { return redirect_ != nullptr; }
   // Adds to a route what the filters say. `prefix`: the path of a prefix match, or empty. `tls`, `port`: of its
   // listener.
@@ -29,7 +32,8 @@ class GatewayFilters {
   Result<void> add_fields(const DocumentNode* node, bool request);
   Result<void> add_mirror(const DocumentNode* node, const std::string& rule);
   Result<void> add_cors(const DocumentNode* node);
-  Result<void> apply_redirect(nlohmann::json& route, bool tls, uint16_t port) const;
+  Result<void> apply_redirect(nlohmann::json& route, const std::string& prefix, bool tls, uint16_t port) const;
+  Result<std::string> path_of_redirect(const std::string& prefix) const;
 
   Imported& into_;
   const GatewayServices& services_;

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "conf/limits.h"
+#include "conf/names.h"
 #include "control/cli/import/cases.h"
 #include "control/cli/import/gateway_filters.h"
 #include "control/cli/import/gateway_services.h"
@@ -321,11 +322,14 @@ class GatewayImport {
     for (const DocumentNode& filter : items(node.find("filters"))) add_filter(filter, filters, name, close);
     json answer = json::object();
     json pool = json::object();
-    add_timeouts(node, answer, pool);
-    add_retry(node, pool);
+    add_timeouts(node, answer);
+    add_retry(node, answer, pool);
     add_persistence(node, pool);
-    if (!filters.redirects()) add_backends(node, name, route, filters, answer, pool, close);
-    if (filters.redirects()) answer.erase("total_timeout");
+    if (filters.redirects()) {
+      answer = json::object();  // nobody is asked
+    } else {
+      add_backends(node, name, route, filters, answer, pool, closed.is_null(), close);
+    }
     if (!closed.is_null() && answer.contains("pool")) {
       into_.remove("pools", answer["pool"]);
       answer = closed;
@@ -350,27 +354,34 @@ class GatewayImport {
     judge(filter, text, outcome);
   }
 
-  void add_timeouts(const DocumentNode& node, json& answer, json& pool) {
+  void add_timeouts(const DocumentNode& node, json& answer) {
     const DocumentNode* timeouts = node.find("timeouts");
     if (timeouts == nullptr || !timeouts->is_map()) return;
     read_only(into_, *timeouts, "timeouts", {{"request", Kind::scalar}, {"backendRequest", Kind::scalar}});
     for (const DocumentNode& timeout : timeouts->children) {
+      constexpr uint64_t kHourMs = 3'600'000;
       const std::optional<uint64_t> time = milliseconds_of(timeout.text);
-      if (timeout.key == "request") {
-        if (time && *time > 0) answer["total_timeout"] = fmt::format("{}ms", *time);
-      } else if (timeout.key == "backendRequest") {
-        if (time && *time > 0) pool["first_byte_timeout"] = fmt::format("{}ms", *time);
-      } else {
-        continue;
-      }
-      judge(timeout, "timeouts." + timeout.key, time ? Result<void>() : fail("it is no duration"));
+      const bool of_try = timeout.key == "backendRequest";
+      if (!of_try && timeout.key != "request") continue;
+      const bool fits = time && (!of_try || *time <= kHourMs);
+      if (fits && *time > 0) answer[of_try ? "try_timeout" : "total_timeout"] = fmt::format("{}ms", *time);
+      judge(timeout, "timeouts." + timeout.key,
+            fits ? Result<void>() : fail(time ? "it is longer than an hour" : "it is no duration"));
     }
   }
 
-  void add_retry(const DocumentNode& node, json& pool) {
+  void add_retry(const DocumentNode& node, json& answer, json& pool) {
     const DocumentNode* retry = node.find("retry");
     if (retry == nullptr || !retry->is_map()) return;
-    read_only(into_, *retry, "retry", {{"attempts", Kind::scalar}});
+    read_only(into_, *retry, "retry", {{"attempts", Kind::scalar}, {"codes", Kind::list}});
+    for (const DocumentNode& code : items(retry->find("codes"))) {
+      const std::optional<uint64_t> status = number_of(code.text);
+      const bool is_failure = status && *status >= 400 && *status <= 599;
+      if (is_failure) answer["retry_statuses"].push_back(*status);
+      judge(code, "retry.codes",
+            is_failure ? Result<void>() : fail(fmt::format("{} is none of 400 to 599", in_quotes(code.text))));
+    }
+    if (retry->find("attempts") == nullptr) return into_.take();  // as often as a pool tries by default
     const std::optional<uint64_t> attempts = number_of(text_at(retry, {"attempts"}));
     if (attempts) pool["retry_attempts"] = std::min<uint64_t>(*attempts, 16);
     judge(*retry, "retry", attempts ? Result<void>() : fail("a pool has a number of attempts"));
@@ -393,13 +404,16 @@ class GatewayImport {
     into_.take();
   }
 
+  // A backendRef that is taken.
+  struct Share {
+    uint64_t weight;
+    GatewayBackends backends;
+    json edits;  // of its own fields, as keys of a variant
+  };
+
   template <class Close>
   void add_backends(const DocumentNode& node, const std::string& name, const Route& route, GatewayFilters& filters,
-                    json& answer, json& pool, const Close& close) {
-    struct Share {
-      uint64_t weight;
-      GatewayBackends backends;
-    };
+                    json& answer, json& pool, bool open, const Close& close) {
     std::vector<Share> shares;
     uint64_t whole = 0, not_valid = 0, no_endpoint = 0;
     const std::vector<DocumentNode>& refs = items(node.find("backendRefs"));
@@ -417,13 +431,12 @@ class GatewayImport {
       whole += weight;
       Result<GatewayBackends> found = services_.find(ref, route.space);
       const std::vector<DocumentNode>& own = items(ref.find("filters"));
-      if (found && !own.empty() && refs.size() > 1) found = fail("filters of one of several backends are not taken");
-      for (const DocumentNode& filter : own) {
-        if (refs.size() == 1) {
-          add_filter(filter, filters, name, close);
-        } else {
-          into_.leave(filter.line, "filter " + text_at(&filter, {"type"}), "a filter is for all backends of a rule");
-        }
+      json edits = json::object();
+      if (refs.size() == 1) {
+        for (const DocumentNode& filter : own) add_filter(filter, filters, name, close);
+      } else if (found && !own.empty()) {
+        Result<void> edited = GatewayFilters(into_, services_, route.space).edit_variant(ref, edits);
+        if (!edited) found = edited.error();
       }
       // A pool speaks in one way with all.
       if (found && !shares.empty() && weight > 0 && found->pool != shares.front().backends.pool)
@@ -439,7 +452,7 @@ class GatewayImport {
         continue;
       }
       into_.take();
-      if (weight > 0) shares.push_back({weight, *std::move(found)});
+      if (weight > 0) shares.push_back({weight, *std::move(found), std::move(edits)});
     }
     if (shares.empty()) {
       const bool waits = no_endpoint > 0 && not_valid == 0;
@@ -447,6 +460,49 @@ class GatewayImport {
                              waits ? "no endpoint is ready" : "no backend of it is valid, or has a weight");
       return;
     }
+    const bool edits_some =
+        std::any_of(shares.begin(), shares.end(), [](const Share& each) { return !each.edits.empty(); });
+    if (edits_some && shares.size() > kSplitVariantsMost) {
+      close(node, "rule " + name, "so many backends with fields of their own are not taken");
+      open = false;
+    }
+    if (edits_some && open) {
+      split_shares(node, name, shares, answer, pool);
+    } else {
+      weigh_shares(name, shares, answer, pool);
+    }
+    if (not_valid + no_endpoint > 0) {
+      const double percent = 100.0 * static_cast<double>(not_valid + no_endpoint) / static_cast<double>(whole);
+      answer["policies"].push_back(into_.policy(
+          "no-backend", {{"fault", {{"abort", not_valid > 0 ? kNotValid : kNoEndpoint}, {"abort_percent", percent}}}}));
+    }
+  }
+
+  // A pool for each share, as variants of a split with their own fields.
+  void split_shares(const DocumentNode& node, const std::string& name, const std::vector<Share>& shares, json& answer,
+                    json& pool) {
+    if (pool.erase("sticky") > 0)
+      into_.leave(node.line, "sessionPersistence", "backends with fields of their own are chosen for each request");
+    json variants = json::array();
+    for (const Share& share : shares) {
+      const std::string pool_name = into_.free_name("pools", name);
+      json& object = into_.object("pools", pool_name);
+      object.update(pool);
+      object.update(share.backends.pool);
+      for (json place : share.backends.places) {
+        place["name"] = fmt::format("b{}", object.contains("backends") ? object["backends"].size() + 1 : 1);
+        object["backends"].push_back(std::move(place));
+      }
+      json variant = {{"name", pool_name}, {"pool", pool_name}, {"weight", share.weight}};
+      variant.update(share.edits);
+      variants.push_back(std::move(variant));
+    }
+    answer["pool"] = variants.front()["pool"];
+    answer["policies"].push_back(into_.policy("backends", {{"split", {{"variants", variants}}}}));
+  }
+
+  // One pool of all shares.
+  void weigh_shares(const std::string& name, const std::vector<Share>& shares, json& answer, json& pool) {
     // The fewer the endpoints of a share, the heavier is each.
     double heaviest = 0;
     for (const Share& share : shares)
@@ -467,11 +523,6 @@ class GatewayImport {
     const std::string pool_name = into_.free_name("pools", name);
     into_.object("pools", pool_name).update(pool);
     answer["pool"] = pool_name;
-    if (not_valid + no_endpoint > 0) {
-      const double percent = 100.0 * static_cast<double>(not_valid + no_endpoint) / static_cast<double>(whole);
-      answer["policies"].push_back(into_.policy(
-          "no-backend", {{"fault", {{"abort", not_valid > 0 ? kNotValid : kNoEndpoint}, {"abort_percent", percent}}}}));
-    }
   }
 
   // Matches ---------------------------------------------------------------------------------------------------------
