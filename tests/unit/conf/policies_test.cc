@@ -15,10 +15,10 @@
 
 namespace tidegate::policies_test {
 
+using testing::content;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::content;
 using testing::load_text;
 using testing::Loaded;
 
