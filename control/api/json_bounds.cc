@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <unordered_set>
 #include <vector>
 
@@ -13,55 +12,74 @@ namespace tidegate {
 
 namespace {
 
-// RFC 8259 §4 lets the reader choose one of the values. Two readers that choose differently would see two documents.
-struct RepeatedKey {
-  std::string key;
+// The library's text begins with "[json.exception.parse_error.101] ". The rest has the line, the column and what was
+// expected. A number beyond any double is not a parse_error.
+std::string told(const nlohmann::json::exception& error) {
+  std::string_view message = error.what();
+  const size_t end = message.find("] ");
+  if (end != std::string_view::npos) message.remove_prefix(end + 2);
+  return std::string(message);
+}
+
+// Looks through the text before a value is made of it. RFC 8259 §4 lets the reader choose one of the values of a key
+// that stands twice. Two readers that choose differently would see two documents. (The library can call a function for
+// each key while it makes the value. But then it looks at all elements of an array whenever one of them ends.)
+class Inspection : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  const std::string& fault() const { return fault_; }
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override {
+    open_objects_.emplace_back();
+    return opens();
+  }
+  bool key(string_t& name) override {
+    if (open_objects_.back().insert(name).second) return true;
+    fault_ = fmt::format("the key {} stands twice in one object", in_quotes(name));
+    return false;
+  }
+  bool end_object() override {
+    open_objects_.pop_back();
+    return closes();
+  }
+  bool start_array(std::size_t) override { return opens(); }
+  bool end_array() override { return closes(); }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
+    fault_ = told(error);
+    return false;
+  }
+
+ private:
+  bool opens() {
+    if (++depth_ <= kMaxJsonDepth) return true;
+    fault_ = fmt::format("nested deeper than {} levels", kMaxJsonDepth);
+    return false;
+  }
+  bool closes() {
+    --depth_;
+    return true;
+  }
+
+  std::vector<std::unordered_set<std::string>> open_objects_;
+  size_t depth_ = 0;
+  std::string fault_;
 };
 
 }  // namespace
 
-size_t json_depth(std::string_view text) {
-  size_t depth = 0, deepest = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
-    } else if ((c == ']' || c == '}') && depth > 0) {
-      --depth;
-    }
-  }
-  return deepest;
-}
-
 Result<nlohmann::json> parse_json(std::string_view text) {
-  if (json_depth(text) > kMaxJsonDepth) return fail(fmt::format("nested deeper than {} levels", kMaxJsonDepth));
-  std::vector<std::unordered_set<std::string>> open_objects;
-  const auto refuse_twice = [&open_objects](int, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
-    using Event = nlohmann::json::parse_event_t;
-    if (event == Event::object_start) open_objects.emplace_back();
-    if (event == Event::object_end) open_objects.pop_back();
-    if (event == Event::key && !open_objects.back().insert(parsed.get_ref<const std::string&>()).second) {
-      throw RepeatedKey{parsed.get<std::string>()};
-    }
-    return true;
-  };
+  Inspection inspection;
+  if (!nlohmann::json::sax_parse(text, &inspection)) return fail(inspection.fault());
   try {
-    return nlohmann::json::parse(text, refuse_twice);
-  } catch (const RepeatedKey& repeated) {
-    return fail(fmt::format("the key {} stands twice in one object", in_quotes(repeated.key)));
+    return nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& error) {
-    // A number beyond any double is not a parse_error. The library's text begins with "[json.exception.parse_error.101]
-    // ". The rest has the line, the column and what was expected.
-    std::string_view message = error.what();
-    const size_t end = message.find("] ");
-    if (end != std::string_view::npos) message.remove_prefix(end + 2);
-    return fail(std::string(message));
+    return fail(told(error));
   }
 }
 

@@ -14,9 +14,6 @@ namespace tidegate {
 // Returns the value, or an Error that says where the text is not JSON. An object with the same key twice is refused.
 Result<nlohmann::json> parse_json(std::string_view text);
 
-// Deepest nesting of brackets outside strings. The text need not be valid JSON.
-size_t json_depth(std::string_view text);
-
 // Like dump(), but never throws: bytes that are not UTF-8 become U+FFFD.
 std::string dump(const nlohmann::json& value, int indent = -1);
 

@@ -149,7 +149,7 @@ def test_an_origin_taken_down_ends_its_downloads_and_a_drained_one_finishes_them
         thread.join(30)
     for proxy, result in results.items():
         assert result.returncode == 18 and int(result.stdout) < 8 * 1024 * 1024, (proxy, result)  # curl: partial file
-    assert taken_down() - before == 2
+    wait_until("both are logged", lambda: taken_down() - before == 2, 10)
     told = lab.plane("proxy1", "l7", "/explain?client=10.1.0.2&url=https://www.example.test/slow/8m").json()
     assert {(b["state"], b["running_work"], b["in_flight"]) for b in told["eligible"]} == {("down", "ends", 0)}, told
     for origin in ("origin1", "origin2"):

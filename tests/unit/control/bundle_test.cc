@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include "control/api/json_bounds.h"
 
 namespace tidegate::bundle_test {
@@ -47,7 +49,30 @@ TEST(JsonBounds, RefusesWhatIsNestedTooDeep) {
   EXPECT_TRUE(parse_json(std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')));
   EXPECT_FALSE(parse_json(std::string(100'000, '[')));
   EXPECT_FALSE(parse_json("{\"weight\": 1e999}")) << "a number that no double holds";
-  EXPECT_EQ(json_depth(R"({"a": "[[[[\"[["})"), 1u);
+  EXPECT_TRUE(parse_json(R"({"a": ")" + std::string(1'000, '[') + R"(\"[["})"))
+      << "brackets in a string are not nested";
+}
+
+TEST(JsonBounds, RefusesAKeyThatStandsTwiceInOneObject) {
+  EXPECT_THAT(parse_json(R"({"a": [{"b": 1}, {"b": 2, "c": {"b": 3}, "b": 4}]})").error().message,
+              HasSubstr("the key 'b' stands twice"));
+  EXPECT_TRUE(parse_json(R"({"a": [{"b": 1}, {"b": 2}], "b": {"a": 1}})"));
+}
+
+// The bodies of the API and the stream of a leader have lists of a hundred thousand elements.
+TEST(LongJsonBounds, TheTimeToReadAListGrowsWithItsLength) {
+  const auto cpu_ns_of = [](int elements) {
+    std::string text = "[";
+    for (int i = 0; i < elements; ++i) text += R"({"name":"r","path":["/x"]},)";
+    text.back() = ']';
+    timespec begun{}, ended{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun);
+    EXPECT_EQ(parse_json(text)->size(), static_cast<size_t>(elements));
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended);
+    return (ended.tv_sec - begun.tv_sec) * 1'000'000'000 + ended.tv_nsec - begun.tv_nsec;
+  };
+  const auto few = cpu_ns_of(5'000), many = cpu_ns_of(100'000);
+  EXPECT_LT(many, few * 60) << "20 times the elements: 400 times the time if each one is compared with all";
 }
 
 }  // namespace tidegate::bundle_test
