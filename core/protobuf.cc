@@ -89,7 +89,7 @@ class Scanner {
           type == nullptr || number > INT32_MAX ? nullptr : type->FindFieldByNumber(static_cast<int>(number));
       bytes_ = {};
       if (!skip_value(tag, field == nullptr ? nullptr : field->message_type(), depth)) return false;
-      // libprotobuf would leave out what is not UTF-8.
+      // Here, because libprotobuf drops text that is not UTF-8 without an error.
       const bool is_text = field != nullptr && field->type() == pb::FieldDescriptor::TYPE_STRING;
       if (is_text && !pb::internal::IsStructurallyValidUTF8(bytes_.data(), static_cast<int>(bytes_.size())))
         return false;

@@ -117,7 +117,7 @@ TEST_F(WaitQueueTest, AFullQueuePushesTheLastOfTheLowestPriorityOut) {
   EXPECT_FALSE(queue.join(low, 8, 0, false, QueuePriority::high)) << "a reload took the queue away";
 }
 
-// Against a twin that keeps all waiters in one list: who is next, and that nobody waits longer than is promised.
+// A twin keeps all waiters in one list. Both must name the same next waiter, and nobody may wait longer than promised.
 TEST_F(WaitQueueTest, ServesInThePromisedOrder) {
   struct One {
     WaitQueue::Waiter* waiter;
