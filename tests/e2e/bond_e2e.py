@@ -3,11 +3,12 @@
 second forwarder's."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import segment
 from marks import long
-from netns import ip, sysctl, wait_until
-from segment import VIP4, raised
+from netns import in_namespace, ip, sh, sysctl, wait_until
+from segment import VIP4, Tap, raised
 
 DRIVERS = ("af_packet", "af_xdp")
 
@@ -99,8 +100,9 @@ def test_a_bond_starts_with_the_members_that_there_are(_):
 
 
 @contextlib.contextmanager
-def chain(mode, driver):
-    """client - near - two links - far - web1, which answers the client directly. Both forwarders bond the links."""
+def chain(mode, driver, tag=None):
+    """client - near - two links - far - web1, which answers the client directly. Both forwarders bond the links, and
+    send every frame over the bond with a VLAN's tag if one is given."""
     with raised("bond") as link:
         link.add_host("client", 7)
         near, far = link.add_host("l4near"), link.namespace("l4far")
@@ -112,8 +114,10 @@ def chain(mode, driver):
             for namespace in (left, right):
                 sysctl(namespace, f"net/ipv6/conf/{name}/disable_ipv6=1")
                 ip(namespace, f"link set {name} up")
+                if tag:  # otherwise the other end of a veth gets the tag beside the frame, where XDP does not see it
+                    sh(*in_namespace(namespace, "ethtool", "-K", name, "txvlan", "off", "tx-vlan-stag-hw-insert", "off"))
         ip(web1, "addr add 10.68.0.11/24 dev eth1")
-        bond = f"{{device: bond0, driver: {driver}, bond: {mode}, members: [bond-a, bond-b], addresses: [10.67.0.%d/24]}}"
+        bond = f"{{device: bond0, driver: {driver}, bond: {mode}, members: [bond-a, bond-b], vlan: {tag or 0}, addresses: [10.67.0.%d/24]}}"
         documents = {
             "l4near": document(bond % 2 + ", {device: eth0, addresses: [10.66.0.2/24]}", "10.67.0.3"),
             "l4far": document(bond % 3 + ", {device: eth1, addresses: [10.68.0.2/24]}", "10.68.0.11"),
@@ -155,6 +159,35 @@ def test_a_balanced_bond_spreads_flows_over_its_members(_):
 def test_a_bond_agrees_with_its_partner_by_lacp(_):
     for driver in DRIVERS:
         check_both_members_carry("lacp", driver)
+
+
+def vlans_on(namespace, device, count):
+    """The VLANs of the next IPv4 packets that arrive at a device; None: a packet without a tag."""
+    vlans = []
+    with contextlib.closing(Tap(namespace, device, 10)) as tap:
+        while len(vlans) < count:
+            frame = tap.hear() or b""
+            if frame[12:14] == b"\x08\x00":
+                vlans.append(None)
+            elif frame[12:14] == b"\x81\x00" and frame[16:18] == b"\x08\x00":
+                vlans.append(int.from_bytes(frame[14:16], "big") & 0xFFF)
+    return vlans
+
+
+@long
+def test_a_vlan_over_a_bond_is_tagged_on_each_member(_):
+    for mode, driver in (("balance", "af_packet"), ("lacp", "af_packet"), ("lacp", "af_xdp")):
+        with chain(mode, driver, tag=7) as (link, near, far):
+            both = {"bond-a", "bond-b"}
+            wait_until("both members are used", lambda: used(link, near) == used(link, far) == both, 30, near)
+            wait_until("traffic arrives", lambda: link.answers(8, timeout=0.3) == ["web1"] * 8, 20, near)
+            for member in both if driver == "af_packet" else ():  # AF_XDP takes frames before a packet socket hears them
+                with ThreadPoolExecutor(1) as pool:
+                    seen = pool.submit(vlans_on, link.namespace("l4far"), member, 8)
+                    while not seen.done():
+                        assert link.answers(20) == ["web1"] * 20
+                    assert seen.result() == [7] * 8, (mode, driver, member, seen.result())
+            assert not link.metric(far, "tidegate_l4_dropped_packets_total", reason="vlan_tagged")
 
 
 @long

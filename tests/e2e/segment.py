@@ -15,6 +15,8 @@ from netns import Process, ip, open_socket, sh, sysctl, wait_until
 from topology import PREFIX
 
 ETH_P_ALL = 3
+SOL_PACKET, PACKET_AUXDATA = 263, 8
+TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 VIP4, VIP6 = "10.66.0.100", "fd66::100"
 
 
@@ -215,3 +217,29 @@ def raised(name, bridge="", mtu=1500):
             process.kill()
         netns.remove_namespaces(*segment.namespaces)
         shutil.rmtree(segment.home, ignore_errors=True)
+
+
+class Tap:
+    """A packet socket that hears the frames of an interface as they are on the link. The kernel takes the first tag off
+    a frame that arrives, and tells it beside the frame."""
+
+    def __init__(self, namespace, device, timeout):
+        self.socket = open_socket(namespace, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self.socket.bind((device, ETH_P_ALL))
+        self.socket.settimeout(timeout)
+
+    def close(self):
+        self.socket.close()
+
+    def hear(self):
+        """The next frame that somebody else sent; None for a frame of this side. TimeoutError after the timeout."""
+        frame, beside, _, sender = self.socket.recvmsg(2048, 128)
+        if sender[2] == socket.PACKET_OUTGOING:
+            return None
+        for level, kind, data in beside:
+            if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+                status, _, _, _, _, tci, protocol = struct.unpack("IIIHHHH", data)
+                if status & TP_STATUS_VLAN_VALID:
+                    frame = frame[:12] + struct.pack("!HH", protocol if status & TP_STATUS_VLAN_TPID_VALID else 0x8100, tci) + frame[12:]
+        return frame

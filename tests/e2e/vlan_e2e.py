@@ -7,10 +7,9 @@ import socket
 import struct
 import time
 
-from netns import in_namespace, open_socket, sh, wait_until
-from segment import ETH_P_ALL, VIP4, raised
+from netns import in_namespace, sh, wait_until
+from segment import VIP4, Tap, raised
 
-SOL_PACKET, PACKET_AUXDATA = 263, 8
 CLIENT, BACKEND = bytes.fromhex("02000000c001"), bytes.fromhex("02000000b001")
 OWN, NEAR, FAR = b"", b"\x81\x00\x00\x07", b"\x88\xa8\x00\x07\x81\x00\x00\x64"
 
@@ -52,33 +51,11 @@ def arp(operation, source, source_ip, target, target_ip, to):
     return to + source + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + source + socket.inet_aton(source_ip) + target + socket.inet_aton(target_ip)
 
 
-class Stations:
+class Stations(Tap):
     """All stations of the link: what they send and hear, with tags."""
-
-    def __init__(self, namespace):
-        self.socket = open_socket(namespace, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        self.socket.bind(("eth0", ETH_P_ALL))
-        self.socket.settimeout(0.2)
-
-    def close(self):
-        self.socket.close()
 
     def send(self, tags, frame):
         self.socket.send(frame[:12] + tags + frame[12:])
-
-    def hear(self):
-        """The next frame that somebody else sent, as it was on the link; None after a while. The kernel takes the first tag off and tells it
-        beside the frame."""
-        frame, beside, _, sender = self.socket.recvmsg(2048, 128)
-        if sender[2] == socket.PACKET_OUTGOING:
-            return None
-        for level, kind, data in beside:
-            if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
-                status, _, _, _, _, tci, protocol = struct.unpack("IIIHHHH", data)
-                if status & 0x10:  # TP_STATUS_VLAN_VALID
-                    frame = frame[:12] + struct.pack("!HH", protocol if status & 0x40 else 0x8100, tci) + frame[12:]
-        return frame
 
     def hear_until(self, what, wanted, within_s=20):
         """Answers questions for the backends' addresses, each in its own VLAN, until a frame comes that is wanted."""
@@ -103,7 +80,7 @@ def check_vlans(driver):
         link.add_host("l4")
         # A NIC that takes tags off hides them from XDP. For a veth its other end decides: it sends tags beside the frame.
         sh(*in_namespace(link.switch, "ethtool", "-K", link.port("l4"), "txvlan", "off", "tx-vlan-stag-hw-insert", "off"))
-        with contextlib.closing(Stations(link.namespace("peer"))) as stations:
+        with contextlib.closing(Stations(link.namespace("peer"), "eth0", 0.2)) as stations:
             forwarder = link.start_forwarder(DOCUMENT.replace("DRIVER", driver))
             link.wait_ready(forwarder)
             resolved = lambda: link.metric(forwarder, "tidegate_l4_neighbours_resolved") == 2
