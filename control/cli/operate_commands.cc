@@ -43,12 +43,17 @@ std::optional<std::string> drain_path(Cli& cli, const DrainArguments& arguments)
   return fmt::format("/v1/admin/{}/{}", arguments.kind, percent_encode(arguments.name));
 }
 
-void print_drained(Cli& cli, const json& answer, const DrainArguments& arguments, std::string_view what) {
+// Prints the answer of the API if JSON was asked for, and otherwise the sentence.
+void print_answer(Cli& cli, const json& answer, std::string_view sentence) {
   if (cli.json()) {
     fmt::print("{}\n", dump(answer));
   } else {
-    fmt::print("{} {} {}\n", arguments.kind, arguments.name, what);
+    fmt::print("{}\n", sentence);
   }
+}
+
+void print_drained(Cli& cli, const json& answer, const DrainArguments& arguments, std::string_view what) {
+  print_answer(cli, answer, fmt::format("{} {} {}", arguments.kind, arguments.name, what));
   if (arguments.wait) wait_until_applied(cli, 0, number_member(answer, "words"));
 }
 
@@ -109,13 +114,11 @@ void quota(Cli& cli, const QuotaArguments& arguments) {
   }
   const std::optional<json> answer = call(cli, std::move(request));
   if (!answer) return;
-  if (cli.json()) {
-    fmt::print("{}\n", dump(*answer));
-  } else if (arguments.as_configured) {
-    fmt::print("policy {} has the quota of the configuration again\n", arguments.policy);
-  } else {
-    fmt::print("policy {} allows {} requests in the time of its limit\n", arguments.policy, arguments.requests);
-  }
+  print_answer(
+      cli, *answer,
+      arguments.as_configured
+          ? fmt::format("policy {} has the quota of the configuration again", arguments.policy)
+          : fmt::format("policy {} allows {} requests in the time of its limit", arguments.policy, arguments.requests));
   if (arguments.wait) wait_until_applied(cli, 0, number_member(*answer, "words"));
 }
 
@@ -141,15 +144,12 @@ void purge(Cli& cli, const PurgeArguments& arguments) {
   request.body = dump(body);
   const std::optional<json> answer = call(cli, std::move(request));
   if (!answer) return;
-  if (cli.json()) {
-    fmt::print("{}\n", dump(*answer));
-  } else {
-    fmt::print("purge {}: {}{}\n", number_member(*answer, "sequence"),
-               arguments.all           ? "everything"
-               : arguments.url.empty() ? "tag " + arguments.tag
-                                       : arguments.url,
-               arguments.soft ? ", kept as stale" : "");
-  }
+  const std::string what = arguments.all           ? "everything"
+                           : arguments.url.empty() ? "tag " + arguments.tag
+                                                   : arguments.url;
+  print_answer(
+      cli, *answer,
+      fmt::format("purge {}: {}{}", number_member(*answer, "sequence"), what, arguments.soft ? ", kept as stale" : ""));
   if (arguments.wait) print_applied(cli, *answer);
 }
 
