@@ -66,6 +66,47 @@ def test_an_imported_document_serves_as_the_other_program_did(lab):
         assert fetch("other.test") == "404"
 
 
+PRIORITIES = """defaults
+    mode http
+frontend f
+    bind 10.10.0.61:8080
+    acl batch path_beg /reports
+    http-request deny if { path /reports/secret }
+    http-request set-priority-class int(5) if batch !METH_POST
+    http-request set-priority-class int(-5) if { path_beg /pay }
+    http-request set-priority-class int(0) if { path /pay/history }
+    http-request set-priority-class int(-5) if { path /cart } || { path /alarm }
+    http-request set-priority-class int(-100) if { path /alarm }
+    http-request set-priority-class req.hdr(x-class)
+    http-request set-priority-class int(1) if { nbsrv(app) lt 2 }
+    http-request set-priority-offset int(-1000) if batch
+    default_backend app
+backend app
+    http-request set-priority-class int(0) if { path /cart }
+    server a 10.10.0.21:8080
+"""
+
+
+def test_classes_of_haproxy_become_priorities_and_the_last_rule_that_is_met_counts(lab):
+    with box.raised() as node:
+        done = tidegate("--output", "json", "import", node.write("haproxy.cfg", PRIORITIES))
+        assert done.returncode == 0, done
+        told = json.loads(done.stdout)
+        assert "closed" not in told["document"].replace("/reports/secret", ""), told["document"]
+        left = {each["line"]: each["why"] for each in told["left"]}
+        assert left.keys() == {11, 12, 13, 14}, told["left"]
+        assert left[11] == "its queue_priority is high, as in line 8: there are three priorities"
+        assert left[12] == "a route has one priority, as int(-1) says one: see queue_priority"
+        assert left[14] == "requests wait by their priority, not by a time: see queue_priority of routes"
+        process = node.start("l7", box.binary("l7"), "--config", node.write("edge.yaml", told["document"]), "--run", node.run_dir)
+        node.wait_ready("l7", process)
+        explain = lambda path, method="GET": node.ask("l7", f"/explain?client=10.1.0.2&method={method}&url=http://10.10.0.61:8080{path}").json()
+        for path, priority in (("/", "normal"), ("/reports/a", "low"), ("/pay", "high"), ("/pay/history", "normal"), ("/cart", "normal"), ("/alarm", "high")):
+            assert explain(path)["queue"]["priority"] == priority, (path, explain(path))
+        assert explain("/reports/a", "POST")["queue"]["priority"] == "normal"
+        assert "queue" not in explain("/reports/secret")
+
+
 def test_import_says_what_it_cannot_read(lab):
     with box.raised() as node:
         for name, text, why in (

@@ -76,6 +76,7 @@ frontend f
     http-request deny deny_status 429 if { path_beg /limited } local
     http-request auth realm r if { path_beg /secret } !{ http_auth(people) }
     http-request return status 200 content-type text/plain string pong if { path /ping }
+    http-request set-priority-class int(-5) if admin
     http-request set-header X-Who %[src]
     http-request del-header X-Left
     http-request redirect location /new code 301 if { path /old }

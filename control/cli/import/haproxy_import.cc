@@ -8,6 +8,7 @@
 
 #include "conf/policy/authenticate.h"
 #include "control/cli/import/haproxy_condition.h"
+#include "control/cli/import/haproxy_priority.h"
 #include "control/cli/import/haproxy_rules.h"
 #include "control/cli/import/haproxy_syntax.h"
 #include "control/cli/import/imported.h"
@@ -26,6 +27,7 @@ class HaproxyImport {
   explicit HaproxyImport(Imported& into) : into_(into) {}
 
   void run(const std::vector<Section>& sections) {
+    priorities_ = HaproxyPriorities(sections);
     for (const Section& section : sections) {
       if (section.head.word(0) == "defaults") defaults(section);
       if (section.head.word(0) == "userlist") userlist(section);
@@ -290,7 +292,7 @@ class HaproxyImport {
       }
       return;
     }
-    HaproxyRules rules(into_, lists, users_);
+    HaproxyRules rules(into_, lists, users_, priorities_);
     Cases last = {
         {{}, listen && into_.has("pools", frontend.name) ? json({{"pool", frontend.name}}) : json({{"status", 503}})}};
     const Cases cases =
@@ -322,7 +324,7 @@ class HaproxyImport {
       const Result<void> outcome = lists.add(line);
       if (first) judge(line, outcome);
     }
-    HaproxyRules rules(into_, lists, users_);
+    HaproxyRules rules(into_, lists, users_, priorities_);
     return rules.cases(*section->second, std::move(last), {}, first);
   }
 
@@ -399,7 +401,8 @@ class HaproxyImport {
   json closed_by_defaults_;                         // rules there would be everybody's
   std::map<std::string, const Section*> backends_;  // by the pool's name
   std::map<std::string, json> users_;               // of userlists
-  std::set<std::string> judged_;                    // backends whose rules are
+  HaproxyPriorities priorities_;
+  std::set<std::string> judged_;  // backends whose rules are
 };
 
 }  // namespace

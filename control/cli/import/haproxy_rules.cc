@@ -131,6 +131,7 @@ Cases HaproxyRules::cases(const HaproxySection& section, Cases last,
 
 Cases HaproxyRules::with_rule(const Line& line, Cases rest, const Cases& passed,
                               const std::function<Cases(const std::string&)>& backend) {
+  if (HaproxyPriorities::is_rule(line)) return with_priority(line, std::move(rest));
   Result<Deed> deed = read(line);
   std::vector<HaproxyWay> ways = lists_.ways(line);
   if (line.word(0) == "monitor-uri") {
@@ -164,6 +165,47 @@ Cases HaproxyRules::with_rule(const Line& line, Cases rest, const Cases& passed,
   }
   judge(line, outcome);
   return rest;
+}
+
+// A request that waits at another place is served as well, so nothing is closed for what cannot be said. The last rule
+// that is met counts, and rules are read from the last one on.
+Cases HaproxyRules::with_priority(const Line& line, Cases rest) {
+  const Result<std::string> priority = HaproxyPriorities::read(line);
+  Result<void> outcome = priority ? priorities_.keeps_order(line) : priority.error();
+  const std::vector<HaproxyWay> ways = priority ? lists_.ways(line) : std::vector<HaproxyWay>();
+  for (size_t i = ways.size(); i-- > 0;) {
+    Result<Cases> with = with_priority(ways[i], *priority, rest);
+    if (with && with->size() > kMaxCases) with = fail("its conditions would be too many routes");
+    if (with) {
+      rest = *std::move(with);
+    } else {
+      outcome = with.error();
+    }
+  }
+  judge(line, outcome);
+  return rest;
+}
+
+Result<Cases> HaproxyRules::with_priority(const HaproxyWay& way, const std::string& priority, const Cases& rest) {
+  if (!way.unknown.empty()) return fail(way.unknown);
+  if (!way.users.empty()) return fail("users are asked for by http-request auth alone");
+  Cases then = rest;
+  for (Case& each : then) {
+    if (each.answer.contains("pool")) each.answer.emplace("queue_priority", priority);
+  }
+  Cases out;
+  for (const When& has_not : way.has_not) {
+    const Result<std::optional<When>> exception = both(way.has, has_not);
+    if (!exception) return exception.error();
+    const Result<Cases> kept = *exception ? narrowed(rest, **exception) : Cases();
+    if (!kept) return kept;
+    out.insert(out.end(), kept->begin(), kept->end());
+  }
+  const Result<Cases> here = narrowed(then, way.has);
+  if (!here) return here;
+  out.insert(out.end(), here->begin(), here->end());
+  if (!way.has.always()) out.insert(out.end(), rest.begin(), rest.end());
+  return out;
 }
 
 Cases HaproxyRules::with_way(const Line& line, const HaproxyWay& way, const Deed& deed, Cases rest, const Cases& passed,
@@ -274,9 +316,9 @@ Result<HaproxyRules::Deed> HaproxyRules::read_request(const Line& line, size_t b
   }
   if (what == "set-header" || what == "add-header" || what == "del-header") return read_change(line);
   // They change nothing that decides.
-  static const std::set<std::string> kNothing = {
-      "set-var", "unset-var",   "set-log-level",    "set-mark",           "set-tos",    "set-nice",
-      "capture", "strict-mode", "disable-l7-retry", "set-priority-class", "set-timeout"};
+  static const std::set<std::string> kNothing = {"set-var",          "unset-var",  "set-log-level", "set-mark",
+                                                 "set-tos",          "set-nice",   "capture",       "strict-mode",
+                                                 "disable-l7-retry", "set-timeout"};
   const std::string name = what.substr(0, what.find('('));
   if (kNothing.count(name) != 0 || name.starts_with("track-sc") || name.starts_with("sc-")) {
     deed.kind = Deed::Kind::nothing;

@@ -9,6 +9,7 @@
 
 #include "control/cli/import/cases.h"
 #include "control/cli/import/haproxy_condition.h"
+#include "control/cli/import/haproxy_priority.h"
 #include "control/cli/import/haproxy_syntax.h"
 
 namespace tidegate::cli {
@@ -16,8 +17,9 @@ namespace tidegate::cli {
 class HaproxyRules {
  public:
   // `users`: those of each userlist.
-  HaproxyRules(Imported& into, const HaproxyLists& lists, const std::map<std::string, nlohmann::json>& users)
-      : into_(into), lists_(lists), users_(users) {}
+  HaproxyRules(Imported& into, const HaproxyLists& lists, const std::map<std::string, nlohmann::json>& users,
+               const HaproxyPriorities& priorities)
+      : into_(into), lists_(lists), users_(users), priorities_(priorities) {}
 
   // Whether a line is one of these rules.
   static bool has(const std::string& key);
@@ -42,12 +44,15 @@ class HaproxyRules {
                   const std::function<Cases(const std::string&)>& backend);
   Cases with_way(const HaproxyLine& line, const HaproxyWay& way, const Deed& deed, Cases rest, const Cases& passed,
                  const std::function<Cases(const std::string&)>& backend, Result<void>& outcome);
+  Cases with_priority(const HaproxyLine& line, Cases rest);
+  static Result<Cases> with_priority(const HaproxyWay& way, const std::string& priority, const Cases& rest);
   void judge(const HaproxyLine& line, const Result<void>& outcome);
   static Cases closed(const HaproxyLine& line, const std::string& why, uint32_t status);
 
   Imported& into_;
   const HaproxyLists& lists_;
   const std::map<std::string, nlohmann::json>& users_;
+  const HaproxyPriorities& priorities_;
   bool judges_ = true;
   nlohmann::json to_backend_, to_client_;  // changes of fields
 };

@@ -6,7 +6,7 @@
 namespace tidegate::cli {
 namespace {
 
-using Kind = NginxLocation::Kind;
+using LocationKind = NginxLocation::Kind;
 using Locations = std::vector<const NginxLocation*>;
 
 constexpr size_t kMaxCases = 4'096;  // of a server
@@ -38,8 +38,8 @@ class Paths {
 
  private:
   void sort(const NginxLocation& each) {
-    if (each.kind == Kind::regex) return regexes_.push_back(&each);
-    if (each.kind == Kind::exact) return void(exact_.emplace(each.text, &each));
+    if (each.kind == LocationKind::regex) return regexes_.push_back(&each);
+    if (each.kind == LocationKind::exact) return void(exact_.emplace(each.text, &each));
     prefixes_.push_back(&each);
     if (each.text.ends_with('/')) return void(keys_.emplace(each.text, &each));
     keys_.emplace(each.text + "/", &each);
@@ -55,12 +55,12 @@ class Paths {
       if (prefix.starts_with(each->text) && (longest == nullptr || each->text.size() > longest->text.size()))
         longest = each;
     }
-    return longest != nullptr && longest->kind == Kind::first_prefix;
+    return longest != nullptr && longest->kind == LocationKind::first_prefix;
   }
 
   Cases of_prefix(const std::string& prefix, const NginxLocation* own) {
     Cases out;
-    add_stems(prefix, Kind::first_prefix, out);
+    add_stems(prefix, LocationKind::first_prefix, out);
     if (!is_first(prefix)) {
       for (const NginxLocation* regex : regexes_) {
         When when;
@@ -68,7 +68,7 @@ class Paths {
         if (prefix.starts_with(regex->within)) add(regex->cases, when, out);
       }
     }
-    add_stems(prefix, Kind::prefix, out);
+    add_stems(prefix, LocationKind::prefix, out);
     if (own != nullptr) {
       add(own->cases, {}, out);
     } else if (prefix == "/") {
@@ -77,7 +77,7 @@ class Paths {
     return out;
   }
 
-  void add_stems(const std::string& prefix, Kind kind, Cases& out) {
+  void add_stems(const std::string& prefix, LocationKind kind, Cases& out) {
     for (const NginxLocation* stem : stems_) {
       if (stem->kind != kind || parent_of(stem->text) != prefix) continue;
       When when;
