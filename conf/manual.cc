@@ -9,9 +9,12 @@
 #include <vector>
 
 #include "conf/document.h"
+#include "core/exit_status.h"
 
 namespace tidegate {
 namespace {
+
+constexpr int kDaemonSection = 8;
 
 // In roff a backslash begins a command, and so do a dot and a quote at the beginning of a line. A plain '-' would
 // become a hyphen, which cannot be copied into a shell.
@@ -77,6 +80,15 @@ void append_command(const CLI::App& command, std::string& out) {
   if (!command.get_footer().empty()) out += ".PP\n" + escaped(command.get_footer()) + "\n";
 }
 
+void append_exit_statuses(std::string& out) {
+  out += fmt::format(
+      ".SH EXIT STATUS\n.TP\n0\nIt was told to end.\n"
+      ".TP\n{}\nIt cannot run, and one message says why. Another start would end in the same way.\n"
+      ".TP\n{}\nThe options are wrong.\n"
+      ".TP\n{}\nIt cannot run yet: memory, room on a disk, descriptors or an address may come by themselves.\n",
+      kExitCannotRun, kExitWrongOptions, kExitTryAgain);
+}
+
 // `code` and *emphasis* of our own Markdown.
 std::string inline_markup(std::string_view text) {
   std::string out;
@@ -140,6 +152,7 @@ std::string manual_of(const CLI::App& app, const ManualPage& page) {
   for (const CLI::Option* option : app.get_options()) append_option(*option, out);
   if (has_commands) out += ".SH COMMANDS\n";
   for (const CLI::App* command : app.get_subcommands({})) append_command(*command, out);
+  if (page.section == kDaemonSection) append_exit_statuses(out);
   out +=
       ".SH SEE ALSO\n.BR tidegate (1),\n.BR tidegate-control (8),\n.BR tidegate-l4 (8),\n.BR tidegate-l7 (8),\n"
       ".BR tidegate-dns (8),\n.BR edge.yaml (5)\n";

@@ -5,12 +5,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -21,6 +18,7 @@
 #include "conf/upgrade.h"
 #include "core/clock.h"
 #include "core/crypto.h"
+#include "core/exit_status.h"
 #include "core/log.h"
 #include "core/metrics.h"
 #include "core/open_files.h"
@@ -79,15 +77,6 @@ size_t count_unprobed(const Snapshot& snapshot) {
   return unprobed;
 }
 
-// Whether the system's refusal is permanent: a new try does not help until a person has changed something. Other
-// reasons may go away (an address appears, a disk has space again). Errors are sentences that end with the system's
-// text.
-bool is_permanent(std::string_view refused) {
-  constexpr std::array kForGood = {EADDRINUSE, EACCES, EPERM};
-  return std::any_of(kForGood.begin(), kForGood.end(),
-                     [&](int error) { return refused.find(std::strerror(error)) != std::string_view::npos; });
-}
-
 std::string pretty_text(const nlohmann::json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -138,6 +127,7 @@ struct Plane::Impl final : IoHandler {
   void leave();
   Result<void> apply(const std::shared_ptr<const Snapshot>& snapshot);
   Result<void> may_still_start() const;
+  int exit_status(const Error& why) const;
   void refused_at_start(const Error& why);
 
   void on_io(uint32_t events) override;
@@ -202,8 +192,9 @@ int Plane::Impl::run() {
   if (!started) {
     if (predecessor) predecessor->refuse(started.error().message);
     fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
+    const int status = exit_status(started.error());
     follower.reset();  // it calls hooks
-    return 1;
+    return status;
   }
   // A plane without a version waits as long as it takes. The manager must not end it for that.
   manager.ready(ready ? std::string() : "waiting for a version in " + options.state_dir);
@@ -217,7 +208,7 @@ int Plane::Impl::run() {
   loop.remove(signals.get());
   if (!started) {
     fmt::print(stderr, "tidegate-{}: {}\n", name, started.error().message);
-    return 1;
+    return exit_status(started.error());
   }
   log_info("stopped");
   return 0;
@@ -226,8 +217,13 @@ int Plane::Impl::run() {
 // An earlier version may be in force by now, or no version was tried.
 Result<void> Plane::Impl::may_still_start() const {
   if (ready) return {};
-  if ((hooks.cannot_start && hooks.cannot_start()) || is_permanent(start_refusal)) return fail(start_refusal);
+  if ((hooks.cannot_start && hooks.cannot_start()) || needs_a_person(start_refusal)) return fail(start_refusal);
   return {};
+}
+
+// A plane that says by itself that it cannot start is right.
+int Plane::Impl::exit_status(const Error& why) const {
+  return hooks.cannot_start && hooks.cannot_start() ? kExitCannotRun : exit_status_of(why.message);
 }
 
 // The follower may have another version that this process can serve. So it is judged when the follower is done.

@@ -4,6 +4,7 @@
 
 #include "conf/manual.h"
 #include "conf/plane.h"
+#include "core/exit_status.h"
 
 namespace tidegate {
 
@@ -40,7 +41,7 @@ PlaneOptions parse_plane_options(int argc, char** argv, const std::string& plane
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error) == 0 ? EXIT_SUCCESS : 2);
+    std::exit(app.exit(error) == 0 ? EXIT_SUCCESS : kExitWrongOptions);
   }
   return options;
 }

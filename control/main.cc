@@ -11,6 +11,7 @@
 #include "control/control.h"
 #include "control/options.h"
 #include "core/event_loop.h"
+#include "core/exit_status.h"
 #include "core/fd.h"
 #include "core/log.h"
 #include "core/open_files.h"
@@ -80,7 +81,7 @@ int main(int argc, char** argv) {
   Result<std::unique_ptr<Control>> control = Control::start(loop, options);
   if (!control) {
     log_error("{}", control.error().message);
-    return EXIT_FAILURE;
+    return exit_status_of(control.error().message);
   }
   Signals signals(loop, **control, manager);
   const std::string role = options.follow                   ? "following " + options.follow->to_string()

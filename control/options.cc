@@ -8,6 +8,7 @@
 
 #include "conf/manual.h"
 #include "control/etcd/client.h"
+#include "core/exit_status.h"
 
 namespace tidegate {
 
@@ -154,7 +155,7 @@ ControlOptions parse_control_options(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error) == 0 ? 0 : 2);
+    std::exit(app.exit(error) == 0 ? 0 : kExitWrongOptions);
   }
   options.node_told = !options.node.empty();
   if (!options.node_told) options.node = host_name();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/lmdb.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/fd.h"
 #include "core/lmdb_check.h"
 #include "core/lmdb_damage.h"
 #include "core/mutex.h"
@@ -40,9 +42,27 @@ Error describe(const char* what, int rc) {
   return fail(std::string("lmdb: ") + what + ": " + mdb_strerror(is_damage(rc) ? MDB_CORRUPTED : rc));
 }
 
+// LMDB makes a lock file of holes and writes to it through a map: on a full disk that would be a SIGBUS. So the file
+// has its room before. It is opened only if it lacks room, because to close it drops the locks of an environment of
+// this process that has it open.
+Result<void> reserve_lock_file(const std::string& directory, const EnvOptions& options) {
+  if ((options.flags & (MDB_NOLOCK | MDB_RDONLY)) != 0) return {};
+  constexpr uint64_t kHeadBytes = 4'096, kReaderBytes = 64, kBlockBytes = 512;
+  const std::string path = directory + "/lock.mdb";
+  const uint64_t bytes = kHeadBytes + kReaderBytes * options.max_readers;
+  struct stat now {};
+  if (::stat(path.c_str(), &now) == 0 && static_cast<uint64_t>(now.st_blocks) * kBlockBytes >= bytes) return {};
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, options.file_mode));
+  if (!fd || ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)) == 0) return {};
+  // Other reasons are those of file systems that cannot do this, or LMDB tells them.
+  if (errno != ENOSPC && errno != EDQUOT) return {};
+  return fail("lmdb: " + path + ": " + std::strerror(errno));
+}
+
 }  // namespace
 
 Result<Env> Env::open(const std::string& directory, const EnvOptions& options) {
+  if (Result<void> reserved = reserve_lock_file(directory, options); !reserved) return reserved.error();
   MDB_env* raw = nullptr;
   if (const int rc = mdb_env_create(&raw); rc != 0) return describe("create environment", rc);
   Env env(raw);

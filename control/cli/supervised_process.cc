@@ -12,6 +12,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/exit_status.h"
+
 namespace tidegate::cli {
 
 std::string how_it_ended(std::optional<int> status) {
@@ -21,7 +23,8 @@ std::string how_it_ended(std::optional<int> status) {
 }
 
 bool ended_for_good(std::optional<int> status) {
-  constexpr std::array kForGood = {1, 2, 126, 127};  // the last two: what a shell returns if it cannot run a program
+  constexpr int kNotRunnable = 126, kNoProgram = 127;  // what a shell returns, too
+  constexpr std::array kForGood = {kExitCannotRun, kExitWrongOptions, kNotRunnable, kNoProgram};
   return status && WIFEXITED(*status) &&
          std::find(kForGood.begin(), kForGood.end(), WEXITSTATUS(*status)) != kForGood.end();
 }

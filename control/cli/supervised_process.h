@@ -43,8 +43,8 @@ class SupervisedProcess final : private IoHandler {
 };
 
 std::string how_it_ended(std::optional<int> status);
-// Whether the exit status says that the daemon cannot run: its options are wrong, a port is taken, a privilege or the
-// program is missing. Another try would end in the same way.
+// Whether the exit status says that another try would end in the same way (core/exit_status.h), or that there is no
+// program to run.
 bool ended_for_good(std::optional<int> status);
 
 }  // namespace tidegate::cli

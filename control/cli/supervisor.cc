@@ -47,9 +47,10 @@ sigset_t supervised_signals() {
 // before the next start.
 class Supervisor::Daemon final : private IoHandler {
  public:
-  Daemon(EventLoop& loop, DaemonCommand command, const std::string& run_dir, const bool& ending)
+  Daemon(EventLoop& loop, DaemonCommand command, const std::string& run_dir, const MemoryRank& rank, const bool& ending)
       : loop_(loop),
         command_(std::move(command)),
+        rank_(rank),
         ending_(ending),
         pause_(loop, [this] { start(); }),
         notices_(*this, run_dir + "/" + command_.name + ".notify") {}
@@ -183,6 +184,7 @@ class Supervisor::Daemon final : private IoHandler {
   [[noreturn]] void run_child(pid_t supervisor) {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != supervisor) ::_exit(0);  // the supervisor died before prctl(2)
+    rank_.settle(command_.name);
     const sigset_t set = supervised_signals();
     ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
     ::setenv("NOTIFY_SOCKET", notices_.path().c_str(), 1);
@@ -306,6 +308,7 @@ class Supervisor::Daemon final : private IoHandler {
  private:
   EventLoop& loop_;
   DaemonCommand command_;
+  const MemoryRank& rank_;
   const bool& ending_;
   std::unique_ptr<SupervisedProcess> main_;
   std::vector<std::unique_ptr<SupervisedProcess>> replaced_;
@@ -344,7 +347,7 @@ Supervisor::Supervisor(std::vector<DaemonCommand> commands, const std::string& r
         for (const auto& daemon : daemons_) daemon->signal_all(SIGKILL);
       }) {
   for (DaemonCommand& command : commands) {
-    daemons_.push_back(std::make_unique<Daemon>(loop_, std::move(command), run_dir, ending_));
+    daemons_.push_back(std::make_unique<Daemon>(loop_, std::move(command), run_dir, memory_rank_, ending_));
     daemons_.back()->on_all_ended = [this] { end_step(); };
     daemons_.back()->on_given_up = [this](const std::string& name, bool served) { gave_up(name, served); };
   }
@@ -356,6 +359,7 @@ int Supervisor::run() {
   signals_ = std::make_unique<SignalReader>(*this);
   // A process that has followed another one becomes this process's child when that one has ended.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  memory_rank_.raise();
   for (const auto& daemon : daemons_) daemon->start();
   loop_.run();
   return exit_status_;

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "control/cli/memory_rank.h"
 #include "core/event_loop.h"
 #include "core/fd.h"
 
@@ -52,6 +53,7 @@ class Supervisor {
   void end_step();
 
   EventLoop loop_;
+  MemoryRank memory_rank_;
   std::vector<std::unique_ptr<Daemon>> daemons_;
   std::unique_ptr<SignalReader> signals_;
   Timer patience_;

@@ -10,6 +10,7 @@
 #include <csignal>
 
 #include "conf/manual.h"
+#include "core/exit_status.h"
 #include "core/http_server.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -131,11 +132,11 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return app.exit(error) == 0 ? 0 : tidegate::kExitWrongOptions;
   }
   if (const tidegate::Result<void> done = tidegate::l4::run(options); !done) {
     tidegate::log_error("{}", done.error().message);
-    return 1;
+    return tidegate::exit_status_of(done.error().message);
   }
   return 0;
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import box
 from lab import BUILD, binary, open_socket
-from netns import wait_until
+from netns import ip, sh, wait_until
+from topology import PREFIX
 from upgrade_e2e import ZONE, DnsLoad, Manager, dns_document, end_all, upgrade
 
 TIDEGATE = BUILD / "control" / "tidegate"
@@ -122,6 +123,91 @@ def test_a_daemon_that_crashes_again_and_again_is_started_after_longer_and_longe
         assert supervisor.stop() == 0, supervisor.tail()
 
 
+def test_a_daemon_that_lacks_what_may_come_is_started_again_until_it_comes(lab):
+    """An address of its host, and room on its disk."""
+    with machine_with(BOTH) as machine:
+        tokens = machine.write("tokens", f"admin {'t' * 32} test\n")
+        tokens.chmod(0o600)
+        supervisor = run_node(machine, "--listen", "10.10.0.67:9090", "--tokens", tokens, "--insecure")
+        wait_until("it is tried again and again", lambda: "control | exit status 75; starting it again in 400 ms" in supervisor.log.read_text(), 60, supervisor)
+        assert supervisor.log.read_text().count("10.10.0.67:9090: Cannot assign requested address") >= 3, supervisor.tail()
+        ip(machine.host.namespace, "addr add 10.10.0.67/24 dev eth0")
+        for plane in ("dns", "l7"):
+            machine.wait_ready(plane, supervisor)
+        assert supervisor.stop() == 0 and "cannot run" not in supervisor.log.read_text(), supervisor.tail()
+        state = machine.home / "full"
+        state.mkdir()
+        sh("mount", "-t", "tmpfs", "-o", "size=2m", "tidegate-test", state)
+        try:
+            (state / "filler").write_bytes(bytes(2 << 20))
+            daemon = machine.start("control", binary("control"), "--config", machine.home / "up.yaml", "--state", state, "--run", machine.run_dir, "--node", "up")
+            assert daemon.popen.wait(60) == 75 and "No space left on device" in daemon.tail(), daemon.tail()
+            (state / "filler").unlink()
+            daemon = machine.start("control", binary("control"), "--config", machine.home / "up.yaml", "--state", state, "--run", machine.run_dir, "--node", "up")
+            wait_until("it begins when there is room", lambda: "version 1, leading" in daemon.log.read_text(), 60, daemon)
+            daemon.stop()
+        finally:
+            sh("umount", state)
+
+
+class MemoryGroup:
+    """A control group with little memory: the kernel ends a process in it that takes more, as in a unit with MemoryMax=."""
+
+    LIMIT_BYTES = 4 << 20
+
+    def __init__(self, name):
+        root = Path("/sys/fs/cgroup")
+        self.has_version_1 = (root / "memory").is_dir()
+        self.path = (root / "memory" if self.has_version_1 else root) / name
+
+    def __enter__(self):
+        self.path.mkdir()
+        limit = "memory.limit_in_bytes" if self.has_version_1 else "memory.max"
+        (self.path / limit).write_text(str(self.LIMIT_BYTES))
+        return self
+
+    def __exit__(self, *_):
+        wait_until("the group is empty", lambda: not (self.path / "cgroup.procs").read_text(), 30)
+        self.path.rmdir()
+
+    def take(self, process):
+        (self.path / "cgroup.procs").write_text(str(process))
+
+    def ended(self):
+        """How many processes the kernel has ended."""
+        told = self.path / ("memory.oom_control" if self.has_version_1 else "memory.events")
+        return int(re.search(r"^oom_kill (\d+)$", told.read_text(), re.MULTILINE)[1])
+
+
+def test_a_daemon_that_takes_too_much_memory_is_started_again_and_the_others_go_on(lab):
+    with machine_with(BOTH) as machine, MemoryGroup(f"{PREFIX}-up") as group, contextlib.ExitStack() as stack:
+        supervisor = run_node(machine)
+        for plane in ("dns", "l7"):
+            machine.wait_ready(plane, supervisor)
+        before, names = pid(machine, "l7"), pid(machine, "dns")
+        usual, may_lower = oom_rank("self"), subprocess.run(["choom", "-n", "-500", "--", "true"], stderr=subprocess.DEVNULL).returncode == 0
+        ranks = [oom_rank(process) for process in (supervisor.pid, names, before)]
+        assert ranks == [min(usual, -500), min(usual, -500), usual] if may_lower else ranks == [usual] * 3, (ranks, may_lower)
+        group.take(before)
+        field = b"GET / HTTP/1.1\r\nhost: a.test\r\nx: " + b"x" * 12_000
+        while group.ended() == 0:
+            client = stack.enter_context(open_socket("up", socket.AF_INET, socket.SOCK_STREAM))
+            client.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                client.connect((HOST, 80))
+                client.sendall(field)
+            assert supervisor.running(), supervisor.tail()
+        wait_until("it runs again", lambda: pid(machine, "l7") != before and machine.ask("l7", "/healthz").status == 200, 60, supervisor)
+        said = supervisor.log.read_text()
+        assert "l7      | killed by signal 9; starting it again in 100 ms" in said and said.count("starting it again") == 1, said
+        assert pid(machine, "dns") == names and group.ended() == 1
+        assert supervisor.stop() == 0, supervisor.tail()
+
+
+def oom_rank(process):
+    return int(Path(f"/proc/{process}/oom_score_adj").read_text())
+
+
 def test_run_in_a_relative_folder_upgrades_like_any_other(lab):
     with machine_with(dns_document(1)) as machine:
         supervisor = machine.start("run", "sh", "-c", 'cd "$0" && exec "$1" run up.yaml --node up --state state --run run', machine.home, TIDEGATE)
@@ -207,13 +293,13 @@ def test_units_start_a_daemon_that_crashes_after_longer_and_longer_pauses(lab):
         unit = Unit(machine.home)
         assert unit.started() == 0
         pauses = []
-        for result, status in [("signal", "SEGV"), ("oom-kill", "KILL"), ("watchdog", "ABRT"), ("exit-code", 3)] * 2:
+        for result, status in [("signal", "SEGV"), ("oom-kill", "KILL"), ("watchdog", "ABRT"), ("exit-code", 75)] * 2:
             unit.ended(result, status)
             pauses.append(unit.started())
         assert pauses == [0, 1, 2, 4, 8, 16, 30, 30], pauses
         unit.ended("signal", "SEGV", after_s=60)
         assert unit.started() == 0, "it ran for a minute"
-        for result, status in (("success", 0), ("exit-code", 1), ("exit-code", 2)):
+        for result, status in (("success", 0), ("exit-code", 1), ("exit-code", 2), ("exit-code", 203), ("exit-code", 216), ("exit-code", 217)):
             for _ in range(3):
                 unit.ended("signal", "SEGV")
             unit.ended(result, status)
@@ -225,5 +311,5 @@ def test_every_unit_backs_off_and_ends_for_good_when_another_start_would_not_hel
     assert len(units) == 5
     for path in units:
         text, name = path.read_text(), path.stem.removeprefix("tidegate-")
-        for line in (f"ExecStartPre=-/usr/lib/tidegate/back-off before-start {name}", f"ExecStopPost=-/usr/lib/tidegate/back-off after-end {name}", "Restart=on-failure", "StartLimitIntervalSec=0", "RestartPreventExitStatus=1 2", "OOMPolicy=continue", "Type=notify", "NotifyAccess=main", "WatchdogSec=30"):
+        for line in (f"ExecStartPre=-/usr/lib/tidegate/back-off before-start {name}", f"ExecStopPost=-/usr/lib/tidegate/back-off after-end {name}", "Restart=on-failure", "StartLimitIntervalSec=0", "RestartPreventExitStatus=1 2 EXEC GROUP USER", "OOMPolicy=continue", "Type=notify", "NotifyAccess=main", "WatchdogSec=30"):
             assert re.search(f"^{re.escape(line)}$", text, re.MULTILINE), (path, line)
