@@ -163,12 +163,12 @@ ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutc
 namespace {
 
 // Adds the planes' checks. Their faults get their place in `document`, unless that is null.
-Trial planned(WorkingCopy::Tried tried, std::string_view kind, const Document* document,
+Trial planned(WorkingCopy::Tried tried, std::string_view kind, const Document* document, const Model& before,
               const std::shared_ptr<const Plans>& known) {
   Trial trial{std::move(tried), known};
   WorkingCopy::Tried& of = *trial.tried;
   if (!of.model) return trial;
-  PlannedVersion version = plan_element(of.model, kind, known.get());
+  PlannedVersion version = plan_element(of.model, kind, before, known.get());
   if (!version.faults.empty()) of.model = nullptr;
   of.faults = std::move(version.faults);
   if (document != nullptr) place_faults(*document, of.faults);
@@ -183,12 +183,12 @@ Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string&
   std::optional<WorkingCopy::Tried> tried = copy.try_element(kind, name, std::move(element));
   if (!tried) return {std::nullopt, known};
   const Document* const document = tried->element.get();
-  return planned(*std::move(tried), kind, document, known);
+  return planned(*std::move(tried), kind, document, copy.model(), known);
 }
 
 Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
                     const std::shared_ptr<const Plans>& known) {
-  return planned(copy.try_zone_file(zone, std::move(bytes)), "zones", nullptr, known);
+  return planned(copy.try_zone_file(zone, std::move(bytes)), "zones", nullptr, copy.model(), known);
 }
 
 std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial) {

@@ -19,9 +19,11 @@ Vote Proxy::hold(const std::shared_ptr<const Snapshot>& snapshot, const Node& no
 
 Vote Proxy::prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
   if (Result<void> paths = check_paths(started_as_, node, state_dir_); !paths) return Vote::no(paths.error().message);
-  held_ = compile(snapshot, node);
+  Result<Description> described = describe_for(snapshot, node);
+  if (!described) return Vote::no(described.error().message);
+  held_ = std::make_shared<const Description>(*std::move(described));
   for (TlsContexts& contexts : tls_) {
-    if (const auto set = contexts.prepare(*held_); !set) return Vote::no(set.error().message);
+    if (const Result<void> made = contexts.hold(*held_); !made) return Vote::no(made.error().message);
   }
   if (tls_.empty()) {  // the first version: its workers are started with it
     if (const auto set = TlsContexts(tickets_).prepare(*held_); !set) return Vote::no(set.error().message);
@@ -41,9 +43,8 @@ Vote Proxy::prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, c
 
 void Proxy::release() {
   held_ports_.clear();
-  const bool held = held_ != nullptr;
   held_.reset();
-  if (held && plan_) registry_.trim(plan_->model());
+  for (TlsContexts& contexts : tls_) contexts.release();
 }
 
 bool Proxy::has_port(const Endpoint& bind) const {
@@ -51,9 +52,9 @@ bool Proxy::has_port(const Endpoint& bind) const {
 }
 
 // A port that this process has need not be held, because nobody can take it.
-Result<void> Proxy::hold_ports(const Plan& plan, size_t workers) {
-  for (const uint32_t index : plan.listeners) {
-    const Listener& listener = plan.model().listeners[index];
+Result<void> Proxy::hold_ports(const Description& description, size_t workers) {
+  for (const uint32_t index : description.listeners) {
+    const Listener& listener = description.model().listeners[index];
     for (const Endpoint& bind : listener.bind) {
       if (bind.port == 0 || bound_.contains(bind) || held_ports_.holds(bind, SOCK_STREAM)) continue;
       const bool may_be_shared = (overlaps_ && !plan_) || has_port(bind) || held_ports_.meets(bind, SOCK_STREAM);

@@ -6,6 +6,7 @@
 #include "conf/plane.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "l7/plan/judge.h"
 #include "l7/proxy.h"
 
 int main(int argc, char** argv) {
@@ -20,6 +21,7 @@ int main(int argc, char** argv) {
   hooks.prepare = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
     return proxy.prepare(snapshot, node);
   };
+  hooks.judge = [](const std::shared_ptr<const Model>& model, const Node&) { return l7::judge(*model, nullptr); };
   hooks.hold = [&](const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
     return proxy.hold(snapshot, node);
   };

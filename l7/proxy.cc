@@ -76,20 +76,22 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   if (workers_.empty()) {
     if (Result<void> started = start_workers(node); !started) return started;
   }
-  std::shared_ptr<const Plan> plan = compile(std::move(snapshot), node);
-
+  Result<Description> described = describe_for(std::move(snapshot), node);
+  if (!described) return described.error();
   std::vector<std::shared_ptr<Adoption>> adoptions;
+  std::vector<TlsContexts::Set> sets;
   for (TlsContexts& contexts : tls_) {
-    Result<TlsContexts::Set> set = contexts.prepare(*plan);
+    Result<TlsContexts::Set> set = contexts.prepare(*described);
     if (!set) return set.error();
+    sets.push_back(std::move(*set));
     adoptions.push_back(std::make_shared<Adoption>());
-    adoptions.back()->plan = std::make_unique<LocalPlan>(plan, std::move(*set));
     adoptions.back()->staples = contexts.staples();
   }
-  Result<SocketChanges> sockets = prepare_sockets(*plan);
+  Result<SocketChanges> sockets = prepare_sockets(*described);
   if (!sockets) return sockets.error();
 
   // From here on nothing can fail.
+  std::shared_ptr<const Plan> plan = attach(*std::move(described), plan_.get(), registry_, policies_);
   mark_taken_down(*plan);
   for (const BackendPool& pool : plan->pools) pool.enter_service(monotonic_ns(), plan_ == nullptr);
   for (const Endpoint& gone : sockets->close) listening_.erase(gone);
@@ -97,6 +99,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
     for (const ListenSocket& socket : opened) listening_[socket.bind].push_back(socket.fd.get());
   }
   for (size_t i = 0; i < workers_.size(); ++i) {
+    adoptions[i]->plan = std::make_unique<LocalPlan>(plan, std::move(sets[i]));
     adoptions[i]->open = std::move(sockets->open[i]);
     adoptions[i]->close = sockets->close;
     workers_[i]->adopt(std::move(adoptions[i]));
@@ -142,18 +145,19 @@ void Proxy::mark_taken_down(const Plan& next) {
   }
 }
 
-std::shared_ptr<const Plan> Proxy::compile(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
+Result<Description> Proxy::describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) const {
   const uint32_t node_index = snapshot->model->node_index(node.name);
-  const Plan* previous = plan_ ? plan_.get() : upcoming_.get();
-  // What was compiled for the candidate is used, except the live state, which may be newer.
+  const Description* previous = plan_ ? plan_.get() : upcoming_.get();
+  // What was made for the candidate is used, except the live state, which may be newer.
   if (held_ && held_->snapshot->configured == snapshot->configured) previous = held_.get();
-  return make_plan({std::move(snapshot), node_index, router_key_, hash_key_, names_.book(), &policies_}, previous,
-                   registry_);
+  return describe({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous);
 }
 
 Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
   if (Result<void> opened = open_cache(node); !opened) return opened.error();
-  upcoming_ = compile(snapshot, node);
+  Result<Description> described = describe_for(snapshot, node);
+  if (!described) return described.error();
+  upcoming_ = std::make_shared<const Description>(*std::move(described));
   return cache_ ? cache_->last_applied_purge() : PurgePosition{};
 }
 
@@ -192,19 +196,19 @@ Result<void> Proxy::start_workers(const Node& node) {
   return {};
 }
 
-Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Plan& plan) {
+Result<Proxy::SocketChanges> Proxy::prepare_sockets(const Description& description) {
   // A version that was prepared has its ports already. This binds those that are still missing.
-  Result<void> held = hold_ports(plan, workers_.size());
-  Result<SocketChanges> changes = held ? open_sockets(plan) : held.error();
+  Result<void> held = hold_ports(description, workers_.size());
+  Result<SocketChanges> changes = held ? open_sockets(description) : held.error();
   if (!held_) held_ports_.clear();
   return changes;
 }
 
-Result<Proxy::SocketChanges> Proxy::open_sockets(const Plan& plan) {
+Result<Proxy::SocketChanges> Proxy::open_sockets(const Description& description) {
   SocketChanges changes;
   changes.open.resize(workers_.size());
-  for (const uint32_t index : plan.listeners) {
-    const Listener& listener = plan.model().listeners[index];
+  for (const uint32_t index : description.listeners) {
+    const Listener& listener = description.model().listeners[index];
     for (const Endpoint& bind : listener.bind) {
       if (const auto known = bound_.find(bind); known != bound_.end()) {
         changes.bound.insert(*known);
@@ -286,8 +290,8 @@ void Proxy::reopen_log() {
 void Proxy::purge(const Purge& purge) {
   if (!cache_) return;
   std::vector<std::string> keys;
-  const Plan* plan = plan_ ? plan_.get() : upcoming_.get();
-  if (purge.kind == PurgeKind::url && plan != nullptr) keys = cache_keys_of_url(*plan, purge.value);
+  const Description* described = plan_ ? plan_.get() : upcoming_.get();
+  if (purge.kind == PurgeKind::url && described != nullptr) keys = cache_keys_of_url(*described, purge.value);
   cache_->purge(purge, keys);
 }
 

@@ -76,12 +76,12 @@ class Proxy {
   Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
   void adopt_names();
-  std::shared_ptr<const Plan> compile(std::shared_ptr<const Snapshot> snapshot, const Node& node);
+  Result<Description> describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) const;
   void mark_taken_down(const Plan& next);
-  Result<SocketChanges> prepare_sockets(const Plan& plan);
-  Result<SocketChanges> open_sockets(const Plan& plan);
+  Result<SocketChanges> prepare_sockets(const Description& description);
+  Result<SocketChanges> open_sockets(const Description& description);
   Vote prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);  // candidate.cc
-  Result<void> hold_ports(const Plan& plan, size_t workers);
+  Result<void> hold_ports(const Description& description, size_t workers);
   bool has_port(const Endpoint& bind) const;
   void append_pool_metrics(std::string& out) const;
 
@@ -105,8 +105,8 @@ class Proxy {
   std::map<Endpoint, Endpoint> bound_;              // configured -> real
   std::map<Endpoint, std::vector<int>> listening_;  // configured -> the workers' sockets; borrowed
   std::shared_ptr<const Plan> plan_;
-  std::shared_ptr<const Plan> upcoming_;  // the prepared plan, until the first plan is in force
-  std::shared_ptr<const Plan> held_;      // the plan of a candidate, from hold()
+  std::shared_ptr<const Description> upcoming_;  // of the prepared version, until the first plan is in force
+  std::shared_ptr<const Description> held_;      // of a candidate, from hold()
   HeldPorts held_ports_;
   UniqueFd cache_lock_;  // lock of the process before this one, until the cache is opened
   Node started_as_;

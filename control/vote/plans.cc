@@ -7,6 +7,7 @@
 
 #include "dns/plan/authority.h"
 #include "l4/plan/forwarding.h"
+#include "l7/plan/judge.h"
 
 namespace tidegate {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 // The lists whose elements decide whether a plane can serve a version. The document's checks cover only their values.
 constexpr std::array<std::string_view, 2> kOfDns = {"zones", "steers"};
 constexpr std::array<std::string_view, 5> kOfL4 = {"nodes", "sites", "vips", "services", "pools"};
+constexpr std::array<std::string_view, 5> kOfL7 = {"certificates", "listeners", "pools", "policies", "routes"};
 
 template <size_t kCount>
 bool holds(const std::array<std::string_view, kCount>& kinds, std::string_view kind) {
@@ -31,6 +33,10 @@ void judge_l4(const std::shared_ptr<const Model>& model, std::vector<Fault>& fau
   for (Fault& fault : l4::judge(model)) add_fault(faults, std::move(fault));
 }
 
+void judge_l7(const Model& model, const Model* before, std::vector<Fault>& faults) {
+  for (Fault& fault : l7::judge(model, before)) add_fault(faults, std::move(fault));
+}
+
 }  // namespace
 
 PlannedVersion plan_version(const std::shared_ptr<const Model>& model, const Plans* previous) {
@@ -38,12 +44,15 @@ PlannedVersion plan_version(const std::shared_ptr<const Model>& model, const Pla
   auto plans = std::make_shared<Plans>();
   plan_dns(model, previous, *plans, planned.faults);
   judge_l4(model, planned.faults);
+  judge_l7(*model, nullptr, planned.faults);
   if (planned.faults.empty()) planned.plans = std::move(plans);
   return planned;
 }
 
-PlannedVersion plan_element(const std::shared_ptr<const Model>& model, std::string_view kind, const Plans* previous) {
+PlannedVersion plan_element(const std::shared_ptr<const Model>& model, std::string_view kind, const Model& before,
+                            const Plans* previous) {
   PlannedVersion planned;
+  if (holds(kOfL7, kind)) judge_l7(*model, &before, planned.faults);
   if (holds(kOfL4, kind)) judge_l4(model, planned.faults);
   if (!holds(kOfDns, kind)) return planned;
   auto plans = std::make_shared<Plans>();

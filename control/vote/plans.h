@@ -31,9 +31,11 @@ struct PlannedVersion {
 // Pure: any thread. `previous` may be null.
 PlannedVersion plan_version(const std::shared_ptr<const Model>& model, const Plans* previous);
 
-// The same, if the two versions differ only in one element of the list `kind`. Planes that it does not concern are not
-// asked. If `plans` is null without faults, no plane is concerned, and the plans of the previous version stay valid.
-PlannedVersion plan_element(const std::shared_ptr<const Model>& model, std::string_view kind, const Plans* previous);
+// The same, if the two versions differ only in one element of the list `kind`. `before` is the earlier one. Planes that
+// it does not concern are not asked. If `plans` is null without faults, no plane is concerned, and the plans of the
+// previous version stay valid.
+PlannedVersion plan_element(const std::shared_ptr<const Model>& model, std::string_view kind, const Model& before,
+                            const Plans* previous);
 
 // Adds the faults that planes find in a loaded file. After any fault its model is null.
 void judge(LoadedFile& loaded);

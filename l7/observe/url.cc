@@ -39,7 +39,7 @@ std::optional<Url> parse_url(std::string_view text, Arena& arena) {
   return url;
 }
 
-std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view text) {
+std::vector<std::string> cache_keys_of_url(const Description& description, std::string_view text) {
   Arena arena;
   const std::optional<Url> url = parse_url(text, arena);
   if (!url) return {};
@@ -64,15 +64,15 @@ std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view te
     }
   };
   add({});
-  for (const uint32_t listener : plan.listeners) {
-    const Listener& config = plan.model().listeners[listener];
+  for (const uint32_t listener : description.listeners) {
+    const Listener& config = description.model().listeners[listener];
     RouteParameters parameters;
     const std::string_view path = path_for_routes(request.path, config.merge_slashes, arena);
     // Routes that depend on fields or clients have no cache.
     const RequestConditions judge(request, {});
-    const RouteMatch match = plan.router->match(listener, "GET", request.host, path, parameters, &judge);
+    const RouteMatch match = description.router->match(listener, "GET", request.host, path, parameters, &judge);
     if (match.route == kNone) continue;
-    const RouteCache& policy = plan.model().routes[match.route].cache;
+    const RouteCache& policy = description.model().routes[match.route].cache;
     // A trusted proxy says which scheme its client used.
     const bool has_scheme = config.tls.enabled == url->tls || !config.trusted_proxies.empty();
     if (has_scheme || policy.purge_both_schemes) add(policy);

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "l7/plan.h"
+#include "l7/plan/description.h"
 #include "l7/wire/arena.h"
 #include "l7/wire/message.h"
 
@@ -26,6 +26,6 @@ std::optional<Url> parse_url(std::string_view text, Arena& arena);
 // The keys under which the cache may hold the answer to a GET of this URL. They cover what each listener's route does
 // with the query, the whole query, and the host with and without its final dot, because both are routed alike. Empty if
 // the text is not a URL.
-std::vector<std::string> cache_keys_of_url(const Plan& plan, std::string_view url);
+std::vector<std::string> cache_keys_of_url(const Description& description, std::string_view url);
 
 }  // namespace tidegate::l7

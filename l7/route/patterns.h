@@ -14,13 +14,14 @@
 
 #include "conf/model.h"
 #include "core/regex.h"
+#include "core/result.h"
 
 namespace tidegate::l7 {
 
 class RoutePatterns {
  public:
   // Null if the conditions have none.
-  static std::shared_ptr<const RoutePatterns> of(const RouteConditions& conditions);
+  static Result<std::shared_ptr<const RoutePatterns>> of(const RouteConditions& conditions);
 
   // `path`: normalised, in the form in which routes are matched.
   bool takes_path(std::string_view path) const { return !path_ || path_->takes_whole(path); }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/route/router.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
-#include "conf/route_pattern.h"
-#include "l7/route/patterns.h"
+#include "l7/route/route_parts.h"
 
 namespace tidegate::l7 {
 
@@ -23,30 +24,25 @@ struct Router::Builder {
 
   Builder(const Model& of_model, const HashKey& key) : model(of_model), tries(std::make_shared<Tries>(key)) {
     tries->parameter_names.resize(model.routes.size());
+    const bool any_regex =
+        std::any_of(model.routes.begin(), model.routes.end(), [](const Route& each) { return each.match.has_regex(); });
+    if (any_regex) tries->patterns.resize(model.routes.size());
     for (uint32_t route = 0; route < model.routes.size(); ++route) add(route);
     lay_flat();
-    add_patterns();
   }
 
   void add(uint32_t route_index) {
     const Route& route = model.routes[route_index];
-    const Result<PathPattern> pattern = PathPattern::parse(route.path);
-    if (!pattern) return;  // a validated Model has no such pattern
-    for (const PathSegment& segment : pattern->segments) {
+    Result<RouteParts> parts = parts_of(route);
+    if (!parts) {
+      if (tries->fault.empty()) tries->fault = fmt::format("route {}: {}", route.name, parts.error().message);
+      return;
+    }
+    for (const PathSegment& segment : parts->path.segments) {
       if (segment.kind == PathSegment::Kind::parameter) tries->parameter_names[route_index].push_back(segment.text);
     }
-    std::vector<std::string> hosts;
-    for (const std::string& text : route.hosts) {
-      if (const Result<HostPattern> host = HostPattern::parse(text)) hosts.push_back(host->to_string());
-    }
-    if (route.hosts.empty()) hosts.emplace_back();
-    for (const std::string& host : hosts) add_to(trie_of(host), *pattern, route_index);
-  }
-
-  void add_patterns() {
-    const Elements<Route>& all = model.routes;
-    if (std::none_of(all.begin(), all.end(), [](const Route& route) { return route.match.has_regex(); })) return;
-    for (const Route& route : all) tries->patterns.push_back(RoutePatterns::of(route.match));
+    for (const std::string& host : parts->hosts) add_to(trie_of(host), parts->path, route_index);
+    if (parts->patterns) tries->patterns[route_index] = std::move(parts->patterns);
   }
 
   void add_to(uint32_t node, const PathPattern& pattern, uint32_t route) {

@@ -68,6 +68,8 @@ class Router {
   RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                    RouteParameters& parameters, const ConditionJudge* judge = nullptr) const;
   const Model& model() const { return *model_; }
+  // Why a route cannot be used; empty: all can.
+  const std::string& fault() const { return tries_->fault; }
   // Whether both were compiled as one.
   bool shares_tries(const Router& other) const { return tries_ == other.tries_; }
 
@@ -111,6 +113,7 @@ class Router {
     // By route: its regular expressions, null where it has none. Empty: no route has any.
     std::vector<std::shared_ptr<const RoutePatterns>> patterns;
     bool any_wildcard = false;
+    std::string fault;
   };
 
   std::shared_ptr<const Model> model_;

@@ -30,6 +30,9 @@ def fault_lines(text):
 
 
 CERTIFICATE = "certificates: [{name: www, certificate_file: www.crt, key_file: www.key}]\n"
+SHOWN = CERTIFICATE + f'listeners: [{{name: http, bind: ["{ADDRESS}:80"]}}, {{name: tls, bind: ["{ADDRESS}:443"], tls: {{certificates: [www]}}}}]\n'
+FETCHED = 'policies: [{name: tokens, authenticate: {jwt: {issuer: x, audience: [y], algorithms: [RS256], keys_url: "https://a.test/keys", keys_ca_file: ca.pem}}}]\n'
+KEYS = {"a weak key": ["rsa:1024"], "a curve that TLS 1.3 has not": ["ec", "-pkeyopt", "ec_paramgen_curve:secp224r1"]}
 # For each kind of fault: the zone, the rest of the document, the plane that would refuse it, and its message.
 KINDS = {
     "a record": (ZONE.format("192.0.2.999"), "", "dns", "example.zone:5:10: not an IPv4 address"),
@@ -39,16 +42,26 @@ KINDS = {
     "a wrong key": (ZONE.format("192.0.2.1"), CERTIFICATE, "l7", "does not belong to certificate CN=a"),
     "a weak key": (ZONE.format("192.0.2.1"), CERTIFICATE, "l7", "no server can use it: ee key too small"),
     "no certificate": (ZONE.format("192.0.2.1"), CERTIFICATE, "l7", "certificate 'www' cannot be used"),
+    "a key that no cipher takes": (ZONE.format("192.0.2.1"), SHOWN, "l7", "edge.yaml:6:111: no client can be served with certificate www, whose key is DSA 2048, from TLS 1.2 on: no suitable signature algorithm"),
+    "a curve that TLS 1.3 has not": (ZONE.format("192.0.2.1"), SHOWN.replace("[www]", '[www], min_version: "1.3"'), "l7", "whose key is EC secp224r1, from TLS 1.3 on: no suitable signature algorithm"),
+    "too many authorities": (ZONE.format("192.0.2.1"), SHOWN.replace("[www]", "[www], client_certificates: {ca_file: crowd.pem}"), "l7", "no client can be asked for a certificate of these authorities"),
+    "authorities for keys": (ZONE.format("192.0.2.1"), FETCHED, "l7", "keys_ca_file 'ca.pem' cannot be used"),
     "a route twice": (ZONE.format("192.0.2.1"), "", "l7", "edge.yaml:5:"),
 }  # fmt: skip
 
 
 def make_certificate(machine, kind):
-    new = {"a weak key": "rsa:1024"}.get(kind, "rsa:2048")
+    new = KEYS.get(kind, ["rsa:2048"])
+    if kind == "a key that no cipher takes":
+        sh("openssl", "dsaparam", "-out", machine.home / "parameters.pem", "2048")
+        new = [f"dsa:{machine.home}/parameters.pem"]
     for name in ("www", "other"):
-        sh("openssl", "req", "-x509", "-newkey", new, "-nodes", "-days", "3", "-subj", "/CN=a", "-keyout", machine.home / f"{name}.key", "-out", machine.home / f"{name}.crt")
+        sh("openssl", "req", "-x509", "-newkey", *new, "-nodes", "-days", "3", "-subj", "/CN=a", "-keyout", machine.home / f"{name}.key", "-out", machine.home / f"{name}.crt")
     if kind == "a wrong key":
         (machine.home / "other.key").rename(machine.home / "www.key")
+    if kind == "too many authorities":
+        units = "".join(f"/OU={'u' * 60}{number:04}" for number in range(1100))
+        sh("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3", "-subj", f"/CN=crowd{units}", "-keyout", machine.home / "crowd.key", "-out", machine.home / "crowd.pem")
     if kind == "no certificate":
         machine.write("www.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 
@@ -65,6 +78,9 @@ def refused_alike(lab, kinds):
             text = document(more=more)
             if kind == "a route twice":
                 text = text.replace("routes: [", 'routes: [{name: one, path: "/x", status: 200}, {name: two, path: "/x", status: 204}, ')
+            if "listeners:" in more:
+                text = text.replace(next(line for line in text.splitlines(keepends=True) if line.startswith("listeners:")), "", 1)
+            machine.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
             path = machine.write("edge.yaml", text)
             checked = machine.tidegate("check", path)
             faults = fault_lines(checked.stdout)
@@ -79,7 +95,7 @@ def refused_alike(lab, kinds):
 
 
 def test_a_fault_is_refused_alike_by_check_dry_run_commit_and_the_plane_itself(lab):
-    refused_alike(lab, ["a record", "a wrong key"])
+    refused_alike(lab, ["a record", "a wrong key", "a curve that TLS 1.3 has not"])
 
 
 @long

@@ -110,7 +110,7 @@ class FuzzedBackend {
     route.grpc_web = true;
     model->routes.push_back(route);
     const auto snapshot = make_snapshot(1, "fuzz", model, std::make_shared<LiveState>());
-    const auto plan = make_plan({snapshot, 0, {1, 2}, {3, 4}}, nullptr, registry_);
+    const auto plan = attach(*describe({snapshot, 0, {1, 2}, {3, 4}}, nullptr), nullptr, registry_, policies_);
     auto adoption = std::make_shared<Adoption>();
     adoption->plan = std::make_unique<LocalPlan>(plan, *TlsContexts(nullptr).prepare(*plan));
     worker_.adopt(adoption);
@@ -150,6 +150,7 @@ class FuzzedBackend {
   EventLoop main_loop_;
   WorkerShared shared_{stats_, *log_, nullptr, main_loop_, AdmissionShared(HashKey{1, 2})};
   RuntimeRegistry registry_;
+  policy::Registry policies_;
   Worker worker_{0, shared_};
 };
 

@@ -36,7 +36,7 @@ class FuzzedWorker {
     redirect.what = RouteRedirect{"https://{host}/{where}?{path}"};
     model->routes.push_back(redirect);
     const auto snapshot = make_snapshot(1, "fuzz", model, std::make_shared<LiveState>());
-    const auto plan = make_plan({snapshot, 0, {1, 2}, {3, 4}}, nullptr, registry_);
+    const auto plan = attach(*describe({snapshot, 0, {1, 2}, {3, 4}}, nullptr), nullptr, registry_, policies_);
     auto adoption = std::make_shared<Adoption>();
     adoption->plan = std::make_unique<LocalPlan>(plan, *TlsContexts(nullptr).prepare(*plan));
     worker_.adopt(adoption);
@@ -72,6 +72,7 @@ class FuzzedWorker {
   EventLoop main_loop_;
   WorkerShared shared_{stats_, *log_, nullptr, main_loop_, AdmissionShared(HashKey{1, 2})};
   RuntimeRegistry registry_;
+  policy::Registry policies_;
   Worker worker_{0, shared_};
 };
 

@@ -155,6 +155,55 @@ TEST_F(Refusals, ACertificateWhoseKeyNoServerUses) {
                  ElementsAre(HasSubstr("key too small")));
 }
 
+std::string with_tls(const std::string& tls, const std::string& more = {}) {
+  return with_certificate() + "  - {name: other, certificate_file: other.crt, key_file: other.key}\n" + more +
+         "listeners:\n  - {name: http, bind: [\"127.0.0.1:8000\"], tls: {" + tls + "}}\n";
+}
+
+std::string without_listener(std::string text) {
+  const size_t begin = text.find("listeners:\n");
+  return text.erase(begin, text.find("routes:\n") - begin);
+}
+
+std::map<std::string, std::string> two_certificates(const TlsIdentity& www) {
+  const TlsIdentity other = make_identity("other.test");
+  return {{"www.crt", www.certificate_pem},
+          {"www.key", www.key_pem},
+          {"other.crt", other.certificate_pem},
+          {"other.key", other.key_pem}};
+}
+
+TEST_F(Refusals, ACertificateWithWhichNoClientCanBeServed) {
+  const std::string text = without_listener(with_tls("certificates: [other, www]"));
+  expect_refused({text, two_certificates(make_identity_of(make_dsa_key(), "a.test"))},
+                 ElementsAre(AllOf(HasSubstr("edge.yaml:18:72: no client can be served with certificate www, whose key "
+                                             "is DSA 2048, from TLS 1.2 on: no suitable signature algorithm"))));
+}
+
+TEST_F(Refusals, ACurveThatTheVersionsOfTlsDoNotKnow) {
+  const std::map<std::string, std::string> files = two_certificates(make_identity_of(EVP_EC_gen("P-224"), "a.test"));
+  EXPECT_THAT(by_check({without_listener(with_tls("certificates: [www]")), files}), IsEmpty());
+  expect_refused({without_listener(with_tls("certificates: [www], min_version: \"1.3\"")), files},
+                 ElementsAre(HasSubstr("whose key is EC secp224r1, from TLS 1.3 on")));
+}
+
+TEST_F(Refusals, MoreAuthoritiesOfClientsThanAServerCanName) {
+  std::map<std::string, std::string> files = two_certificates(make_identity("a.test"));
+  for (size_t i = 0; i < 8; ++i) files["authorities.pem"] += make_identity_with_long_subject(i).certificate_pem;
+  expect_refused(
+      {without_listener(with_tls("certificates: [www], client_certificates: {ca_file: authorities.pem}")), files},
+      ElementsAre(HasSubstr("no client can be asked for a certificate of these authorities")));
+}
+
+TEST_F(Refusals, AuthoritiesForKeysThatCannotBeRead) {
+  const std::string text =
+      edge_yaml("100",
+                "policies:\n  - name: tokens\n    authenticate: {jwt: {issuer: x, audience: [y], "
+                "algorithms: [RS256], keys_url: \"https://a.test/keys\", keys_ca_file: ca.pem}}\n");
+  expect_refused({text, {{"ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}}},
+                 ElementsAre(HasSubstr("keys_ca_file 'ca.pem' cannot be used")));
+}
+
 TEST_F(Refusals, ARouteTwice) {
   const std::string text = edge_yaml();
   const std::string route =
@@ -213,6 +262,22 @@ TEST_F(Refusals, OneElementIsJudgedToo) {
   EXPECT_EQ(added.status, 422) << added.body;
   EXPECT_THAT(added.body, HasSubstr("the name is a CNAME"));
   EXPECT_EQ(host.control->host_state().manifest().version, 2U);
+}
+
+TEST_F(Refusals, OneListenerIsJudgedToo) {
+  const Given sound{without_listener(with_tls("certificates: [other]")),
+                    two_certificates(make_identity_of(make_dsa_key(), "a.test"))};
+  ASSERT_THAT(by_check(sound), IsEmpty()) << "nobody is shown that certificate";
+  ASSERT_THAT(by_the_api(sound, ""), IsEmpty());
+  const auto change = [&](const char* certificate) {
+    return host.call_json("PUT", "/v1/config/listeners/http",
+                          {{"bind", {"127.0.0.1:8000"}}, {"tls", {{"certificates", {certificate}}}}},
+                          {{"If-Match", "*"}});
+  };
+  const HttpResponse refused = change("www");
+  EXPECT_EQ(refused.status, 422) << refused.body;
+  EXPECT_EQ(body_of(refused)["faults"][0]["pointer"], "/listeners/0/tls/certificates/0") << refused.body;
+  EXPECT_EQ(host.control->host_state().manifest().version, 1U);
 }
 
 TEST(Plans, TellWhatAForwarderHasNoIdsFor) {

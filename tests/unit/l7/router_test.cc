@@ -215,7 +215,7 @@ TEST(RequestConditions, LookAtWholeValuesByRegularExpressions) {
     RouteConditions wanted;
     wanted.headers_regex = headers;
     wanted.query_regex = query;
-    return judge.meets(wanted, RoutePatterns::of(wanted).get());
+    return judge.meets(wanted, RoutePatterns::of(wanted)->get());
   };
   EXPECT_TRUE(meets({{"X-Beta", "yes-[0-9]"}}));
   EXPECT_FALSE(meets({{"X-Beta", "yes"}})) << "the whole value";
@@ -230,7 +230,7 @@ TEST(RequestConditions, LookAtWholeValuesByRegularExpressions) {
   EXPECT_FALSE(meets({{"X-Beta", "yes-7"}}, {{"v", "2"}})) << "all of them";
   RouteConditions none;
   none.headers = {{"X-Beta", "yes-7"}};
-  EXPECT_EQ(RoutePatterns::of(none), nullptr);
+  EXPECT_EQ(*RoutePatterns::of(none), nullptr);
 }
 
 // The naive twin: tries every pattern and keeps the most specific.

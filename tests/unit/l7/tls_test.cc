@@ -450,7 +450,7 @@ TEST(Contexts, AreMadeAnewOfTheCertificateThatChangedAlone) {
     }
     model->listeners = {listener, listener};
     model->listeners[1].tls.certificates.resize(1);
-    Plan plan;
+    Description plan;
     plan.snapshot = make_snapshot(1, "digest", model, std::make_shared<const LiveState>());
     plan.certificates = served_certificates(*plan.snapshot, nullptr, nullptr);
     plan.listeners = {0, 1};
@@ -467,6 +467,20 @@ TEST(Contexts, AreMadeAnewOfTheCertificateThatChangedAlone) {
   EXPECT_EQ(contexts.identities_read(), 4U);
   EXPECT_NE(second->listeners[0], first->listeners[0]);
   EXPECT_EQ(second->listeners[1], first->listeners[1]);
+
+  identities[2] = make_identity("e");
+  ASSERT_TRUE(contexts.hold(plan_of(identities))) << "a candidate";
+  EXPECT_EQ(contexts.identities_read(), 5U);
+  const std::vector<TlsIdentity> candidate = std::exchange(identities, {identities[0], identities[1]});
+  const Result<TlsContexts::Set> third = contexts.prepare(plan_of(candidate));
+  ASSERT_TRUE(third);
+  EXPECT_EQ(contexts.identities_read(), 5U) << "it comes in force with what it held";
+  ASSERT_TRUE(contexts.hold(plan_of(identities)));
+  contexts.release();
+  const Result<TlsContexts::Set> fourth = contexts.prepare(plan_of(candidate));
+  ASSERT_TRUE(fourth);
+  EXPECT_EQ(fourth->listeners, third->listeners) << "a candidate that was given up has changed nothing";
+  EXPECT_EQ(contexts.identities_read(), 5U);
 }
 
 }  // namespace tidegate::l7::test::tls_test

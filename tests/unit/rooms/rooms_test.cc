@@ -40,6 +40,7 @@ const std::map<std::string, std::set<std::string>> kFolderMayInclude = {
     {"l4/plan", {}},
     {"l7/wire", {}},
     {"l7/route", {}},
+    {"l7/plan", {"l7/route"}},
 };
 
 struct Include {

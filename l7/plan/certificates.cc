@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/certificates.h"
+#include "l7/plan/certificates.h"
 
 #include <fmt/format.h>
 
@@ -23,6 +23,8 @@ Blob blob_of(std::string name, std::string bytes) {
   return {std::move(name), std::move(hash), std::make_shared<const std::string>(std::move(bytes))};
 }
 
+}  // namespace
+
 Result<ServedCertificate> make_certificate(const Certificate& certificate) {
   const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
   const Result<SigningKey> key = SigningKey::make();
@@ -35,6 +37,8 @@ Result<ServedCertificate> make_certificate(const Certificate& certificate) {
   return ServedCertificate{blob_of(certificate.name, *std::move(chain)), blob_of(certificate.name, *std::move(key_pem)),
                            true};
 }
+
+namespace {
 
 // The earlier certificate of this name, if its names are still the same or it was issued.
 const ServedCertificate* shown_before(const Certificate& certificate,

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "conf/snapshot.h"
+#include "core/result.h"
 #include "core/tls.h"
 
 namespace tidegate::l7 {
@@ -27,6 +28,9 @@ struct ServedCertificate {
 // the log says why, and the earlier one stays.
 std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
                                                    const std::vector<ServedCertificate>* before);
+
+// One that the proxy signs itself, for the names of an order.
+Result<ServedCertificate> make_certificate(const Certificate& certificate);
 
 // Certificates that should have an OCSP answer of their authority, and have none now.
 size_t missing_staples(const Model& model, const std::vector<ServedCertificate>& served, int64_t now_s);
