@@ -295,7 +295,8 @@ const Section& pool_section() {
           integer("max_connections", &Pool::max_connections, {1, 1'000'000}, "Connections of a worker to one backend."),
           integer("queue_size", &Pool::queue_size, {0, 1'000'000},
                   "Requests of a worker that may wait while every backend has its max_connections; 0: none, they get "
-                  "503 at once."),
+                  "503 at once. A quarter of the places is a client's own. Its further requests use what nobody else "
+                  "needs: they go last, and in a full queue they give way to those of other clients."),
           duration("queue_timeout", &Pool::queue_timeout_ms, {kMs, kHour}, "How long a request waits there; then 503."),
           number("retry_budget", &Pool::retry_budget, 0, 1,
                  "Most retries, as a fraction of requests, so that retries do not make an outage worse."),

@@ -253,7 +253,7 @@ struct Pool {
   uint32_t keepalive_connections = 256;            // unused connections that a worker keeps
   uint32_t max_connections = 4'096;                // to one backend, per worker
   // how many requests of a worker may wait while all backends are at max_connections; 0: none
-  uint32_t queue_size = 1'024;
+  uint32_t queue_size = 4'096;
   uint64_t queue_timeout_ms = 30'000;  // how long one of them waits
   double retry_budget = 0.2;           // retries as a fraction of requests
   uint32_t retry_attempts = 2;         // for one request, besides the first try

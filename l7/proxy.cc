@@ -346,9 +346,11 @@ void Proxy::append_pool_metrics(std::string& out) const {
               [&](const PoolRuntime& r) { return relaxed(r.waiting); });
   pool_family("tidegate_l7_pool_queued_requests_total", "counter", "Requests that had to wait for room at a backend",
               [&](const PoolRuntime& r) { return relaxed(r.waited); });
-  pool_family("tidegate_l7_pool_pushed_out_requests_total", "counter",
-              "Requests that lost their place in the full queue to one of a higher queue_priority",
-              [&](const PoolRuntime& r) { return relaxed(r.pushed_out); });
+  pool_family(
+      "tidegate_l7_pool_pushed_out_requests_total", "counter",
+      "Requests that lost their place in the full queue: to one of a higher queue_priority, or to a client with fewer "
+      "requests there",
+      [&](const PoolRuntime& r) { return relaxed(r.pushed_out); });
   pool_family("tidegate_l7_pool_breaker_state", "gauge", "The breaker of a pool: 0 closed, 1 half-open, 2 open",
               [&](const PoolRuntime& r) { return breaker_value(r.breaker.state(now_ns)); });
   pool_family("tidegate_l7_breaker_opened_total", "counter", "How often a breaker of the pool or its backends opened",

@@ -108,7 +108,7 @@ struct PoolRuntime {
   std::atomic<uint32_t> in_flight{0};
   std::atomic<uint32_t> waiting{0};             // requests in the queues of all workers
   std::atomic<uint64_t> waited{0};              // number of requests that ever waited in one
-  std::atomic<uint64_t> pushed_out{0};          // number of those that lost their place to a higher priority
+  std::atomic<uint64_t> pushed_out{0};          // number of those that lost their place to another
   std::atomic<uint64_t> disturbed_until_ns{0};  // monotonic: until then, some backend may be ejected
   std::atomic<uint64_t> breaker_opened{0}, breaker_closed{0};
   Mutex ejecting;  // held while a thread decides whether one more may be ejected

@@ -9,38 +9,48 @@ namespace tidegate::l7 {
 
 WaitQueue::Joined WaitQueue::join(Waiter& waiter, uint64_t client, uint32_t most, bool picky, QueuePriority priority) {
   TIDEGATE_ASSERT(!waiter.waits(), "a request waits in one queue, once");
-  const size_t place = client % kQueueClients;
-  const bool has_its_share = of_client_[place] >= std::max<uint32_t>(1, most / kQueueShares);
-  if (has_its_share && size_ >= most / 2) return {false};
+  waiter.client_ = client % kQueueClients;
+  const Client& its = clients_[waiter.client_];
+  waiter.guest_ = its.guests.first != nullptr || its.in_share >= std::max<uint32_t>(1, most / kQueueShares);
+  waiter.priority_ = priority;
+  waiter.picky_ = picky;
+  waiter.pushed_out_ = false;
   Waiter* pushed_out = nullptr;
   if (size_ >= most) {
-    pushed_out = most == 0 ? nullptr : last_below(priority);
+    pushed_out = most == 0 ? nullptr : gives_way_to(waiter);
     if (pushed_out == nullptr) return {false};
     leave(*pushed_out);
     pushed_out->pushed_out_ = true;
   }
   waiter.queue_ = this;
   waiter.number_ = arrivals_++;
-  waiter.client_ = place;
-  waiter.priority_ = priority;
-  waiter.picky_ = picky;
-  waiter.pushed_out_ = false;
-  List& list = list_of(waiter);
-  waiter.before_ = list.last;
-  waiter.after_ = nullptr;
-  (list.last != nullptr ? list.last->after_ : list.first) = &waiter;
-  list.last = &waiter;
+  add(waiter);
+  if (waiter.guest_) clients_[waiter.client_].guests.append(waiter);
   ++size_;
-  ++of_client_[place];
   return {true, pushed_out};
+}
+
+// Adds it at the end of its list.
+void WaitQueue::add(Waiter& waiter) {
+  list_of(waiter).append(waiter);
+  if (!waiter.guest_) ++clients_[waiter.client_].in_share;
+}
+
+void WaitQueue::promote_guest(Client& client) {
+  Waiter* const guest = client.guests.first;
+  if (guest == nullptr) return;
+  client.guests.remove(*guest);
+  list_of(*guest).remove(*guest);
+  guest->guest_ = false;
+  add(*guest);
 }
 
 WaitQueue::Waiter* WaitQueue::next(bool for_all) const {
   const bool oldest = turns_ % kQueueTurns == kQueueTurns - 1;
   Waiter* found = nullptr;
-  for (size_t priority = kPriorities; priority-- > 0;) {
-    Waiter* waiter = lists_[priority].first;
-    while (for_all && waiter != nullptr && waiter->picky_) waiter = waiter->after_;
+  for (size_t list = lists_.size(); list-- > 0;) {
+    Waiter* waiter = lists_[list].first;
+    while (for_all && waiter != nullptr && waiter->picky_) waiter = waiter->in_order_.after;
     if (waiter == nullptr) continue;
     if (found == nullptr || waiter->number_ < found->number_) found = waiter;
     if (!oldest) break;
@@ -48,9 +58,17 @@ WaitQueue::Waiter* WaitQueue::next(bool for_all) const {
   return found;
 }
 
-WaitQueue::Waiter* WaitQueue::last_below(QueuePriority priority) const {
-  for (size_t lower = 0; lower < static_cast<size_t>(priority); ++lower) {
-    if (lists_[lower].last != nullptr) return lists_[lower].last;
+// Whose place a newcomer takes in a full queue; null: nobody's. One that is no guest has no guests of its own client
+// before it.
+WaitQueue::Waiter* WaitQueue::gives_way_to(const Waiter& newcomer) const {
+  const auto own = static_cast<size_t>(newcomer.priority_);
+  for (size_t priority = 0; priority < kPriorities; ++priority) {
+    Waiter* const guest = lists_[index_of(priority, true)].last;
+    if (guest != nullptr && (priority < own || !newcomer.guest_)) return guest;
+  }
+  for (size_t priority = 0; priority < own && !newcomer.guest_; ++priority) {
+    Waiter* const other = lists_[index_of(priority, false)].last;
+    if (other != nullptr) return other;
   }
   return nullptr;
 }
@@ -59,13 +77,14 @@ void WaitQueue::leave(Waiter& waiter) {
   waiter.pushed_out_ = false;
   if (!waiter.waits()) return;
   WaitQueue& queue = *waiter.queue_;
-  TIDEGATE_ASSERT(queue.size_ > 0 && queue.of_client_[waiter.client_] > 0, "who leaves has been counted");
-  List& list = queue.list_of(waiter);
-  (waiter.before_ != nullptr ? waiter.before_->after_ : list.first) = waiter.after_;
-  (waiter.after_ != nullptr ? waiter.after_->before_ : list.last) = waiter.before_;
+  Client& client = queue.clients_[waiter.client_];
+  TIDEGATE_ASSERT(queue.size_ > 0 && (waiter.guest_ || client.in_share > 0), "who leaves has been counted");
+  queue.list_of(waiter).remove(waiter);
   --queue.size_;
-  --queue.of_client_[waiter.client_];
   waiter.queue_ = nullptr;
+  if (waiter.guest_) return client.guests.remove(waiter);
+  --client.in_share;
+  queue.promote_guest(client);
 }
 
 void WaitQueue::take_turn(Waiter& waiter) {

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // WaitQueue: the requests of one worker that wait for a backend of one pool, because each backend has its
-// max_connections. There is a list for each priority, and a newcomer goes to the end of its list. Only the next one may
-// take a connection:
+// max_connections. Only the next one may take a connection:
 //   - the first one of the highest priority;
 //   - once in kQueueTurns turns, the one that has waited longest. So nobody waits for ever: who has n requests before
-//   it
-//     in the order of arrival has its turn after (n + 1) * kQueueTurns turns at the latest.
+//     it in the order of arrival has its turn after (n + 1) * kQueueTurns turns at the latest.
 // A request that has already failed on a backend can use only the other backends. While it is next, it must not block
 // the failed backend for others. So the next request that can use every backend may take a connection too.
 //
-// Bounds: `queue_size` of the pool. In a full queue the last one of the lowest priority is pushed out for a newcomer of
-// a higher priority. When the queue is half full, no client has more than its share of it (kQueueShares). A keyed hash
+// Fairness: each client has a share of the places (kQueueShares). Those beyond it are guests. They use places that
+// nobody else needs, so many clients behind one address can have all of them. But they go after the others of their
+// priority, and in a full queue the last of them is pushed out for a newcomer of another client that has its share
+// free. When a request of a client's share leaves, the client's first guest joins the end of the others. A keyed hash
 // from the caller identifies a client.
+//
+// Bounds: `queue_size` of the pool. In a full queue without such a guest the last one of the lowest priority is pushed
+// out for a newcomer of a higher priority. A guest pushes out only guests.
 //
 // Ownership: intrusive, so that joining and leaving allocate nothing. A waiter leaves before it is destroyed.
 // Threads: the worker's.
@@ -36,19 +39,24 @@ class WaitQueue {
     Waiter(const Waiter&) = delete;
     Waiter& operator=(const Waiter&) = delete;
     bool waits() const { return queue_ != nullptr; }
-    // It has lost its place to one of a higher priority, and has not called leave() since.
+    // It has lost its place to another one, and has not called leave() since.
     bool is_pushed_out() const { return pushed_out_; }
     Transaction& transaction() const { return *transaction_; }
 
    private:
     friend class WaitQueue;
     Transaction* const transaction_;
+    struct Links {
+      Waiter* before = nullptr;
+      Waiter* after = nullptr;
+    };
     WaitQueue* queue_ = nullptr;
-    Waiter* before_ = nullptr;
-    Waiter* after_ = nullptr;
+    Links in_order_;       // in the list of its priority
+    Links of_client_;      // a guest: in the list of its client's guests
     uint64_t number_ = 0;  // in the order of arrival
     size_t client_ = 0;
     QueuePriority priority_ = QueuePriority::normal;
+    bool guest_ = false;
     bool picky_ = false;
     bool pushed_out_ = false;
   };
@@ -58,8 +66,8 @@ class WaitQueue {
     explicit operator bool() const { return joined; }
   };
 
-  // Adds a waiter at the end of its list. It does not join if the queue already holds `most` and none of them has a
-  // lower priority, or if the client has its share. `picky`: the waiter cannot use every backend.
+  // Adds a waiter at the end of its list. It does not join if the queue already holds `most` and none of them gives way
+  // to it. `picky`: the waiter cannot use every backend.
   [[nodiscard]] Joined join(Waiter& waiter, uint64_t client, uint32_t most, bool picky = false,
                             QueuePriority priority = QueuePriority::normal);
   static void leave(Waiter& waiter);
@@ -74,21 +82,43 @@ class WaitQueue {
   uint32_t size() const { return size_; }
 
  private:
+  template <Waiter::Links Waiter::*links>
   struct List {
     Waiter* first = nullptr;
     Waiter* last = nullptr;
+    void append(Waiter& waiter) {
+      waiter.*links = {last, nullptr};
+      (last != nullptr ? (last->*links).after : first) = &waiter;
+      last = &waiter;
+    }
+    void remove(Waiter& waiter) {
+      const auto [before, after] = waiter.*links;
+      (before != nullptr ? (before->*links).after : first) = after;
+      (after != nullptr ? (after->*links).before : last) = before;
+    }
+  };
+  using InOrder = List<&Waiter::in_order_>;
+  struct Client {
+    uint32_t in_share = 0;  // how many wait that are no guests
+    List<&Waiter::of_client_> guests;
   };
   static constexpr size_t kPriorities = static_cast<size_t>(QueuePriority::high) + 1;
 
-  List& list_of(const Waiter& waiter) { return lists_[static_cast<size_t>(waiter.priority_)]; }
+  // Lists with a higher index go first.
+  static size_t index_of(size_t priority, bool guest) { return 2 * priority + (guest ? 0 : 1); }
+  InOrder& list_of(const Waiter& waiter) {
+    return lists_[index_of(static_cast<size_t>(waiter.priority_), waiter.guest_)];
+  }
   Waiter* next(bool for_all) const;
-  Waiter* last_below(QueuePriority priority) const;
+  Waiter* gives_way_to(const Waiter& newcomer) const;
+  void add(Waiter& waiter);
+  void promote_guest(Client& client);
 
-  std::array<List, kPriorities> lists_{};  // by QueuePriority
+  std::array<InOrder, 2 * kPriorities> lists_{};
   uint64_t arrivals_ = 0;
   uint64_t turns_ = 0;  // how many were taken
   uint32_t size_ = 0;
-  std::array<uint32_t, kQueueClients> of_client_{};
+  std::array<Client, kQueueClients> clients_{};
 };
 
 }  // namespace tidegate::l7

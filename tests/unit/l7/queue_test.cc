@@ -3,6 +3,7 @@
 // refused.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <list>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -51,14 +52,170 @@ TEST_F(WaitQueueTest, OneThatCanUseFewBackendsHoldsUpNobody) {
   EXPECT_TRUE(queue.is_next(also_picky) && queue.is_next(a));
 }
 
-TEST_F(WaitQueueTest, AClientHasItsShareOfAQueueThatIsHalfFullAndOthersFindRoom) {
-  int taken = 0;
-  for (int i = 0; i < 100; ++i) taken += queue.join(waiter(), 1, 40) ? 1 : 0;
-  EXPECT_EQ(taken, 20) << "alone it has half of the queue";
-  for (int i = 0; i < 100; ++i) taken += queue.join(waiter(), 2, 40) ? 1 : 0;
-  EXPECT_EQ(taken, 30);
-  for (uint64_t client = 3; client < 100; ++client) taken += queue.join(waiter(), client, 40) ? 1 : 0;
-  EXPECT_EQ(taken, 40);
+TEST_F(WaitQueueTest, AClientThatIsAloneHasTheWholeQueueInTheOrderOfArrival) {
+  std::vector<const WaitQueue::Waiter*> came;
+  for (int i = 0; i < 40; ++i) {
+    came.push_back(&waiter());
+    EXPECT_TRUE(queue.join(waiters.back(), 1, 40));
+  }
+  EXPECT_FALSE(queue.join(waiter(), 1, 40)) << "none of its own gives way";
+  for (const WaitQueue::Waiter* one : came) {
+    ASSERT_EQ(queue.first(), one);
+    WaitQueue::take_turn(*queue.first());
+    if (queue.size() > 20) EXPECT_TRUE(queue.join(waiter(), 1, 40)) << "it goes after those that came before";
+  }
+}
+
+TEST_F(WaitQueueTest, WhatAClientHasBeyondItsShareGivesWayToOthers) {
+  std::list<const WaitQueue::Waiter*> guests;
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_TRUE(queue.join(waiter(), 1, 40));
+    if (i >= 10) guests.push_back(&waiters.back());
+  }
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(queue.join(waiter(), 2, 40).pushed_out, guests.back()) << "the last to come";
+    EXPECT_TRUE(guests.back()->is_pushed_out());
+    guests.pop_back();
+  }
+  EXPECT_FALSE(queue.join(waiter(), 2, 40)) << "a guest pushes nobody out";
+  EXPECT_FALSE(queue.join(waiter(), 1, 40));
+  for (uint64_t client = 3; !guests.empty(); ++client) {
+    EXPECT_EQ(queue.join(waiter(), client, 40).pushed_out, guests.back());
+    guests.pop_back();
+  }
+  EXPECT_FALSE(queue.join(waiter(), 100, 40)) << "each has what is its own";
+  EXPECT_EQ(queue.size(), 40u);
+}
+
+// Guests of a higher priority give way, too: otherwise one client could keep the queue full of them.
+TEST_F(WaitQueueTest, AGuestGivesWayWhateverItsPriority) {
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(queue.join(waiter(), 1, 8, false, QueuePriority::high));
+  const WaitQueue::Waiter* last = &waiters.back();
+  EXPECT_EQ(queue.join(waiter(), 2, 8, false, QueuePriority::low).pushed_out, last);
+  EXPECT_TRUE(queue.first()->waits());
+  EXPECT_FALSE(queue.join(waiter(), 1, 8, false, QueuePriority::high)) << "a guest pushes out only guests";
+}
+
+TEST_F(WaitQueueTest, AClientsGuestOfALowerPriorityGivesWayToItsHigherOne) {
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(queue.join(waiter(), 1, 8, false, QueuePriority::low));
+  const WaitQueue::Waiter* last = &waiters.back();
+  WaitQueue::Waiter& high = waiter();
+  EXPECT_EQ(queue.join(high, 1, 8, false, QueuePriority::high).pushed_out, last);
+  EXPECT_EQ(queue.first(), &high);
+}
+
+// A client that fills the queue again and again costs another one no more than its share, and the eighth turns.
+TEST_F(WaitQueueTest, AFloodOfOneClientDelaysNobodyElseByMoreThanItsShare) {
+  constexpr uint32_t kPlaces = 400, kShare = kPlaces / kQueueShares;
+  const auto flood = [&] {
+    while (queue.join(waiter(), 1, kPlaces)) {
+    }
+  };
+  flood();
+  std::vector<WaitQueue::Waiter*> others;
+  for (uint32_t i = 0; i < 20; ++i) {
+    others.push_back(&waiter());
+    EXPECT_TRUE(queue.join(*others.back(), 2, kPlaces));
+  }
+  uint32_t turns = 0;
+  while (others.back()->waits()) {
+    WaitQueue::take_turn(*queue.first());
+    flood();
+    ++turns;
+  }
+  EXPECT_LE(turns, (kShare + 20) * kQueueTurns / (kQueueTurns - 1) + 1);
+}
+
+// A twin of one plain list: who has a place, who is a guest and who is next, for clients and priorities that come and
+// go.
+struct QueueTwin {
+  struct One {
+    WaitQueue::Waiter* waiter;
+    uint64_t client;
+    QueuePriority priority;
+    bool guest;
+    uint64_t number;    // in the order of arrival
+    uint64_t position;  // in its list
+    auto list() const { return std::pair(priority, !guest); }
+  };
+  using Place = std::vector<One>::iterator;
+
+  Place next(bool oldest) {
+    Place best = waiting.end();
+    for (Place one = waiting.begin(); one != waiting.end(); ++one) {
+      const bool is_head = std::none_of(waiting.begin(), waiting.end(), [&](const One& other) {
+        return other.list() == one->list() && other.position < one->position;
+      });
+      if (!is_head) continue;
+      if (best == waiting.end() || (oldest ? one->number < best->number : one->list() > best->list())) best = one;
+    }
+    return best;
+  }
+  bool is_guest(uint64_t client, uint32_t share) const {
+    const auto count = [&](bool guest) {
+      return std::count_if(waiting.begin(), waiting.end(),
+                           [&](const One& one) { return one.client == client && one.guest == guest; });
+    };
+    return count(true) > 0 || count(false) >= share;
+  }
+  Place victim(QueuePriority priority, bool guest) {
+    for (const bool of_guests : {true, false}) {
+      Place last = waiting.end();
+      for (Place one = waiting.begin(); one != waiting.end(); ++one) {
+        if (one->guest != of_guests || (one->priority >= priority && (guest || !of_guests))) continue;
+        const bool later = last != waiting.end() && one->priority == last->priority && one->position > last->position;
+        if (last == waiting.end() || one->priority < last->priority || later) last = one;
+      }
+      if (last != waiting.end() || guest) return last;
+    }
+    return waiting.end();
+  }
+  void leave(Place gone) {
+    const One was = *gone;
+    waiting.erase(gone);
+    One* heir = nullptr;
+    for (One& one : waiting) {
+      const bool its = one.client == was.client && one.guest;
+      if (its && (heir == nullptr || one.number < heir->number)) heir = &one;
+    }
+    if (was.guest || heir == nullptr) return;
+    heir->guest = false;
+    heir->position = positions++;
+  }
+
+  std::vector<One> waiting;
+  uint64_t arrivals = 0, positions = 0;
+};
+
+TEST_F(WaitQueueTest, IsAsItsTwinOfOnePlainListSays) {
+  constexpr uint32_t kPlaces = 24, kShare = kPlaces / kQueueShares;
+  QueueTwin twin;
+  uint64_t turns = 0;
+  std::mt19937 random(7);
+  for (int step = 0; step < 20'000; ++step) {
+    if (twin.waiting.empty() || random() % 100 < 60) {
+      const uint64_t client = random() % 3 == 0 ? 1 + random() % 8 : 0;
+      const auto priority = static_cast<QueuePriority>(random() % 3);
+      const bool guest = twin.is_guest(client, kShare), full = twin.waiting.size() == kPlaces;
+      const QueueTwin::Place victim = full ? twin.victim(priority, guest) : twin.waiting.end();
+      WaitQueue::Waiter* const out = victim == twin.waiting.end() ? nullptr : victim->waiter;
+      WaitQueue::Waiter& newcomer = waiter();
+      const WaitQueue::Joined joined = queue.join(newcomer, client, kPlaces, false, priority);
+      ASSERT_EQ(joined.joined, !full || out != nullptr) << step;
+      ASSERT_EQ(joined.pushed_out, out) << step;
+      if (out != nullptr) twin.leave(victim);
+      if (joined) twin.waiting.push_back({&newcomer, client, priority, guest, twin.arrivals++, twin.positions++});
+    } else {
+      const QueueTwin::Place first = twin.next(turns % kQueueTurns == kQueueTurns - 1);
+      ASSERT_EQ(queue.first(), first->waiter) << step;
+      const bool takes_turn = random() % 4 != 0;
+      const auto gone = takes_turn ? first : twin.waiting.begin() + static_cast<long>(random() % twin.waiting.size());
+      takes_turn ? WaitQueue::take_turn(*gone->waiter) : WaitQueue::leave(*gone->waiter);
+      turns += takes_turn ? 1 : 0;
+      twin.leave(gone);
+    }
+    ASSERT_EQ(queue.size(), twin.waiting.size());
+  }
 }
 
 TEST_F(WaitQueueTest, WithoutPlacesNobodyWaits) { EXPECT_FALSE(queue.join(waiter(), 1, 0)); }
@@ -304,6 +461,43 @@ TEST_F(QueueTest, InAFullQueueALowerPriorityGivesWayAndIsTold) {
   EXPECT_EQ(waiting(), 0u);
   EXPECT_EQ(edge_.metric("tidegate_l7_pool_pushed_out_requests_total{pool=\"p\"}"), 1u);
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"pool_busy\"}"), 3u);
+}
+
+// Clients behind one address have the whole queue, until another client comes.
+TEST_F(QueueTest, AnAddressUsesWhatNobodyElseNeedsAndLosesIt) {
+  edge_.model.pools[pool_].queue_size = 8;
+  edge_.model.listeners[0].trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  edge_.start();
+  const auto of_client = [&](int number) -> Wire& {
+    Wire& wire = clients_.emplace_back(Wire::connect(edge_.endpoint()));
+    wire.send(
+        get("/" + std::to_string(number), "a.test", "X-Forwarded-For: 192.0.2." + std::to_string(number) + "\r\n"));
+    return wire;
+  };
+  fill(0);
+  for (uint64_t i = 1; i <= 8; ++i) {
+    of_client(1);
+    EXPECT_TRUE(until_waiting(i));
+  }
+  Wire& last = clients_.back();
+  EXPECT_EQ(read_answer(of_client(1)).status, 503);
+  clients_.pop_back();
+  Wire& other = of_client(2);
+  EXPECT_EQ(read_answer(last).status, 503);
+  EXPECT_EQ(waiting(), 8u);
+  EXPECT_EQ(edge_.metric("tidegate_l7_pool_pushed_out_requests_total{pool=\"p\"}"), 1u);
+  allow(4);  // the one that has the connection, the two of the first one's share, and then the other one
+  EXPECT_EQ(read_answer(other).status, 200);
+  {
+    const std::lock_guard lock(mutex_);
+    EXPECT_EQ(std::find(asked_.begin(), asked_.end(), "GET /2") - asked_.begin(), 3);
+  }
+  allow(6);
+  int answered = 0;
+  for (Wire& wire : clients_) {
+    if (&wire != &last && &wire != &other) answered += read_answer(wire).status == 200 ? 1 : 0;
+  }
+  EXPECT_EQ(answered, 7 + 1);
 }
 
 // The backend's own time begins when it is asked. total_timeout also counts the wait.
