@@ -10,10 +10,17 @@
 //
 // Processes that share the memory count together, like threads, because a state is only one word.
 //
-// Races: two threads that insert one key at the same moment may give it two slots, and one that takes a slot may miss a
-// request that another counts there. Each costs at most one request of a quota.
+// Two threads that add one key at the same moment get the same slot. A thread first claims a slot: it writes the key
+// with its own mark. Then it looks at both places again. If the key has another slot, it gives its own back. If another
+// thread has a claim for the key, it takes that claim away. Only then does it write the key without a mark, by
+// compare-and-swap, which fails if its own claim was taken away. So of two claims the later one always sees the earlier
+// one, and no thread waits for another. Others may also take the slot of a claim, as that of any state that is free.
+//
+// One race is left: a thread that takes a slot may miss a request that another counts there. It costs at most one
+// request of a quota.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -46,30 +53,17 @@ class LimitTable final : public Runtime {
   template <class FreeAt>
   std::atomic<uint64_t>& find_or_add(uint64_t key, uint64_t now_ns, FreeAt free_at_ns) {
     if (std::atomic<uint64_t>* const known = find(key)) return *known;
-    key |= key == 0 ? 1 : 0;
-    for (;;) {
-      const std::array<size_t, 2> place = places(key);
-      Choice choice = choose(set_[place[0]], now_ns, free_at_ns);
-      const Choice other = choose(set_[place[1]], now_ns, free_at_ns);
-      // Takes the emptier place, so that both fill evenly. If neither has room, takes the slot that is free earlier.
-      if (other.free > choice.free || (choice.free == 0 && other.free_ns < choice.free_ns)) choice = other;
-      if (!choice.slot->key.compare_exchange_strong(choice.key, key, std::memory_order_acq_rel)) continue;
-      if (choice.free_ns > now_ns) {
-        choice.slot->state.store(0, std::memory_order_relaxed);
-        forgotten_.fetch_add(1, std::memory_order_relaxed);
-      }
-      return choice.slot->state;
-    }
+    return add(stored(key), now_ns, free_at_ns);
   }
   // Has the memory fetched that find() and find_or_add() read. The first place is likely to be written.
   void foresee(uint64_t key) const {
-    const std::array<size_t, 2> both = places(key | (key == 0 ? 1 : 0));
+    const std::array<size_t, 2> both = places(stored(key));
     __builtin_prefetch(&set_[both[0]], 1);
     __builtin_prefetch(&set_[both[1]]);
   }
   // Null: it is not there.
   std::atomic<uint64_t>* find(uint64_t key) const {
-    key |= key == 0 ? 1 : 0;
+    key = stored(key);
     const std::array<size_t, 2> both = places(key);
     foresee(key);  // so that the two do not miss the cache one after the other
     for (const size_t place : both) {
@@ -83,8 +77,10 @@ class LimitTable final : public Runtime {
 
  private:
   static constexpr size_t kSlots = 4;
+  static constexpr int kKeyBits = 56;
+  static constexpr uint64_t kKeyMask = (uint64_t{1} << kKeyBits) - 1;
   struct Slot {
-    std::atomic<uint64_t> key{0};  // 0: empty
+    std::atomic<uint64_t> key{0};  // 0: empty; with a mark above kKeyBits: a thread's claim
     std::atomic<uint64_t> state{0};
   };
   struct alignas(64) Set {
@@ -94,7 +90,7 @@ class LimitTable final : public Runtime {
   static Slot* slot_of(Set& set, uint64_t key) {
     unsigned found = 0;
     for (unsigned i = 0; i < kSlots; ++i) {
-      found |= static_cast<unsigned>(set.slots[i].key.load(std::memory_order_relaxed) == key) << i;
+      found |= static_cast<unsigned>(set.slots[i].key.load(std::memory_order_acquire) == key) << i;
     }
     return found == 0 ? nullptr : &set.slots[std::countr_zero(found)];
   }
@@ -110,7 +106,9 @@ class LimitTable final : public Runtime {
     Choice choice;
     for (Slot& slot : set.slots) {
       const uint64_t key = slot.key.load(std::memory_order_relaxed);
-      const uint64_t free_ns = key == 0 ? 0 : free_at_ns(slot.state.load(std::memory_order_relaxed));
+      // An empty slot comes first: in one with a free state, another thread may be about to count.
+      const uint64_t free_ns =
+          key == 0 ? 0 : std::max<uint64_t>(1, free_at_ns(slot.state.load(std::memory_order_relaxed)));
       choice.free += free_ns <= now_ns ? 1 : 0;
       if (choice.slot != nullptr && free_ns >= choice.free_ns) continue;
       choice.slot = &slot;
@@ -118,6 +116,55 @@ class LimitTable final : public Runtime {
       choice.free_ns = free_ns;
     }
     return choice;
+  }
+  // Gives a key that find() did not find a slot.
+  template <class FreeAt>
+  std::atomic<uint64_t>& add(uint64_t key, uint64_t now_ns, FreeAt free_at_ns) {
+    const std::array<size_t, 2> place = places(key);
+    const uint64_t claim = key | mark_of_this_thread();
+    for (;;) {
+      Choice choice = choose(set_[place[0]], now_ns, free_at_ns);
+      const Choice other = choose(set_[place[1]], now_ns, free_at_ns);
+      // Takes the emptier place, so that both fill evenly. If neither has room, takes the slot that is free earlier.
+      if (other.free > choice.free || (choice.free == 0 && other.free_ns < choice.free_ns)) choice = other;
+      if (choice.key != key && choice.slot->key.compare_exchange_strong(choice.key, claim)) {
+        if (choice.free_ns > now_ns) {
+          choice.slot->state.store(0, std::memory_order_relaxed);
+          forgotten_.fetch_add(1, std::memory_order_relaxed);
+        }
+        uint64_t mine = claim;
+        if (withdraw_others(place, key, *choice.slot) && choice.slot->key.compare_exchange_strong(mine, key)) {
+          return choice.slot->state;
+        }
+        mine = claim;
+        choice.slot->key.compare_exchange_strong(mine, 0);
+      }
+      if (std::atomic<uint64_t>* const known = find(key)) return *known;
+    }
+  }
+  // Takes away the claims for `key` in all slots but `own`. False: the key has another slot.
+  bool withdraw_others(const std::array<size_t, 2>& place, uint64_t key, const Slot& own) {
+    for (const size_t set : place) {
+      for (Slot& slot : set_[set].slots) {
+        uint64_t there = slot.key.load();
+        while (&slot != &own && (there & kKeyMask) == key) {
+          if (there == key) return false;
+          if (slot.key.compare_exchange_strong(there, 0)) break;
+        }
+      }
+    }
+    return true;
+  }
+  // In the bits above a key's; never 0. Up to 255 threads of a process have different marks. With two equal marks, a
+  // thread could take another's claim of the same slot for its own, and the key could get two slots.
+  static uint64_t mark_of_this_thread() {
+    static std::atomic<uint64_t> threads{0};
+    static thread_local const uint64_t mark = (threads.fetch_add(1, std::memory_order_relaxed) % 255 + 1) << kKeyBits;
+    return mark;
+  }
+  static uint64_t stored(uint64_t key) {
+    key &= kKeyMask;
+    return key == 0 ? 1 : key;
   }
   // The keys are keyed hashes, so any of their bits can be used.
   std::array<size_t, 2> places(uint64_t key) const {

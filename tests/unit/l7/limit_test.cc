@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -247,6 +248,59 @@ TEST(LimitTableTest, ThreadsShareAQuotaExactly) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(allowed, 50'000u);
+}
+
+// One set of four slots, so that all keys share both places.
+TEST(LimitTableTest, AKeyThatAnotherThreadAddsMeanwhileHasOneSlot) {
+  LimitTable table(1);
+  state_of(table, 1).store(kNow + 1);
+  std::atomic<uint64_t>* of_other = nullptr;
+  std::atomic<uint64_t>& state = table.find_or_add(mix64(8), kNow, [&](uint64_t known) {
+    if (of_other == nullptr) {  // while this thread looks for a slot, another adds the key and counts
+      of_other = &state_of(table, 7);
+      of_other->store(kNow + 1);
+    }
+    return known;
+  });
+  EXPECT_EQ(&state, of_other);
+  EXPECT_EQ(state.load(), kNow + 1);
+}
+
+// Each round, all threads add the same few new keys at the same moment, and each counts once in each of them.
+TEST(LimitTableTest, ThreadsThatAddOneKeyCountInOneSlot) {
+  constexpr int kThreads = 4, kRounds = 5'000;
+  constexpr uint64_t kKeys = 3;
+  LimitTable table(1'024);
+  std::barrier begin(kThreads), end(kThreads);
+  const auto key_of = [](int round, uint64_t key) { return static_cast<uint64_t>(round) * kKeys + key; };
+  std::atomic<int> apart{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int round = 0; round < kRounds; ++round) {
+        const uint64_t now_ns = kNow + static_cast<uint64_t>(round) * 1'000;
+        begin.arrive_and_wait();
+        for (uint64_t key = 0; key < kKeys; ++key) {
+          // In use for the rest of its round, and free in the next one.
+          const auto free_at_ns = [&](uint64_t count) { return count == 0 ? 0 : count / 1'000 * 1'000 + 900; };
+          std::atomic<uint64_t>& state = table.find_or_add(mix64(key_of(round, key) + 1), now_ns, free_at_ns);
+          for (uint64_t before = state.load();;) {
+            const uint64_t count = before < now_ns ? 0 : before - now_ns;
+            if (state.compare_exchange_weak(before, now_ns + count + 1)) break;
+          }
+        }
+        end.arrive_and_wait();
+        if (t != 0) continue;
+        for (uint64_t key = 0; key < kKeys; ++key) {
+          const std::atomic<uint64_t>* const state = table.find(mix64(key_of(round, key) + 1));
+          apart += state != nullptr && state->load() == now_ns + kThreads ? 0 : 1;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(apart, 0);
+  EXPECT_EQ(table.forgotten(), 0u);
 }
 
 // --- the proxy
