@@ -88,7 +88,7 @@ uint16_t Decider::port_of(const Frame& frame) const {
     } else if (has_martian_source(view)) {
       outcome = drop(DropReason::martian_source);
     } else {
-      add_candidate(index, service, tuple, event_of(view.tcp_flags), view.first_fragment);
+      add_packet(index, service, tuple, event_of(view.tcp_flags), view.first_fragment);
     }
     return;
   }

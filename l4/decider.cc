@@ -168,30 +168,30 @@ template <bool Tunnels>
   size_t forwarded = 0;
   uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // over the ports by which the frames leave
   ServiceRun run;
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    Frame& frame = frames[candidate.frame];
-    Outcome& outcome = outcomes[candidate.frame];
+  for (size_t i = 0; i < packet_count_; ++i) {
+    const ServicePacket& packet = packets_[i];
+    Frame& frame = frames[packet.frame];
+    Outcome& outcome = outcomes[packet.frame];
     // Assigned field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
     // wait for the writes.
     outcome.share = false;
-    if (!Tunnels || candidate.action == nullptr) {
-      outcome.reason = address(candidate.backend, *candidate.hop, frame, outcome.port);
+    if (!Tunnels || packet.action == nullptr) {
+      outcome.reason = address(packet.backend, *packet.hop, frame, outcome.port);
       outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     } else {
-      send_through_tunnel(*candidate.action, candidate.second, hashes_[i], candidate.backend, *candidate.hop, frame,
-                          outcome, now_ms);
+      send_through_tunnel(*packet.action, packet.second, hashes_[i], packet.backend, *packet.hop, frame, outcome,
+                          now_ms);
     }
     if (outcome.verdict != Verdict::forward) [[unlikely]] {
-      if (candidate.first_fragment && candidate.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
-      if (candidate.refused != DropReason::none) settle_refused(candidate, frame, outcome, now_ms);
+      if (packet.first_fragment && packet.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
+      if (packet.refused != DropReason::none) settle_refused(packet, frame, outcome, now_ms);
       continue;
     }
     bits_of_all &= outcome.port;
     bits_of_any |= outcome.port;
     ++forwarded;
-    counters_.backends.forwarded[index_of(candidate.backend)].add(1, frame.bytes);
-    run.add(candidate.service->id, frame.bytes, counters_);
+    counters_.backends.forwarded[index_of(packet.backend)].add(1, frame.bytes);
+    run.add(packet.service->id, frame.bytes, counters_);
   }
   run.count(counters_);
   port_of_all = bits_of_all;
@@ -203,8 +203,8 @@ template <bool Tunnels>
 template <bool Tunnels>
 bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                              uint32_t now_ms, uint16_t& port_of_all) {
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    choose<Tunnels>(tables, candidates_[i], hashes_[i], frames[candidates_[i].frame], now_ms);
+  for (size_t i = 0; i < packet_count_; ++i) {
+    choose<Tunnels>(tables, packets_[i], hashes_[i], frames[packets_[i].frame], now_ms);
   }
   for (size_t i = 0; i < follower_count_; ++i) {
     const uint16_t index = followers_[i];
@@ -216,7 +216,7 @@ bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outc
 [[gnu::always_inline]] inline std::optional<uint16_t> Decider::run_stages(const ForwardingTables& tables, Frame* frames,
                                                                           Outcome* outcomes, size_t count,
                                                                           uint32_t now_ms) {
-  candidate_count_ = follower_count_ = 0;
+  packet_count_ = follower_count_ = 0;
   moved_ = false;
   asked_service_ = nullptr;
   for (size_t i = 0; i < std::min(count, kPrefetchAhead); ++i) __builtin_prefetch(frames[i].data);
@@ -226,8 +226,8 @@ bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outc
     if (!take_plain(tables, frames[i], index, untagged_macs_[frames[i].port]))
       classify(tables, frames[i], index, outcomes[i], now_ms);
   }
-  batch_.finish([this](uint16_t candidate, uint64_t hash) {
-    hashes_[candidate] = hash;
+  batch_.finish([this](uint16_t packet, uint64_t hash) {
+    hashes_[packet] = hash;
     flows_.prefetch(hash);
   });
   if (!tables.guards.empty()) guard(tables, frames, outcomes, now_ms);
@@ -253,10 +253,10 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
   const std::optional<uint16_t> port_of_all = run_stages(tables, frames, outcomes, count, now_ms);
   std::array<Fate, kBurst> fates;
   for (size_t i = 0; i < count; ++i) fates[i] = {&outcomes[i], kNoBackend, kNoService};
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    fates[candidate.frame].backend = candidate.backend;
-    fates[candidate.frame].service = candidate.service->id;
+  for (size_t i = 0; i < packet_count_; ++i) {
+    const ServicePacket& packet = packets_[i];
+    fates[packet.frame].backend = packet.backend;
+    fates[packet.frame].service = packet.service->id;
   }
   observer_->after(frames, fates.data(), count);
   return port_of_all;

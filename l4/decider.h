@@ -108,14 +108,14 @@ class Decider {
   void preload(const NeighbourView& neighbour, uint32_t now_ms);
 
  private:
-  struct Candidate;
+  struct ServicePacket;
   std::optional<uint16_t> run_stages(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
                                      uint32_t now_ms);
   std::optional<uint16_t> decide_observed(const ForwardingTables& tables, Frame* frames, Outcome* outcomes,
                                           size_t count, uint32_t now_ms);
-  void tell_flow(const Candidate& candidate, BackendId backend, const Frame& frame, uint32_t now_ms);
+  void tell_flow(const ServicePacket& packet, BackendId backend, const Frame& frame, uint32_t now_ms);
   // A packet of a service, between the stages.
-  struct Candidate {
+  struct ServicePacket {
     uint16_t frame = 0;  // index in the burst
     uint8_t family = 0;
     FlowEvent event = FlowEvent::data;
@@ -133,8 +133,8 @@ class Decider {
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
   void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
-  void add_candidate(uint16_t index, const ServiceEntry* service, const FlowTuple& tuple, FlowEvent event,
-                     bool first_fragment);
+  void add_packet(uint16_t index, const ServiceEntry* service, const FlowTuple& tuple, FlowEvent event,
+                  bool first_fragment);
   const ServiceEntry* find_service(const ForwardingTables& tables, const FlowTuple& tuple);
   Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
   Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
@@ -148,8 +148,9 @@ class Decider {
   Outcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
   Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
   template <bool Tunnels>
-  void choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame, uint32_t now_ms);
-  BackendId choose_anew(Candidate& candidate, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
+  void choose(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash, const Frame& frame,
+              uint32_t now_ms);
+  BackendId choose_anew(ServicePacket& packet, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
   void take_over_shared(FlowEntry& entry);
   void guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes, uint32_t now_ms);
@@ -159,15 +160,15 @@ class Decider {
   DropReason why_fragment_may_not_pass(const Guard& guard, const PacketView& view, uint32_t now_ms);
   DropReason why_error_may_not_pass(const ForwardingTables& tables, const Guard& guard, const FlowTuple& flow,
                                     uint32_t now_ms);
-  DropReason why_flow_may_not_begin(const Candidate& candidate, uint32_t now_ms);
+  DropReason why_flow_may_not_begin(const ServicePacket& packet, uint32_t now_ms);
   bool takes_packet(const Guard& guard, uint32_t now_ms);
-  void settle_refused(const Candidate& candidate, Frame& frame, Outcome& outcome, uint32_t now_ms);
-  BackendId pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const;
-  void choose_for_first_fragment(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
+  void settle_refused(const ServicePacket& packet, Frame& frame, Outcome& outcome, uint32_t now_ms);
+  BackendId pick(const ServicePacket& packet, uint64_t hash, const Frame& frame) const;
+  void choose_for_first_fragment(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash,
                                  const Frame& frame, uint32_t now_ms);
-  const Action* second_chance(const ForwardingTables& tables, const Candidate& candidate, uint64_t hash,
+  const Action* second_chance(const ForwardingTables& tables, const ServicePacket& packet, uint64_t hash,
                               const Frame& frame) const;
-  BackendId choose_for_flow(const ForwardingTables& tables, Candidate& candidate, uint64_t hash, const Frame& frame,
+  BackendId choose_for_flow(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash, const Frame& frame,
                             uint32_t now_ms);
   template <bool Tunnels>
   bool choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
@@ -203,7 +204,7 @@ class Decider {
   SourceTable sources_;
   std::unique_ptr<SharedBounds> own_bounds_;
   std::vector<ServiceShare> shares_ = std::vector<ServiceShare>(kMaxServices);  // by ServiceId
-  std::array<uint64_t, kBurst> source_hashes_{};  // by candidate, if its service limits sources
+  std::array<uint64_t, kBurst> source_hashes_{};  // by packet, if its service limits sources
   uint32_t reset_second_ = 0, resets_in_second_ = 0;
   ConnTable flows_;
   FragmentTable fragments_;
@@ -219,10 +220,10 @@ class Decider {
   // the present second, and how many senders were told in it that a packet is too big
   uint32_t told_second_ = 0, told_in_second_ = 0;
   std::array<PacketView, kBurst> views_;
-  std::array<Candidate, kBurst> candidates_;
-  std::array<uint64_t, kBurst> hashes_;     // hashes of the candidates' flows
+  std::array<ServicePacket, kBurst> packets_;
+  std::array<uint64_t, kBurst> hashes_;     // hashes of the packets' flows
   std::array<uint16_t, kBurst> followers_;  // indexes in the burst
-  size_t candidate_count_ = 0, follower_count_ = 0;
+  size_t packet_count_ = 0, follower_count_ = 0;
   bool moved_ = false;                           // some frame of the burst was moved within its buffer
   LookupKey asked_key_;                          // the last service lookup of the burst
   const ServiceEntry* asked_service_ = nullptr;  // null: no lookup yet, or no such service

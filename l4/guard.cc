@@ -64,53 +64,53 @@ FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& c
 [[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes,
                                       uint32_t now_ms) {
   // To read the address from the frame again costs less than to keep it.
-  const auto client_of = [&](const Candidate& candidate) {
-    return source_of(frames[candidate.frame].data + kEthernetBytes, candidate.family);
+  const auto client_of = [&](const ServicePacket& packet) {
+    return source_of(frames[packet.frame].data + kEthernetBytes, packet.family);
   };
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
+  for (size_t i = 0; i < packet_count_; ++i) {
+    const ServicePacket& packet = packets_[i];
+    const Guard* guard = packet.service->guard;
     if (guard == nullptr) continue;
-    const AddressWords client = client_of(candidate);
-    if (!guard->decisions.empty()) tables.lists->prefetch_first(candidate.family, client);
+    const AddressWords client = client_of(packet);
+    if (!guard->decisions.empty()) tables.lists->prefetch_first(packet.family, client);
     if (guard->bounds_sources()) {
-      source_batch_.add(static_cast<uint16_t>(i), source_tuple(*guard, candidate.family, client));
+      source_batch_.add(static_cast<uint16_t>(i), source_tuple(*guard, packet.family, client));
     }
   }
-  source_batch_.finish([this](uint16_t candidate, uint64_t hash) {
-    source_hashes_[candidate] = hash;
+  source_batch_.finish([this](uint16_t packet, uint64_t hash) {
+    source_hashes_[packet] = hash;
     sources_.prefetch(hash);
   });
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    const Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
+  for (size_t i = 0; i < packet_count_; ++i) {
+    const ServicePacket& packet = packets_[i];
+    const Guard* guard = packet.service->guard;
     if (guard != nullptr && !guard->decisions.empty()) {
-      tables.lists->prefetch_second(candidate.family, client_of(candidate));
+      tables.lists->prefetch_second(packet.family, client_of(packet));
     }
   }
   size_t kept = 0;
-  for (size_t i = 0; i < candidate_count_; ++i) {
-    Candidate& candidate = candidates_[i];
-    const Guard* guard = candidate.service->guard;
-    if (guard != nullptr && frames[candidate.frame].asked == 0) {
-      candidate.refused = why_client_may_not_come(tables, *guard, candidate.family, client_of(candidate));
-      if (candidate.refused == DropReason::none) {
-        candidate.refused = why_packet_may_not_pass(*guard, source_hashes_[i], now_ms);
+  for (size_t i = 0; i < packet_count_; ++i) {
+    ServicePacket& packet = packets_[i];
+    const Guard* guard = packet.service->guard;
+    if (guard != nullptr && frames[packet.frame].asked == 0) {
+      packet.refused = why_client_may_not_come(tables, *guard, packet.family, client_of(packet));
+      if (packet.refused == DropReason::none) {
+        packet.refused = why_packet_may_not_pass(*guard, source_hashes_[i], now_ms);
       }
     }
-    if (candidate.refused != DropReason::none) {
-      counters_.services[index_of(candidate.service->id)].refused.add();
-      outcomes[candidate.frame] = drop(candidate.refused);
+    if (packet.refused != DropReason::none) {
+      counters_.services[index_of(packet.service->id)].refused.add();
+      outcomes[packet.frame] = drop(packet.refused);
       continue;
     }
     if (kept != i) {
-      candidates_[kept] = candidate;
+      packets_[kept] = packet;
       hashes_[kept] = hashes_[i];
       source_hashes_[kept] = source_hashes_[i];
     }
     ++kept;
   }
-  candidate_count_ = kept;
+  packet_count_ = kept;
 }
 
 // A later fragment follows a first fragment that the lists have passed.
@@ -132,13 +132,13 @@ DropReason Decider::why_error_may_not_pass(const ForwardingTables& tables, const
   return reason;
 }
 
-DropReason Decider::why_flow_may_not_begin(const Candidate& candidate, uint32_t now_ms) {
-  const ServiceEntry& service = *candidate.service;
-  if (service.reset_unknown && candidate.event != FlowEvent::open) return DropReason::flow_unknown;
+DropReason Decider::why_flow_may_not_begin(const ServicePacket& packet, uint32_t now_ms) {
+  const ServiceEntry& service = *packet.service;
+  if (service.reset_unknown && packet.event != FlowEvent::open) return DropReason::flow_unknown;
   const Guard* guard = service.guard;
   if (guard == nullptr) return DropReason::none;
   if (guard->source_flows.per_second != 0) {
-    SourceEntry& source = sources_.find(source_hashes_[static_cast<size_t>(&candidate - candidates_.data())], now_ms);
+    SourceEntry& source = sources_.find(source_hashes_[static_cast<size_t>(&packet - packets_.data())], now_ms);
     source.advance(guard->source_packets, guard->source_flows, now_ms);
     if (!take_token(source.flows_spent, guard->source_flows)) return DropReason::source_flows;
   }
@@ -149,10 +149,10 @@ DropReason Decider::why_flow_may_not_begin(const Candidate& candidate, uint32_t 
 }
 
 // A packet whose flow may not begin, or is not known.
-void Decider::settle_refused(const Candidate& candidate, Frame& frame, Outcome& outcome, uint32_t now_ms) {
-  outcome = drop(candidate.refused);
-  if (candidate.refused != DropReason::flow_unknown) {
-    counters_.services[index_of(candidate.service->id)].refused.add();
+void Decider::settle_refused(const ServicePacket& packet, Frame& frame, Outcome& outcome, uint32_t now_ms) {
+  outcome = drop(packet.refused);
+  if (packet.refused != DropReason::flow_unknown) {
+    counters_.services[index_of(packet.service->id)].refused.add();
     return;
   }
   const uint32_t second = now_ms / 1'000;

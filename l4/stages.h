@@ -27,23 +27,22 @@ inline FlowEvent event_of(uint8_t tcp_flags) {
   const auto take = [&](const PlainPacket& packet) __attribute__((always_inline)) {
     const ServiceEntry* service = find_service(tables, packet.tuple);
     if (service == nullptr) return false;
-    add_candidate(index, service, packet.tuple, event_of(packet.tcp_flags), false);
+    add_packet(index, service, packet.tuple, event_of(packet.tcp_flags), false);
     return true;
   };
   return if_plain(frame.data, frame.bytes, own_mac, take);
 }
 
-[[gnu::always_inline]] inline void Decider::add_candidate(uint16_t index, const ServiceEntry* service,
-                                                          const FlowTuple& tuple, FlowEvent event,
-                                                          bool first_fragment) {
-  Candidate& candidate = candidates_[candidate_count_];
-  candidate.frame = index;
-  candidate.family = tuple.family;
-  candidate.event = event;
-  candidate.first_fragment = first_fragment;
-  candidate.refused = DropReason::none;
-  candidate.service = service;
-  batch_.add(static_cast<uint16_t>(candidate_count_++), tuple);
+[[gnu::always_inline]] inline void Decider::add_packet(uint16_t index, const ServiceEntry* service,
+                                                       const FlowTuple& tuple, FlowEvent event, bool first_fragment) {
+  ServicePacket& packet = packets_[packet_count_];
+  packet.frame = index;
+  packet.family = tuple.family;
+  packet.event = event;
+  packet.first_fragment = first_fragment;
+  packet.refused = DropReason::none;
+  packet.service = service;
+  batch_.add(static_cast<uint16_t>(packet_count_++), tuple);
 }
 
 // Packets of one service often follow each other, so the last answer is tried first.
@@ -67,57 +66,56 @@ inline DropReason Decider::address(BackendId backend, const NextHop& hop, const 
   return DropReason::none;
 }
 
-inline BackendId Decider::pick(const Candidate& candidate, uint64_t hash, const Frame& frame) const {
-  return pick_backend(*candidate.service, config_.hasher, candidate.family,
-                      source_of(frame.data + kEthernetBytes, candidate.family), hash);
+inline BackendId Decider::pick(const ServicePacket& packet, uint64_t hash, const Frame& frame) const {
+  return pick_backend(*packet.service, config_.hasher, packet.family,
+                      source_of(frame.data + kEthernetBytes, packet.family), hash);
 }
 
-[[gnu::always_inline]] inline BackendId Decider::choose_for_flow(const ForwardingTables& tables, Candidate& candidate,
+[[gnu::always_inline]] inline BackendId Decider::choose_for_flow(const ForwardingTables& tables, ServicePacket& packet,
                                                                  uint64_t hash, const Frame& frame, uint32_t now_ms) {
-  const ServiceEntry& service = *candidate.service;
+  const ServiceEntry& service = *packet.service;
   if (!service.tracking) {
-    candidate.unseen = candidate.event != FlowEvent::open;
-    return pick(candidate, hash, frame);
+    packet.unseen = packet.event != FlowEvent::open;
+    return pick(packet, hash, frame);
   }
   FlowEntry* entry = flows_.find(hash, now_ms);
-  const bool reopened = candidate.event == FlowEvent::open && entry != nullptr && entry->begins_anew();
-  if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(candidate.family)) {
-    if (entry->shared != 0 && candidate.event == FlowEvent::data) [[unlikely]]
+  const bool reopened = packet.event == FlowEvent::open && entry != nullptr && entry->begins_anew();
+  if (entry != nullptr && !reopened && tables.backend(entry->backend).keeps_flows(packet.family)) {
+    if (entry->shared != 0 && packet.event == FlowEvent::data) [[unlikely]]
       take_over_shared(*entry);
-    entry->advance(candidate.event, service.timeouts, now_ms);
-    candidate.unseen = entry->unseen != 0;
+    entry->advance(packet.event, service.timeouts, now_ms);
+    packet.unseen = entry->unseen != 0;
     return entry->backend;
   }
-  return choose_anew(candidate, hash, frame, entry, reopened, now_ms);
+  return choose_anew(packet, hash, frame, entry, reopened, now_ms);
 }
 
 // `Tunnels`: whether the tables have any. If not, tunnels cost nothing.
 template <bool Tunnels>
-[[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, Candidate& candidate, uint64_t hash,
+[[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash,
                                                    const Frame& frame, uint32_t now_ms) {
-  if (candidate.first_fragment) [[unlikely]] {
-    choose_for_first_fragment(tables, candidate, hash, frame, now_ms);
+  if (packet.first_fragment) [[unlikely]] {
+    choose_for_first_fragment(tables, packet, hash, frame, now_ms);
   } else {
-    candidate.backend = choose_for_flow(tables, candidate, hash, frame, now_ms);
+    packet.backend = choose_for_flow(tables, packet, hash, frame, now_ms);
   }
-  const BackendEntry& backend = tables.backend(candidate.backend);
-  candidate.hop = &neighbours_.next_hop(backend.neighbour(candidate.family));
-  __builtin_prefetch(candidate.hop);
+  const BackendEntry& backend = tables.backend(packet.backend);
+  packet.hop = &neighbours_.next_hop(backend.neighbour(packet.family));
+  __builtin_prefetch(packet.hop);
   if constexpr (Tunnels) {
-    candidate.action = nullptr;
-    if (backend.has_tunnel(candidate.family)) {
-      candidate.action = &tables.tunnel(candidate.backend, candidate.family);
-      candidate.second = nullptr;
-      if (candidate.unseen && candidate.service->before != nullptr) [[unlikely]] {
-        candidate.second = second_chance(tables, candidate, hash, frame);
+    packet.action = nullptr;
+    if (backend.has_tunnel(packet.family)) {
+      packet.action = &tables.tunnel(packet.backend, packet.family);
+      packet.second = nullptr;
+      if (packet.unseen && packet.service->before != nullptr) [[unlikely]] {
+        packet.second = second_chance(tables, packet, hash, frame);
       }
-      __builtin_prefetch(candidate.action);
-      __builtin_prefetch(reinterpret_cast<const char*>(candidate.action) + 64);
+      __builtin_prefetch(packet.action);
+      __builtin_prefetch(reinterpret_cast<const char*>(packet.action) + 64);
       __builtin_prefetch(frame.data - 64, 1);
     }
   }
-  if (candidate.backend != kNoBackend)
-    __builtin_prefetch(&counters_.backends.forwarded[index_of(candidate.backend)], 1);
+  if (packet.backend != kNoBackend) __builtin_prefetch(&counters_.backends.forwarded[index_of(packet.backend)], 1);
 }
 
 }  // namespace tidegate::l4
