@@ -39,6 +39,8 @@ Cases if_has(const When& when, const nlohmann::json& then, Cases others);
 // `then` for requests that do not have `when`.
 Result<Cases> if_has_not(const When& when, const nlohmann::json& then, const Cases& others);
 
+// What a route answers that is closed, and one that has nobody to ask.
+inline constexpr uint32_t kClosed = 403, kNotServed = 503;
 // A fixed refusal in place of what could not be taken, so that no other route gets the requests.
 nlohmann::json closed_answer(uint32_t status, uint32_t line, const std::string& text, const std::string& why);
 bool is_closed(const nlohmann::json& answer);

@@ -16,11 +16,10 @@ namespace {
 using nlohmann::json;
 using Line = HaproxyLine;
 
-constexpr size_t kMaxCases = 2'048;  // of a section
-constexpr uint32_t kClosed = 403, kNotServed = 503;
+constexpr size_t kSectionCasesMost = 2'048;  // of a section
 
 // A text of HAProxy as one of policies.transform. Nothing: it has expressions that are not known here.
-std::optional<std::string> variables_of(const std::string& text) {
+std::optional<std::string> haproxy_variables_of(const std::string& text) {
   std::string out;
   for (size_t at = 0; at < text.size(); ++at) {
     if (text[at] == '{' || text[at] == '}') out += text[at];
@@ -106,7 +105,7 @@ Cases HaproxyRules::cases(const HaproxySection& section, Cases last,
       const Line& line = section.lines[i];
       if (kStages[stage].count(line.word(0)) == 0) continue;
       rest = with_rule(line, std::move(rest), passed, backend);
-      if (rest.size() > kMaxCases) rest = closed(line, "its conditions would be too many routes", kNotServed);
+      if (rest.size() > kSectionCasesMost) rest = closed(line, "its conditions would be too many routes", kNotServed);
     }
   }
   // It is for the responses of servers, whichever rule led to them.
@@ -161,7 +160,7 @@ Cases HaproxyRules::with_rule(const Line& line, Cases rest, const Cases& passed,
       continue;
     }
     rest = with_way(line, ways[i], deed ? *deed : Deed(), std::move(rest), passed, backend, outcome);
-    if (rest.size() > kMaxCases) break;
+    if (rest.size() > kSectionCasesMost) break;
   }
   judge(line, outcome);
   return rest;
@@ -175,7 +174,7 @@ Cases HaproxyRules::with_priority(const Line& line, Cases rest) {
   const std::vector<HaproxyWay> ways = priority ? lists_.ways(line) : std::vector<HaproxyWay>();
   for (size_t i = ways.size(); i-- > 0;) {
     Result<Cases> with = with_priority(ways[i], *priority, rest);
-    if (with && with->size() > kMaxCases) with = fail("its conditions would be too many routes");
+    if (with && with->size() > kSectionCasesMost) with = fail("its conditions would be too many routes");
     if (with) {
       rest = *std::move(with);
     } else {
@@ -367,7 +366,7 @@ Result<HaproxyRules::Deed> HaproxyRules::read_change(const Line& line) {
     changes.push_back({{"remove", name}});
     return deed;
   }
-  const std::optional<std::string> text = variables_of(line.word(3));
+  const std::optional<std::string> text = haproxy_variables_of(line.word(3));
   if (!text) {
     // Whoever reads the field believes the proxy, not the client.
     if (request) changes.push_back({{"remove", name}});

@@ -21,8 +21,6 @@ using nlohmann::json;
 using Directive = NginxDirective;
 using Directives = std::vector<const Directive*>;
 
-constexpr uint32_t kClosed = 403, kNotServed = 503;
-
 // What a server says for the connections to it.
 const std::set<std::string> kOfListener = {"client_max_body_size",
                                            "client_header_timeout",

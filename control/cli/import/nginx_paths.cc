@@ -9,7 +9,7 @@ namespace {
 using LocationKind = NginxLocation::Kind;
 using Locations = std::vector<const NginxLocation*>;
 
-constexpr size_t kMaxCases = 4'096;  // of a server
+constexpr size_t kServerCasesMost = 4'096;  // of a server
 
 class Paths {
  public:
@@ -33,7 +33,7 @@ class Paths {
       if (own == nullptr || !own->passes || bare.empty() || !own->text.ends_with('/') || out.count(bare) != 0) continue;
       out[bare] = {{{}, {{"redirect", prefix + "{query}"}, {"status", 301}}}};
     }
-    return total_ > kMaxCases ? std::map<std::string, Cases>() : out;
+    return total_ > kServerCasesMost ? std::map<std::string, Cases>() : out;
   }
 
  private:

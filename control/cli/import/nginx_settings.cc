@@ -114,7 +114,7 @@ Result<void> set_cache(Target& target, const Directive& directive) {
 }
 
 // A text with variables of nginx as one of policies.transform. Nothing: it has others.
-std::optional<std::string> variables_of(const std::string& text) {
+std::optional<std::string> nginx_variables_of(const std::string& text) {
   static const std::map<std::string, std::string> kVariables = {
       {"remote_addr", "{client}"},
       {"scheme", "{scheme}"},
@@ -226,7 +226,7 @@ Result<void> set_nginx_header(NginxTarget& target, const Directive& directive, c
   }
   if (is_framing_field(name)) return fail("the proxy frames each message itself");
   if (!request && value.empty()) return {};  // nginx does not send it
-  const std::optional<std::string> text = variables_of(value);
+  const std::optional<std::string> text = nginx_variables_of(value);
   json& changes = request ? target.to_backend : target.to_client;
   if (!text) {
     // Whoever reads the field believes the proxy, not the client.
