@@ -73,15 +73,27 @@ def phases_of(options):
     return plan.chosen(plan.gate(), words)
 
 
+def run_phase(phase, results):
+    """Runs its lanes in parallel. A step whose tree was not built fails by itself."""
+    lanes = [threading.Thread(target=run_lane, args=(lane, results)) for lane in phase]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+
+
+def run_lane(lane, results):
+    for step in lane:
+        if isinstance(step, list):
+            run_phase(step, results)
+        else:
+            results.run(step.name, step.run)
+
+
 def run(phases):
-    """Runs the lanes of a phase in parallel. A step whose tree was not built fails by itself."""
     results = Results()
     for phase in phases:
-        lanes = [threading.Thread(target=lambda lane=lane: [results.run(step.name, step.run) for step in lane]) for lane in phase]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
+        run_phase(phase, results)
     return results.verdict()
 
 
@@ -100,7 +112,7 @@ def main(arguments):
             print("\n".join(f"  {name:<14}{purpose}" for name, (purpose, _) in plan.LONG_PARTS.items()))
         return 0
     if options.packages:
-        print(*sorted({group for phase in phases for lane in phase for step in lane for group in step.packages}))
+        print(*sorted({group for step in plan.steps_of(phases) for group in step.packages}))
         return 0
     return run(phases)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs in which order: the gate, its quick form, and the named parts of --long.
 
-A phase is a list of lanes that run in parallel. A lane is a list of steps that run one after the other. A separate
-step builds each tree, in a phase before the steps that need it.
+A phase is a list of lanes that run in parallel. A lane is a list of steps that run one after the other; in the place of
+a step it can have a phase. A separate step builds each tree, before the steps that need it.
 """
 
 import tempfile
@@ -36,13 +36,13 @@ def labs(count, *options, build="build-test"):
     queue = f"{SCRATCH.name}/modules-{build}"
     packages = (BUILD, TEST, LAB, LONG) if "--long" in options else (BUILD, TEST, LAB)
     return [
-        [Step(f"e2e {i + 1}" if build == "build-test" else "e2e g++", partial(checks.e2e, prefix="tg" if i == 0 else f"tg{i + 1}", build=build, options=(f"--queue={queue}", *options)), "e2e", packages)]
+        [Step(f"e2e {'' if build == 'build-test' else 'g++ '}{i + 1}", partial(checks.e2e, prefix=f"tg{i + 1 if i else ''}", build=build, options=(f"--queue={queue}", *options)), "e2e", packages)]
         for i in range(count)
     ]
 
 
 def gate():
-    """The builds of later phases use the time in which the labs wait."""
+    """The labs and the TSan tests mostly wait. The builds use that time."""
     return [
         [
             [Step("format", checks.formatting, "format"), Step("pages", checks.pages, "unit")],
@@ -56,13 +56,15 @@ def gate():
                 Step("outputs", checks.bench_outputs, "unit"),
                 Step("fuzz", checks.fuzz, "fuzz"),
             ],
-            [build_step("build-tsan", "tsan", nice=10), build_step("build-bench", "bench e2e", nice=10)],
+            [
+                build_step("build-tsan", "tsan", nice=10),
+                [[Step("tsan", checks.tsan, "tsan")], [build_step("build-bench", "bench e2e", nice=10)]],
+            ],
         ],
         # The same tests on the build that users get: g++, optimised. The benchmarks run beside them. The figures of this
         # short run are not judged.
         [
-            [Step("tsan", checks.tsan, "tsan")],
-            *labs(1, build="build-bench"),
+            *labs(2, build="build-bench"),
             [Step("bench", checks.bench, "bench", (BUILD, TEST, LAB, BENCH))],
         ],
     ]
@@ -70,8 +72,22 @@ def gate():
 
 def chosen(phases, words):
     """The part of `phases` that the words of --only name. A build is kept together with whatever needs it."""
-    kept = [[[step for step in lane if set(step.word.split()) & set(words)] for lane in phase] for phase in phases]
-    return [[lane for lane in phase if lane] for phase in kept if any(phase)]
+    def of_lane(lane):
+        kept = [of_phase(step) if isinstance(step, list) else step for step in lane]
+        return [step for step in kept if step and (isinstance(step, list) or set(step.word.split()) & set(words))]
+
+    def of_phase(phase):
+        return [lane for lane in map(of_lane, phase) if lane]
+
+    return [phase for phase in map(of_phase, phases) if phase]
+
+
+def steps_of(phases):
+    """Every step, also those of phases in lanes."""
+    for phase in phases:
+        for lane in phase:
+            for step in lane:
+                yield from steps_of([step]) if isinstance(step, list) else [step]
 
 
 def quick(files, rooms):
