@@ -17,6 +17,7 @@
 #include <set>
 #include <utility>
 
+#include "core/limits.h"
 #include "core/mutex.h"
 
 namespace tidegate {
@@ -77,8 +78,7 @@ class Scanner {
 
   // `type`: null if nothing is known of these fields. `group`: the field whose group this is; 0: none.
   bool scan(const pb::Descriptor* type, uint64_t group, int depth) {
-    constexpr int kDepth = 64;
-    if (depth > kDepth) return false;
+    if (depth > kProtobufDepth) return false;
     const bool is_any = type != nullptr && type->well_known_type() == pb::Descriptor::WELLKNOWNTYPE_ANY;
     while (!rest_.empty()) {
       uint64_t tag = 0;
@@ -183,7 +183,7 @@ Result<std::shared_ptr<const ProtobufSchema>> ProtobufSchema::read(std::string_v
     if (!set.ParseFromArray(descriptors.data(), static_cast<int>(descriptors.size())) || set.file_size() == 0) {
       return fail("it is no set of descriptors");
     }
-    if (set.file_size() > kFiles) return fail("it has more than " + std::to_string(kFiles) + " files");
+    if (set.file_size() > kProtobufFiles) return fail("it has more than " + std::to_string(kProtobufFiles) + " files");
     for (const pb::FileDescriptorProto& file : set.file()) types->files.emplace(file.name(), &file);
     for (const pb::FileDescriptorProto& file : set.file()) {
       if (std::string fault = types->add(file.name()); !fault.empty()) return fail(std::move(fault));

@@ -28,8 +28,6 @@ enum class ProtobufFault : uint8_t {
 
 class ProtobufSchema {
  public:
-  static constexpr int kFiles = 1'000;  // of one schema; imports are followed by recursion
-
   // `descriptors`: a google.protobuf.FileDescriptorSet in binary form, as `protoc --include_imports
   // --descriptor_set_out` writes it. An Error says what is wrong with it.
   static Result<std::shared_ptr<const ProtobufSchema>> read(std::string_view descriptors);
