@@ -14,6 +14,7 @@
 #include "core/http1.h"
 #include "core/limits.h"
 #include "core/open_files.h"
+#include "core/out_buffer.h"
 #include "core/transport.h"
 #include "core/vanished.h"
 
@@ -78,8 +79,8 @@ Result<std::shared_ptr<TlsContext>> client_context(const HttpTarget& target) {
   return kept;
 }
 
-// The request as bytes for the wire, or why it cannot be sent.
-Result<std::string> serialize(const HttpTarget& target, const HttpClientRequest& request) {
+// The head for the wire, or why it cannot be sent.
+Result<std::string> serialize_head(const HttpTarget& target, const HttpClientRequest& request, size_t body_bytes) {
   const bool spaced = request.target.find_first_of(" \t\r\n") != std::string::npos;
   if (!http1::is_token(request.method) || request.target.empty() || spaced || !http1::is_field_value(request.target)) {
     return fail(fmt::format("request {}: method or target is malformed", peer_name(target)));
@@ -97,15 +98,15 @@ Result<std::string> serialize(const HttpTarget& target, const HttpClientRequest&
   }
   // RFC 9110 §8.6: send a length even without content if the method expects content.
   const bool expects_content = request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
-  if (expects_content || !request.body.empty()) out += fmt::format("Content-Length: {}\r\n", request.body.size());
-  return out.append("\r\n").append(request.body);
+  if (expects_content || body_bytes != 0) out += fmt::format("Content-Length: {}\r\n", body_bytes);
+  return out.append("\r\n");
 }
 
 class Call final : public HttpCall, public IoHandler {
  public:
   using OnData = std::function<void(std::string_view)>;
 
-  Call(EventLoop& loop, const HttpTarget& target, const HttpClientRequest& request, OnData on_data, HttpDone done)
+  Call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request, OnData on_data, HttpDone done)
       : loop_(loop),
         timer_(loop, [this] { on_timer(); }),
         peer_(peer_name(target)),
@@ -114,7 +115,7 @@ class Call final : public HttpCall, public IoHandler {
         to_head_(request.method == "HEAD"),
         on_data_(on_data ? std::make_shared<const OnData>(std::move(on_data)) : nullptr),
         done_(std::move(done)) {
-    if (Result<void> begun = begin(target, request); begun) {
+    if (Result<void> begun = begin(target, std::move(request)); begun) {
       if (timeout_ms_ != 0) timer_.arm_after_ms(timeout_ms_);
     } else {
       failed_to_begin_ = begun.error();
@@ -133,7 +134,7 @@ class Call final : public HttpCall, public IoHandler {
  private:
   enum class Step : uint8_t { connecting, handshaking, head, body };
 
-  Result<void> begin(const HttpTarget& target, const HttpClientRequest& request);
+  Result<void> begin(const HttpTarget& target, HttpClientRequest request);
   void on_io(uint32_t events) override;
   void on_timer();
   bool finish_connect();  // false, here and below: not there yet, or the call has ended
@@ -170,8 +171,7 @@ class Call final : public HttpCall, public IoHandler {
   bool watched_ = false;
   uint32_t interest_ = 0;
   bool* destroyed_ = nullptr;  // set while a callback runs
-  std::string out_;
-  size_t sent_ = 0;
+  OutBuffer out_;
   std::string send_error_;  // the peer may have answered before it closed
   std::string in_;
   uint32_t interim_ = 0;  // number of 1xx heads
@@ -183,10 +183,12 @@ class Call final : public HttpCall, public IoHandler {
   HttpResponse response_;
 };
 
-Result<void> Call::begin(const HttpTarget& target, const HttpClientRequest& request) {
-  Result<std::string> bytes = serialize(target, request);
-  if (!bytes) return bytes.error();
-  out_ = std::move(*bytes);
+Result<void> Call::begin(const HttpTarget& target, HttpClientRequest request) {
+  const size_t body_bytes = request.shared_body ? request.shared_body->size() : request.body.size();
+  Result<std::string> head = serialize_head(target, request, body_bytes);
+  if (!head) return head.error();
+  out_.take(std::move(*head));
+  request.shared_body ? out_.append(std::move(request.shared_body)) : out_.take(std::move(request.body));
   Result<UniqueFd> fd = open_socket(target, own_limit_);
   if (!fd) return fd.error();
   if (timeout_ms_ == 0 && target.unix_path.empty()) end_when_peer_vanishes(fd->get(), 0);
@@ -211,7 +213,7 @@ void Call::on_timer() {
   }
   const char* const doing = step_ == Step::connecting    ? "connect"
                             : step_ == Step::handshaking ? "TLS handshake with"
-                            : sent_ < out_.size()        ? "write"
+                            : out_.size() > 0            ? "write"
                                                          : "read";
   end_with(doing, fmt::format("timed out after {} ms", timeout_ms_));
 }
@@ -245,15 +247,18 @@ bool Call::handshake() {
 }
 
 void Call::send_request() {
-  while (sent_ < out_.size()) {
-    const Transport::Io io = transport_.write(out_.data() + sent_, out_.size() - sent_);
+  for (size_t sent = 0; out_.size() > 0;) {
+    if (sent >= kHttpTurnSentBytes) return watch(EPOLLIN | EPOLLOUT);
+    const std::string_view next = out_.front().substr(0, kHttpTurnSentBytes);
+    const Transport::Io io = transport_.write(next.data(), next.size());
     if (io.status == IoStatus::ok) {
-      sent_ += io.bytes;
+      out_.consume(io.bytes);
+      sent += io.bytes;
     } else if (io.status == IoStatus::want_write || io.status == IoStatus::want_read) {
       return watch(io.status == IoStatus::want_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
     } else {
       send_error_ = io.status == IoStatus::closed ? "the peer closed the connection" : transport_.last_error();
-      sent_ = out_.size();
+      out_ = {};
     }
   }
   watch(EPOLLIN);
@@ -347,6 +352,11 @@ bool Call::take_data(std::string_view bytes) {
     if (response_.body.size() + bytes.size() > max_body_bytes_) {
       return end_with("read", fmt::format("the body has more than {} bytes", max_body_bytes_));
     }
+    // A body that is not small grows once, to the length that the peer told.
+    if (framing_ == http1::Framing::length && response_.body.size() > kHttpUnsentAnswerBytes) {
+      const uint64_t whole = response_.body.size() + bytes.size() + body_remaining_;
+      response_.body.reserve(static_cast<size_t>(std::min<uint64_t>(whole, max_body_bytes_)));
+    }
     response_.body += bytes;
     return true;
   }
@@ -383,12 +393,12 @@ void Call::leave_loop() {
 
 std::unique_ptr<HttpCall> http_call(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                     HttpDone done) {
-  return std::make_unique<Call>(loop, target, request, nullptr, std::move(done));
+  return std::make_unique<Call>(loop, target, std::move(request), nullptr, std::move(done));
 }
 
 std::unique_ptr<HttpCall> http_stream(EventLoop& loop, const HttpTarget& target, HttpClientRequest request,
                                       std::function<void(std::string_view)> on_data, HttpDone done) {
-  return std::make_unique<Call>(loop, target, request, std::move(on_data), std::move(done));
+  return std::make_unique<Call>(loop, target, std::move(request), std::move(on_data), std::move(done));
 }
 
 Result<HttpResponse> http_fetch(const HttpTarget& target, HttpClientRequest request) {

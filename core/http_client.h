@@ -35,7 +35,8 @@ struct HttpClientRequest {
   std::string host;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  uint64_t timeout_ms = 5'000;  // for the whole exchange; 0: none (streams)
+  std::shared_ptr<const std::string> shared_body;  // if set, it counts: one large body for several requests
+  uint64_t timeout_ms = 5'000;                     // for the whole exchange; 0: none (streams)
   size_t max_body_bytes = 64 << 20;
 };
 

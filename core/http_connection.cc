@@ -37,6 +37,7 @@ class ServerExchange final : public HttpExchange, public std::enable_shared_from
   }
 
   const HttpRequest& request() const override { return request_; }
+  std::string take_body() override { return std::exchange(request_.body, {}); }
 
   void respond(HttpResponse response) override {
     if (phase_ != Phase::unanswered) return;
@@ -49,7 +50,13 @@ class ServerExchange final : public HttpExchange, public std::enable_shared_from
     phase_ = connection_->begin_stream(status, std::move(headers)) ? Phase::streaming : Phase::ended;
   }
 
-  bool write(std::string_view bytes) override { return phase_ == Phase::streaming && connection_->write_stream(bytes); }
+  bool write(std::string_view bytes) override {
+    return phase_ == Phase::streaming && connection_->write_stream(bytes.size(), bytes);
+  }
+  bool write_shared(std::shared_ptr<const std::string> bytes) override {
+    const size_t count = bytes->size();
+    return phase_ == Phase::streaming && connection_->write_stream(count, std::move(bytes));
+  }
 
   void end_stream() override {
     if (phase_ != Phase::streaming) return;
@@ -82,7 +89,7 @@ class ServerExchange final : public HttpExchange, public std::enable_shared_from
   }
 
   const std::shared_ptr<HttpConnection> connection_;
-  const HttpRequest request_;
+  HttpRequest request_;
   Phase phase_ = Phase::unanswered;
   std::function<void()> on_close_;
 };
@@ -161,7 +168,7 @@ void HttpConnection::close() {
   transport_.close();
   in_ = {};
   out_ = {};
-  taken_ = sent_ = 0;
+  taken_ = 0;
   if (const auto exchange = exchange_.lock()) exchange->lose();
   state_->connections.erase(this);
 }
@@ -269,7 +276,7 @@ bool HttpConnection::take_head() {
   stage_ = Stage::body;
   // RFC 9110 §10.1.1: not sent if some of the content is already here.
   if (head_.expect_continue && input().empty()) {
-    out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    out_.append("HTTP/1.1 100 Continue\r\n\r\n");
     flush();
   }
   return true;
@@ -305,6 +312,10 @@ bool HttpConnection::append_body(std::string_view bytes) {
     state_->refused_body_too_large->add();
     refuse(413, fmt::format("the body may have at most {} bytes", state_->limits.body_bytes));
     return false;
+  }
+  // A body that is not small grows once, to the length that its client told.
+  if (framing_ == http1::Framing::length && request_.body.size() > kHttpUnsentAnswerBytes) {
+    request_.body.reserve(request_.body.size() + static_cast<size_t>(body_remaining_));
   }
   request_.body += bytes;
   taken_ += bytes.size();
@@ -376,13 +387,13 @@ void HttpConnection::respond(HttpResponse response) {
   if (!is_sendable(response.headers)) {
     response = HttpResponse::problem(500, http1::reason_phrase(500), "the answer had a header that cannot be sent");
   }
-  append_response_head(out_, response.status, response.headers, state_->date());
+  append_response_head(out_.tail(), response.status, response.headers, state_->date());
   append_connection_fields(false);
   // RFC 9110 §8.6: no Content-Length on 1xx and 204; §6.4.1: no content on 204 and 304.
   const bool bodiless = response.status < 200 || response.status == 204 || response.status == 304;
-  if (!bodiless) fmt::format_to(std::back_inserter(out_), "Content-Length: {}\r\n", response.body.size());
-  out_ += "\r\n";
-  if (!bodiless && !head_only_) out_ += response.body;
+  if (!bodiless) fmt::format_to(std::back_inserter(out_.tail()), "Content-Length: {}\r\n", response.body.size());
+  out_.append("\r\n");
+  if (!bodiless && !head_only_) out_.take(std::move(response.body));
   finish_answer();
 }
 
@@ -399,28 +410,31 @@ bool HttpConnection::begin_stream(int status, HttpHeaders headers) {
     return false;
   }
   streaming_ = true;
-  append_response_head(out_, status, headers, state_->date());
+  append_response_head(out_.tail(), status, headers, state_->date());
   append_connection_fields(!minor_0_);  // RFC 9112 §6.1: no transfer coding to an HTTP/1.0 client
-  out_ += "\r\n";
+  out_.append("\r\n");
   flush();
   settle();
   return true;
 }
 
-bool HttpConnection::write_stream(std::string_view bytes) {
+template <class Bytes>
+bool HttpConnection::write_stream(size_t count, Bytes bytes) {
   if (stage_ != Stage::answering || !streaming_) return false;
-  if (bytes.empty() || head_only_) return true;
+  if (count == 0 || head_only_) return true;
   const auto self = shared_from_this();
-  if (unsent() + bytes.size() > state_->limits.max_stream_backlog) {
+  if (unsent() + count > state_->limits.max_stream_backlog) {
     close();
     return false;
   }
   if (unsent() == 0) last_progress_ns_ = now_ns();
   if (minor_0_) {
-    out_ += bytes;
+    out_.append(std::move(bytes));
   } else {
     char header[18];
-    out_.append(header, http1::encode_chunk_header(bytes.size(), header)).append(bytes).append("\r\n");
+    out_.append(std::string_view(header, http1::encode_chunk_header(count, header)));
+    out_.append(std::move(bytes));
+    out_.append("\r\n");
   }
   flush();
   settle();
@@ -430,7 +444,7 @@ bool HttpConnection::write_stream(std::string_view bytes) {
 void HttpConnection::end_stream() {
   if (stage_ != Stage::answering || !streaming_) return;
   const auto self = shared_from_this();
-  if (!minor_0_ && !head_only_) out_ += "0\r\n\r\n";
+  if (!minor_0_ && !head_only_) out_.append("0\r\n\r\n");
   finish_answer();
 }
 
@@ -438,10 +452,10 @@ void HttpConnection::end_stream() {
 void HttpConnection::append_connection_fields(bool chunked) {
   if (streaming_ && !chunked) keep_alive_ = false;
   if (!keep_alive_ || peer_done_)
-    out_ += "Connection: close\r\n";
+    out_.append("Connection: close\r\n");
   else if (minor_0_)
-    out_ += "Connection: keep-alive\r\n";
-  if (chunked) out_ += "Transfer-Encoding: chunked\r\n";
+    out_.append("Connection: keep-alive\r\n");
+  if (chunked) out_.append("Transfer-Encoding: chunked\r\n");
 }
 
 // Call it when the current answer is completely in out_.
@@ -467,26 +481,23 @@ void HttpConnection::resume_later() {
   });
 }
 
+// Sends so much in one turn that other connections have theirs. settle() asks the loop for the next turn.
 void HttpConnection::flush() {
-  while (stage_ != Stage::closed && unsent() > 0) {
-    const Transport::Io io = transport_.write(out_.data() + sent_, unsent());
+  for (size_t sent = 0; stage_ != Stage::closed && unsent() > 0;) {
+    if (sent >= kHttpTurnSentBytes) return;
+    const std::string_view next = out_.front().substr(0, kHttpTurnSentBytes);
+    const Transport::Io io = transport_.write(next.data(), next.size());
     write_wants_read_ = io.status == IoStatus::want_read;
     if (io.status == IoStatus::want_read || io.status == IoStatus::want_write) return;
     if (io.status != IoStatus::ok) return close();
-    sent_ += io.bytes;
+    out_.consume(io.bytes);
+    sent += io.bytes;
     last_progress_ns_ = now_ns();
-    if (sent_ > kHttpKeptBufferBytes && sent_ > out_.size() / 2) out_.erase(0, std::exchange(sent_, 0));
   }
   if (stage_ != Stage::closed) after_flush();
 }
 
 void HttpConnection::after_flush() {
-  sent_ = 0;
-  if (out_.capacity() > kHttpKeptBufferBytes) {
-    out_ = {};
-  } else {
-    out_.clear();
-  }
   if (!close_when_sent_ || stage_ == Stage::lingering) return;
   if (!linger_when_sent_ || peer_done_) return close();
   transport_.shutdown_write();

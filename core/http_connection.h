@@ -23,6 +23,7 @@
 #include "core/http_server.h"
 #include "core/idle_list.h"
 #include "core/metrics.h"
+#include "core/out_buffer.h"
 #include "core/transport.h"
 #include "core/turn.h"
 
@@ -72,7 +73,8 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   // Used by the current exchange:
   void respond(HttpResponse response);
   bool begin_stream(int status, HttpHeaders headers);  // false: it was answered otherwise, and there is no stream
-  bool write_stream(std::string_view bytes);
+  template <class Bytes>
+  bool write_stream(size_t count, Bytes bytes);
   void end_stream();
   EventLoop& loop() { return state_->loop; }
 
@@ -98,7 +100,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   void resume_later();
 
   // Output:
-  size_t unsent() const { return out_.size() - sent_; }
+  size_t unsent() const { return out_.size(); }
   void append_connection_fields(bool chunked);
   void finish_answer();
   void flush();
@@ -144,8 +146,7 @@ class HttpConnection final : public IoHandler, public IdleLink, public std::enab
   HttpRequest request_;
   std::weak_ptr<ServerExchange> exchange_;
 
-  std::string out_;  // bytes to send, from sent_ on
-  size_t sent_ = 0;
+  OutBuffer out_;
 };
 
 // False if a name or value would break the structure of the head.

@@ -58,6 +58,8 @@ class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // Takes the body out of request(), for a handler that keeps a large one.
+  virtual std::string take_body() = 0;
   // Sets Content-Length, Date and Connection itself. A header that cannot be sent safely turns the answer into 500.
   virtual void respond(HttpResponse response) = 0;
   // A response of unknown length (server-sent events, NDJSON): call begin_stream, then write() for each piece, then
@@ -65,6 +67,8 @@ class HttpExchange {
   virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
   // Returns false if the peer is gone or did not read `max_stream_backlog` bytes. Then the stream is closed.
   virtual bool write(std::string_view bytes) = 0;
+  // The same for bytes that are not copied if they are many.
+  virtual bool write_shared(std::shared_ptr<const std::string> bytes) = 0;
   virtual void end_stream() = 0;
   // Calls `fn` once if the connection closes before the response or stream has ended. The call comes at the end of the
   // loop's iteration, never from inside a call of this object, and never after its last shared_ptr is gone. A peer that

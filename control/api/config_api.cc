@@ -129,8 +129,8 @@ class ConfigApi {
 
   void put(const ApiCall& call) {
     const HttpRequest& request = call.request();
-    // One copy, because a Change is copied on the loop.
-    const auto body = std::make_shared<const std::string>(request.body);
+    // Shared, because a Change is copied on the loop.
+    const auto body = std::make_shared<const std::string>(call.exchange->take_body());
     if (sent_as(request, kBundleType)) {
       return long_calls_.change(call, {{}, false, true, [body](const Manifest&, const Plans* known) -> Examined {
                                          Result<Bundle> bundle = decode_bundle(*body);
@@ -151,7 +151,7 @@ class ConfigApi {
   }
 
   void patch(const ApiCall& call) {
-    const auto body = std::make_shared<const std::string>(call.request().body);
+    const auto body = std::make_shared<const std::string>(call.exchange->take_body());
     change_document(call, [body](json& document) -> std::optional<HttpResponse> {
       const Result<json> patch = parse_json(*body);
       if (!patch) return problem(400, "bad_json", patch.error().message);

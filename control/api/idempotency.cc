@@ -46,6 +46,7 @@ class RememberingExchange : public HttpExchange {
   }
 
   const HttpRequest& request() const override { return inner_->request(); }
+  std::string take_body() override { return inner_->take_body(); }
   void respond(HttpResponse response) override {
     // After a failure of ours, the client may try again with the same key.
     if (response.status >= 500) return inner_->respond(std::move(response));
@@ -56,6 +57,9 @@ class RememberingExchange : public HttpExchange {
     inner_->begin_stream(status, std::move(headers));
   }
   bool write(std::string_view bytes) override { return inner_->write(bytes); }
+  bool write_shared(std::shared_ptr<const std::string> bytes) override {
+    return inner_->write_shared(std::move(bytes));
+  }
   void end_stream() override { inner_->end_stream(); }
   void on_close(std::function<void()> fn) override { inner_->on_close(std::move(fn)); }
 

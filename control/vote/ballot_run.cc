@@ -161,10 +161,10 @@ void BallotRun::prepare(size_t voter) {
   if (seat.plane.empty()) {
     request.target =
         fmt::format("{}?planes={}&timeout={}", kHostPath, seat.planes_of_other, rules_.prepare_ns / kNsPerMs);
-    request.body = *message_.with_keys;
+    request.shared_body = message_.with_keys;
   } else {
     request.target = kOwnPath;
-    request.body = seat.plane == "l7" ? *message_.with_keys : *message_.without_keys;
+    request.shared_body = seat.plane == "l7" ? message_.with_keys : message_.without_keys;
   }
   ask(seat, std::move(request), [this, voter](const Result<HttpResponse>& response) { take_vote(voter, response); });
 }

@@ -249,6 +249,9 @@ TEST_P(HttpTogether, ExchangeLargeBodies) {
   request.method = "PUT";
   request.body.assign(5'000'000, 'x');
   EXPECT_EQ(run(request)->body, "PUT5000000");
+  request.shared_body = std::make_shared<const std::string>(3'000'000, 'y');
+  for (int time = 0; time < 2; ++time) EXPECT_EQ(run(request)->body, "PUT3000000");
+  EXPECT_EQ(request.shared_body.use_count(), 1);
 }
 
 TEST_P(HttpTogether, StreamPiecesAndThenAnEmptyBody) {

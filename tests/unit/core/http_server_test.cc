@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/http_server.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -315,6 +316,31 @@ TEST_F(HttpServerTest, SendsALargeAnswerWholeToASlowReader) {
   handler_ = [&](const HttpExchangePtr& exchange) { exchange->respond(HttpResponse::text(200, body)); };
   const std::string answer = answer_to("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(answer.size() - answer.find("\r\n\r\n") - 4, body.size());
+}
+
+TEST_F(HttpServerTest, AHandlerTakesALargeBodyAndManyStreamsShareOne) {
+  serve();
+  const auto line = std::make_shared<const std::string>(1 << 20, 'y');
+  std::string taken;
+  handler_ = [&](const HttpExchangePtr& exchange) {
+    if (exchange->request().method == "GET") {
+      exchange->begin_stream(200, {});
+      EXPECT_TRUE(exchange->write("before ") && exchange->write_shared(line) && exchange->write(" after"));
+      return exchange->end_stream();
+    }
+    taken = exchange->take_body();
+    EXPECT_TRUE(exchange->request().body.empty());
+    exchange->respond(HttpResponse::text(200, "taken"));
+  };
+  const std::string body(3 << 20, 'x');
+  const std::string put = fmt::format("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.size());
+  EXPECT_THAT(answer_to(put + body), HasSubstr("taken"));
+  EXPECT_TRUE(taken == body);
+  for (int stream = 0; stream < 2; ++stream) {
+    const std::string answer = answer_to("GET / HTTP/1.0\r\n\r\n");
+    EXPECT_TRUE(answer.ends_with("before " + *line + " after"));
+  }
+  EXPECT_EQ(line.use_count(), 1);
 }
 
 TEST_F(HttpServerTest, AnswersForAHandlerThatDropsItsExchange) {
