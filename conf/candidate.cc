@@ -152,6 +152,19 @@ CandidateVersion candidate_between(
   return candidate;
 }
 
+std::optional<CandidateVersion> candidate_with(uint64_t id, const Manifest& base, CandidateChange change) {
+  const ManifestEntry key{change.kind, change.name, {}};
+  const auto entry = std::lower_bound(base.entries.begin(), base.entries.end(), key);
+  if (entry == base.entries.end() || key_of(*entry) != key_of(key)) return std::nullopt;
+  CandidateVersion candidate;
+  candidate.id = id;
+  candidate.base = base.version;
+  candidate.base_digest = base.digest;
+  candidate.digest = manifest_digest(base.entries, &*entry, change.hash);
+  if (entry->hash != change.hash) candidate.changes.push_back(std::move(change));
+  return candidate;
+}
+
 Result<Manifest> manifest_of(const CandidateVersion& candidate, const Manifest& base) {
   if (base.version != candidate.base || (base.version != 0 && base.digest != candidate.base_digest)) {
     return fail(fmt::format("version {} is another one here", candidate.base));

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,6 +68,9 @@ Result<Vote> decode_vote(std::string_view text);
 CandidateVersion candidate_between(
     uint64_t id, const Manifest& base, const std::vector<ManifestEntry>& entries,
     const std::function<std::shared_ptr<const std::string>(const ManifestEntry&)>& object);
+
+// The same for one object with other content. Nothing if `base` does not have it.
+std::optional<CandidateVersion> candidate_with(uint64_t id, const Manifest& base, CandidateChange change);
 
 // The candidate's manifest, with the version number that it gets if no other version is committed first. An Error if
 // `base` is not the candidate's base, or if the result does not have the candidate's digest.

@@ -16,6 +16,7 @@
 #include "core/assert.h"
 #include "core/crypto.h"
 #include "core/lmdb_check.h"
+#include "core/sha256_stream.h"
 
 namespace tidegate {
 namespace {
@@ -150,12 +151,17 @@ std::optional<EntryKey> EntryKey::parse(std::string_view key) {
                   lmdb::be64(key.substr(name_end + 1))};
 }
 
-std::string manifest_digest(const std::vector<ManifestEntry>& entries) {
-  std::string text;
+std::string manifest_digest(const std::vector<ManifestEntry>& entries, const ManifestEntry* changed,
+                            std::string_view hash) {
+  constexpr std::string_view kNul("\0", 1);
+  Sha256Stream digest;
   for (const ManifestEntry& entry : entries) {
-    text.append(entry.kind).append(1, '\0').append(entry.name).append(1, '\0').append(entry.hash).append(1, '\n');
+    for (const std::string_view part : {std::string_view(entry.kind), kNul, std::string_view(entry.name), kNul,
+                                        &entry == changed ? hash : entry.hash, std::string_view("\n")}) {
+      digest.add(part);
+    }
   }
-  return sha256_hex(text);
+  return digest.hex();
 }
 
 Error StateStore::Impl::damaged(const std::string& what) const {

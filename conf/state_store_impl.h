@@ -122,7 +122,8 @@ struct EntryKey {
   static std::optional<EntryKey> parse(std::string_view key);
 };
 
-// SHA-256 over the entries, in their order.
-std::string manifest_digest(const std::vector<ManifestEntry>& entries);
+// SHA-256 over the entries, in their order. `changed`: the entry that has another hash in this place, or null.
+std::string manifest_digest(const std::vector<ManifestEntry>& entries, const ManifestEntry* changed = nullptr,
+                            std::string_view hash = {});
 
 }  // namespace tidegate

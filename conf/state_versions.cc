@@ -121,12 +121,13 @@ void trim_versions(StateBatch& batch, const StateDbs& dbs, size_t kept, const st
   }
 }
 
-// Writes a version. `bytes_of(entry)` returns the bytes of a manifest entry that the store may lack, or null.
+// Writes a version with its `changes`. `bytes_of(entry)` returns the bytes of a manifest entry that the store may lack,
+// or null.
 template <class BytesOf>
 void write_version(StateBatch& batch, const StateStore::Impl& impl, const Manifest& manifest,
-                   const std::vector<ManifestEntry>& from, BytesOf&& bytes_of) {
+                   const std::vector<EntryChange>& changes, BytesOf&& bytes_of) {
   const StateDbs& dbs = impl.dbs;
-  for (const auto& [entry, gone] : changes_between(from, manifest.entries)) {
+  for (const auto& [entry, gone] : changes) {
     const std::string raw_hash = gone ? "" : hex_decode(entry->hash).value_or("");
     batch.put(dbs.entry, *entry_prefix(entry->kind, entry->name) + lmdb::be64(manifest.version), raw_hash);
     if (gone) continue;
@@ -156,10 +157,11 @@ const std::vector<ManifestEntry>& head_entries(StateBatch& batch, StateStore::Im
 }
 
 // Writes the version after the head, with the entries, author and comment of `manifest`, and its audit record.
-// `bytes_of(entry, index)` returns the bytes of an entry that the head lacks.
+// `changed`: the only entry that is not as in the head; null: not known. `bytes_of(entry, index)` returns the bytes of
+// an entry that the head lacks.
 template <class BytesOf>
 Result<Manifest> write_next(StateBatch& batch, StateStore::Impl& impl, Manifest manifest, uint64_t expected_head,
-                            const AnswerTo<Manifest>& answer, BytesOf&& bytes_of) {
+                            const AnswerTo<Manifest>& answer, const ManifestEntry* changed, BytesOf&& bytes_of) {
   const uint64_t head = batch.number("head");
   if (batch.sound() && head != expected_head) {
     return fail(
@@ -168,7 +170,10 @@ Result<Manifest> write_next(StateBatch& batch, StateStore::Impl& impl, Manifest 
   manifest.version = head + 1;
   manifest.created_ns = realtime_ns();
   manifest.digest = manifest_digest(manifest.entries);
-  write_version(batch, impl, manifest, head_entries(batch, impl), [&](const ManifestEntry& entry) {
+  const std::vector<EntryChange> changes = changed != nullptr
+                                               ? std::vector<EntryChange>{{changed, false}}
+                                               : changes_between(head_entries(batch, impl), manifest.entries);
+  write_version(batch, impl, manifest, changes, [&](const ManifestEntry& entry) {
     return bytes_of(entry, static_cast<size_t>(&entry - manifest.entries.data()));
   });
   if (!impl.next_provisional.empty()) {
@@ -209,7 +214,7 @@ Result<Manifest> StateStore::commit_version(const std::vector<ConfigObject>& obj
   manifest.rollback_of = rollback_of;
 
   StateBatch batch(*impl_);
-  return write_next(batch, *impl_, std::move(manifest), expected_head, answer,
+  return write_next(batch, *impl_, std::move(manifest), expected_head, answer, nullptr,
                     [&](const ManifestEntry&, size_t index) { return &order[index]->bytes; });
 }
 
@@ -219,14 +224,20 @@ Result<Manifest> StateStore::commit_change(const ConfigObject& object, uint64_t 
   Manifest manifest;
   manifest.author = author;
   manifest.comment = comment;
-  manifest.entries = head_entries(batch, *impl_);
-  const auto entry =
-      std::lower_bound(manifest.entries.begin(), manifest.entries.end(), ManifestEntry{object.kind, object.name, ""});
-  if (entry == manifest.entries.end() || entry->kind != object.kind || entry->name != object.name) {
+  const std::vector<ManifestEntry>& head = head_entries(batch, *impl_);
+  const auto place = std::lower_bound(head.begin(), head.end(), ManifestEntry{object.kind, object.name, ""});
+  if (place == head.end() || place->kind != object.kind || place->name != object.name) {
     return fail(fmt::format("conflict: the configuration has no {} '{}' any more", object.kind, object.name));
   }
-  entry->hash = sha256_hex(object.bytes);
-  return write_next(batch, *impl_, std::move(manifest), expected_head, {},
+  const auto index = static_cast<size_t>(place - head.begin());
+  // Taken, because a copy of many entries takes long. After a failure the next write reads them again.
+  impl_->cached_version = 0;
+  manifest.entries = std::exchange(impl_->cached_entries, {});
+  ManifestEntry& entry = manifest.entries[index];
+  const std::string hash = sha256_hex(object.bytes);
+  const bool changes = entry.hash != hash;
+  entry.hash = hash;
+  return write_next(batch, *impl_, std::move(manifest), expected_head, {}, changes ? &entry : nullptr,
                     [&](const ManifestEntry&, size_t) { return &object.bytes; });
 }
 
@@ -261,7 +272,8 @@ Result<void> StateStore::replicate_version(const Manifest& manifest,
   if (batch.sound() && replicated.version <= head) {
     return fail(fmt::format("conflict: version {} is offered, but {} is in force here", replicated.version, head));
   }
-  write_version(batch, *impl_, replicated, head_entries(batch, *impl_), [&](const ManifestEntry& entry) {
+  const std::vector<EntryChange> changes = changes_between(head_entries(batch, *impl_), replicated.entries);
+  write_version(batch, *impl_, replicated, changes, [&](const ManifestEntry& entry) {
     const auto found = bytes_by_hash.find(entry.hash);
     return found == bytes_by_hash.end() ? nullptr : found->second;
   });

@@ -76,12 +76,9 @@ CandidateVersion as_sent(const Candidate& candidate, uint64_t id, const Manifest
 std::optional<CandidateVersion> as_sent(const Trial& trial, uint64_t id, const Manifest& base) {
   if (!trial.tried || !trial.tried->model) return std::nullopt;
   const ConfigObject& object = trial.tried->object;
-  std::vector<ManifestEntry> entries = base.entries;
-  const auto place = std::lower_bound(entries.begin(), entries.end(), ManifestEntry{object.kind, object.name, ""});
-  if (place == entries.end() || place->kind != object.kind || place->name != object.name) return std::nullopt;
-  place->hash = sha256_hex(object.bytes);
-  return candidate_between(id, base, entries,
-                           [&](const ManifestEntry&) { return std::make_shared<const std::string>(object.bytes); });
+  return candidate_with(
+      id, base,
+      {object.kind, object.name, sha256_hex(object.bytes), std::make_shared<const std::string>(object.bytes)});
 }
 
 std::vector<ObjectChange> compare(const std::vector<ManifestEntry>& from, const std::vector<ManifestEntry>& to) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "control/api/background.h"
+#include "control/apply.h"
 #include "control/limits.h"
 #include "core/assert.h"
 #include "core/log.h"
@@ -158,10 +159,9 @@ Result<Manifest> HostState::commit(const std::vector<ConfigObject>& objects, Jud
   Result<Manifest> manifest =
       recorded(store_->commit_version(objects, expected_head, who, comment, rollback_of, answer));
   if (!manifest) return manifest;
-  take_up([this, committed = std::make_shared<const Manifest>(*manifest), judged = std::move(judged)] {
-    take_version(committed, judged.model, judged.plans);
-  });
-  return manifest;
+  const auto committed = std::make_shared<const Manifest>(*std::move(manifest));
+  take_up([this, committed, judged = std::move(judged)] { take_version(committed, judged.model, judged.plans); });
+  return without_entries(*committed);
 }
 
 void HostState::take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
@@ -199,14 +199,15 @@ Result<Manifest> HostState::commit_tried(WorkingCopy::Tried tried, std::shared_p
   TIDEGATE_ASSERT(tried.model != nullptr, "only a valid element is committed");
   Result<Manifest> manifest = recorded(store_->commit_change(tried.object, expected_head, who, comment));
   if (!manifest) return manifest;
+  const auto committed = std::make_shared<const Manifest>(*std::move(manifest));
   const auto kept = std::make_shared<WorkingCopy::Tried>(std::move(tried));
-  take_up([this, committed = std::make_shared<const Manifest>(*manifest), kept, plans = std::move(plans)] {
+  take_up([this, committed, kept, plans = std::move(plans)] {
     const std::shared_ptr<const Model> model = kept->model;
     working_copy_->keep(std::move(*kept));
     working_copy_version_ = committed->version;
     take_version(committed, model, plans);
   });
-  return manifest;
+  return without_entries(*committed);
 }
 
 Result<uint64_t> HostState::set_override(const std::string& key, const std::optional<Override>& record,

@@ -180,6 +180,7 @@ class HostState {
     std::shared_ptr<const Model> model;
     std::shared_ptr<const Plans> plans;
   };
+  // Writes a version, and returns its manifest without the entries. The same holds for commit_tried().
   Result<Manifest> commit(const std::vector<ConfigObject>& objects, Judged judged, uint64_t expected_head,
                           std::string_view who, std::string_view comment, uint64_t rollback_of,
                           const AnswerTo<Manifest>& answer);

@@ -323,8 +323,18 @@ void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& 
   }
 }
 
-// If a route names the policy itself, the policy may use only the parameters of this route's path.
+// If a route names the policy itself, the policy may use only the parameters of this route's path. Thousands of routes
+// may name it, so their paths are read only if the policy uses parameters.
 void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy& transform) {
+  std::vector<std::pair<Step, std::string>> used;  // where, and the parameter
+  for_each_request_text(transform, [&](const Step& key, const std::string& text) {
+    const Result<TextTemplate> parsed = parse_template(text);
+    if (!parsed) return;
+    for (const TemplatePart& part : parsed->parts) {
+      if (part.what == What::path_parameter) used.emplace_back(key, part.text);
+    }
+  });
+  if (used.empty()) return;
   for (const uint32_t r : checks.routes_that_name(p)) {
     const Route& route = checks.model().routes[r];
     const auto path = PathPattern::parse(route.path);
@@ -333,22 +343,14 @@ void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy&
     for (const PathSegment& segment : path->segments) {
       if (segment.kind == PathSegment::Kind::parameter) names.emplace_back(segment.text);
     }
-    bool refused = false;
-    for_each_request_text(transform, [&](const Step& key, const std::string& text) {
-      const Result<TextTemplate> parsed = parse_template(text);
-      if (refused || !parsed) return;
-      for (const TemplatePart& part : parsed->parts) {
-        if (refused || part.what != What::path_parameter) continue;
-        if (std::find(names.begin(), names.end(), part.text) != names.end()) continue;
-        checks.refuse(
-            {"policies", p, "transform", key},
-            {"bad_value",
-             fmt::format("{{{}}} is no variable, and no parameter of the path of route '{}'", part.text, route.name),
-             route.path, did_you_mean(part.text, names)});
-        refused = true;
-      }
-    });
-    if (refused) return;
+    for (const auto& [key, parameter] : used) {
+      if (std::find(names.begin(), names.end(), parameter) != names.end()) continue;
+      return checks.refuse(
+          {"policies", p, "transform", key},
+          {"bad_value",
+           fmt::format("{{{}}} is no variable, and no parameter of the path of route '{}'", parameter, route.name),
+           route.path, did_you_mean(parameter, names)});
+    }
   }
 }
 

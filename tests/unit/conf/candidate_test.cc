@@ -66,6 +66,20 @@ TEST(Candidate, LeadsFromItsBaseToItsManifest) {
   EXPECT_FALSE(manifest_of(*sent, another)) << "the digest finds what the base's own does not say";
 }
 
+TEST(Candidate, OfOneObjectIsTheSameAsOneBetweenItsVersions) {
+  const Given given;
+  const auto bytes = std::make_shared<const std::string>("20");
+  std::vector<ManifestEntry> entries = given.base.entries;
+  entries[1].hash = sha256_hex(*bytes);
+  const auto between = candidate_between(77, given.base, entries, [&](const ManifestEntry&) { return bytes; });
+  const auto with = candidate_with(77, given.base, {"pools", "b", sha256_hex(*bytes), bytes});
+  ASSERT_TRUE(with);
+  EXPECT_EQ(encode_candidate(*with, true), encode_candidate(between, true));
+  EXPECT_EQ(manifest_of(*with, given.base)->entries, entries);
+  EXPECT_FALSE(candidate_with(77, given.base, {"pools", "c", sha256_hex(*bytes), bytes})) << "the base has no such one";
+  EXPECT_TRUE(candidate_with(77, given.base, {"pools", "a", sha256_hex("1"), nullptr})->changes.empty());
+}
+
 TEST(Candidate, LeavesPrivateKeysOutForThoseWhoTakeNone) {
   const Given given;
   EXPECT_THAT(encode_candidate(given.candidate(), true), HasSubstr(base64url_encode(kKey)));

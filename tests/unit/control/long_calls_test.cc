@@ -281,15 +281,16 @@ TEST_F(DecidedVersionsBesideTheLoop, ALargeWriteOfAnotherHostIsStoredAndReadTher
 TEST_F(VersionsBesideTheLoop, ALargeVersionOfALeaderIsStoredAndReadThere) {
   const TemporaryDirectory directory;
   const auto leader = HostState::open(directory / "state");
-  const Result<Manifest> manifest =
+  const Result<Manifest> committed =
       (*leader)->commit(pools(200), {std::make_shared<Model>(), nullptr}, 0, "leader", "large", 0, {});
-  ASSERT_TRUE(manifest) << manifest.error().message;
+  ASSERT_TRUE(committed) << committed.error().message;
+  const Manifest& manifest = (*leader)->manifest();
   HostState::NewObjects bytes;
-  for (const ManifestEntry& entry : manifest->entries) {
+  for (const ManifestEntry& entry : manifest.entries) {
     bytes.emplace_back(entry.hash, (*leader)->store().object(entry.hash).value());
   }
   std::optional<Result<void>> replicated;
-  state_->replicate_version(*manifest, bytes, [&](const Result<void>& result) { replicated = result; });
+  state_->replicate_version(manifest, bytes, [&](const Result<void>& result) { replicated = result; });
   EXPECT_FALSE(replicated.has_value()) << "the loop goes on";
   EXPECT_EQ(state_->manifest().version, 0u);
   ASSERT_TRUE(pump(loop_, [&] { return replicated.has_value(); }));
