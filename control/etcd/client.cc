@@ -18,6 +18,7 @@ using nlohmann::json;
 namespace {
 
 constexpr int kUnauthorized = 401;
+constexpr size_t kReadsBeside = 8;             // calls whose large answers are read; a further one is read on the loop
 constexpr uint64_t kUploadBytesPerMs = 1'000;  // upload speed of a slow link
 
 struct Easy {
@@ -91,7 +92,8 @@ Result<std::vector<std::string>> parse_endpoints(const std::string& list) {
   return endpoints;
 }
 
-Client::Client(EventLoop& loop, ClientOptions options) : loop_(loop), options_(std::move(options)), curl_(loop) {
+Client::Client(EventLoop& loop, ClientOptions options)
+    : loop_(loop), options_(std::move(options)), curl_(loop), reads_(loop, "control-etcd", kReadsBeside) {
   TIDEGATE_ASSERT(!options_.endpoints.empty(), "a client has an endpoint");
   curl_.after_each_turn([this] { take_watch_lines(); });
 }
@@ -162,12 +164,18 @@ bool Client::try_next(const std::shared_ptr<Call>& call) {
 void Client::finish(const std::shared_ptr<Call>& call, CURLcode code) {
   long status = 0;
   curl_easy_getinfo(call->easy->handle, CURLINFO_RESPONSE_CODE, &status);
-  std::string failure;
-  Result<json> answer = json();
-  if (code != CURLE_OK) {
-    failure = call->easy->why(code);
-  } else {
-    answer = parse_json(call->answer);
+  if (code != CURLE_OK) return judge(call, status, call->easy->why(code), json());
+  const bool beside = call->answer.size() > kReadAtOnceBytes && reads_.jobs() < kReadsBeside;
+  if (!beside) return judge(call, status, {}, parse_json(call->answer));
+  (void)reads_.run([text = std::move(call->answer)] { return parse_json(text); },
+                   [this, call, status](std::optional<Result<json>> answer) {
+                     judge(call, status, answer ? "" : "it could not be read; the log says why",
+                           answer ? *std::move(answer) : json());
+                   });
+}
+
+void Client::judge(const std::shared_ptr<Call>& call, long status, std::string failure, Result<json> answer) {
+  if (failure.empty()) {
     if (!answer) {
       failure = fmt::format("the answer (status {}) is not JSON: {}", status, answer.error().message);
     } else if (const std::optional<std::string> error = error_in(*answer)) {

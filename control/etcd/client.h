@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "control/api/background.h"
 #include "control/etcd/messages.h"
 #include "core/curl_loop.h"
 #include "core/event_loop.h"
@@ -36,6 +37,8 @@ Result<std::vector<std::string>> parse_endpoints(const std::string& list);
 
 class Client {
  public:
+  // A longer answer is read outside of the loop, because that takes milliseconds.
+  static constexpr size_t kReadAtOnceBytes = 64 << 10;
   static constexpr uint64_t kTryMs = 700;  // time for one endpoint: less than half of the shortest usual lease
 
   Client(EventLoop& loop, ClientOptions options);
@@ -57,6 +60,8 @@ class Client {
   struct Watch;
   void start(const std::shared_ptr<Call>& call);
   void finish(const std::shared_ptr<Call>& call, CURLcode code);
+  // `answer`: null if there is a failure.
+  void judge(const std::shared_ptr<Call>& call, long status, std::string failure, Result<nlohmann::json> answer);
   void finish_with(const std::shared_ptr<Call>& call, Result<nlohmann::json> answer);
   bool try_next(const std::shared_ptr<Call>& call);
   void log_in(const std::shared_ptr<Call>& then);
@@ -72,6 +77,7 @@ class Client {
   std::string token_;
   std::map<Call*, std::shared_ptr<Call>> calls_;
   std::shared_ptr<Watch> watch_;
+  Background reads_;
 };
 
 }  // namespace tidegate::etcd

@@ -105,7 +105,7 @@ class EdgeStore : public WriteJournal {
     std::string previous, digest;
     std::shared_ptr<const WriteSet> set;
   };
-  void open(std::string sealed, std::function<void(Result<Opened>)> then);
+  void open(JournalReader::Pieces pieces, std::function<void(Result<Opened>)> then);
   void take_write(uint64_t sequence, Result<Opened> opened, const JournalReader::Taken& taken);
   void adopt(std::shared_ptr<const WriteSet> set, const JournalPosition& position, const JournalReader::Taken& taken);
   void on_read(const Result<void>& result);

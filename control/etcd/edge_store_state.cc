@@ -63,8 +63,8 @@ void EdgeStore::catch_up() {
 void EdgeStore::read_journal() {
   reader_.read(
       keys_.journal(position_.sequence + 1), keys_.journal(head_->position.sequence + 1),
-      [this](uint64_t sequence, std::string sealed, JournalReader::Taken taken) {
-        open(std::move(sealed), [this, sequence, taken = std::move(taken)](Result<Opened> opened) {
+      [this](uint64_t sequence, JournalReader::Pieces pieces, JournalReader::Taken taken) {
+        open(std::move(pieces), [this, sequence, taken = std::move(taken)](Result<Opened> opened) {
           take_write(sequence, std::move(opened), taken);
         });
       },
@@ -75,9 +75,14 @@ void EdgeStore::read_journal() {
 }
 
 // Opens a large write outside of the loop.
-void EdgeStore::open(std::string sealed, std::function<void(Result<Opened>)> then) {
-  const bool small = sealed.size() <= kSealedAtOnceBytes;
-  auto read = [key = seal_key_, sealed = std::move(sealed)]() -> Result<Opened> {
+void EdgeStore::open(JournalReader::Pieces pieces, std::function<void(Result<Opened>)> then) {
+  const bool small = pieces.size() == 1 && pieces[0].size() <= kSealedAtOnceBytes;
+  auto read = [key = seal_key_, pieces = std::move(pieces)]() -> Result<Opened> {
+    size_t bytes = 0;
+    for (const std::string& piece : pieces) bytes += piece.size();
+    std::string sealed;
+    sealed.reserve(bytes);
+    for (const std::string& piece : pieces) sealed += piece;
     Opened opened;
     Result<Write> write = open_write(key, sealed, opened.digest);
     if (!write) return write.error();
@@ -118,8 +123,8 @@ void EdgeStore::read_checkpoint() {
   log_info("etcd: the whole state is fetched, as of write {} (this host is at {})", to.sequence, position_.sequence);
   reader_.read(
       keys_.checkpoint(to.sequence), keys_.checkpoint(to.sequence + 1),
-      [this, to](uint64_t, std::string sealed, JournalReader::Taken taken) {
-        open(std::move(sealed), [this, to, taken = std::move(taken)](Result<Opened> opened) {
+      [this, to](uint64_t, JournalReader::Pieces pieces, JournalReader::Taken taken) {
+        open(std::move(pieces), [this, to, taken = std::move(taken)](Result<Opened> opened) {
           if (!opened) return taken(fail("the checkpoint: " + opened.error().message));
           if (!opened->set->whole) return taken(fail("the checkpoint is not whole"));
           adopt(std::move(opened->set), to, [this, taken](const Result<void>& adopted) {

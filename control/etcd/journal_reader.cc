@@ -29,6 +29,8 @@ void JournalReader::ask() {
                  if (!range) return finish(range.error());
                  under_way_->range = *std::move(range);
                  under_way_->next = 0;
+                 under_way_->range_bytes = 0;
+                 for (const KeyValue& kv : under_way_->range.kvs) under_way_->range_bytes += kv.value.size();
                  take();
                });
 }
@@ -40,35 +42,35 @@ void JournalReader::take() {
     const Result<bool> whole = take_piece(read, read.range.kvs[read.next++]);
     if (!whole) return finish(whole.error());
     if (!*whole) continue;
-    return read.on_value(read.last.sequence, std::exchange(read.bytes, {}), [this](const Result<void>& taken) {
+    read.bytes = 0;
+    return read.on_value(read.last.sequence, std::exchange(read.pieces, {}), [this](const Result<void>& taken) {
       if (!taken) return finish(taken);
       take();
     });
   }
   if (!read.range.more || read.range.kvs.empty()) {
-    return finish(read.bytes.empty() ? Result<void>() : fail("pieces are missing in etcd"));
+    return finish(read.pieces.empty() ? Result<void>() : fail("pieces are missing in etcd"));
   }
-  size_t bytes = 0;
-  for (const KeyValue& kv : read.range.kvs) bytes += kv.value.size();
-  const bool small = bytes < kEtcdPieceBytes / kEtcdPiecesAtOnce * read.at_once;
+  const bool small = read.range_bytes < kEtcdPieceBytes / kEtcdPiecesAtOnce * read.at_once;
   read.at_once = small ? std::min(read.at_once * 2, kEtcdPiecesAtOnce) : kLargePiecesAtOnce;
   read.from = read.range.kvs.back().key + std::string(1, '\0');
   ask();
 }
 
 // Returns whether its value is whole with this piece.
-Result<bool> JournalReader::take_piece(Read& read, const KeyValue& kv) {
+Result<bool> JournalReader::take_piece(Read& read, KeyValue& kv) {
   const std::optional<Keys::Piece> piece = keys_.parse_piece(kv.key);
   if (!piece) return fail("etcd holds a key that is not of this release: " + kv.key);
-  const bool continues = !read.bytes.empty() && piece->sequence == read.last.sequence &&
+  const bool continues = !read.pieces.empty() && piece->sequence == read.last.sequence &&
                          piece->count == read.last.count && piece->index == read.last.index + 1;
-  if (read.bytes.empty() ? piece->index != 0 : !continues) {
+  if (read.pieces.empty() ? piece->index != 0 : !continues) {
     return fail(fmt::format("pieces of {} are missing in etcd", piece->sequence));
   }
-  if (kv.value.empty() || read.bytes.size() + kv.value.size() > kMaxEtcdRecordBytes) {
+  if (kv.value.empty() || read.bytes + kv.value.size() > kMaxEtcdRecordBytes) {
     return fail(fmt::format("{} in etcd is empty, or longer than may be", piece->sequence));
   }
-  read.bytes += kv.value;
+  read.bytes += kv.value.size();
+  read.pieces.push_back(std::move(kv.value));
   read.last = *piece;
   return piece->index + 1 == piece->count;
 }

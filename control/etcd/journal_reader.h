@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "control/etcd/client.h"
 #include "control/etcd/records.h"
@@ -23,7 +24,8 @@ class JournalReader {
   // or later: the next value waits for it, and an Error stops the read. At the end calls `done`, without an Error if
   // everything was read. One read at a time.
   using Taken = std::function<void(Result<void>)>;
-  using OnValue = std::function<void(uint64_t sequence, std::string bytes, Taken taken)>;
+  using Pieces = std::vector<std::string>;  // not put together, because that takes milliseconds
+  using OnValue = std::function<void(uint64_t sequence, Pieces pieces, Taken taken)>;
   void read(std::string from, std::string end, OnValue on_value, std::function<void(Result<void>)> done);
   bool reading() const { return under_way_ != nullptr; }
 
@@ -35,14 +37,16 @@ class JournalReader {
     uint64_t at_once = kLargePiecesAtOnce;  // asked for by the next request
     OnValue on_value;
     std::function<void(Result<void>)> done;
-    Range range;        // the last answer
-    size_t next = 0;    // in it: the next piece to take
-    Keys::Piece last;   // last piece of the value that is being put together
-    std::string bytes;  // of it
+    Range range;      // the last answer
+    size_t next = 0;  // in it: the next piece to take
+    size_t range_bytes = 0;
+    Keys::Piece last;  // last piece of the value that is being collected
+    Pieces pieces;     // of it
+    size_t bytes = 0;  // of these
   };
   void ask();
   void take();
-  Result<bool> take_piece(Read& read, const KeyValue& kv);
+  Result<bool> take_piece(Read& read, KeyValue& kv);
   void finish(Result<void> result);
 
   Client& client_;

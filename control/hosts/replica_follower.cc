@@ -4,11 +4,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
+#include "conf/candidate.h"
 #include "conf/state_records.h"
 #include "control/api/bundle.h"
 #include "control/api/json_bounds.h"
 #include "control/api/shapes.h"
+#include "control/hosts/many_objects.h"
+#include "control/hosts/replica_source.h"
+#include "control/limits.h"
 #include "core/crypto.h"
 #include "core/log.h"
 
@@ -17,25 +22,41 @@ namespace tidegate {
 using nlohmann::json;
 
 // Reads a line of the type "version": it finds which objects of it are here already. Any thread may call it.
-Result<ReplicaFollower::ArrivingVersion> ReplicaFollower::read_version(const StateStore& store, const json& line) {
-  Result<Manifest> manifest = manifest_from_json(line.value("manifest", json()));
+Result<ReplicaFollower::ArrivingVersion> ReplicaFollower::read_version(const StateStore& store,
+                                                                       const Manifest& in_force, const json& line) {
+  json told = line.value("manifest", json());
+  const bool has_changes = line.contains("changes");
+  if (has_changes && told.is_object()) told["entries"] = json::array();
+  Result<Manifest> manifest = manifest_from_json(told);
   if (!manifest) return manifest.error();
   ArrivingVersion arriving;
   arriving.manifest = std::move(*manifest);
   arriving.provisional = provisional_from_json(line.value("provisional", json::object()));
-  const auto objects = line.find("objects");
-  for (const ManifestEntry& entry : arriving.manifest.entries) {
-    if (store.has_object(entry.hash)) continue;
-    std::optional<std::string> bytes;
-    if (objects != line.end() && objects->contains(entry.hash)) {
-      bytes = base64_decode(string_member(*objects, entry.hash.c_str()));
-    }
-    if (bytes && sha256_hex(*bytes) == entry.hash) {
-      arriving.objects.emplace_back(entry.hash, std::move(*bytes));
+  const auto take = [&](const std::string& hash, std::optional<std::string> bytes) {
+    if (store.has_object(hash)) return;
+    if (bytes && sha256_hex(*bytes) == hash) {
+      arriving.objects.emplace_back(hash, *std::move(bytes));
     } else {
-      arriving.missing.push_back(entry.hash);
+      arriving.missing.push_back(hash);
+    }
+  };
+  if (has_changes) {
+    const Result<CandidateVersion> changes = decode_candidate(string_member(line, "changes"));
+    if (!changes) return changes.error();
+    Result<Manifest> changed = manifest_of(*changes, in_force);
+    if (!changed) return changed.error();
+    arriving.manifest.entries = std::move(changed->entries);
+    for (const CandidateChange& change : changes->changes) {
+      if (!change.hash.empty()) take(change.hash, change.bytes ? std::optional(*change.bytes) : std::nullopt);
+    }
+  } else {
+    const auto objects = line.find("objects");
+    for (const ManifestEntry& entry : arriving.manifest.entries) {
+      const bool inlined = objects != line.end() && objects->contains(entry.hash);
+      take(entry.hash, inlined ? base64_decode(string_member(*objects, entry.hash.c_str())) : std::nullopt);
     }
   }
+  arriving.objects.reserve(arriving.objects.size() + arriving.missing.size());
   return arriving;
 }
 
@@ -48,7 +69,8 @@ ReplicaFollower::ReplicaFollower(EventLoop& loop, HostState& host_state, Provisi
       peers_(std::move(peers)),
       pause_(loop, [this] { connect(); }),
       silence_(loop, [this] { reconnect(fmt::format("the leader said nothing for {} ms", kSilenceMs)); }),
-      reads_(loop, "control-replica", 2) {}
+      // A line and an answer with objects, and both of a connection before.
+      reads_(loop, "control-replica", 4) {}
 
 ReplicaFollower::~ReplicaFollower() { *self_ = nullptr; }
 
@@ -62,8 +84,9 @@ void ReplicaFollower::connect() {
   fetch_.reset();
   stream_.reset();
   arriving_.reset();
-  buffer_.clear();
-  searched_ = 0;
+  lines_.clear();
+  held_ = json();
+  one_at_a_time_ = false;
   working_ = 0;
   ++stream_id_;
   giving_up_ = false;
@@ -74,6 +97,7 @@ void ReplicaFollower::connect() {
   HttpClientRequest stream = request(fmt::format("/v1/replica?version={}&digest={}&words={}&purge={}", head.version,
                                                  host_state_.manifest().digest, words, head.purge));
   stream.timeout_ms = 0;
+  stream.headers.emplace_back(ReplicaSource::kFormField, ReplicaSource::kFormChanges);
   silence_.arm_after_ms(kSilenceMs);
   stream_ = http_stream(
       loop_, target(), std::move(stream), [this](std::string_view bytes) { take(bytes); },
@@ -103,47 +127,43 @@ void ReplicaFollower::reconnect(const std::string& why) {
 void ReplicaFollower::take(std::string_view bytes) {
   if (giving_up_) return;
   silence_.arm_after_ms(kSilenceMs);
-  buffer_.append(bytes);
+  lines_.append(bytes);
   take_lines();
-  if (buffer_.size() > kMaxLineBytes) give_up("the leader sent a line longer than 64 MB");
+  if (lines_.size() > kMaxLineBytes) give_up("the leader sent a line longer than 64 MB");
 }
 
 void ReplicaFollower::take_lines() {
   if (std::exchange(taking_, true)) return;
-  while (!giving_up_ && working_ == 0) {
-    const size_t end = buffer_.find('\n', searched_);
-    searched_ = buffer_.size();
-    if (end == std::string::npos) break;
-    std::string text = buffer_.substr(0, end);
-    buffer_.erase(0, end + 1);
-    searched_ = 0;
-    if (text.size() > kLineReadAtOnceBytes) {
-      take_long_line(std::move(text));
+  while (!giving_up_ && working_ == 0 && held_.is_null() && lines_.has_line()) {
+    LongLines::Line line = lines_.take();
+    if (line.size > kLineReadAtOnceBytes) {
+      read_beside([&store = host_state_.store(), in_force = host_state_.shared_manifest(),
+                   line = std::move(line)]() -> ReadLine {
+        Result<json> read = parse_json(line.joined());
+        if (!read || string_member(*read, "type") != "version") return {std::move(read), {}};
+        return {json(), read_version(store, *in_force, *read)};
+      });
       continue;
     }
-    const Result<json> line = parse_json(text);
-    line ? take_line(*line) : give_up("the leader sent what is not JSON: " + line.error().message);
+    const Result<json> read = parse_json(line.joined());
+    read ? take_line(*read) : give_up("the leader sent what is not JSON: " + read.error().message);
   }
   taking_ = false;
 }
 
-void ReplicaFollower::take_long_line(std::string text) {
-  struct Line {
-    Result<json> line;  // null for a version
-    std::optional<Result<ArrivingVersion>> version;
-  };
-  auto read = [&store = host_state_.store(), text = std::move(text)]() -> Line {
-    Result<json> line = parse_json(text);
-    if (!line || string_member(*line, "type") != "version") return {std::move(line), {}};
-    return {json(), read_version(store, *line)};
-  };
+void ReplicaFollower::read_beside(std::function<ReadLine()> read) {
   ++working_;
-  const bool begun = reads_.run(std::move(read), [this, stream = stream_id_](std::optional<Line> line) {
+  const bool begun = reads_.run(std::move(read), [this, stream = stream_id_](std::optional<ReadLine> line) {
     if (stream != stream_id_ || giving_up_) return;
     --working_;
     if (!line) return give_up("a line could not be read; the log says why");
-    if (!line->line) return give_up("the leader sent what is not JSON: " + line->line.error().message);
-    line->version ? take_version(*std::move(line->version)) : take_line(*line->line);
+    if (!line->json) return give_up("the leader sent what is not JSON: " + line->json.error().message);
+    if (line->version) {
+      take_version(*std::move(line->version));
+    } else {
+      take_line(*line->json);
+      if (arriving_ && arriving_->missing.empty()) store_version();  // it has come meanwhile
+    }
     take_lines();
   });
   if (!begun) give_up("lines of earlier connections are still being read");
@@ -164,7 +184,16 @@ void ReplicaFollower::take_line(const json& line) {
     trouble_.clear();
     pause_ms_ = kFirstPauseMs;
   } else if (type == "version") {
-    take_version(read_version(host_state_.store(), line));
+    const bool has_changes = line.contains("changes");
+    if (has_changes && arriving_) {
+      held_ = line;  // they are changes of the version that is being fetched
+    } else if (has_changes && host_state_.manifest().entries.size() > kEntriesReadAtOnce) {
+      read_beside([&store = host_state_.store(), in_force = host_state_.shared_manifest(), line]() -> ReadLine {
+        return {json(), read_version(store, *in_force, line)};
+      });
+    } else {
+      take_version(read_version(host_state_.store(), host_state_.manifest(), line));
+    }
   } else if (type == "confirmed") {
     (void)provisionals_.confirm(number_member(line, "version"));
   } else if (type == "words") {
@@ -202,12 +231,53 @@ void ReplicaFollower::take_version(Result<ArrivingVersion> version) {
   // A newer version replaces one that is still being fetched.
   fetch_.reset();
   arriving_ = *std::move(version);
+  ++arrivals_;
   fetch_next();
 }
 
 void ReplicaFollower::fetch_next() {
-  if (arriving_->missing.empty()) return store_version();
-  const std::string hash = arriving_->missing.back();
+  const std::vector<std::string>& missing = arriving_->missing;
+  if (missing.empty()) return working_ == 0 ? store_version() : void();
+  if (one_at_a_time_) return fetch_one(missing.back());
+  const size_t count = std::min(missing.size(), kMaxObjectsAsked);
+  fetch({missing.rbegin(), missing.rbegin() + static_cast<ptrdiff_t>(count)});
+}
+
+// `asked`: the end of what is missing, from its end on.
+void ReplicaFollower::fetch(std::vector<std::string> asked) {
+  HttpClientRequest many = request("/v1/objects");
+  many.method = "POST";
+  many.timeout_ms = kObjectsMs;
+  many.headers.emplace_back("Content-Type", "application/json");
+  many.body = encode_hashes(asked);
+  fetch_ = http_call(loop_, target(), std::move(many), [this, asked = std::move(asked)](Result<HttpResponse> response) {
+    if (giving_up_) return;
+    if (!response) return give_up("objects: " + response.error().message);
+    if (response->status == 404 || response->status == 405) {
+      one_at_a_time_ = true;
+      return fetch_next();  // this replaces the call, here and below
+    }
+    if (response->status != 200) return give_up(fmt::format("objects: the leader answered {}", response->status));
+    take_objects(asked, std::move(response->body));
+  });
+}
+
+void ReplicaFollower::take_objects(const std::vector<std::string>& asked, std::string answer) {
+  auto read = [asked, answer = std::move(answer)] { return decode_objects(answer, asked); };
+  const bool begun = reads_.run(
+      std::move(read), [this, stream = stream_id_, arrival = arrivals_](std::optional<Result<HashedObjects>> objects) {
+        if (stream != stream_id_ || giving_up_ || !arriving_ || arrival != arrivals_) return;
+        if (!objects) return give_up("objects could not be read; the log says why");
+        if (!*objects) return give_up(objects->error().message);
+        arriving_->missing.resize(arriving_->missing.size() - (*objects)->size());
+        std::move((*objects)->begin(), (*objects)->end(), std::back_inserter(arriving_->objects));
+        fetch_next();
+      });
+  if (!begun) give_up("objects of earlier connections are still being read");
+}
+
+// For a leader of a release that does not give many objects at once.
+void ReplicaFollower::fetch_one(const std::string& hash) {
   fetch_ =
       http_call(loop_, target(), request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {
         if (giving_up_) return;
@@ -218,7 +288,7 @@ void ReplicaFollower::fetch_next() {
           return give_up("object " + hash + ": the content is not what its hash says");
         arriving_->objects.emplace_back(hash, response->body);
         arriving_->missing.pop_back();
-        fetch_next();  // this replaces the call
+        fetch_next();
       });
 }
 
@@ -242,6 +312,7 @@ void ReplicaFollower::stored(uint64_t stream, uint64_t version, const Result<voi
   if (stream != stream_id_ || giving_up_) return;
   --working_;
   if (!result) return give_up(fmt::format("version {}: {}", version, result.error().message));
+  if (const json line = std::exchange(held_, json()); !line.is_null()) take_line(line);
   take_lines();
 }
 

@@ -6,6 +6,7 @@
 // Threads: the control's loop.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,6 +18,7 @@
 
 #include "control/api/background.h"
 #include "control/host_state.h"
+#include "control/hosts/long_lines.h"
 #include "control/hosts/peers.h"
 #include "control/vote/provisional_versions.h"
 #include "core/event_loop.h"
@@ -29,10 +31,13 @@ class ReplicaFollower {
  public:
   static constexpr uint64_t kFirstPauseMs = 50;
   static constexpr uint64_t kLongestPauseMs = 2'000;
-  static constexpr uint64_t kSilenceMs = 4'000;  // the leader sends a line every second
+  static constexpr uint64_t kSilenceMs = 4'000;   // the leader sends a line every second
+  static constexpr uint64_t kObjectsMs = 30'000;  // for an answer with many objects; a dead leader is silent before
   static constexpr size_t kMaxLineBytes = 64 << 20;
   // A longer line is read outside of the loop, because that takes milliseconds.
   static constexpr size_t kLineReadAtOnceBytes = 64 << 10;
+  // The same for a line that changes a version with more entries.
+  static constexpr size_t kEntriesReadAtOnce = 100;
 
   ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals, const Endpoint& leader,
                   Peers peers);
@@ -54,18 +59,27 @@ class ReplicaFollower {
     HostState::NewObjects objects;
     std::vector<std::string> missing;
   };
+  // A line as it was read. Its JSON is null if it is a version.
+  struct ReadLine {
+    Result<nlohmann::json> json;
+    std::optional<Result<ArrivingVersion>> version;
+  };
 
-  static Result<ArrivingVersion> read_version(const StateStore& store, const nlohmann::json& line);
+  static Result<ArrivingVersion> read_version(const StateStore& store, const Manifest& in_force,
+                                              const nlohmann::json& line);
   void connect();
   void reconnect(const std::string& why);
   void take(std::string_view bytes);
   void take_lines();
   void take_line(const nlohmann::json& line);
-  void take_long_line(std::string text);
+  void read_beside(std::function<ReadLine()> read);
   void take_live_state(const nlohmann::json& line);
   void take_version(Result<ArrivingVersion> version);
   void stored(uint64_t stream, uint64_t version, const Result<void>& result);
   void fetch_next();
+  void fetch(std::vector<std::string> asked);
+  void fetch_one(const std::string& hash);
+  void take_objects(const std::vector<std::string>& asked, std::string answer);
   void store_version();
   HttpClientRequest request(std::string target) const;
   HttpTarget target() const { return peers_.target(leader_).value(); }  // load_peers() has checked that there is one
@@ -79,13 +93,15 @@ class ReplicaFollower {
   Peers peers_;
   std::unique_ptr<HttpCall> stream_;
   std::unique_ptr<HttpCall> fetch_;
-  std::string buffer_;      // lines that are not taken yet
-  size_t searched_ = 0;     // in it: so many bytes have no end of a line
+  nlohmann::json held_;     // a line that waits until the version before it is stored; null: none
+  LongLines lines_;         // those that are not taken yet
   bool taking_ = false;     // take_lines() is running
   int working_ = 0;         // lines that are read or stored outside of the loop; the next lines wait
   uint64_t stream_id_ = 0;  // grows with each connection
   std::optional<ArrivingVersion> arriving_;
-  Timer pause_;  // pause before the next attempt; it also fires at once to leave a callback
+  uint64_t arrivals_ = 0;       // grows with each such version
+  bool one_at_a_time_ = false;  // the leader is of a release that gives one object in a call
+  Timer pause_;                 // pause before the next attempt; it also fires at once to leave a callback
   Timer silence_;
   uint64_t pause_ms_ = kFirstPauseMs;
   bool connected_ = false;

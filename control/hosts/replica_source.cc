@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/hosts/replica_source.h"
 
+#include "conf/candidate.h"
 #include "conf/state_records.h"
 #include "control/api/parameters.h"
 #include "control/api/shapes.h"
 #include "control/apply.h"
+#include "control/hosts/many_objects.h"
+#include "control/limits.h"
 #include "core/assert.h"
 #include "core/crypto.h"
 #include "core/log.h"
@@ -18,7 +21,9 @@ ReplicaSource::ReplicaSource(EventLoop& loop, HostState& host_state, const Provi
     : host_state_(host_state),
       provisionals_(provisionals),
       node_(std::move(node)),
-      alive_(loop, [this] { keep_alive(); }) {
+      alive_(loop, [this] { keep_alive(); }),
+      // At most one version's line and one answer with objects for each stream, and for each that has just ended.
+      lines_(loop, "control-replicas", 4 * kHttpStreams) {
   host_state_.subscribe([this](const HostStateChange&) { push_all(); });
   alive_.arm_after_ms(kAliveMs);
 }
@@ -47,6 +52,38 @@ void ReplicaSource::add_routes(RouteTable& table) {
                if (!bytes) return call.respond(problem(404, "no_such_object", bytes.error().message));
                call.respond(HttpResponse::text(200, std::move(*bytes), "application/octet-stream"));
              }});
+  ApiRoute many = {"POST",
+                   "/v1/objects",
+                   Role::replica,
+                   Effect::reads,
+                   "Many objects by their content hashes, a JSON list: the first of them, as many as fit",
+                   {},
+                   {"application/json"},
+                   [this](const ApiCall& call) { send_objects(call); }};
+  many.body_bytes = kMaxObjectsAskedBytes;
+  table.add(std::move(many));
+}
+
+void ReplicaSource::send_objects(const ApiCall& call) {
+  auto read = [&store = host_state_.store(), body = call.exchange->take_body()]() -> HttpResponse {
+    const Result<std::vector<std::string>> hashes = decode_hashes(body);
+    if (!hashes) return problem(400, "bad_hashes", hashes.error().message);
+    std::string answer;
+    for (const std::string& hash : *hashes) {
+      const Result<std::string> bytes = store.object(hash);
+      if (!bytes || (!answer.empty() && answer.size() + bytes->size() > kObjectsAtOnceBytes)) break;
+      append_object(answer, hash, *bytes);
+    }
+    return HttpResponse::text(200, std::move(answer), "application/octet-stream");
+  };
+  const bool begun = lines_.run(std::move(read), [call](std::optional<HttpResponse> answer) {
+    call.respond(answer ? *std::move(answer)
+                        : problem(500, "failed", "the objects could not be read; the log says why"));
+  });
+  if (begun) return;
+  HttpResponse busy = problem(503, "busy", "as many calls of this kind wait as may; try again");
+  busy.headers.emplace_back("Retry-After", "1");
+  call.respond(std::move(busy));
 }
 
 void ReplicaSource::open(const ApiCall& call) {
@@ -54,11 +91,12 @@ void ReplicaSource::open(const ApiCall& call) {
   const auto stream = std::make_shared<Stream>();
   stream->exchange = call.exchange;
   stream->sent = {version, number_parameter(call, "words", 0), number_parameter(call, "purge", 0)};
-  // The follower has this number with another content, so it gets this version again.
+  stream->reads_changes = call.request().header("tidegate-replica") == kFormChanges;
+  // If the follower has this number with another content, it gets this version again.
   const std::string digest = call.request().parameter("digest").value_or("");
   if (version == host_state_.head().version) {
     if (digest == host_state_.manifest().digest) {
-      stream->sent_entries = host_state_.manifest().entries;
+      stream->sent_manifest = host_state_.shared_manifest();
     } else {
       stream->sent.version = 0;
     }
@@ -71,26 +109,35 @@ void ReplicaSource::open(const ApiCall& call) {
   write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(host_state_.head())}});
   // A confirmation that the follower did not get.
   const bool has_head = stream->sent.version == host_state_.head().version;
-  if (has_head && !provisionals_.current()) write(*stream, {{"type", "confirmed"}, {"version", stream->sent.version}});
-  push(*stream);
+  if (has_head && !provisionals_.current()) stream->confirmed = stream->sent.version;
+  push(stream);
   sweep();
 }
 
 void ReplicaSource::say_confirmed() {
   for (auto& [id, stream] : streams_) {
-    write(*stream, {{"type", "confirmed"}, {"version", host_state_.head().version}});
+    stream->confirmed = host_state_.head().version;
+    push(stream);
   }
   sweep();
 }
 
 void ReplicaSource::push_all() {
-  for (auto& [id, stream] : streams_) push(*stream);
+  for (auto& [id, stream] : streams_) push(stream);
   sweep();
 }
 
-void ReplicaSource::push(Stream& stream) {
+void ReplicaSource::push(const StreamPtr& to) {
+  Stream& stream = *to;
+  if (stream.gone || stream.writing) return;
   const StateHead& head = host_state_.head();
-  if (stream.sent.version != head.version) push_version(stream);
+  if (stream.sent.version != head.version) {
+    push_version(to);
+    if (stream.gone || stream.writing) return;
+  }
+  if (const uint64_t confirmed = std::exchange(stream.confirmed, 0); confirmed != 0) {
+    write(stream, {{"type", "confirmed"}, {"version", confirmed}});
+  }
   if (stream.sent.live_state != head.live_state) {
     push_live_state(stream);
     stream.sent.live_state = head.live_state;
@@ -121,23 +168,78 @@ void ReplicaSource::push_live_state(Stream& stream) {
   write(stream, line);
 }
 
-void ReplicaSource::push_version(Stream& stream) {
-  const Manifest& manifest = host_state_.manifest();
-  json objects = json::object();
-  size_t inline_bytes = 0;
-  for (const ObjectChange& change : compare(stream.sent_entries, manifest.entries)) {
-    if (change.new_hash.empty()) continue;
-    const Result<std::string> bytes = host_state_.store().object(change.new_hash);
-    if (!bytes || inline_bytes + bytes->size() > kMaxInlineBytes) continue;
+// Any thread. Null if the store cannot be read.
+ReplicaSource::Line ReplicaSource::write_line(const StateStore& store, const VersionLine& version) {
+  constexpr size_t kMostMisfits = 100;  // bound for objects that are read in vain, because they do not fit any more
+  size_t inline_bytes = 0, misfits = 0;
+  const auto inlined = [&](const std::string& hash) -> std::shared_ptr<const std::string> {
+    if (misfits == kMostMisfits) return nullptr;
+    Result<std::string> bytes = store.object(hash);
+    if (!bytes || inline_bytes + bytes->size() > kMaxInlineBytes) {
+      ++misfits;
+      return nullptr;
+    }
     inline_bytes += bytes->size();
-    objects[change.new_hash] = base64_encode(*bytes);
+    return std::make_shared<const std::string>(*std::move(bytes));
+  };
+  json line = {{"type", "version"}, {"manifest", to_json(*version.to, !version.as_changes)}};
+  if (version.as_changes) {
+    line["changes"] =
+        encode_candidate(candidate_between(version.to->version, *version.from, version.to->entries,
+                                           [&](const ManifestEntry& entry) { return inlined(entry.hash); }),
+                         true);
+  } else {
+    json objects = json::object();
+    const std::vector<ManifestEntry> none;
+    for (const ObjectChange& change : compare(version.from ? version.from->entries : none, version.to->entries)) {
+      if (change.new_hash.empty()) continue;
+      if (const auto bytes = inlined(change.new_hash)) objects[change.new_hash] = base64_encode(*bytes);
+    }
+    line["objects"] = std::move(objects);
   }
   TIDEGATE_ASSERT(inline_bytes <= kMaxInlineBytes, "a line of the stream has a bound");
-  json line = {{"type", "version"}, {"manifest", to_json(manifest, true)}, {"objects", std::move(objects)}};
-  if (provisionals_.current()) line["provisional"] = to_json(*provisionals_.current());
-  write(stream, line);
-  stream.sent.version = manifest.version;
-  stream.sent_entries = manifest.entries;
+  if (version.provisional) line["provisional"] = to_json(*version.provisional);
+  return std::make_shared<const std::string>(dump(line) + "\n");
+}
+
+void ReplicaSource::push_version(const StreamPtr& stream) {
+  VersionLine version{stream->sent_manifest, host_state_.shared_manifest(), false, provisionals_.current(), {stream}};
+  const size_t entries = version.to->entries.size() + (version.from ? version.from->entries.size() : 0);
+  version.as_changes = stream->reads_changes && version.from != nullptr;
+  if (entries <= kEntriesWrittenAtOnce) return send_version(version, write_line(host_state_.store(), version));
+  stream->writing = true;
+  for (const std::shared_ptr<VersionLine>& other : writing_) {
+    if (other->from == version.from && other->to == version.to && other->as_changes == version.as_changes) {
+      return other->streams.push_back(stream);
+    }
+  }
+  const auto kept = std::make_shared<VersionLine>(std::move(version));
+  auto write = [&store = host_state_.store(), kept]() -> Line {
+    if (kept->as_changes && compare(kept->from->entries, kept->to->entries).size() > kMaxChanges) {
+      VersionLine whole{kept->from, kept->to, false, kept->provisional, {}};
+      return write_line(store, whole);
+    }
+    return write_line(store, *kept);
+  };
+  writing_.push_back(kept);
+  const bool begun = lines_.run(std::move(write), [this, kept](const std::optional<Line>& line) {
+    std::erase(writing_, kept);
+    send_version(*kept, line ? *line : nullptr);
+    for (const StreamPtr& waits : kept->streams) push(waits);
+    sweep();
+  });
+  if (begun) return;
+  std::erase(writing_, kept);
+  stream->gone = true;  // it comes back
+}
+
+void ReplicaSource::send_version(VersionLine& version, const Line& line) {
+  for (const StreamPtr& stream : version.streams) {
+    stream->writing = false;
+    if (!stream->gone && (!line || !stream->exchange->write_shared(line))) stream->gone = true;
+    stream->sent.version = version.to->version;
+    stream->sent_manifest = version.to;
+  }
 }
 
 void ReplicaSource::write(Stream& stream, const json& line) {

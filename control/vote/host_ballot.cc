@@ -25,6 +25,8 @@ constexpr uint64_t kDefaultTimeoutMs = 5'000;
 constexpr uint64_t kLongestTimeoutMs = 60'000;
 // The leader must get this host's answer before it stops waiting.
 constexpr uint64_t kMarginMs = 250;
+// A leader asks about one candidate at a time. It may have given up the one before.
+constexpr size_t kCandidatesReadAtOnce = 4;
 
 void answer_vote(const ApiCall& call, const Vote& vote, const json& planes) {
   json body = json::parse(encode_vote(vote));
@@ -34,18 +36,29 @@ void answer_vote(const ApiCall& call, const Vote& vote, const json& planes) {
 
 }  // namespace
 
+// A candidate that was read.
+struct HostBallot::Asked {
+  uint64_t base = 0;
+  std::string base_digest;
+  CandidateMessage message;  // for the planes
+};
+
 // A candidate whose base has not come yet.
 struct HostBallot::Waiting {
-  Waiting(EventLoop& loop, ApiCall asked, CandidateVersion given, std::function<void()> look)
-      : call(std::move(asked)), candidate(std::move(given)), timer(loop, std::move(look)) {}
+  Waiting(EventLoop& loop, ApiCall from, Asked given, std::function<void()> look)
+      : call(std::move(from)), asked(std::move(given)), timer(loop, std::move(look)) {}
   ApiCall call;
-  CandidateVersion candidate;
+  Asked asked;
   uint64_t until_ns = monotonic_ns() + kBaseWaitMs * kNsPerMs;
   Timer timer;
 };
 
 HostBallot::HostBallot(EventLoop& loop, const HostState& host_state, Fleet& fleet, bool leads)
-    : loop_(loop), host_state_(host_state), fleet_(fleet), leads_(leads) {}
+    : loop_(loop),
+      host_state_(host_state),
+      fleet_(fleet),
+      leads_(leads),
+      reads_(loop, "control-ballot", kCandidatesReadAtOnce) {}
 HostBallot::~HostBallot() = default;
 
 void HostBallot::add_routes(RouteTable& table) {
@@ -86,10 +99,26 @@ void HostBallot::add_routes(RouteTable& table) {
 
 void HostBallot::vote(const ApiCall& call) {
   if (leads_) return answer_vote(call, Vote::behind("this control leads; it follows no other"), json::array());
-  Result<CandidateVersion> candidate = decode_candidate(call.request().body);
-  if (!candidate) return call.respond(problem(400, "bad_candidate", candidate.error().message));
-  const uint64_t last = run_ ? run_->ballot().id() : 0;
-  if (candidate->id == last) {  // the question came twice, and both get one answer
+  const size_t bytes = call.request().body.size();
+  auto read = [body = call.exchange->take_body()]() -> Result<Asked> {
+    const Result<CandidateVersion> candidate = decode_candidate(body);
+    if (!candidate) return candidate.error();
+    return Asked{candidate->base, candidate->base_digest, message_of(*candidate)};
+  };
+  if (bytes <= kReadAtOnceBytes) return take(call, read());
+  const bool begun = reads_.run(std::move(read), [this, call](std::optional<Result<Asked>> asked) {
+    take(call, asked ? *std::move(asked) : fail("it could not be read; the log says why"));
+  });
+  if (!begun) answer_vote(call, Vote::behind("candidates before it are still being read"), json::array());
+}
+
+void HostBallot::take(const ApiCall& call, Result<Asked> asked) {
+  if (!asked) return call.respond(problem(400, "bad_candidate", asked.error().message));
+  const uint64_t id = asked->message.id, last = run_ ? run_->ballot().id() : 0;
+  if (std::find(released_.begin(), released_.end(), id) != released_.end()) {
+    return answer_vote(call, Vote::no("the candidate was given up"), json::array());
+  }
+  if (id == last) {  // the question came twice, and both get one answer
     if (run_->ballot().decision() == Ballot::Decision::open) {
       callers_.push_back(call);
     } else {
@@ -97,24 +126,24 @@ void HostBallot::vote(const ApiCall& call) {
     }
     return;
   }
-  if (candidate->id < last && run_->ballot().decision() == Ballot::Decision::open) {
+  if (id < last && run_->ballot().decision() == Ballot::Decision::open) {
     return answer_vote(call, Vote::no("a newer candidate is voted on"), json::array());
   }
-  waiting_ = std::make_shared<Waiting>(loop_, call, *std::move(candidate), [this] { wait_for_base(waiting_); });
+  waiting_ = std::make_shared<Waiting>(loop_, call, *std::move(asked), [this] { wait_for_base(waiting_); });
   wait_for_base(waiting_);
 }
 
-bool HostBallot::has_base(const CandidateVersion& candidate) const {
-  if (candidate.base == 0) return true;
+bool HostBallot::has_base(const Asked& asked) const {
+  if (asked.base == 0) return true;
   const Manifest& head = host_state_.manifest();
-  if (head.version == candidate.base) return head.digest == candidate.base_digest;
-  const Result<Manifest> base = host_state_.store().manifest(candidate.base);
-  return base && base->digest == candidate.base_digest;
+  if (head.version == asked.base) return head.digest == asked.base_digest;
+  const Result<Manifest> base = host_state_.store().manifest(asked.base);
+  return base && base->digest == asked.base_digest;
 }
 
 void HostBallot::wait_for_base(const std::shared_ptr<Waiting>& waiting) {
   const std::shared_ptr<Waiting> alive = waiting;
-  if (has_base(alive->candidate)) {
+  if (has_base(alive->asked)) {
     waiting_ = nullptr;
     return ask_planes(*alive);
   }
@@ -122,7 +151,7 @@ void HostBallot::wait_for_base(const std::shared_ptr<Waiting>& waiting) {
   waiting_ = nullptr;
   answer_vote(
       alive->call,
-      Vote::behind(fmt::format("it has no version {}: it is at {}", alive->candidate.base, host_state_.head().version)),
+      Vote::behind(fmt::format("it has no version {}: it is at {}", alive->asked.base, host_state_.head().version)),
       json::array());
 }
 
@@ -140,7 +169,7 @@ void HostBallot::ask_planes(const Waiting& waiting) {
   rules.reach_ns = std::min(rules.reach_ns, rules.prepare_ns);
   rules.allow_restart = true;  // the leader decides about restarts
   if (run_ && run_->ballot().decision() == Ballot::Decision::open) run_->give_up();
-  run_ = std::make_shared<BallotRun>(loop_, fleet_, message_of(waiting.candidate), rules, std::move(seats),
+  run_ = std::make_shared<BallotRun>(loop_, fleet_, waiting.asked.message, rules, std::move(seats),
                                      [this](BallotRun& run) {
                                        for (const ApiCall& call : std::exchange(callers_, {}))
                                          answer_vote(call, run.ballot().as_vote(), run.votes());
@@ -150,7 +179,9 @@ void HostBallot::ask_planes(const Waiting& waiting) {
 }
 
 void HostBallot::release(uint64_t id) {
-  if (waiting_ && waiting_->candidate.id == id) {
+  if (reads_.jobs() == 0) released_.clear();
+  if (reads_.jobs() > 0) released_.push_back(id);
+  if (waiting_ && waiting_->asked.message.id == id) {
     answer_vote(waiting_->call, Vote::no("the candidate was given up"), json::array());
     waiting_ = nullptr;
   }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "control/api/background.h"
 #include "control/api/route_table.h"
 #include "control/host_state.h"
 #include "control/observe/fleet.h"
@@ -26,11 +27,16 @@ class HostBallot {
 
  private:
   struct Waiting;
+  struct Asked;
+  // A longer candidate is read outside of the loop, because that takes milliseconds.
+  static constexpr size_t kReadAtOnceBytes = 64 << 10;
+
   void vote(const ApiCall& call);
+  void take(const ApiCall& call, Result<Asked> asked);
   void wait_for_base(const std::shared_ptr<Waiting>& waiting);
   void ask_planes(const Waiting& waiting);
   void release(uint64_t id);
-  bool has_base(const CandidateVersion& candidate) const;
+  bool has_base(const Asked& asked) const;
 
   EventLoop& loop_;
   const HostState& host_state_;
@@ -39,6 +45,8 @@ class HostBallot {
   std::shared_ptr<Waiting> waiting_;  // the last candidate, while its base is not here yet
   std::shared_ptr<BallotRun> run_;    // the vote on the last candidate
   std::vector<ApiCall> callers_;      // the calls that wait for its result
+  std::vector<uint64_t> released_;    // candidates that were given up while some are being read
+  Background reads_;
 };
 
 }  // namespace tidegate

@@ -2,6 +2,8 @@
 // A change of the configuration and the votes of planes, over their real sockets.
 #include "control/vote/candidates.h"
 
+#include <fmt/format.h>
+
 #include <deque>
 #include <fstream>
 
@@ -352,6 +354,34 @@ TEST_F(CandidatesTest, AnotherHostsControlVotesForItsPlanes) {
   const HttpResponse without = host.put_config(document("3"));
   EXPECT_EQ(without.status, 200) << without.body;
   EXPECT_EQ(host.put_config(document("4"), "*", "?require_all=true").status, 409);
+}
+
+// A candidate of many objects is read outside of the loop.
+TEST_F(CandidatesTest, AnotherHostVotesOnALargeCandidateToo) {
+  start();
+  Host other(loop, "far");
+  VotingPlane far_l7(loop, other.options.run_dir, "l7");
+  const auto document = follow(other);
+  std::string routes;
+  for (int i = 0; i < 600; ++i) routes += fmt::format("  - {{name: r{0}, path: /r/{0}, status: 404}}\n", i);
+  const HttpResponse first = host.put_config(document("1") + routes);
+  ASSERT_EQ(first.status, 200) << first.body;
+  ASSERT_EQ(far_l7.asked.size(), 1U);
+  EXPECT_GT(far_l7.asked.back().changes.size(), 600U);
+  EXPECT_TRUE(pump(loop, [&] { return other.control->host_state().head().version == 1; }));
+  far_l7.vote = Vote::no("no such device");
+  std::string others = routes;
+  for (size_t at = 0; (at = others.find("status: 404", at)) != std::string::npos;)
+    others.replace(at, 11, "status: 410");
+  const HttpResponse refused = host.put_config(document("1") + others);
+  EXPECT_EQ(refused.status, 409);
+  EXPECT_THAT(body_of(refused)["detail"], HasSubstr("far: l7: no such device"));
+  const std::string wrong = "[" + std::string(100'000, ' ') + "]";
+  EXPECT_EQ(
+      other
+          .call_as(kReplicaToken, "POST", "/v1/node/candidate?planes=l7", wrong, {{"Content-Type", "application/json"}})
+          .status,
+      400);
 }
 
 TEST_F(CandidatesTest, AVersionThatIsNotConfirmedInTimeIsTakenBack) {

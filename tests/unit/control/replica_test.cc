@@ -2,6 +2,10 @@
 // Replication: one control takes over another's state, keeps it when the leader dies, and catches up when the leader is
 // back.
 
+#include <fmt/format.h>
+
+#include <map>
+
 #include "control/api/bundle.h"
 #include "control/hosts/replica_source.h"
 #include "core/crypto.h"
@@ -178,6 +182,186 @@ TEST_F(ReplicaTest, TheLeaderSeesTheOtherHostsPlanes) {
   EXPECT_TRUE(node["reachable"]) << node;
   EXPECT_EQ(node["role"], "replica");
   EXPECT_EQ(node["planes"][0]["version"], 1);
+}
+
+// Between a follower and its leader: it counts what is said, and can be a leader of an earlier release.
+class Relay {
+ public:
+  Relay(EventLoop& loop, const Endpoint& leader)
+      : loop_(loop), server_(loop, [this](const HttpExchangePtr& exchange) { pass_on(exchange); }) {
+    leader_.endpoint = leader;
+    EXPECT_TRUE(server_.listen_tcp(*Endpoint::parse("127.0.0.1:0")));
+  }
+  ~Relay() {
+    for (auto& [id, call] : calls_) call.reset();
+  }
+  Endpoint endpoint() const { return server_.tcp_endpoint(); }
+
+  bool earlier_release = false;
+  std::function<void(std::string& answer)> falsify;  // changes an answer with many objects
+  int calls_for_many = 0, calls_for_one = 0, streams = 0;
+  size_t streamed = 0;  // bytes of streams, without what is said all the time
+
+ private:
+  void pass_on(const HttpExchangePtr& exchange) {
+    const HttpRequest& asked = exchange->request();
+    HttpClientRequest request;
+    request.method = asked.method;
+    request.target = asked.target;
+    request.host = "leader";
+    request.body = asked.body;
+    for (const auto& [name, value] : asked.headers) {
+      const bool passes =
+          name == "authorization" || name == "content-type" || (name == "tidegate-replica" && !earlier_release);
+      if (passes) request.headers.emplace_back(name, value);
+    }
+    const uint64_t id = next_++;
+    if (asked.path == "/v1/replica") {
+      ++streams;
+      request.timeout_ms = 0;
+      exchange->begin_stream(200, {{"Content-Type", "application/x-ndjson"}});
+      calls_[id] = http_stream(
+          loop_, leader_, std::move(request),
+          [this, exchange](std::string_view bytes) {
+            if (bytes.find("\"alive\"") == std::string_view::npos) streamed += bytes.size();
+            exchange->write(bytes);
+          },
+          [exchange](const Result<HttpResponse>&) { exchange->end_stream(); });
+      exchange->on_close([this, id] { calls_.erase(id); });
+      return;
+    }
+    const bool many = asked.path == "/v1/objects";
+    calls_for_many += many ? 1 : 0;
+    calls_for_one += asked.path.starts_with("/v1/objects/") ? 1 : 0;
+    if (many && earlier_release)
+      return exchange->respond(HttpResponse::problem(404, "Not Found", "there is no such path"));
+    calls_[id] = http_call(loop_, leader_, std::move(request), [this, exchange, many](Result<HttpResponse> response) {
+      if (!response) return exchange->respond(HttpResponse::problem(502, "", response.error().message));
+      if (many && falsify) falsify(response->body);
+      exchange->respond({response->status, {}, std::move(response->body)});
+    });
+  }
+
+  EventLoop& loop_;
+  HttpTarget leader_;
+  std::map<uint64_t, std::unique_ptr<HttpCall>> calls_;
+  uint64_t next_ = 0;
+  HttpServer server_;
+};
+
+std::string with_routes(int count, const char* status = "404") {
+  std::string yaml = edge_yaml();
+  for (int i = 0; i < count; ++i) {
+    yaml += fmt::format("  - {{name: r{0}, path: /r/{0}, status: {1}, response_headers: {{X-Long: {2}}}}}\n", i, status,
+                        std::string(300, 'x'));
+  }
+  return yaml;
+}
+
+class RelayedReplicaTest : public ReplicaTest {
+ protected:
+  void SetUp() override {
+    ReplicaTest::SetUp();
+    relay.emplace(loop, *leader.options.listen);
+    follower.options.follow = relay->endpoint();
+  }
+  void TearDown() override {
+    follower.stop();
+    relay.reset();
+  }
+  std::string trouble() { return body_of(follower.call("GET", "/v1/node/status")).value("trouble", ""); }
+
+  std::optional<Relay> relay;
+};
+
+TEST_F(RelayedReplicaTest, ManyObjectsComeInFewCallsAndAChangeComesAlone) {
+  ASSERT_EQ(leader.put_config(with_routes(1'500)).status, 200);
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  EXPECT_GE(relay->calls_for_many, 1);
+  EXPECT_LE(relay->calls_for_many, 2);
+  relay->streamed = 0;
+  ASSERT_EQ(leader
+                .call("PUT", "/v1/config/routes/r7", "{path: /r/7, status: 410}",
+                      {{"Content-Type", "application/yaml"}, {"If-Match", "*"}})
+                .status,
+            200);
+  ASSERT_EQ(leader.call("DELETE", "/v1/config/routes/r8", {}, {{"If-Match", "*"}}).status, 200);
+  ASSERT_EQ(leader.call_json("PUT", "/v1/admin/pool/origins", {{"state", "drained"}, {"note", "after"}}).status, 200);
+  ASSERT_TRUE(caught_up());
+  EXPECT_LT(relay->streamed, 40'000u) << "a whole manifest has 200 KB";
+  EXPECT_EQ(follower.control->host_state().manifest().entries, leader.control->host_state().manifest().entries);
+  EXPECT_EQ(follower.control->host_state().live_state()->overrides.at("pool/origins").note, "after");
+  ASSERT_EQ(leader.put_config(with_routes(1'400, "410")).status, 200);
+  ASSERT_TRUE(caught_up());
+  EXPECT_EQ(follower.control->host_state().manifest().entries, leader.control->host_state().manifest().entries);
+  EXPECT_EQ(relay->streams, 1);
+  EXPECT_EQ(relay->calls_for_one, 0);
+}
+
+// Versions that come while the objects of another one are fetched. Nothing is lost, and nothing is fetched again and
+// again.
+TEST_F(RelayedReplicaTest, ChangesOfAVersionThatIsStillBeingFetchedWaitForIt) {
+  ASSERT_EQ(leader.put_config(with_routes(200)).status, 200);
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  for (int turn = 0; turn < 4; ++turn) {
+    ASSERT_EQ(leader.put_config(with_routes(1'200 + turn, turn % 2 == 0 ? "410" : "404")).status, 200);
+    for (const char* name : {"r1", "r2", "r3"}) {
+      ASSERT_EQ(leader
+                    .call("PUT", fmt::format("/v1/config/routes/{}", name),
+                          fmt::format("{{path: /{}, status: 41{}}}", name, turn),
+                          {{"Content-Type", "application/yaml"}, {"If-Match", "*"}})
+                    .status,
+                200);
+    }
+    ASSERT_EQ(leader.call_json("PUT", "/v1/admin/pool/origins", {{"state", "drained"}, {"note", std::to_string(turn)}})
+                  .status,
+              200);
+  }
+  ASSERT_TRUE(caught_up());
+  EXPECT_EQ(follower.control->host_state().manifest().digest, leader.control->host_state().manifest().digest);
+  EXPECT_EQ(follower.control->host_state().live_state()->overrides.at("pool/origins").note, "3");
+  EXPECT_EQ(relay->streams, 1) << "it never had to begin anew";
+}
+
+TEST_F(RelayedReplicaTest, ALeaderOfAnEarlierReleaseGivesOneObjectInACall) {
+  relay->earlier_release = true;
+  ASSERT_EQ(leader.put_config(with_routes(800)).status, 200);
+  follower.start();
+  ASSERT_TRUE(caught_up());
+  EXPECT_EQ(relay->calls_for_many, 1);
+  EXPECT_GE(relay->calls_for_one, 10);
+  ASSERT_EQ(leader.put_config(with_routes(800, "410")).status, 200);
+  ASSERT_TRUE(caught_up());
+  EXPECT_EQ(follower.control->host_state().manifest().digest, leader.control->host_state().manifest().digest);
+  EXPECT_EQ(relay->streams, 1);
+}
+
+TEST_F(RelayedReplicaTest, ObjectsThatAreNotWhatTheirHashesSayAreNotTaken) {
+  ASSERT_EQ(leader.put_config(with_routes(1'200)).status, 200);
+  relay->falsify = [](std::string& answer) { answer.back() = static_cast<char>(answer.back() ^ 1); };
+  follower.start();
+  ASSERT_TRUE(pump(loop, [&] { return trouble().find("not what its hash says") != std::string::npos; }));
+  relay->falsify = [](std::string& answer) { answer.resize(answer.size() / 2); };
+  ASSERT_TRUE(pump(loop, [&] { return trouble().find("more than came") != std::string::npos; }));
+  EXPECT_EQ(follower.control->host_state().head().version, 0u);
+  relay->falsify = nullptr;
+  ASSERT_TRUE(caught_up());
+}
+
+TEST_F(ReplicaTest, AListOfHashesThatIsNoneIsRefused) {
+  ASSERT_EQ(leader.put_config(edge_yaml()).status, 200);
+  const auto ask = [&](const std::string& token, const std::string& body) {
+    return leader.call_as(token, "POST", "/v1/objects", body, {{"Content-Type", "application/json"}}).status;
+  };
+  EXPECT_EQ(ask(kReplicaToken, "[]"), 400);
+  EXPECT_EQ(ask(kReplicaToken, "[\"x\"]"), 400);
+  EXPECT_EQ(ask(kReplicaToken, "[\"" + std::string(64, 'a') + "\"]"), 200) << "it has none of them";
+  EXPECT_EQ(ask(kReplicaToken, std::string(600'000, ' ')), 413);
+  EXPECT_EQ(ask(kPublisherToken, "[\"" + std::string(64, 'a') + "\"]"), 403) << "private keys are for controls alone";
+  const std::string hash = leader.control->host_state().manifest().entries.front().hash;
+  EXPECT_EQ(ask(kReplicaToken, "[\"" + hash + "\"]"), 200);
 }
 
 // The backends are ports of this test: one answers, one does not.
