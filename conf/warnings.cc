@@ -211,6 +211,37 @@ void warn_of_bare_statuses(Checks& warnings) {
   }
 }
 
+// Why an answer is never thrown away for another backend's. Empty: it may be.
+std::string why_nothing_is_tried_again(const Model& model, const Route& route) {
+  if (route.pool() == kNone) return fmt::format("route '{}' asks no backend", route.name);
+  const Pool& pool = model.pools[route.pool()];
+  if (pool.retry_attempts == 0) return fmt::format("retry_attempts of pool '{}' is 0", pool.name);
+  if (pool.retry_budget <= 0) return fmt::format("retry_budget of pool '{}' is 0", pool.name);
+  // A name may lead to several servers.
+  const bool one = pool.backends.size() == 1 && pool.backends[0].host.empty() && pool.backends[0].srv.empty();
+  return one ? fmt::format("pool '{}' has no other backend", pool.name) : std::string();
+}
+
+void warn_of_useless_retries(Checks& warnings) {
+  const Model& model = warnings.model();
+  for (size_t r = 0; r < model.routes.size() && !warnings.full(); ++r) {
+    const Route& route = model.routes[r];
+    if (const std::string why = why_nothing_is_tried_again(model, route);
+        !why.empty() && !route.retry_statuses.empty()) {
+      warnings.refuse({"routes", r, "retry_statuses"},
+                      {"without_effect", fmt::format("no answer is tried again: {}", why), {}, {}});
+    }
+    if (route.total_timeout_ms != 0 && route.try_timeout_ms > route.total_timeout_ms) {
+      warnings.refuse({"routes", r, "try_timeout"},
+                      {"without_effect",
+                       fmt::format("one try may take {} ms, longer than all tries together with {} ms",
+                                   route.try_timeout_ms, route.total_timeout_ms),
+                       "less than total_timeout",
+                       {}});
+    }
+  }
+}
+
 void warn_of_slow_probes(Checks& warnings) {
   for (size_t p = 0; p < warnings.model().probes.size() && !warnings.full(); ++p) {
     const Probe& probe = warnings.model().probes[p];
@@ -321,6 +352,7 @@ std::vector<Fault> find_warnings(const Document& document, const Model& model, i
   warn_of_denied_routes(warnings);
   warn_of_circles(warnings);
   warn_of_bare_statuses(warnings);
+  warn_of_useless_retries(warnings);
   warn_of_slow_probes(warnings);
   warn_of_ports_of_authorities(warnings);
   warn_of_all_unused(warnings);

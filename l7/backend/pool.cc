@@ -198,6 +198,13 @@ bool BackendPool::any_acceptable(const Level& level, const Question& question, S
                      [&](const PoolMember& member) { return acceptable(member, question, strictness); });
 }
 
+bool BackendPool::others_are_left(const PoolMember* present, const Question& question) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const PoolMember& member) {
+    const Obstacle why = obstacle(member, question, Strictness::not_tried);
+    return &member != present && (why == Obstacle::none || why == Obstacle::full);
+  });
+}
+
 BackendPool::Choice BackendPool::choose(const Question& question) const {
   Choice none;
   const bool panic = config_->panic_threshold > 0 && in_panic(question.now_ns);

@@ -87,6 +87,9 @@ class BackendPool {
   bool may_use(const PoolMember& member, const Question& question) const {
     return acceptable(member, question, Strictness::healthy);
   }
+  // Whether a member besides `present` could take the request, now or when it has room: it was not tried, and its
+  // breaker would let the request through. Ejections do not count.
+  bool others_are_left(const PoolMember* present, const Question& question) const;
   // Reports the result of a try to the member's breaker, if `permit` belongs to it. The permit is used up then. A
   // change of the breaker is counted and logged.
   void settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result, uint64_t now_ns) const;

@@ -343,10 +343,10 @@ bool BackendCall::may_try_again(Failure failure) {
 }
 
 bool BackendCall::others_are_left() const {
-  return std::any_of(pool_.members().begin(), pool_.members().end(), [this](const PoolMember& member) {
-    const auto end = tried_.begin() + static_cast<ptrdiff_t>(tried_count_);
-    return &member != member_ && std::find(tried_.begin(), end, member.runtime->id) == end;
-  });
+  return pool_.others_are_left(member_, {.now_ns = now_ns(),
+                                         .is_retry = true,
+                                         .tried = {tried_.data(), tried_count_},
+                                         .connections = &worker_.backends()});
 }
 
 void BackendCall::charge(Failure failure) {

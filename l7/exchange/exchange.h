@@ -49,7 +49,8 @@ struct Attempts {
   };
   std::array<FailedTry, kRecordedTries> failed_tries;
   uint32_t count = 0;
-  Failure last_failure = Failure::none;  // failure of the previous try
+  // Failure of the previous try. `none` also if its answer had one of the route's `retry_statuses`.
+  Failure last_failure = Failure::none;
   // BackendRuntime::id; the first failed_count are set; retry_attempts is at most 16
   std::array<uint32_t, 17> failed;
   size_t failed_count = 0;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "conf/route_pattern.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "l7/exchange/conditions.h"
 #include "l7/exchange/forwarding.h"
@@ -311,6 +312,7 @@ Step Transaction::log() {
 // --- helpers
 
 Step Transaction::fail(Failure failure) {
+  TIDEGATE_ASSERT(failure != Failure::none, "a request ends as failed, without a failure");
   exchange_.outcome.failure = failure;
   if (failure == Failure::bad_request && client_ != nullptr) {
     failure_detail_ = client_->body_failure() == Failure::none && web_ ? "bad_base64" : client_->body_fault();

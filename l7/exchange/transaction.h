@@ -301,7 +301,10 @@ class Transaction final : public BackendStream::User {
   bool may_retry(Failure failure);
   // The route has this answer thrown away, and another backend can be asked.
   bool retries_status();
+  BackendPool::Question question_of_retry() const;
   bool others_are_left(Retry retry) const;
+  bool another_is_free() const;
+  Failure failure_of_tries(Failure now) const;
 
   // transaction_cache.cc
   cache::RequestView request_view();

@@ -59,8 +59,7 @@ std::optional<Step> Transaction::take_backend() {
   const PoolMember* const member = choose_member(choice);
   if (member == nullptr) {
     if (choice.full) return std::nullopt;
-    if (choice.broken && exchange_.attempts.failed_count > 0) return fail(exchange_.attempts.last_failure);
-    return fail(choice.broken ? Failure::breaker_open : Failure::pool_down);
+    return fail(choice.broken ? failure_of_tries(Failure::breaker_open) : Failure::pool_down);
   }
   if (!acquire_connection(*member)) {
     if (member->breaker != nullptr) member->breaker->forgo(std::exchange(exchange_.attempts.permit, {}));

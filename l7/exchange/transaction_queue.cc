@@ -10,12 +10,11 @@ namespace tidegate::l7 {
 
 Step Transaction::queue() {
   if (nobody_waits()) return fail(Failure::client_gone);
-  const bool retry = exchange_.attempts.failed_count > 0;
   if (!waiter_.waits() && (waiter_.is_pushed_out() || !join_queue())) {
     if (waiter_.is_pushed_out()) failure_detail_ = "pushed_out";
     leave_queue();
     if (const std::optional<Step> next = take_backend_past_accepted()) return *next;
-    return fail(retry ? exchange_.attempts.last_failure : Failure::pool_busy);
+    return fail(failure_of_tries(Failure::pool_busy));
   }
   if (worker_.queue_of(exchange_.pool->runtime()).is_next(waiter_)) {
     if (const std::optional<Step> next = take_backend()) {

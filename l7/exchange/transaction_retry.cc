@@ -123,7 +123,8 @@ bool Transaction::retries_status() {
   if (exchange_.route == nullptr) return false;
   const std::vector<uint32_t>& statuses = exchange_.route->retry_statuses;
   if (std::find(statuses.begin(), statuses.end(), exchange_.response.status) == statuses.end()) return false;
-  if (exchange_.tunnel || !exchange_.request.upgrade.empty() || !may_retry(Failure::stream_reset)) return false;
+  if (exchange_.tunnel || !exchange_.request.upgrade.empty() || !another_is_free()) return false;
+  if (!may_retry(Failure::stream_reset)) return false;
   Attempts& attempts = exchange_.attempts;
   if (attempts.failed_count < attempts.failed.size()) {
     attempts.failed[attempts.failed_count++] = attempts.member->runtime->id;
@@ -131,6 +132,7 @@ bool Transaction::retries_status() {
   if (attempts.recorded_tries < attempts.failed_tries.size()) {
     attempts.failed_tries[attempts.recorded_tries++] = {attempts.backend_name_id, Failure::none};
   }
+  attempts.last_failure = Failure::none;
   exchange_.response = ResponseHead();
   exchange_.timing.first_byte_ns = 0;
   worker_.stats().retries.add();
@@ -168,19 +170,36 @@ bool Transaction::may_retry(Failure failure) {
   return false;
 }
 
-// Whether there is a backend that this request has not tried. If the request was not sent, another address of a tried
-// backend counts too.
+// The question that the pool would be asked for a retry.
+BackendPool::Question Transaction::question_of_retry() const {
+  return {.now_ns = worker_.loop().now_ns(),
+          .is_retry = true,
+          .tried = {exchange_.attempts.failed.data(), exchange_.attempts.failed_count},
+          .connections = &worker_.backends()};
+}
+
+// Whether there is a backend that this request has not tried and that could take it, now or after a wait. If the
+// request was not sent, another address of a tried backend counts too.
 bool Transaction::others_are_left(Retry retry) const {
-  const auto was_tried = [this](const PoolMember& member) {
-    return &member == exchange_.attempts.member ||
-           std::find(exchange_.attempts.failed.begin(),
-                     exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count),
-                     member.runtime->id) !=
-               exchange_.attempts.failed.begin() + static_cast<ptrdiff_t>(exchange_.attempts.failed_count);
-  };
-  const std::vector<PoolMember>& members = exchange_.pool->members();
-  if (!std::all_of(members.begin(), members.end(), was_tried)) return true;
+  if (exchange_.pool->others_are_left(exchange_.attempts.member, question_of_retry())) return true;
   return retry == Retry::unsent && exchange_.attempts.member->addresses.size() > exchange_.attempts.count;
+}
+
+// Whether another backend, in service and not tried, could take this request at once. Only for it an answer is thrown
+// away.
+bool Transaction::another_is_free() const {
+  const BackendPool::Question question = question_of_retry();
+  const std::vector<PoolMember>& members = exchange_.pool->members();
+  return std::any_of(members.begin(), members.end(), [&](const PoolMember& member) {
+    return &member != exchange_.attempts.member && exchange_.pool->may_use(member, question);
+  });
+}
+
+// How a request ends that finds no backend now: as its last try did. It is `now` if no backend has failed it yet, or if
+// the last one answered with a status that is tried again.
+Failure Transaction::failure_of_tries(Failure now) const {
+  const Attempts& attempts = exchange_.attempts;
+  return attempts.failed_count == 0 || attempts.last_failure == Failure::none ? now : attempts.last_failure;
 }
 
 }  // namespace tidegate::l7

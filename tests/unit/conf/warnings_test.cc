@@ -78,6 +78,29 @@ TEST(Warnings, NameWhatIsLegalAndSurelyNotMeant) {
       ElementsAre("slow_probe /probes/0/timeout", "unused /probes/0/name"));
 }
 
+TEST(Warnings, NameRetriesThatNobodyCanTake) {
+  const auto warnings_of = [](const std::string& pool, const std::string& route) {
+    const auto loaded = load_text("listeners: [{name: l, bind: ['0.0.0.0:80']}]\npools: [{name: app, " + pool +
+                                  "}]\nroutes: [{name: r, " + route + "}]\n");
+    EXPECT_THAT(loaded.codes(), IsEmpty()) << pool << route;
+    std::vector<std::string> told;
+    if (!loaded.model) return told;
+    for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, 0)) {
+      if (fault.code == "without_effect") told.push_back(fault.pointer);
+    }
+    return told;
+  };
+  const std::string a = "{name: a, addresses: [127.0.0.1], port: 1}", b = "{name: b, addresses: [127.0.0.1], port: 2}";
+  const std::string two = "backends: [" + a + ", " + b + "]", again = "pool: app, retry_statuses: [503]";
+  EXPECT_THAT(warnings_of(two, again + ", try_timeout: 1s, total_timeout: 2s"), IsEmpty());
+  EXPECT_THAT(warnings_of("backends: [{name: a, host: a.test, port: 1}]", again), IsEmpty()) << "maybe several";
+  EXPECT_THAT(warnings_of("backends: [" + a + "]", again), ElementsAre("/routes/0/retry_statuses"));
+  EXPECT_THAT(warnings_of(two + ", retry_attempts: 0", again), ElementsAre("/routes/0/retry_statuses"));
+  EXPECT_THAT(warnings_of(two + ", retry_budget: 0", again), ElementsAre("/routes/0/retry_statuses"));
+  EXPECT_THAT(warnings_of(two, "status: 503, retry_statuses: [503]"), ElementsAre("/routes/0/retry_statuses"));
+  EXPECT_THAT(warnings_of(two, "pool: app, try_timeout: 10m, total_timeout: 1s"), ElementsAre("/routes/0/try_timeout"));
+}
+
 TEST(Warnings, NameCertificatesThatNobodyCanAskAboutOrMustAskAbout) {
   const MadeAuthority authority("authority");
   const auto warnings_of = [](const TlsIdentity& identity, const std::string& more) {

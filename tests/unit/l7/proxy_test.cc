@@ -134,6 +134,51 @@ TEST(ProxyRetry, AnAnswerWithAStatusOfTheRouteIsTriedAgainElsewhere) {
   EXPECT_EQ(last.body, "bad") << "nobody else can be asked: the client gets what there is";
 }
 
+Origin::Handler says_503() {
+  return [](const std::string&, Wire& wire) { return wire.send("HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nbad"); };
+}
+
+// Otherwise the request waits in the queue, or is refused there, with its answer thrown away.
+TEST(ProxyRetry, AnAnswerIsThrownAwayOnlyIfAnotherBackendHasRoom) {
+  Origin bad(says_503()), silent([](const std::string&, Wire&wire) { return !wire.at_end(); });
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {bad.endpoint(), silent.endpoint()});
+  Pool& config = edge.model.pools[pool];
+  config.max_connections = 1;
+  config.queue_size = 0;
+  config.retry_budget = 1;
+  config.backends[1].labels = {"silent"};
+  edge.add_route("/hold", pool).labels = {"silent"};
+  edge.add_route("/*", pool).retry_statuses = {503};
+  edge.start();
+  Wire holds = Wire::connect(edge.endpoint());
+  ASSERT_TRUE(holds.send(get("/hold")));
+  ASSERT_TRUE(edge.run_until([&] { return silent.requests() == 1; }));
+  for (int i = 0; i < 2; ++i) {
+    const Answer answer = ask(edge.endpoint(), get("/x"));
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_EQ(answer.body, "bad");
+  }
+  EXPECT_EQ(bad.requests(), 2u);
+}
+
+TEST(ProxyRetry, ABackendIsNotAskedAgainBecauseTheOthersAreLeftAlone) {
+  Origin bad(says_503());
+  Edge edge;
+  const uint32_t pool = edge.add_pool("p", {bad.endpoint(), closed_port()});
+  Pool& config = edge.model.pools[pool];
+  config.breaker.enabled = true;
+  config.breaker.consecutive_failures = 1;
+  config.breaker.open_ms = 3'600'000;
+  config.retry_budget = 1;
+  edge.add_route("/*", pool).retry_statuses = {503};
+  edge.start();
+  for (int i = 0; i < 2; ++i) EXPECT_GE(ask(edge.endpoint(), get("/")).status, 502) << "opens the dead one's breaker";
+  const size_t before = bad.requests();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(ask(edge.endpoint(), get("/")).body, "bad");
+  EXPECT_EQ(bad.requests(), before + 4);
+}
+
 TEST(ProxyRetry, ATryHasTheTimeOfItsRoute) {
   Origin silent([](const std::string&, Wire& wire) { return !wire.at_end(); });
   Origin alive(Origin::says("alive"));
