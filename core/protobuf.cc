@@ -3,6 +3,8 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/dynamic_message.h>
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/stubs/common.h>
@@ -72,14 +74,24 @@ class BoundedOutput final : public pb::io::ZeroCopyOutputStream {
 
 // Whether bytes are fields that are whole, also in the messages and groups within, and not nested too deeply.
 // libprotobuf's converter takes some that are cut, and begins to count anew in each google.protobuf.Any.
+//
+// The bytes of an Any are converted as they come, and JSON would have each member as often as the field. So there a
+// field must be written as a serializer does: once, or all its elements one behind the other.
 class Scanner {
  public:
-  Scanner(std::string_view bytes, const pb::DescriptorPool& pool) : rest_(bytes), pool_(pool) {}
+  struct Shared {
+    const pb::DescriptorPool& pool;
+    pb::DynamicMessageFactory& factory;
+    size_t room;  // how many more fields and packed values there may be
+  };
+  Scanner(std::string_view bytes, Shared& shared, bool in_any = false)
+      : rest_(bytes), shared_(shared), in_any_(in_any) {}
 
   // `type`: null if nothing is known of these fields. `group`: the field whose group this is; 0: none.
   bool scan(const pb::Descriptor* type, uint64_t group, int depth) {
     if (depth > kProtobufDepth) return false;
     const bool is_any = type != nullptr && type->well_known_type() == pb::Descriptor::WELLKNOWNTYPE_ANY;
+    Order order(in_any_ ? type : nullptr);
     while (!rest_.empty()) {
       uint64_t tag = 0;
       if (!read_varint(tag) || tag >> 32 != 0 || tag >> 3 == 0) return false;
@@ -88,7 +100,9 @@ class Scanner {
       const pb::FieldDescriptor* const field =
           type == nullptr || number > INT32_MAX ? nullptr : type->FindFieldByNumber(static_cast<int>(number));
       bytes_ = {};
-      if (!skip_value(tag, field == nullptr ? nullptr : field->message_type(), depth)) return false;
+      if (field != nullptr && !order.follows(*field)) return false;
+      if (!count(1) || !skip_value(tag, field == nullptr ? nullptr : field->message_type(), depth)) return false;
+      if (field != nullptr && field->is_packable() && (tag & 7) == 2 && !count(packed_values(*field))) return false;
       // Here, because libprotobuf drops text that is not UTF-8 without an error.
       const bool is_text = field != nullptr && field->type() == pb::FieldDescriptor::TYPE_STRING;
       if (is_text && !pb::internal::IsStructurallyValidUTF8(bytes_.data(), static_cast<int>(bytes_.size())))
@@ -96,14 +110,62 @@ class Scanner {
       if (is_any && number == 1) any_type_ = bytes_;
       if (is_any && number == 2) any_value_ = bytes_;
     }
-    return group == 0 && (!is_any || scan_any(depth));
+    return group == 0 && (!is_any || scan_any(depth)) && order.is_whole();
   }
 
  private:
+  // The order in which the fields of one message come.
+  class Order {
+   public:
+    // `type`: null if any order will do.
+    explicit Order(const pb::Descriptor* type) : type_(type) {
+      if (type != nullptr) met_.resize(static_cast<size_t>(type->field_count() + type->oneof_decl_count()));
+    }
+    bool follows(const pb::FieldDescriptor& field) {
+      if (type_ == nullptr || (field.is_repeated() && last_ == &field)) return true;
+      last_ = &field;
+      const pb::OneofDescriptor* const oneof = field.containing_oneof();
+      const int at = oneof == nullptr ? field.index() : type_->field_count() + oneof->index();
+      return !std::exchange(met_[static_cast<size_t>(at)], true);
+    }
+    // The converter leaves out an entry of a map without its key or its value.
+    bool is_whole() const {
+      return type_ == nullptr || !type_->options().map_entry() || std::count(met_.begin(), met_.end(), true) == 2;
+    }
+
+   private:
+    const pb::Descriptor* const type_;
+    const pb::FieldDescriptor* last_ = nullptr;
+    std::vector<char> met_;
+  };
+
+  size_t packed_values(const pb::FieldDescriptor& field) const {
+    switch (field.type()) {
+      case pb::FieldDescriptor::TYPE_FIXED32:
+      case pb::FieldDescriptor::TYPE_SFIXED32:
+      case pb::FieldDescriptor::TYPE_FLOAT:
+        return bytes_.size() / 4;
+      case pb::FieldDescriptor::TYPE_FIXED64:
+      case pb::FieldDescriptor::TYPE_SFIXED64:
+      case pb::FieldDescriptor::TYPE_DOUBLE:
+        return bytes_.size() / 8;
+      default:  // the last byte of a varint has no high bit
+        return static_cast<size_t>(std::count_if(bytes_.begin(), bytes_.end(), [](char byte) { return byte >= 0; }));
+    }
+  }
+  bool count(size_t values) {
+    if (shared_.room < values) return shared_.room = 0, false;
+    shared_.room -= values;
+    return true;
+  }
   bool scan_any(int depth) const {
     const std::string name(any_type_.substr(std::min(any_type_.rfind('/') + 1, any_type_.size())));
-    const pb::Descriptor* const type = pool_.FindMessageTypeByName(name);
-    return type == nullptr || Scanner(any_value_, pool_).scan(type, 0, depth + 1);
+    const pb::Descriptor* const type = shared_.pool.FindMessageTypeByName(name);
+    if (type == nullptr) return true;
+    if (!Scanner(any_value_, shared_, true).scan(type, 0, depth + 1)) return false;
+    pb::Arena arena;
+    return shared_.factory.GetPrototype(type)->New(&arena)->ParsePartialFromArray(any_value_.data(),
+                                                                                  static_cast<int>(any_value_.size()));
   }
   bool skip_value(uint64_t tag, const pb::Descriptor* type, int depth) {
     uint64_t value = 0;
@@ -116,7 +178,7 @@ class Scanner {
         if (!read_varint(value) || value > rest_.size()) return false;
         bytes_ = rest_.substr(0, value);
         rest_.remove_prefix(value);
-        return type == nullptr || Scanner(bytes_, pool_).scan(type, 0, depth + 1);
+        return type == nullptr || Scanner(bytes_, shared_, in_any_).scan(type, 0, depth + 1);
       case 3:
         return scan(type, tag >> 3, depth + 1);
       case 5:
@@ -144,8 +206,26 @@ class Scanner {
   std::string_view rest_;
   std::string_view bytes_;  // of the last field, if it has a length
   std::string_view any_type_, any_value_;
-  const pb::DescriptorPool& pool_;
+  Shared& shared_;
+  const bool in_any_;
 };
+
+// How many values a text of JSON has at the most.
+size_t values_of_json(std::string_view json) {
+  size_t values = 1;
+  bool in_text = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_text && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_text = !in_text;
+    } else if (!in_text && (c == ',' || c == '[' || c == '{')) {
+      ++values;
+    }
+  }
+  return values;
+}
 
 }  // namespace
 
@@ -165,6 +245,7 @@ struct ProtobufSchema::Types {
   }
 
   pb::DescriptorPool pool;
+  mutable pb::DynamicMessageFactory factory{&pool};  // it has a lock of its own
   std::unique_ptr<pb::util::TypeResolver> resolver;
   std::vector<std::string> messages;
   // Of the time when it is read.
@@ -225,30 +306,47 @@ bool ProtobufSchema::has(const std::string& message) const {
   return found != nullptr && !found->options().map_entry();
 }
 
-ProtobufFault ProtobufSchema::to_json(const std::string& message, std::string_view body, size_t most,
+// A message may hold a field in several places: of one value the last counts, elements and members are joined. The
+// converter would write each place as a member of its own. So the message is parsed and written again before.
+ProtobufFault ProtobufSchema::to_json(const std::string& message, std::string_view body, ProtobufBounds most,
                                       std::string& out) const {
-  if (!Scanner(body, types_->pool).scan(types_->pool.FindMessageTypeByName(message), 0, 0))
-    return ProtobufFault::malformed;
-  pb::io::ArrayInputStream in(body.data(), static_cast<int>(body.size()));
-  BoundedOutput bounded(out, most);
+  const pb::Descriptor* const type = types_->pool.FindMessageTypeByName(message);
+  Scanner::Shared shared{types_->pool, types_->factory, most.values};
+  BoundedOutput bounded(out, most.bytes);
   try {
+    if (!Scanner(body, shared).scan(type, 0, 0)) {
+      return shared.room == 0 ? ProtobufFault::too_large : ProtobufFault::malformed;
+    }
+    pb::Arena arena;
+    pb::Message* const parsed = types_->factory.GetPrototype(type)->New(&arena);
+    if (!parsed->ParsePartialFromArray(body.data(), static_cast<int>(body.size()))) return ProtobufFault::malformed;
+    parsed->DiscardUnknownFields();
+    std::string plain;
+    {
+      pb::io::StringOutputStream stream(&plain);
+      pb::io::CodedOutputStream coded(&stream);
+      coded.SetSerializationDeterministic(true);  // entries of maps in the order of their keys
+      parsed->SerializePartialToCodedStream(&coded);
+    }
+    pb::io::ArrayInputStream in(plain.data(), static_cast<int>(plain.size()));
     const auto status = pb::util::BinaryToJsonStream(types_->resolver.get(), std::string(kUrlPrefix) + "/" + message,
                                                      &in, &bounded, pb::util::JsonPrintOptions());
-    if (bounded.exceeds(most)) return ProtobufFault::too_large;
+    if (bounded.exceeds(most.bytes)) return ProtobufFault::too_large;
     return status.ok() ? ProtobufFault::none : ProtobufFault::malformed;
   } catch (const std::exception&) {
     return ProtobufFault::malformed;
   }
 }
 
-ProtobufFault ProtobufSchema::from_json(const std::string& message, std::string_view json, size_t most,
+ProtobufFault ProtobufSchema::from_json(const std::string& message, std::string_view json, ProtobufBounds most,
                                         std::string& out) const {
+  if (values_of_json(json) > most.values) return ProtobufFault::too_large;
   pb::io::ArrayInputStream in(json.data(), static_cast<int>(json.size()));
-  BoundedOutput bounded(out, most);
+  BoundedOutput bounded(out, most.bytes);
   try {
     const auto status = pb::util::JsonToBinaryStream(types_->resolver.get(), std::string(kUrlPrefix) + "/" + message,
                                                      &in, &bounded, pb::util::JsonParseOptions());
-    if (bounded.exceeds(most)) return ProtobufFault::too_large;
+    if (bounded.exceeds(most.bytes)) return ProtobufFault::too_large;
     return status.ok() ? ProtobufFault::none : ProtobufFault::malformed;
   } catch (const std::exception&) {
     return ProtobufFault::malformed;

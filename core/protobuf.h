@@ -23,7 +23,13 @@ namespace tidegate {
 enum class ProtobufFault : uint8_t {
   none,
   malformed,  // it is not of the message's type, or nested too deeply
-  too_large,  // the result would have more than `most` bytes
+  too_large,  // more than ProtobufBounds
+};
+
+// Of one conversion.
+struct ProtobufBounds {
+  size_t bytes;   // of the result
+  size_t values;  // fields, elements and members; libprotobuf takes up to a microsecond for each
 };
 
 class ProtobufSchema {
@@ -42,9 +48,11 @@ class ProtobufSchema {
   bool has(const std::string& message) const;
 
   // Both write into `out`, which must be empty. `message` must be one that the schema has. After a fault `out` must not
-  // be used. Unknown fields of `body` are left out; unknown members of `json` are a fault.
-  ProtobufFault to_json(const std::string& message, std::string_view body, size_t most, std::string& out) const;
-  ProtobufFault from_json(const std::string& message, std::string_view json, size_t most, std::string& out) const;
+  // be used. Unknown fields of `body` are left out; unknown members of `json` are a fault. Fields of `body` that are
+  // written in several places are merged, as a parser does; within a google.protobuf.Any they are malformed.
+  ProtobufFault to_json(const std::string& message, std::string_view body, ProtobufBounds most, std::string& out) const;
+  ProtobufFault from_json(const std::string& message, std::string_view json, ProtobufBounds most,
+                          std::string& out) const;
 
  private:
   struct Types;

@@ -8,6 +8,7 @@
 #include "conf/policy/compress.h"
 #include "conf/text.h"
 #include "core/assert.h"
+#include "l7/limits.h"
 #include "l7/policy/claims.h"
 #include "l7/policy/xml_json.h"
 
@@ -240,7 +241,7 @@ std::string JsonChange::conversion() const {
 
 JsonFault JsonChange::read(std::string_view body, std::string& json) const {
   if (from_ == BodyForm::xml) return fault_of_xml(xml_to_json(body, most_, json), true);
-  const ProtobufFault fault = schema_->to_json(message_, body, most_, json);
+  const ProtobufFault fault = schema_->to_json(message_, body, {most_, kProtobufValues}, json);
   if (fault == ProtobufFault::too_large) return JsonFault::body_too_large;
   // A message may be nested more deeply, and its strings need not be UTF-8.
   const bool reads = fault == ProtobufFault::none && scan_json(json) && find_unreadable(json) == std::string_view::npos;
@@ -249,7 +250,7 @@ JsonFault JsonChange::read(std::string_view body, std::string& json) const {
 
 JsonFault JsonChange::write(std::string_view json, std::string& out, Arena& arena) const {
   if (to_ == BodyForm::xml) return fault_of_xml(json_to_xml(json, root_, most_, out, arena), false);
-  const ProtobufFault fault = schema_->from_json(message_, json, most_, out);
+  const ProtobufFault fault = schema_->from_json(message_, json, {most_, kProtobufValues}, out);
   if (fault == ProtobufFault::none) return JsonFault::none;
   return fault == ProtobufFault::too_large ? JsonFault::body_too_large : JsonFault::not_as_message;
 }

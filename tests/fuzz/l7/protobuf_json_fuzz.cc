@@ -43,7 +43,7 @@ const Blob& schema_file() {
 
 void read_message(const ProtobufSchema& schema, std::string_view body) {
   std::string json;
-  if (schema.to_json(kMessage, body, kMost, json) == ProtobufFault::none) {
+  if (schema.to_json(kMessage, body, {kMost, kMost}, json) == ProtobufFault::none) {
     demand(json.size() <= kMost);
   }
   TransformJson terms;
@@ -62,12 +62,12 @@ void read_message(const ProtobufSchema& schema, std::string_view body) {
 
 void write_message(const ProtobufSchema& schema, std::string_view json) {
   std::string body;
-  if (schema.from_json(kMessage, json, kMost, body) != ProtobufFault::none) return;
+  if (schema.from_json(kMessage, json, {kMost, kMost}, body) != ProtobufFault::none) return;
   demand(body.size() <= kMost);
   std::string again;
-  demand(schema.to_json(kMessage, body, 64 * kMost, again) == ProtobufFault::none);
+  demand(schema.to_json(kMessage, body, {64 * kMost, 64 * kMost}, again) == ProtobufFault::none);
   std::string twice;
-  demand(schema.from_json(kMessage, again, 64 * kMost, twice) == ProtobufFault::none);
+  demand(schema.from_json(kMessage, again, {64 * kMost, 64 * kMost}, twice) == ProtobufFault::none);
 }
 
 }  // namespace
@@ -82,7 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const std::string& message : (*read)->messages()) {
       std::string json;
       demand((*read)->has(message));
-      (*read)->to_json(message, rest, kMost, json);
+      (*read)->to_json(message, rest, {kMost, kMost}, json);
     }
   } else if (data[0] == 'j') {
     write_message(*schema, rest);

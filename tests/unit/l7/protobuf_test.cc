@@ -8,6 +8,7 @@
 #include "conf/policy/transform.h"
 #include "core/crypto.h"
 #include "core/protobuf.h"
+#include "l7/limits.h"
 #include "l7/policy/json_change.h"
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/support.h"
@@ -151,6 +152,41 @@ TEST_F(ProtobufChangeTest, WhatDoesNotFitIsRefused) {
   EXPECT_EQ(changed("{id:7}"), "no_json") << "libprotobuf alone would take it";
 }
 
+// A reader of JSON takes the first of two members, or the last.
+TEST_F(ProtobufChangeTest, AFieldInSeveralPlacesIsOneMember) {
+  json_.from = BodyForm::protobuf;
+  const std::string tea = R"({"item":"tea","count":2})";
+  EXPECT_EQ(changed(kTea + kId7 + kTea), R"({"id":"7","lines":[)" + tea + "," + tea + "]}");
+  EXPECT_EQ(changed(kId7 + std::string("\x08\x09", 2)), R"({"id":"9"})") << "the last value";
+  const std::string halves = tagged('\x1a', tagged('\x0a', "tea")) + tagged('\x1a', std::string("\x10\x02", 2));
+  EXPECT_EQ(changed(tagged('\x12', halves)), R"({"lines":[{"below":)" + tea + "}]}");
+  const std::string one = tagged('\x22', tagged('\x0a', "a") + std::string("\x10\x01", 2));
+  EXPECT_EQ(changed(one + kId7 + tagged('\x22', tagged('\x0a', "b"))), R"({"id":"7","tags":{"a":1,"b":0}})")
+      << "a member without a value has the default";
+  EXPECT_EQ(changed(tagged('\x42', "123")), "no_protobuf") << "packed, and cut";
+}
+
+// A conversion is slow, and the worker does nothing else meanwhile.
+TEST_F(ProtobufChangeTest, ItsValuesAreBoundedOnBothSides) {
+  json_.most = 16 << 20;
+  json_.from = BodyForm::protobuf;
+  std::string lines;
+  for (size_t i = 0; i < kProtobufValues; ++i) lines += std::string("\x12\x00", 2);
+  EXPECT_THAT(changed(lines), HasSubstr("{},{}"));
+  EXPECT_EQ(changed(lines + std::string("\x12\x00", 2)), "body_too_large");
+  json_.from = BodyForm::json;
+  json_.to = BodyForm::protobuf;
+  std::string wide = "{\"wide\":[1";
+  for (size_t i = 0; i < kProtobufValues - 4; ++i) wide += ",1";
+  const std::string packed = changed(wide + "]}");
+  EXPECT_GT(packed.size(), 8 * (kProtobufValues - 4));
+  EXPECT_EQ(changed(wide + ",1,1]}"), "body_too_large");
+  EXPECT_NE(changed(R"({"cardNumber":")" + std::string(kProtobufValues + 1, ',') + "\"}"), "body_too_large");
+  json_.from = BodyForm::protobuf;
+  json_.to = BodyForm::json;
+  EXPECT_THAT(changed(packed), HasSubstr("\"1\",\"1\"")) << "what was made here can be read here";
+}
+
 // libprotobuf counts the depth anew in each of them.
 TEST_F(ProtobufChangeTest, ManyAnysInEachOtherAreRefused) {
   json_.schema = blob(made_schema(R"(
@@ -167,6 +203,9 @@ TEST_F(ProtobufChangeTest, ManyAnysInEachOtherAreRefused) {
   };
   EXPECT_EQ(changed(tagged('\x0a', in_any("m.A", std::string("\x10\x05", 2)))),
             R"({"any":{"@type":"type.googleapis.com/m.A","b":5}})");
+  for (const std::string& twice : {std::string("\x10\x05\x10\x06", 4), std::string("\x10\xff", 2)}) {
+    EXPECT_EQ(changed(tagged('\x0a', in_any("m.A", twice))), "no_protobuf") << "they are converted as they come";
+  }
   std::string body;
   for (int i = 0; i < 1'000; ++i) body = in_any("google.protobuf.Any", body);
   json_.message = "google.protobuf.Any";
