@@ -292,7 +292,8 @@ const Section& route_section() {
               "redirect", &RouteRedirect::location,
               "Location of a redirect. Replaced are `{host}`, `{authority}` (host and port, as the client wrote them), "
               "`{path}` (the query with it), `{rest}` (what stands for the `/*` of the route's path: `/b` of `/a/b` "
-              "for `/a/*`), `{query}` (with its `?`; empty without one) and the path's parameters.",
+              "for `/a/*`), `{query}` (with its `?`; empty without one) and the path's parameters. Slashes at its "
+              "beginning become one, because `//b` is another host.",
               2'048)),
           decides_route<RouteAnswer>(
               integer("status", &RouteAnswer::status, {200, 599},
@@ -307,9 +308,9 @@ const Section& route_section() {
                    "For one try: from the request's last byte to the response's head. 0: first_byte_timeout of the "
                    "pool."),
           bounded("retry_statuses", FieldType::integer, &Route::retry_statuses, {400, 599},
-                  "A backend's answer with one of these is thrown away, and another backend is asked, if the method is "
-                  "idempotent and retry_attempts and retry_budget of the pool allow it. Else the client gets the "
-                  "answer. The backend is charged as count_5xx says."),
+                  "A backend's answer with one of these is thrown away, and another backend is asked, if one in service "
+                  "has room, the method is idempotent, and retry_attempts and retry_budget of the pool allow it. Else "
+                  "the client gets the answer. The backend is charged as count_5xx says."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
               "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
               "of "

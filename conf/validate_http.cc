@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <unordered_map>
@@ -176,6 +177,51 @@ void check_listeners_collide(Checks& checks) {
   }
 }
 
+// Where a redirect's location names its host. Nothing if it leads to the same host, or to no web server.
+std::optional<std::string_view> redirect_authority(std::string_view location) {
+  for (const std::string_view scheme : {"https:", "http:"}) {
+    if (location.starts_with(scheme)) {
+      location.remove_prefix(scheme.size());
+      return location.starts_with("//") ? location.substr(2) : std::string_view();
+    }
+  }
+  if (!location.starts_with("//")) return std::nullopt;
+  return location.substr(2);
+}
+
+// The name in the braces at the beginning of the text; empty if there are none.
+std::string_view leading_variable(std::string_view text) {
+  return text.starts_with('{') ? text.substr(1, text.find('}') - 1) : std::string_view();
+}
+
+bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Whether a part of the path decides which host `host` is. {path}, {rest} and {query} begin with what ends a host.
+bool client_chooses(std::string_view host) {
+  const std::string_view first = leading_variable(host);
+  if (first.empty()) return false;
+  const std::string_view behind = host.substr(first.size() + 2);
+  const std::string_view second = leading_variable(behind);
+  if (is_one_of(first, {"host", "authority"})) return !second.empty() && !is_one_of(second, {"path", "rest", "query"});
+  return behind.empty() || behind[0] == ':' || !second.empty();
+}
+
+// The client writes the path. So a redirect whose host is a part of the path leads wherever somebody wants.
+void check_redirect_host(Checks& checks, size_t r) {
+  const std::optional<std::string_view> authority = redirect_authority(checks.model().routes[r].redirect()->location);
+  if (!authority) return;
+  const std::string_view host = authority->substr(0, authority->find_first_of("/?#"));
+  if (!host.empty() && !client_chooses(host)) return;
+  checks.refuse({"routes", r, "redirect"},
+                {"bad_value",
+                 host.empty() ? std::string("redirect names a scheme and no host")
+                              : fmt::format("the client chooses the host of this redirect: it is {}", host),
+                 "a host, as in https://www.example.com{path} or https://{authority}{path}",
+                 {}});
+}
+
 // The replacements in a redirect: {host}, {authority}, {path}, {query}, {rest} and the parameters of the route's path.
 void check_redirect_parameters(Checks& checks, size_t r) {
   const Route& route = checks.model().routes[r];
@@ -251,6 +297,7 @@ void check_route_answer(Checks& checks, size_t r) {
                                             {}});
   }
   check_redirect_parameters(checks, r);
+  check_redirect_host(checks, r);
 }
 
 using Edits = std::vector<std::pair<std::string, std::string>>;

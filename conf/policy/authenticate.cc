@@ -149,7 +149,8 @@ const Section& authenticate_section() {
           nested("forward", &AuthenticatePolicy::forward, forward_section(),
                  "A service of your own that is asked about each request. The client waits meanwhile."),
           boolean("keep_credentials", &AuthenticatePolicy::keep_credentials,
-                  "`false`: the backend does not get the credentials. Not for routes with a cache."),
+                  "`false`: the backend does not get the credentials that this policy reads: the field, cookie or "
+                  "parameter of the query (with `forward`: Authorization). Not for routes with a cache."),
           text("identity_header", &AuthenticatePolicy::identity_header,
                "A field that tells the backend the client's name. A client's own is removed. Not for routes with a "
                "cache.",

@@ -363,6 +363,7 @@ std::string_view expand_redirect(std::string_view pattern, const RequestHead& re
                                  const RouteParameters& parameters, std::string_view rest,
                                  const ServerAuthority& server, Arena& arena) {
   fmt::memory_buffer out;
+  const bool names_a_host = pattern.starts_with("//");
   const auto append = [&out](std::string_view text) { out.append(text.data(), text.data() + text.size()); };
   const auto append_query = [&] {
     if (request.has_query) append("?");
@@ -391,7 +392,13 @@ std::string_view expand_redirect(std::string_view pattern, const RequestHead& re
     }
     pattern.remove_prefix(close + 1);
   }
-  return arena.copy({out.data(), out.size()});
+  const std::string_view location{out.data(), out.size()};
+  if (names_a_host) return arena.copy(location);
+  // A browser takes "//name" for another host, and reads '\\' as '/'. Only the document may name another host.
+  const size_t slashes = std::min(location.find_first_not_of("/\\"), location.size());
+  if (slashes < 2) return arena.copy(location);
+  out[slashes - 1] = '/';
+  return arena.copy(location.substr(slashes - 1));
 }
 
 }  // namespace tidegate::l7

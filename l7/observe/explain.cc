@@ -195,7 +195,7 @@ class Explaining {
       if (may_be_known && counts_by_identity(entry)) entry.erase("verdict");
       if (rule->stage == policy::Stage::split) {
         if (route != kNone && plan_.model().routes[route].pool() != kNone) take_split(*rule, entry);
-      } else if (rule->forwards()) {
+      } else if (rule->stage == policy::Stage::transform) {
         forwarding_.emplace_back(rule, answer_["policies"].size() - 1);  // it is asked after the cache
       } else {
         judge(*rule, entry);

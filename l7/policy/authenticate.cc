@@ -71,15 +71,7 @@ class AuthenticateRule final : public Rule {
     }
     if (shown.name.empty()) return decision;
     exchange.policies.identity = {shown.name, shown.roles, shown.role_count, shown.claims};
-    if (!rules_.keep_credentials && !shown.by_certificate) {
-      FieldList& fields = exchange.request.fields;
-      if (shown.by_signature) {
-        fields.remove_named("signature");
-        fields.remove_named("signature-input");
-      } else {
-        fields.remove_named(shown.by_key ? std::string_view(key_header_) : "authorization");
-      }
-    }
+    if (!rules_.keep_credentials) remove_credentials(exchange.request.fields, shown, arena);
     if (!identity_header_.empty()) {
       exchange.request.fields.add({identity_header_, shown.name, FieldKind::other, false, rules_.identity_header});
     }
@@ -127,6 +119,20 @@ class AuthenticateRule final : public Rule {
     out["without_credentials"] = name(rules_.optional ? Verdict::passed : Verdict::refused);
   }
 
+  // The backend does not get a key in the query. The client's own request keeps it, because the log and the rules of
+  // the answer use that request.
+  bool forwards() const override { return !rules_.keep_credentials && !rules_.api_keys.query.empty(); }
+  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+    const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
+    const std::string& key = rules_.api_keys.query;
+    if (exchange.policies.identity.name.empty() || !http1::query_parameter(from.query, key)) return {Verdict::none};
+    auto* const head = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
+    head->query = query_without(from.query, key, arena);
+    head->has_query = !head->query.empty();
+    exchange.outgoing = head;
+    return {Verdict::none};
+  }
+
  private:
   struct Shown {
     std::string_view name;
@@ -157,6 +163,18 @@ class AuthenticateRule final : public Rule {
     shown.roles = known.role_views.data();
     shown.role_count = known.role_views.size();
     return {};
+  }
+
+  // Every credential that this policy reads, whichever has shown who the client is. A certificate is not in the
+  // request.
+  void remove_credentials(FieldList& fields, const Shown& shown, Arena& arena) const {
+    if (shown.by_signature) {
+      fields.remove_named("signature");
+      fields.remove_named("signature-input");
+    }
+    if (rules_.api_keys.enabled) fields.remove_named(key_header_);
+    if (users_ || rules_.jwt.enabled) fields.remove_named("authorization");
+    if (rules_.jwt.enabled && !rules_.jwt.cookie.empty()) remove_cookie(fields, rules_.jwt.cookie, arena);
   }
 
   Decision judge(const Exchange& exchange, Arena& arena, uint64_t now_ns, Shown& shown) const {

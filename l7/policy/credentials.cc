@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "core/crypto.h"
 #include "core/http1.h"
+#include "core/percent.h"
+#include "l7/exchange/sticky.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7::policy {
@@ -38,6 +41,38 @@ std::optional<std::string_view> authorization_of(const RequestHead& request, std
   value.remove_prefix(scheme.size() + 1);
   while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
   return value;
+}
+
+void remove_cookie(FieldList& fields, std::string_view name, Arena& arena) {
+  fields.change_each([&](Field& field) {
+    if (field.kind != FieldKind::cookie || cookie_of(field.value, name).empty()) return true;
+    char* const begin = arena.allocate(field.value.size());
+    char* end = begin;
+    for (std::string_view rest = field.value; !rest.empty();) {
+      std::string_view pair = rest.substr(0, rest.find(';'));
+      rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+      pair.remove_prefix(std::min(pair.find_first_not_of(' '), pair.size()));
+      if (pair.empty() || pair.substr(0, pair.find('=')) == name) continue;
+      if (end != begin) end = std::copy_n("; ", 2, end);
+      end = std::copy(pair.begin(), pair.end(), end);
+    }
+    field.value = {begin, static_cast<size_t>(end - begin)};
+    return end != begin;
+  });
+}
+
+std::string_view query_without(std::string_view query, std::string_view name, Arena& arena) {
+  char* const begin = arena.allocate(query.size());
+  char* end = begin;
+  bool first = true;
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    if (percent_decode(pair.substr(0, pair.find('=')), true) == name) continue;
+    if (!std::exchange(first, false)) *end++ = '&';
+    end = std::copy(pair.begin(), pair.end(), end);
+  }
+  return {begin, static_cast<size_t>(end - begin)};
 }
 
 std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena) {

@@ -24,6 +24,12 @@ namespace tidegate::l7::policy {
 // The credentials of an Authorization field with that scheme (RFC 9110 §11.4). Nothing if there is none.
 std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme);
 
+// Removes each cookie of that name from the Cookie fields, and a field that has no other.
+void remove_cookie(FieldList& fields, std::string_view name, Arena& arena);
+
+// The query without the parameters of that name, however they are encoded. The others stay as they are.
+std::string_view query_without(std::string_view query, std::string_view name, Arena& arena);
+
 // With or without padding (RFC 4648 §4). Nothing if the text is malformed.
 std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena);
 

@@ -212,11 +212,11 @@ class ForwardRule final : public Rule {
   }
 
   Decision settle(Exchange& exchange, Arena& arena, Note& note, const BackendCall& call, uint64_t now_ns) const {
-    if (call.failure() != Failure::none) return failed(info(call.failure()).name);
+    if (call.failure() != Failure::none) return failed(exchange, info(call.failure()).name);
     const ResponseHead& response = call.response();
     if (response.status >= 200 && response.status < 300) {
       const std::optional<std::string_view> grant = grant_of(response, arena);
-      if (!grant) return failed("name_malformed");
+      if (!grant) return failed(exchange, "name_malformed");
       if (grants_ != nullptr) {
         const auto& told = *reinterpret_cast<const std::string_view*>(note.values[kTold]);
         grants_->add(told, *grant, now_ns + forward_.cache_ttl_ms * kNsPerMs);
@@ -225,14 +225,17 @@ class ForwardRule final : public Rule {
     }
     if (std::find(forward_.refusals.begin(), forward_.refusals.end(), response.status) == forward_.refusals.end()) {
       const std::string words = fmt::format("status_{}", response.status);
-      return failed(arena.copy({words.c_str(), words.size() + 1}).data());
+      return failed(exchange, arena.copy({words.c_str(), words.size() + 1}).data());
     }
     return refuse(arena, note, call);
   }
 
-  Decision failed(const char* detail) const {
+  Decision failed(Exchange& exchange, const char* detail) const {
     counts_->failed.add();
-    if (forward_.on_failure == ForwardAuth::OnFailure::pass) return {};
+    if (forward_.on_failure == ForwardAuth::OnFailure::pass) {
+      remove_fields_of_the_service(exchange.request.fields);
+      return {};
+    }
     return {.verdict = Verdict::refused,
             .failure = Failure::auth_unavailable,
             .detail = detail,
@@ -281,16 +284,21 @@ class ForwardRule final : public Rule {
     return arena.copy({text.data(), text.size()});
   }
 
+  // For each request that passes, also if the service failed: only the service says what these fields hold.
+  void remove_fields_of_the_service(FieldList& fields) const {
+    if (!keep_credentials_) fields.remove_named("authorization");
+    for (const Name& own : to_backend_) remove_imitations(fields, own.lower);
+  }
+
   Decision admit(Exchange& exchange, Arena& arena, std::string_view grant) const {
     FieldList& fields = exchange.request.fields;
+    remove_fields_of_the_service(fields);
     const std::string_view name = take_line(grant);
     const std::string_view roles = take_line(grant);
     if (!name.empty()) {
       exchange.policies.identity = identity_of(name, roles, arena);
       if (!identity_.lower.empty()) fields.add({identity_.lower, name, FieldKind::other, false, identity_.spelt});
     }
-    if (!keep_credentials_) fields.remove_named("authorization");
-    for (const Name& own : to_backend_) remove_imitations(fields, own.lower);
     while (!grant.empty()) {
       const std::string_view line = take_line(grant);
       const Name& own = to_backend_[static_cast<size_t>(line[0] - 'A')];

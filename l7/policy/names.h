@@ -19,18 +19,14 @@ inline bool reads_as(std::string_view name, std::string_view lower) {
                     [&](char a, char b) { return plain(a) == plain(b); });
 }
 
+// Removes the fields with other names that a backend could take for this one.
+inline void remove_other_spellings(FieldList& fields, std::string_view lower) {
+  fields.change_each([lower](const Field& field) { return field.name == lower || !reads_as(field.name, lower); });
+}
+
 // Removes each field that a backend could take for the one that the proxy adds under this name.
 inline void remove_imitations(FieldList& fields, std::string_view lower) {
-  if (lower.empty()) return;
-  for (bool again = true; again;) {
-    again = false;
-    for (const Field& field : fields) {
-      if (!reads_as(field.name, lower)) continue;
-      fields.remove_named(field.name);
-      again = true;
-      break;
-    }
-  }
+  fields.change_each([lower](const Field& field) { return !reads_as(field.name, lower); });
 }
 
 }  // namespace tidegate::l7::policy

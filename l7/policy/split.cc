@@ -26,6 +26,7 @@
 #include "l7/name_ids.h"
 #include "l7/policy/claims.h"
 #include "l7/policy/kinds.h"
+#include "l7/policy/names.h"
 #include "l7/policy/request_key.h"
 
 namespace tidegate::l7::policy {
@@ -90,6 +91,9 @@ class SplitRule final : public Rule {
     if (chosen == nullptr || chosen->config.request_headers.empty()) return {Verdict::none};
     const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
     exchange.outgoing = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
+    for (const auto& [name, value] : chosen->config.request_headers) {
+      remove_other_spellings(exchange.outgoing->fields, arena.copy_lower(name));
+    }
     apply_edits(chosen->config.request_headers, exchange.outgoing->fields, arena);
     return {Verdict::none};
   }

@@ -281,7 +281,8 @@ TransformFault Transformer::change_field(const Edit& edit, const TemplateValues&
         if (!http1::is_field_value(changed.value)) return TransformFault::bad_value;
         if (changed.value.size() > kTransformValueBytes) return TransformFault::value_too_large;
       }
-    } else if (edit.action == Action::rename && field.name == edit.lower_to) {
+    } else if (edit.action == Action::rename &&
+               (of_request ? reads_as(field.name, edit.lower_to) : field.name == edit.lower_to)) {
       continue;  // the renamed one takes its place
     }
     out.add(changed);

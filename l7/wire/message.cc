@@ -216,13 +216,7 @@ const Field* FieldList::find(FieldKind kind) const {
 }
 
 void FieldList::remove_named(std::string_view lower_name) {
-  size_t kept = 0;
-  for (size_t i = 0; i < count_; ++i) {
-    if (fields_[i].name == lower_name) continue;
-    if (kept != i) fields_[kept] = fields_[i];
-    ++kept;
-  }
-  count_ = kept;
+  change_each([lower_name](const Field& field) { return field.name != lower_name; });
 }
 
 bool RequestHead::is_idempotent() const {

@@ -75,6 +75,17 @@ class FieldList {
   const Field* find(std::string_view lower_name) const;
   const Field* find(FieldKind kind) const;
   void remove_named(std::string_view lower_name);
+  // Lets `change` edit each field. It returns whether the field stays.
+  template <class Change>
+  void change_each(Change change) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count_; ++i) {
+      if (!change(fields_[i])) continue;
+      if (kept != i) fields_[kept] = fields_[i];
+      ++kept;
+    }
+    count_ = kept;
+  }
   // Adds a field of the proxy itself. `spelt` is a literal, spelt as in the field's specification.
   bool add_own(std::string_view spelt, std::string_view lower_name, std::string_view value, FieldKind kind) {
     return add({lower_name, value, kind, false, spelt});

@@ -149,6 +149,17 @@ TEST(Validate, WantsExactlyOneAnswerOfARoute) {
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/{id}', redirect: '/y/{di}'}\n"), ElementsAre("no_such_name"));
   EXPECT_THAT(codes_of_routes("  - {name: a, path: '/v1/*', redirect: '/v2{rest}'}\n"), IsEmpty());
   EXPECT_THAT(codes_of_routes("  - {name: a, path: /v1, redirect: '/v2{rest}'}\n"), ElementsAre("no_such_name"));
+  for (const char* open : {"//{id}", "https://{id}/x", "https:{path}", "https:/{id}", "https://{rest}",
+                           "http://{id}{path}", "https://{host}{id}", "https://{id}:443/"}) {
+    EXPECT_THAT(codes_of_routes(std::string("  - {name: a, path: '/{id}/*', redirect: '") + open + "'}\n"),
+                ElementsAre("bad_value"))
+        << open;
+  }
+  for (const char* fine : {"//a.test/{id}", "https://{id}.a.test/", "https://{host}{path}", "http://{authority}/{id}",
+                           "https://a.test:8443{rest}", "/{rest}", "{path}", "app:{id}"}) {
+    EXPECT_THAT(codes_of_routes(std::string("  - {name: a, path: '/{id}/*', redirect: '") + fine + "'}\n"), IsEmpty())
+        << fine;
+  }
   EXPECT_THAT(codes_of_routes("  - {name: a, pool: app, try_timeout: 2s, retry_statuses: [502, 503]}\n"), IsEmpty());
   EXPECT_THAT(codes_of_routes("  - {name: a, pool: app, retry_statuses: [302]}\n"), ElementsAre("out_of_range"));
 }

@@ -424,6 +424,8 @@ TEST_F(DeadlineTest, TheBackendIsToldWhatIsLeft) {
   EXPECT_GT(*told(), 30'000u);
   EXPECT_EQ(get_with("").status, 200);
   EXPECT_FALSE(told()) << "no deadline, no field";
+  EXPECT_EQ(get_with("X-Time-Left: 60000\r\nX_Time_Left: 7777777\r\n").status, 200);
+  EXPECT_EQ(origin_.last_head().find("7777777"), std::string::npos) << "a backend could read it as the field";
 }
 
 TEST_F(DeadlineTest, SecondsAreRoundedUpAndTheMostAndTheDefaultHold) {

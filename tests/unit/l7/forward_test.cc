@@ -177,6 +177,24 @@ TEST_F(ForwardTest, AServiceThatFailsRefusesOrPassesAsTheDocumentSays) {
   EXPECT_GE(counted("failures"), 4u);
 }
 
+// Otherwise anybody could be anybody for as long as the service fails.
+TEST_F(ForwardTest, AClientsOwnFieldsAreNotTakenForTheServicesWhenItFails) {
+  Origin service(
+      [](const std::string&, Wire& wire) { return wire.send("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"); });
+  part_->forward.to_backend = {"X-User", "X-Roles"};
+  part_->forward.name_header = "X-User";
+  part_->forward.on_failure = ForwardAuth::OnFailure::pass;
+  part_->keep_credentials = false;
+  start({service.endpoint()});
+  EXPECT_EQ(
+      with("X-User: root\r\nX_User: root\r\nX-Roles: root\r\nAuthorization: Basic cm9vdA==\r\nX-Mine: 1\r\n").status,
+      200);
+  const std::string head = origin_.last_head();
+  EXPECT_EQ(head.find("root"), std::string::npos) << head;
+  EXPECT_EQ(head.find("Authorization"), std::string::npos) << head;
+  EXPECT_NE(head.find("X-Mine: 1"), std::string::npos) << head;
+}
+
 TEST_F(ForwardTest, ASilentServiceHasItsTimeAndIsChargedWithIt) {
   Origin service([](const std::string&, Wire& wire) { return !wire.at_end(); });
   part_->forward.timeout_ms = 50;

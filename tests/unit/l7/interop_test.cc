@@ -216,7 +216,14 @@ TEST(OwnAnswers, RedirectsKeepWhatTheyAreToldToAndNeedNoHost) {
   redirect("/old/*", "https://{host}{path}", 308);
   redirect("/{query}/param", "/by/{query}", 302);
   redirect("/v1/*", "/v2{rest}{query}", 301);
+  redirect("/strip/*", "/{rest}", 301);
+  redirect("/same/*", "{path}", 301);
+  redirect("/cdn/*", "//cdn.a.test{rest}", 301);
   edge.start();
+  EXPECT_EQ(ask(edge.endpoint(), get("/strip/a/b")).field("location"), "/a/b");
+  EXPECT_EQ(ask(edge.endpoint(), get("/strip/evil.test/x")).field("location"), "/evil.test/x") << "not another host";
+  EXPECT_EQ(ask(edge.endpoint(), get("//same/x")).field("location"), "/same/x");
+  EXPECT_EQ(ask(edge.endpoint(), get("/cdn/x")).field("location"), "//cdn.a.test/x") << "the document names it";
   EXPECT_EQ(ask(edge.endpoint(), get("/v1/a/b?c=d")).field("location"), "/v2/a/b?c=d");
   EXPECT_EQ(ask(edge.endpoint(), get("/v1")).field("location"), "/v2");
   EXPECT_EQ(ask(edge.endpoint(), get("/v1/")).field("location"), "/v2/");

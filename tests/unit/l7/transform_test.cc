@@ -189,6 +189,7 @@ TEST_F(TransformerTest, FieldsAreSetAddedRemovedRenamedAndReplaced) {
   EXPECT_EQ(fields_of({edit(&TransformEdit::add, "X-Who", "b")}),
             "x-who: amy | x_who: imitated | " + rest + " | X-Who: b");
   EXPECT_EQ(fields_of({rename("x-who", "X-Name")}), "X-Name: amy | x_who: imitated | " + rest);
+  EXPECT_EQ(fields_of({rename("cookie", "X-Who")}), "X-Who: a=1; s=t=u") << "in place of all that CGI reads alike";
   EXPECT_EQ(fields_of({replace("x-who", "m(.)", "M{match.1}{match.0}")}), "x-who: aMymy | x_who: imitated | " + rest);
   EXPECT_EQ(fields_of({edit(&TransformEdit::set, "X-A", " {header.x-who} ")}),
             "x-who: amy | x_who: imitated | " + rest + " | X-A: amy");
