@@ -307,10 +307,11 @@ const Section& route_section() {
           duration("try_timeout", &Route::try_timeout_ms, {0, kHour},
                    "For one try: from the request's last byte to the response's head. 0: first_byte_timeout of the "
                    "pool."),
-          bounded("retry_statuses", FieldType::integer, &Route::retry_statuses, {400, 599},
-                  "A backend's answer with one of these is thrown away, and another backend is asked, if one in service "
-                  "has room, the method is idempotent, and retry_attempts and retry_budget of the pool allow it. Else "
-                  "the client gets the answer. The backend is charged as count_5xx says."),
+          bounded(
+              "retry_statuses", FieldType::integer, &Route::retry_statuses, {400, 599},
+              "A backend's answer with one of these is thrown away, and another backend is asked, if one in service "
+              "has room, the method is idempotent, and retry_attempts and retry_budget of the pool allow it. Else "
+              "the client gets the answer. The backend is charged as count_5xx says."),
           row("request_headers", FieldType::text_map, &Route::request_headers,
               "Set towards the backend, also in place of what the proxy sets; an empty value removes the field. Fields "
               "of "

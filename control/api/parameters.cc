@@ -5,11 +5,10 @@
 
 #include <algorithm>
 
+#include "conf/text.h"
 #include "control/limits.h"
 
 namespace tidegate {
-
-namespace {}  // namespace
 
 uint64_t number_parameter(const ApiCall& call, std::string_view name, uint64_t otherwise) {
   const std::optional<std::string> text = call.request().parameter(name);
@@ -39,8 +38,12 @@ std::optional<nlohmann::json> object_body(const ApiCall& call, std::initializer_
 std::optional<std::string> note_member(const ApiCall& call, const nlohmann::json& body, const char* member) {
   const auto note = body.find(member);
   if (note == body.end() || note->is_null()) return std::string();
-  if (note->is_string() && note->get_ref<const std::string&>().size() <= kMaxNoteBytes) return note->get<std::string>();
-  call.respond(problem(400, "bad_body", fmt::format("\"{}\" is text of at most {} bytes", member, kMaxNoteBytes)));
+  const bool is_text = note->is_string() && note->get_ref<const std::string&>().size() <= kMaxNoteBytes &&
+                       find_unreadable(note->get_ref<const std::string&>()) == std::string::npos;
+  if (is_text) return note->get<std::string>();
+  call.respond(
+      problem(400, "bad_body",
+              fmt::format("\"{}\" is text of at most {} bytes, without control characters", member, kMaxNoteBytes)));
   return std::nullopt;
 }
 

@@ -321,7 +321,7 @@ class EventPrinter {
     if (as_json_) {
       fmt::print("{}\n", dump({{"event", event_}, {"data", *data}}));
     } else {
-      fmt::print("{}\n", event_line(event_, *data));
+      fmt::print("{}\n", printable(event_line(event_, *data)));
     }
     std::fflush(stdout);
   }

@@ -187,7 +187,8 @@ void add_operate_commands(CLI::App& app, Cli& cli) {
   CLI::App* command = add_command(app, "quota", "Change the quota of a policy's limit at once, without a version",
                                   "tidegate quota partners --requests 500 --note \"a campaign\" --wait");
   command->add_option("POLICY", changed->policy)->required();
-  command->add_option("--requests", changed->requests, "how many are allowed in the time of the policy's `per`");
+  command->add_option("--requests", changed->requests, "how many are allowed in the time of the policy's `per`")
+      ->check(CLI::PositiveNumber);
   command->add_option("--burst", changed->burst, "of a token bucket: how many at once; else as many as --requests");
   command->add_flag("--as-configured", changed->as_configured, "the quota of the configuration holds again");
   command->add_option("--note", changed->note, "why, for those who come after");

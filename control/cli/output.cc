@@ -16,14 +16,30 @@ namespace tidegate::cli {
 bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr; }
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr; }
 
-std::string paint(std::string_view text, Tone tone) {
-  if (tone == Tone::plain || !stdout_is_terminal()) return std::string(text);
+std::string printable(std::string_view text, bool lines) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F are control characters too, which begin with this byte in UTF-8.
+    const bool high = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    const bool control = (byte < 0x20 && !(lines && byte == '\n')) || byte == 0x7f || high;
+    out += control ? '?' : text[i];
+    if (high) ++i;
+  }
+  return out;
+}
+
+std::string paint(std::string_view given, Tone tone) {
+  const std::string text = printable(given, true);
+  if (tone == Tone::plain || !stdout_is_terminal()) return text;
   const char* code = tone == Tone::good ? "32" : tone == Tone::bad ? "31" : tone == Tone::faint ? "2" : "1";
   return fmt::format("\033[{}m{}\033[0m", code, text);
 }
 
 void Table::add(std::vector<std::string> cells, Tone tone) {
   cells.resize(titles_.size());
+  for (std::string& cell : cells) cell = printable(cell);
   rows_.push_back({std::move(cells), tone});
 }
 

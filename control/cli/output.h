@@ -12,8 +12,12 @@ namespace tidegate::cli {
 bool stdout_is_terminal();  // true if it is a terminal and NO_COLOR is not set
 bool stderr_is_terminal();
 
+// The text as a terminal may get it. Notes, names and requests come from other people: an escape sequence or a line end
+// among them could forge what somebody reads. '?' stands for each control character; `lines`: line ends stay.
+std::string printable(std::string_view text, bool lines = false);
+
 enum class Tone : uint8_t { plain, good, bad, faint, strong };
-std::string paint(std::string_view text, Tone tone);  // for stdout
+std::string paint(std::string_view text, Tone tone);  // for stdout; printable, with its lines
 
 // Columns are as wide as their widest cell. The last column is not padded.
 class Table {

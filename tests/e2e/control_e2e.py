@@ -152,6 +152,13 @@ def test_watch_tells_of_a_drain_as_it_happens_and_the_audit_remembers_who(lab):
         lab.tidegate("undrain", "backend", "origins/origin2", "--wait")
     audit = lab.api("GET", "/v1/audit").body.decode()
     assert "origins/origin2" in audit and "uid:0" in audit
+    lab.tidegate("drain", "backend", "origins/origin2", "--note", "no disk\n2026-01-01 00:00:00  root  forged\x7f\t")
+    try:
+        for command in ("audit", "health"):
+            told = lab.tidegate(command).stdout
+            assert "no disk?2026-01-01 00:00:00  root  forged??" in told, f"a note forges no line: {told}"
+    finally:
+        lab.tidegate("undrain", "backend", "origins/origin2")
 
 
 def test_the_openapi_document_lists_the_paths_that_answer(lab):

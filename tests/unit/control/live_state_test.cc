@@ -125,6 +125,14 @@ TEST_F(LiveStateTest, AWrongNameIsAnsweredWithTheNearestOne) {
   EXPECT_EQ(detail("site/mars"), "the configuration has no site 'mars'");
 }
 
+TEST_F(LiveStateTest, ANoteHasNoControlCharacters) {
+  for (const std::string& note : {std::string("\x1b]0;forged\a"), std::string("a\0b", 3)}) {
+    const auto answer =
+        host.call_json("PUT", "/v1/admin/backend/origins/origin1", {{"state", "drained"}, {"note", note}});
+    EXPECT_EQ(answer.status, 400);
+  }
+}
+
 TEST_F(LiveStateTest, ADryRunOfADrainChangesNothing) {
   EXPECT_EQ(host.call_json("PUT", "/v1/admin/pool/origins?dry_run=true", {{"state", "down"}}).status, 200);
   EXPECT_TRUE(host.control->host_state().live_state()->overrides.empty());
