@@ -12,8 +12,8 @@ namespace tidegate::cli {
 bool stdout_is_terminal();  // true if it is a terminal and NO_COLOR is not set
 bool stderr_is_terminal();
 
-// The text as a terminal may get it. Notes, names and requests come from other people: an escape sequence or a line end
-// among them could forge what somebody reads. '?' stands for each control character; `lines`: line ends stay.
+// The text with '?' in place of each control character. Other people write notes and requests, and an escape sequence
+// or a line end in them could forge what an operator reads. `lines`: line ends stay.
 std::string printable(std::string_view text, bool lines = false);
 
 enum class Tone : uint8_t { plain, good, bad, faint, strong };

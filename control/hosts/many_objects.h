@@ -17,7 +17,7 @@ namespace tidegate {
 using HashedObjects = std::vector<std::pair<std::string, std::string>>;  // hash and bytes
 
 std::string encode_hashes(const std::vector<std::string>& hashes);
-// An Error for what is not a list of 1 to kMaxObjectsAsked hashes.
+// Returns an Error unless it is a list of 1 to kMaxObjectsAsked hashes.
 Result<std::vector<std::string>> decode_hashes(std::string_view body);
 
 void append_object(std::string& answer, std::string_view hash, std::string_view bytes);
