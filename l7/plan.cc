@@ -42,19 +42,16 @@ std::shared_ptr<const Plan> attach(Description description, const Plan* previous
   static_cast<Description&>(*plan) = std::move(description);
   plan->sequence = previous == nullptr ? 1 : previous->sequence + 1;
   const Model& model = plan->model();
-  const uint32_t site = plan->this_node().site;
   plan->pools.reserve(model.pools.size());
   for (uint32_t i = 0; i < model.pools.size(); ++i) {
-    plan->pools.emplace_back(*plan->snapshot, i, registry, plan->hash_key,
-                             BackendPool::Shape{site, {}, plan->names.get()});
+    plan->pools.emplace_back(*plan->snapshot, i, plan->tables[i], registry, std::span<const std::string>());
     const PoolStatus& status = plan->snapshot->pools[i];
     for (const BackendPool::Server& server : plan->pools[i].servers()) {
       if (status.backends[server.index].taken_down) plan->taken_down.push_back(server.runtime);
     }
   }
   for (const LabelledPool& each : plan->labelled_pools) {
-    plan->subsets.emplace_back(*plan->snapshot, each.pool, registry, plan->hash_key,
-                               BackendPool::Shape{site, each.labels, plan->names.get()});
+    plan->subsets.emplace_back(*plan->snapshot, each.pool, each.tables, registry, each.labels);
   }
   plan->policies = policy::Policies(model, *plan->snapshot->live_state, plan->hash_key, policies);
   number_names(*plan, previous, registry.names());

@@ -1,33 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a BackendPool is compiled, and how a level is chosen. The policies are in pool_policies.cc.
+// How a BackendPool is made of its tables, and how a level is chosen. The policies are in pool_policies.cc.
 #include "l7/backend/pool.h"
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "conf/maglev.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "l7/backend/connections.h"
 
 namespace tidegate::l7 {
 namespace {
-
-constexpr uint32_t kSmallTable = 2039,
-                   kLargeTable = 65537;  // primes; NSDI'16 §5.3: with 100 slots per member, shares are exact within 1 %
-constexpr size_t kSmallTableMembers = 20;
-
-uint32_t level_of(const Pool& pool, const Backend& backend, uint32_t site) {
-  if (backend.backup) return 2;
-  return pool.prefer_site && site != kNone && backend.site != site ? 1 : 0;
-}
-
-bool has_labels(const Backend& backend, std::span<const std::string> labels) {
-  return std::all_of(labels.begin(), labels.end(), [&](const std::string& wanted) {
-    return std::find(backend.labels.begin(), backend.labels.end(), wanted) != backend.labels.end();
-  });
-}
 
 // Each level's share of the requests, from the healthy part of its weight. A level gets what those before it leave. If
 // all together are not enough, each gets more in proportion.
@@ -48,128 +31,57 @@ std::array<double, BackendPool::kLevels> shares_of(const std::array<double, Back
 
 }  // namespace
 
-BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key,
-                         const Shape& shape)
+BackendPool::BackendPool(const Snapshot& snapshot, uint32_t pool, std::shared_ptr<const PoolTables> tables,
+                         RuntimeRegistry& registry, std::span<const std::string> labels)
     : config_(&snapshot.model->pools[pool]),
       slow_start_ns_(config_->slow_start_ms * kNsPerMs),
+      tables_(std::move(tables)),
       runtime_(registry.pool(config_->name)),
       health_(std::make_unique<Health>()) {
-  add_members(snapshot, pool, registry, shape);
-  for (size_t level = 0; level < kLevels; ++level) build_level(level, registry, key, shape);
+  for (const Backend& backend : config_->backends) runtimes_.push_back(registry.backend(config_->name, backend.name));
+  for (const PoolServer& server : tables_->servers) {
+    const bool is_itself = server.name == config_->backends[server.index].name;
+    servers_.push_back({server.index, server.name,
+                        is_itself ? runtimes_[server.index] : registry.backend(config_->name, server.name)});
+  }
+  members_.reserve(tables_->members.size());
+  for (const uint32_t index : tables_->members) add_member(tables_->servers[index], servers_[index].runtime);
+  for (size_t level = 0; level < kLevels; ++level) take_level(level, registry, labels);
   calm_shares_ = shares(UINT64_MAX);
 }
 
-void BackendPool::add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const Shape& shape) {
-  for (uint32_t i = 0; i < config_->backends.size(); ++i) {
-    const Backend& backend = config_->backends[i];
-    PoolMember member;
-    member.index = i;
-    member.weight = backend.weight;
-    member.level = level_of(*config_, backend, shape.site);
-    member.config = &backend;
-    member.runtime = registry.backend(config_->name, backend.name);
-    member.name = backend.name;
-    runtimes_.push_back(member.runtime);
-    if (!has_labels(backend, shape.labels)) continue;
-    add_backend(member, snapshot.usable(pool, i) && backend.weight > 0, registry, shape);
-  }
-  std::stable_sort(members_.begin(), members_.end(),
-                   [](const PoolMember& a, const PoolMember& b) { return a.level < b.level; });
-}
-
-// Adds one server, or all servers that its name leads to.
-void BackendPool::add_backend(const PoolMember& common, bool usable, RuntimeRegistry& registry, const Shape& shape) {
-  const Backend& backend = *common.config;
-  const std::string key = name_key(backend);
-  PoolMember member = common;
-  if (key.empty()) {
-    if (!backend.socket.empty()) member.addresses.push_back({{}, backend.socket});
-    for (const IpAddress& address : backend.addresses) member.addresses.push_back({{address, backend.port}, {}});
-    return add_server(std::move(member), usable);
-  }
-  const FoundName* const found = find_name(shape.names, backend);
-  if (found == nullptr || found->endpoints.empty()) return add_server(std::move(member), false);
-  uint16_t first_priority = UINT16_MAX;
-  for (const NamedEndpoint& each : found->endpoints) first_priority = std::min(first_priority, each.priority);
-  for (const NamedEndpoint& each : found->endpoints) {
-    member = common;
-    const uint16_t port = each.endpoint.port != 0 ? each.endpoint.port : backend.port;
-    member.addresses.push_back({{each.endpoint.address, port}, {}});
-    member.name = backend.name + "/" + member.addresses[0].to_string();
-    member.weight = std::min<uint32_t>(UINT16_MAX, backend.weight * each.weight);
-    if (each.priority > first_priority) member.level = kLevels - 1;  // RFC 2782: they serve if the others do not
-    member.runtime = registry.backend(config_->name, member.name);
-    add_server(std::move(member), usable);
-  }
-}
-
-void BackendPool::add_server(PoolMember&& member, bool usable) {
-  levels_[member.level].weight_configured += member.weight;
-  servers_.push_back({member.index, member.name, member.runtime});
-  if (!usable || member.addresses.empty()) return;
+void BackendPool::add_member(const PoolServer& server, const std::shared_ptr<BackendRuntime>& runtime) {
+  PoolMember& member = members_.emplace_back();
+  member.index = server.index;
+  member.weight = server.weight;
+  member.level = server.level;
+  member.config = &config_->backends[server.index];
+  member.runtime = runtime;
+  member.name = server.name;
+  member.addresses = server.addresses;
   if (config_->breaker.enabled) {
-    member.breaker = config_->breaker.scope == BreakerScope::pool ? &runtime_->breaker : &member.runtime->breaker;
+    member.breaker = config_->breaker.scope == BreakerScope::pool ? &runtime_->breaker : &runtime->breaker;
   }
-  members_.push_back(std::move(member));
 }
 
-void BackendPool::build_level(size_t l, RuntimeRegistry& registry, const HashKey& key, const Shape& shape) {
+void BackendPool::take_level(size_t l, RuntimeRegistry& registry, std::span<const std::string> labels) {
+  const PoolLevel& described = tables_->levels[l];
   Level& level = levels_[l];
+  level.first = described.first;
+  level.count = described.count;
+  level.weight = described.weight;
+  level.weight_configured = described.weight_configured;
+  level.sequence = described.sequence;
+  level.table = described.table;
+  level.ring = described.ring;
   weight_configured_ += level.weight_configured;
-  const auto of_level = [l](const PoolMember& member) { return member.level == l; };
-  const auto first = std::find_if(members_.begin(), members_.end(), of_level);
-  level.first = static_cast<uint32_t>(first - members_.begin());
-  level.count = static_cast<uint32_t>(std::count_if(first, members_.end(), of_level));
-  std::vector<uint32_t> weights;
-  std::vector<MaglevMember> slots;
-  std::vector<RingMember> points;
-  for (const PoolMember& member : members_of(level)) {
-    level.weight += member.weight;
-    weights.push_back(member.weight);
-    slots.push_back({member.name, member.weight, static_cast<uint16_t>(slots.size())});
-    points.push_back({member.name, member.weight});
-  }
-  if (config_->policy == PoolPolicy::weighted_round_robin) level.sequence = spread_turns(weights);
-  if (config_->policy == PoolPolicy::ring_hash) level.ring = HashRing(points, key);
-  if (config_->policy == PoolPolicy::consistent_hash && !slots.empty()) {
-    level.table = build_maglev(slots, slots.size() <= kSmallTableMembers ? kSmallTable : kLargeTable, key);
-  }
-  if (l == 0 && shape.labels.empty()) {
+  if (l == 0 && labels.empty()) {
     level.turn = std::shared_ptr<TurnCounter>(runtime_, &runtime_->turn);
     return;
   }
   std::string part = std::to_string(l);
-  for (const std::string& label : shape.labels) part += "/" + label;
+  for (const std::string& label : labels) part += "/" + label;
   level.turn = registry.turns(config_->name, part);
-}
-
-std::vector<uint16_t> spread_turns(std::span<const uint32_t> weights) {
-  uint64_t sum = 0, divisor = 0;
-  for (const uint32_t weight : weights) {
-    sum += weight;
-    divisor = std::gcd(divisor, uint64_t{weight});
-  }
-  if (sum == 0) return {};
-  const double scale =
-      std::min(1.0 / static_cast<double>(divisor), static_cast<double>(kMaxTurns) / static_cast<double>(sum));
-  // Each member's k-th turn is due at (k + 1/2) / turns: sorting the due times interleaves all of them evenly.
-  struct Turn {
-    double due;
-    uint16_t member;
-  };
-  std::vector<Turn> turns;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] == 0) continue;
-    const auto count = std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(weights[i] * scale)));
-    for (uint64_t k = 0; k < count; ++k) {
-      turns.push_back({(static_cast<double>(k) + 0.5) / static_cast<double>(count), static_cast<uint16_t>(i)});
-    }
-  }
-  std::stable_sort(turns.begin(), turns.end(), [](const Turn& a, const Turn& b) { return a.due < b.due; });
-  std::vector<uint16_t> sequence;
-  sequence.reserve(turns.size());
-  for (const Turn& turn : turns) sequence.push_back(turn.member);
-  return sequence;
 }
 
 BackendPool::Obstacle BackendPool::obstacle(const PoolMember& member, const Question& question,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendPool: chooses the backend of a request. It is compiled from one Pool of one Snapshot: the backends that may
-// get new work, in levels, and the tables of the pool's policy for each level. It is immutable. What changes with each
-// request is in the runtime state that it points to.
+// BackendPool: chooses the backend of a request. It joins the tables of one Pool of one Snapshot (PoolTables) with
+// runtime state. It is immutable. What changes with each request is in the runtime state that it points to.
 //
 // Levels: the backends of the proxy's own site (with prefer_site), those of other sites, and the backups. Each level
 // gets what the earlier levels cannot take. A level can take the healthy part of its weight, times `spare_capacity`.
@@ -27,12 +26,11 @@
 #include <string>
 #include <vector>
 
-#include "conf/backend_names.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
-#include "l7/backend/address.h"
 #include "l7/backend/pool_runtime.h"
-#include "l7/backend/ring.h"
+#include "l7/plan/backend_address.h"
+#include "l7/plan/pool_tables.h"
 
 namespace tidegate::l7 {
 
@@ -51,18 +49,14 @@ struct PoolMember {
 
 class BackendPool {
  public:
-  static constexpr size_t kLevels = 3;
-  // Which backends of the pool are used, and in which order.
-  struct Shape {
-    uint32_t site = kNone;                // the proxy's own site, for prefer_site
-    std::span<const std::string> labels;  // only backends that have all of these labels
-    const NameBook* names = nullptr;      // what the names of backends lead to
-  };
-  // Borrows the snapshot, which is kept by the owner (Plan).
+  static constexpr size_t kLevels = PoolTables::kLevels;
+  // Borrows the snapshot, which is kept by the owner (Plan). `tables`: of this pool and these labels.
+  BackendPool(const Snapshot& snapshot, uint32_t pool, std::shared_ptr<const PoolTables> tables,
+              RuntimeRegistry& registry, std::span<const std::string> labels);
   BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key,
-              const Shape& shape);
-  BackendPool(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const HashKey& key)
-      : BackendPool(snapshot, pool, registry, key, Shape{}) {}
+              const PoolShape& shape = {})
+      : BackendPool(snapshot, pool, std::make_shared<const PoolTables>(make_tables(snapshot, pool, key, shape)),
+                    registry, shape.labels) {}
 
   struct Question {
     uint64_t hash = 0;      // for consistent_hash and ring_hash
@@ -126,12 +120,12 @@ class BackendPool {
   enum class Strictness : uint8_t { healthy, not_tried, any };
   enum class Obstacle : uint8_t { none, unfit, breaker, full };
   struct Level {
-    uint32_t first = 0, count = 0;      // range in members_
-    uint64_t weight = 0;                // weight of its members
-    uint64_t weight_configured = 0;     // weight with the members that get no new work
-    std::vector<uint16_t> sequence;     // weighted_round_robin: positions from `first`
-    std::vector<uint16_t> table;        // consistent_hash: position from `first`, for each Maglev slot
-    HashRing ring;                      // ring_hash: ring of positions from `first`
+    uint32_t first = 0, count = 0;   // range in members_
+    uint64_t weight = 0;             // weight of its members
+    uint64_t weight_configured = 0;  // weight with the members that get no new work
+    // Views of the tables; see PoolLevel.
+    std::span<const uint16_t> sequence, table;
+    HashRing::View ring;
     std::shared_ptr<TurnCounter> turn;  // weighted_round_robin
   };
   // Which part of each level is ejected. While any member may be ejected, it is computed again every kHealthAgeNs.
@@ -163,13 +157,12 @@ class BackendPool {
   bool is_within_bound(const Level& level, const PoolMember& member, double total) const;
   uint64_t ejected_weight(size_t level, uint64_t now_ns) const;
   void look_at_health(uint64_t now_ns) const;
-  void add_members(const Snapshot& snapshot, uint32_t pool, RuntimeRegistry& registry, const Shape& shape);
-  void add_backend(const PoolMember& common, bool usable, RuntimeRegistry& registry, const Shape& shape);
-  void add_server(PoolMember&& member, bool usable);
-  void build_level(size_t level, RuntimeRegistry& registry, const HashKey& key, const Shape& shape);
+  void add_member(const PoolServer& server, const std::shared_ptr<BackendRuntime>& runtime);
+  void take_level(size_t level, RuntimeRegistry& registry, std::span<const std::string> labels);
 
   const Pool* config_;
   uint64_t slow_start_ns_;
+  std::shared_ptr<const PoolTables> tables_;
   std::shared_ptr<PoolRuntime> runtime_;
   std::vector<std::shared_ptr<BackendRuntime>> runtimes_;  // parallel to Pool::backends
   std::vector<Server> servers_;
@@ -179,10 +172,5 @@ class BackendPool {
   uint64_t weight_configured_ = 0;
   std::unique_ptr<Health> health_;
 };
-
-// The turns of a weighted round robin. Each member has weight/sum of the turns, spread as evenly as possible. There are
-// at most kMaxTurns (larger weights are scaled down; none falls to zero).
-constexpr size_t kMaxTurns = 4096;
-std::vector<uint16_t> spread_turns(std::span<const uint32_t> weights);
 
 }  // namespace tidegate::l7

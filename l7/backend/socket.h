@@ -15,8 +15,8 @@
 #include "core/event_loop.h"
 #include "core/ip.h"
 #include "l7/backend/acceptance.h"
-#include "l7/backend/address.h"
 #include "l7/exchange/failure.h"
+#include "l7/plan/backend_address.h"
 #include "l7/wire/buffer.h"
 #include "l7/wire/transport.h"
 

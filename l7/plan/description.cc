@@ -21,7 +21,43 @@ void find_labelled_pools(Description& out) {
     const auto [entry, is_new] =
         known.emplace(std::pair(route.pool(), labels), static_cast<uint32_t>(out.labelled_pools.size()));
     out.subset_of_route[r] = entry->second;
-    if (is_new) out.labelled_pools.push_back({route.pool(), std::move(labels)});
+    if (is_new) out.labelled_pools.push_back({route.pool(), std::move(labels), nullptr});
+  }
+}
+
+// Whether the tables of a pool follow from the same facts in both. The hash key is the process's.
+bool same_facts(const Description& a, const Description& b, uint32_t pool) {
+  const Model &left = a.model(), &right = b.model();
+  if (!left.pools.shares(pool, right.pools)) return false;
+  const Pool& config = right.pools[pool];
+  const bool has_names = std::any_of(config.backends.begin(), config.backends.end(),
+                                     [](const Backend& each) { return !name_key(each).empty(); });
+  if (has_names && a.names != b.names) return false;
+  if (config.prefer_site && a.this_node().site != b.this_node().site) return false;
+  for (uint32_t i = 0; i < config.backends.size(); ++i) {
+    if (a.snapshot->usable(pool, i) != b.snapshot->usable(pool, i)) return false;
+  }
+  return true;
+}
+
+void make_pool_tables(Description& out, const Description* previous) {
+  const uint32_t site = out.this_node().site;
+  std::vector<bool> kept(out.model().pools.size());
+  for (uint32_t p = 0; p < kept.size(); ++p) {
+    kept[p] = previous != nullptr && same_facts(*previous, out, p);
+    out.tables.push_back(kept[p] ? previous->tables[p]
+                                 : std::make_shared<const PoolTables>(make_tables(
+                                       *out.snapshot, p, out.hash_key, PoolShape{site, {}, out.names.get()})));
+  }
+  for (size_t i = 0; i < out.labelled_pools.size(); ++i) {
+    LabelledPool& each = out.labelled_pools[i];
+    const LabelledPool* const before =
+        previous != nullptr && i < previous->labelled_pools.size() ? &previous->labelled_pools[i] : nullptr;
+    const bool same =
+        before != nullptr && kept[each.pool] && before->pool == each.pool && before->labels == each.labels;
+    each.tables = same ? before->tables
+                       : std::make_shared<const PoolTables>(make_tables(*out.snapshot, each.pool, out.hash_key,
+                                                                        PoolShape{site, each.labels, out.names.get()}));
   }
 }
 
@@ -40,6 +76,7 @@ Result<Description> describe(const DescriptionInputs& inputs, const Description*
                                                            previous == nullptr ? nullptr : previous->router.get());
   if (!out.router->fault().empty()) return fail(out.router->fault());
   find_labelled_pools(out);
+  make_pool_tables(out, previous);
   out.certificates = served_certificates(*out.snapshot, previous == nullptr ? nullptr : &previous->model(),
                                          previous == nullptr ? nullptr : &previous->certificates);
   out.acme_identities =

@@ -16,6 +16,7 @@
 #include "core/hash.h"
 #include "core/result.h"
 #include "l7/plan/certificates.h"
+#include "l7/plan/pool_tables.h"
 #include "l7/route/router.h"
 
 namespace tidegate::l7 {
@@ -24,6 +25,7 @@ namespace tidegate::l7 {
 struct LabelledPool {
   uint32_t pool = kNone;
   std::vector<std::string> labels;  // sorted
+  std::shared_ptr<const PoolTables> tables = nullptr;
 };
 
 struct Description {
@@ -31,6 +33,8 @@ struct Description {
   uint32_t node = kNone;
   // the same object as in the previous Description if the Model is the same
   std::shared_ptr<const Router> router;
+  // Parallel to Model::pools. The same object as in the previous Description where nothing has changed.
+  std::vector<std::shared_ptr<const PoolTables>> tables;
   std::vector<LabelledPool> labelled_pools;
   std::vector<uint32_t> subset_of_route;  // parallel to Model::routes: index into labelled_pools; kNone: the whole pool
   std::vector<uint32_t> listeners;        // listeners of this node's site

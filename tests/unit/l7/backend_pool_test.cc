@@ -8,6 +8,7 @@
 
 #include "conf/snapshot.h"
 #include "core/clock.h"
+#include "l7/plan/description.h"
 
 namespace tidegate::l7::backend_pool_test {
 
@@ -177,6 +178,42 @@ TEST(RetryBudget, SavesForNoStorm) {
   RetryBudget budget;
   for (int i = 0; i < 100'000; ++i) budget.deposit(0.2);
   EXPECT_LE(budget.balance(), 101.0);
+}
+
+TEST(Describe, MakesTheTablesOfWhatHasChangedAlone) {
+  auto model = std::make_shared<Model>();
+  model->nodes.emplace_back().name = "box";
+  for (const char* name : {"p", "q"}) {
+    Pool pool;
+    pool.name = name;
+    pool.policy = PoolPolicy::consistent_hash;
+    for (const char* backend_name : {"a", "b"}) {
+      Backend backend;
+      backend.name = backend_name;
+      backend.addresses = {*IpAddress::parse("192.0.2.1")};
+      pool.backends.push_back(backend);
+    }
+    model->pools.push_back(pool);
+  }
+  const auto described = [](const std::shared_ptr<const Model>& of, const LiveState& live_state,
+                            const Description* previous) {
+    const auto snapshot = make_snapshot(1, "d", of, std::make_shared<LiveState>(live_state));
+    return *describe({snapshot, 0, {1, 2}, {3, 4}}, previous);
+  };
+  const Description first = described(model, {}, nullptr);
+  EXPECT_EQ(first.tables[0]->members.size(), 2U);
+
+  LiveState drained;
+  drained.overrides[backend_key("q", "b")] = {};
+  const Description second = described(model, drained, &first);
+  EXPECT_EQ(second.tables[0], first.tables[0]);
+  EXPECT_EQ(second.tables[1]->members, std::vector<uint32_t>{0});
+
+  auto changed = std::make_shared<Model>(*model);
+  changed->pools[0].backends[0].weight = 7;
+  const Description third = described(changed, drained, &second);
+  EXPECT_EQ(third.tables[0]->servers[0].weight, 7U);
+  EXPECT_EQ(third.tables[1], second.tables[1]);
 }
 
 }  // namespace tidegate::l7::backend_pool_test

@@ -26,7 +26,7 @@ class BalanceTest : public ::testing::Test {
       config_.backends.push_back(backend);
     }
   }
-  void make(const BackendPool::Shape& shape = {}) {
+  void make(const PoolShape& shape = {}) {
     auto model = std::make_shared<Model>();
     config_.name = "p";
     model->pools.push_back(config_);

@@ -12,7 +12,7 @@
 #include <optional>
 #include <thread>
 
-#include "l7/backend/address.h"
+#include "l7/plan/backend_address.h"
 #include "l7/wire/proxy_protocol.h"
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/state_dir.h"

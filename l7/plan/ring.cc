@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/backend/ring.h"
+#include "l7/plan/ring.h"
 
 #include <algorithm>
 #include <cmath>
@@ -27,7 +27,7 @@ HashRing::HashRing(const std::vector<RingMember>& members, const HashKey& key) {
             [](const Point& a, const Point& b) { return a.hash != b.hash ? a.hash < b.hash : a.member < b.member; });
 }
 
-size_t HashRing::position_of(uint64_t hash) const {
+size_t HashRing::View::position_of(uint64_t hash) const {
   const auto at = std::lower_bound(points_.begin(), points_.end(), hash,
                                    [](const Point& point, uint64_t wanted) { return point.hash < wanted; });
   return at == points_.end() ? 0 : static_cast<size_t>(at - points_.begin());

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -22,21 +23,31 @@ class HashRing {
   // points of a member of mean weight; shares are then exact within about 8 %
   static constexpr size_t kPointsOfMean = 160;
 
-  HashRing() = default;
-  HashRing(const std::vector<RingMember>& members, const HashKey& key);
-
-  bool empty() const { return points_.empty(); }
-  size_t size() const { return points_.size(); }
-  // The position of the first point at or after the hash.
-  size_t position_of(uint64_t hash) const;
-  // The member of a point, as its index in the constructor's list.
-  uint16_t member_at(size_t position) const { return points_[position % points_.size()].member; }
-
- private:
   struct Point {
     uint64_t hash;
     uint16_t member;
   };
+  // Borrows a ring.
+  class View {
+   public:
+    View() = default;
+    View(const HashRing& ring) : points_(ring.points_) {}  // NOLINT(google-explicit-constructor)
+
+    bool empty() const { return points_.empty(); }
+    size_t size() const { return points_.size(); }
+    // The position of the first point at or after the hash.
+    size_t position_of(uint64_t hash) const;
+    // The member of a point, as its index in the ring's list.
+    uint16_t member_at(size_t position) const { return points_[position % points_.size()].member; }
+
+   private:
+    std::span<const Point> points_;
+  };
+
+  HashRing() = default;
+  HashRing(const std::vector<RingMember>& members, const HashKey& key);
+
+ private:
   std::vector<Point> points_;  // sorted by hash
 };
 
