@@ -78,7 +78,8 @@ const Section& route_conditions_section() {
       "match section",
       {
           row("headers", FieldType::text_map, &RouteConditions::headers,
-              "Fields and their values; `*` for any value. Of a field that stands several times, the first counts."),
+              "Fields and their values; `*` for any value. The values of a field that stands several times are one "
+              "list, with `, ` between them."),
           row("query", FieldType::text_map, &RouteConditions::query,
               "Parameters of the query and their values, decoded; `*` for any value. The first of a name counts."),
           row("cookies", FieldType::text_map, &RouteConditions::cookies,
@@ -90,8 +91,8 @@ const Section& route_conditions_section() {
                "normalised: "
                "dot segments are gone, and `%` escapes are in upper case and only where they are needed."),
           row("headers_regex", FieldType::text_map, &RouteConditions::headers_regex,
-              "Fields and regular expressions that take their whole values. Of a field that stands several times, the "
-              "first counts."),
+              "Fields and regular expressions that take their whole values. The values of a field that stands several "
+              "times are one list, with `, ` between them."),
           row("query_regex", FieldType::text_map, &RouteConditions::query_regex,
               "Parameters of the query and regular expressions that take their whole values, decoded. The first of a "
               "name counts."),

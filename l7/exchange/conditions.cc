@@ -39,17 +39,30 @@ bool decodes_to(std::string_view encoded, std::string_view plain) {
   return at == plain.size();
 }
 
-// Null if there is none.
-const Field* first_field(const FieldList& fields, std::string_view name) {
+// Nothing if there is none. The values of a field that stands several times are one list (RFC 9110 §5.3), valid until
+// the next call on this thread. Otherwise a second field would be hidden from a rule, but not from the backend.
+std::optional<std::string_view> field_value(const FieldList& fields, std::string_view name) {
+  thread_local std::string list;  // static, so that its memory is used again
+  const Field* first = nullptr;
+  bool several = false;
   for (const Field& field : fields) {
-    if (http1::equals_ignore_case(field.name, name)) return &field;
+    if (!http1::equals_ignore_case(field.name, name)) continue;
+    if (first == nullptr) {
+      first = &field;
+      continue;
+    }
+    if (!several) list = first->value;
+    several = true;
+    list += field.kind == FieldKind::cookie ? "; " : ", ";
+    list += field.value;
   }
-  return nullptr;
+  if (first == nullptr) return std::nullopt;
+  return several ? std::string_view(list) : first->value;
 }
 
 bool fields_have(const FieldList& fields, std::string_view name, std::string_view wanted) {
-  const Field* const field = first_field(fields, name);
-  return field != nullptr && is_value(wanted, field->value);
+  const std::optional<std::string_view> value = field_value(fields, name);
+  return value && is_value(wanted, *value);
 }
 
 // The first parameter with that name, as "name=value". Nothing if there is none. A name with a malformed escape is not
@@ -106,8 +119,8 @@ bool query_has(std::string_view query, std::string_view name, std::string_view v
 // A field or parameter that is not there matches no expression, not even one that matches an empty text.
 bool RequestConditions::meets_patterns(const RoutePatterns& patterns) const {
   for (const auto& [name, regex] : patterns.headers()) {
-    const Field* const field = first_field(request_.fields, name);
-    if (field == nullptr || !regex.takes_whole(field->value)) return false;
+    const std::optional<std::string_view> value = field_value(request_.fields, name);
+    if (!value || !regex.takes_whole(*value)) return false;
   }
   for (const auto& [name, regex] : patterns.query()) {
     const std::optional<std::string_view> value = query_value(request_.query, name);

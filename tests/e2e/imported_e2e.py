@@ -91,6 +91,84 @@ backend app
 backend other
     server b 127.0.0.1:9002
 """
+NGINX_CONDITIONS = """
+daemon off; pid reference.pid; error_log stderr; events {}
+http {
+  access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  server {
+    listen 127.0.0.1:8080; server_name a.test;
+    location /arg/ { if ($arg_k = evil) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /argument/ { if ($arg_k != good) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /cookie/ { if ($cookie_k = evil) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /field/ { if ($HTTP_x_K = evil) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /whole/ { if ($http_x_k ~ ^evil$) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /none/ { if ($http_x_k ~ ^$) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /only/ { if ($http_x_k != good) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /upgrade/ { if ($http_upgrade = websocket) { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location /blank/ { if ($uri = "/blank/a b") { return 403; } proxy_pass http://127.0.0.1:9001; }
+    location = /one { if ($uri ~ one) { return 403; } proxy_pass http://127.0.0.1:9001; }
+  }
+  server { listen 127.0.0.1:8080; server_name signs.test; location ~ [<>] { return 403; } location / { proxy_pass http://127.0.0.1:9001; } }
+  server {
+    listen 127.0.0.1:8080; server_name *.w.test;
+    if ($http_x_k = evil) { return 403; }
+    if ($host = in.w.test) { return 200 "in"; }
+    if ($host = own.w.test) { return 200 "this is of another server"; }
+    if ($host = In.w.test) { return 200 "no host has upper case"; }
+    location / { proxy_pass http://127.0.0.1:9001; }
+  }
+  server { listen 127.0.0.1:8080; server_name own.w.test; return 403; }
+}
+"""
+NGINX_HELD = [
+    *(("GET", "/", host) for host in ("in.w.test", "IN.w.test", "own.w.test", "other.w.test", "w.test")), ("GET", "/one"), ("GET", "/field/x"), ("GET", "/only/x"),
+]  # fmt: skip
+NGINX_HELD_FIELDS = [
+    ("/field/x", {"X_K": "evil"}), ("/field/x", {"X_K": "good"}), ("/whole/x", {"X_K": "evil"}), ("/whole/x", {"X_K": "evils"}), ("/only/x", {"X_K": "good"}),
+]  # fmt: skip
+NGINX_CLOSED = [
+    *(("GET", f"/arg/?{query}") for query in ("k=evil", "K=evil", "k&k=evil", "%6b=good&k=evil", "a=1&k=evil&k=good")),
+    *(("GET", f"/argument/?{query}") for query in ("k=good", "K=evil&k=good", "k=%67ood", "")),
+    ("GET", "/none/x"), ("GET", "/blank/a%20b"), ("GET", "/a%3Cb", "signs.test"), ("GET", "/a%3cb%3E", "signs.test"),
+]  # fmt: skip
+NGINX_CLOSED_FIELDS = [
+    ("/cookie/x", {"Cookie": "K=evil"}), ("/cookie/x", {"Cookie": "k=evil; k=good"}), ("/upgrade/x", {"Upgrade": "websocket"}),
+    *((path, {"X_K": values}) for path in ("/field/x", "/whole/x", "/only/x") for values in (["evil", "good"], ["good", "evil"], "evil, good", "good,evil")),
+]  # fmt: skip
+HAPROXY_CONDITIONS = """
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 5s
+    timeout server 5s
+frontend f
+    bind 127.0.0.1:8080
+    acl evil url_param(k) evil
+    http-request deny if { path_beg /arg } evil
+    http-request deny if { path_beg /only } !{ hdr(x-k) good }
+    http-request deny if { path_beg /cook } { cook(k) evil }
+    http-request deny if { path_beg /any } { hdr(x-k) evil }
+    http-request deny if { path_beg /list } { hdr_reg(x-k) ^evil$ }
+    http-request deny if { path_beg /beg } { hdr_beg(x-k) evil }
+    http-request deny if { path_beg /slash } { path_sub // }
+    http-request deny if { path_beg /www } { hdr_beg(host) -i www. }
+    http-request deny if { path_beg /dom } { hdr_dom(host) -i evil }
+    http-request deny if { path_beg /up } { hdr(upgrade) -i websocket }
+    use_backend other if { url_param(to) other }
+    default_backend app
+backend app
+    server a 127.0.0.1:9001
+backend other
+    server b 127.0.0.1:9002
+"""
+HAPROXY_CLOSED = [
+    *(("GET", f"/arg?{query}") for query in ("k=evil", "k&k=evil", "k=good&k=evil", "a=1;k=evil", "k=good")), ("GET", "/only"),
+    ("GET", "/slash//x"), ("GET", "/www", "www.test"), ("GET", "/dom", "an.evil.test"), ("GET", "/to?to=other"),
+]  # fmt: skip
+HAPROXY_CLOSED_FIELDS = [
+    ("/cook", {"Cookie": "k=good; k=evil"}), ("/up", {"Upgrade": "websocket"}),
+    *((path, {"X_K": values}) for path in ("/any", "/list", "/beg", "/only") for values in ("evil", ["good", "evil"], "good, evil", ["evil", "good"], "evil,good")),
+]  # fmt: skip
 JOE = "Basic " + base64.b64encode(b"joe:secret").decode()
 BAD = "Basic " + base64.b64encode(b"joe:guess").decode()
 
@@ -110,8 +188,9 @@ def ask(port, method, url, host="a.test", **fields):
     try:
         connection.putrequest(method, url, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", host)
-        for name, value in fields.items():
-            connection.putheader(name.replace("_", "-"), value)
+        for name, values in fields.items():
+            for value in values if isinstance(values, list) else [values]:
+                connection.putheader(name.replace("_", "-"), value)
         connection.endheaders()
         answer = connection.getresponse()
         body = answer.read().decode()
@@ -152,8 +231,14 @@ HAPROXY_FIELDS = [
 ]  # fmt: skip
 
 
-def compare(node, reference, imported, requests, fields):
-    """Starts the reference, then the proxy with the imported file, and asks both the same."""
+def protects(theirs, ours):
+    """What is closed there is not open here."""
+    return theirs[0] < 300 or ours[0] >= 300
+
+
+def compare(node, reference, imported, requests, fields, closed=((), ())):
+    """Starts the reference, then the proxy with the imported file, and asks both the same. `closed`: requests and fields
+    for which it is enough that nothing is open that is closed there."""
     node.start("origin", "nginx", "-p", node.home, "-c", node.write("origin.conf", ORIGIN), "-e", "stderr")
     other = node.start("reference", *reference)
     process = node.start("l7", box.binary("l7"), "--config", imported, "--run", node.run_dir)
@@ -166,6 +251,12 @@ def compare(node, reference, imported, requests, fields):
             wrong.append((method, url, host, theirs, ours))
     for url, given in fields:
         if (theirs := ask(8080, "GET", url, **given)) != (ours := ask(8081, "GET", url, **given)):
+            wrong.append(("GET", url, given, theirs, ours))
+    for method, url, *host in closed[0]:
+        if not protects(theirs := ask(8080, method, url, *host), ours := ask(8081, method, url, *host)):
+            wrong.append((method, url, host, theirs, ours))
+    for url, given in closed[1]:
+        if not protects(theirs := ask(8080, "GET", url, **given), ours := ask(8081, "GET", url, **given)):
             wrong.append(("GET", url, given, theirs, ours))
     other.kill()  # HAProxy's status is that of its signal
     assert not wrong, "\n".join(str(each) for each in wrong)
@@ -217,3 +308,21 @@ def test_an_imported_file_protects_as_nginx_does(lab):
         document, _ = imported(node, "nginx.conf", NGINX)
         reference = ["nginx", "-p", node.home, "-c", node.write("reference.conf", NGINX), "-e", "stderr"]
         compare(node, reference, document, [each for each in NGINX_REQUESTS if each[1] in keep and len(each) == 2], [])
+
+
+def test_what_a_condition_of_nginx_refuses_is_refused(lab):
+    with box.raised() as node:
+        document, told = imported(node, "nginx.conf", NGINX_CONDITIONS)
+        left = {each["line"]: each["why"] for each in told["left"] if each["line"] > 4}
+        assert left.keys() == {7, 8, 9, 12, 14, 15, 18}, told["left"]
+        assert left[7] == "nginx takes its name in upper and lower case, and a route as it is written; its routes answer 403 instead"
+        reference = ["nginx", "-p", node.home, "-c", node.write("reference.conf", NGINX_CONDITIONS), "-e", "stderr"]
+        compare(node, reference, document, NGINX_HELD, NGINX_HELD_FIELDS, (NGINX_CLOSED, NGINX_CLOSED_FIELDS))
+
+
+@long
+def test_what_a_condition_of_haproxy_refuses_is_refused(lab):
+    with box.raised() as node:
+        document, told = imported(node, "haproxy.cfg", HAPROXY_CONDITIONS)
+        assert {each["line"] for each in told["left"]} == {10, 12, 16, 17, 18, 19}, told["left"]
+        compare(node, ["haproxy", "-db", "-f", node.write("reference.cfg", HAPROXY_CONDITIONS)], document, [], [], (HAPROXY_CLOSED, HAPROXY_CLOSED_FIELDS))

@@ -25,12 +25,6 @@ bool intersect(std::vector<std::string>& a, const std::vector<std::string>& b) {
   return !a.empty();
 }
 
-// Whether a host pattern ("" is any) has all that another has.
-bool covers(const std::string& wide, const std::string& narrow) {
-  if (wide.empty() || wide == narrow) return true;
-  return wide.starts_with("*.") && narrow.size() > wide.size() - 1 && narrow.ends_with(wide.substr(1));
-}
-
 // Returns false if no host has both.
 bool intersect_hosts(std::vector<std::string>& a, const std::vector<std::string>& b) {
   if (b.empty()) return true;
@@ -38,7 +32,7 @@ bool intersect_hosts(std::vector<std::string>& a, const std::vector<std::string>
   std::vector<std::string> out;
   for (const std::string& left : a) {
     for (const std::string& right : b) {
-      const std::string* narrow = covers(left, right) ? &right : covers(right, left) ? &left : nullptr;
+      const std::string* narrow = host_covers(left, right) ? &right : host_covers(right, left) ? &left : nullptr;
       if (narrow != nullptr && std::find(out.begin(), out.end(), *narrow) == out.end()) out.push_back(*narrow);
     }
   }
@@ -117,6 +111,32 @@ std::vector<Cidr> networks_of(const std::string& text) {
   const std::optional<uint64_t> prefix = number_of(text.substr(slash + 1));
   if (!prefix || *prefix > alone->prefix) return {};
   return {Cidr::of(*address, static_cast<uint8_t>(*prefix))};
+}
+
+Result<std::string> compiled(std::string regex) {
+  if (const Result<Regex> whole = Regex::compile(regex, kRegexMemoryBytes); !whole)
+    return fail("RE2 does not take the regular expression: " + whole.error().message);
+  return regex;
+}
+
+// For a path without parameters: only the cases that it meets, and without conditions about it.
+Cases of_one_path(const Place& place, const Cases& cases) {
+  if (place.path.find_first_of("*{") != std::string::npos) return cases;
+  const auto takes = [&](const std::string& regex) {
+    const Result<Regex> whole = Regex::compile(regex, kRegexMemoryBytes);
+    return whole && whole->takes_whole(place.path);
+  };
+  Cases out;
+  for (Case each : cases) {
+    if (!each.when.paths.empty() && !takes(regex_of(each.when.paths))) continue;
+    each.when.paths.clear();
+    if (each.when.match.contains("path_regex")) {
+      if (!takes(each.when.match["path_regex"].get<std::string>())) continue;
+      each.when.match.erase("path_regex");
+    }
+    out.push_back(std::move(each));
+  }
+  return out;
 }
 
 struct Ordered {
@@ -217,7 +237,7 @@ std::map<std::string, Cases> by_host(const Cases& cases) {
     for (const Case& each : cases) {
       const std::vector<std::string>& hosts = each.when.hosts;
       const bool holds = hosts.empty() || std::any_of(hosts.begin(), hosts.end(), [&, &name = host](const auto& wide) {
-                           return covers(wide, name);
+                           return host_covers(wide, name);
                          });
       if (!holds) continue;
       here.push_back(each);
@@ -228,7 +248,17 @@ std::map<std::string, Cases> by_host(const Cases& cases) {
   return out;
 }
 
-void add_routes(Imported& into, const Place& place, const Cases& cases, size_t lowest_priority) {
+void add_routes(Imported& into, const Place& place, const Cases& all, size_t lowest_priority) {
+  Cases cases = of_one_path(place, all);
+  const auto has_regex = [](const Case& each) {
+    return !each.when.paths.empty() || each.when.match.contains("path_regex") ||
+           each.when.match.contains("headers_regex") || each.when.match.contains("query_regex");
+  };
+  const auto regexes = static_cast<size_t>(std::count_if(cases.begin(), cases.end(), has_regex));
+  if (!into.has_room_for_regexes(place.hosts, place.path, regexes)) {
+    const std::string why = fmt::format("more than {} routes with regular expressions", kMaxRegexRoutes);
+    cases = {{{}, closed_answer(kNotServed, 0, "the rules of this path", why)}};
+  }
   size_t count = 0;
   while (count < cases.size() && !cases[count].when.always()) ++count;
   count = std::min(count + 1, cases.size());  // no request comes past a case without a condition
@@ -256,10 +286,83 @@ void add_routes(Imported& into, const Place& place, const Cases& cases, size_t l
 }
 
 Result<std::string> whole_regex(const std::string& pattern, bool ignore_case) {
-  std::string out = fmt::format("(?s{}).*(?:{}).*", ignore_case ? "i" : "", pattern);
-  if (const Result<Regex> regex = Regex::compile(out, kRegexMemoryBytes); !regex)
-    return fail("RE2 does not take the regular expression: " + regex.error().message);
-  return out;
+  return compiled(fmt::format("(?s{}).*(?:{}).*", ignore_case ? "i" : "", pattern));
+}
+
+Result<std::string> listed_regex(const std::string& pattern, bool ignore_case) {
+  // Anchors are those of one value. They can be said if they are the first and the last of all.
+  std::string middle = pattern;
+  const bool begins = middle.starts_with('^');
+  if (begins) middle.erase(0, 1);
+  const bool ends = middle.ends_with('$') && !middle.ends_with("\\$");
+  if (ends) middle.pop_back();
+  bool alternatives = false, anchors = false;
+  size_t depth = 0;
+  for (size_t at = 0; at < middle.size(); ++at) {
+    const char c = middle[at];
+    if (c == '\\') {
+      ++at;
+      anchors =
+          anchors || (at < middle.size() && std::string_view("AzZGbB").find(middle[at]) != std::string_view::npos);
+    } else if (c == '(') {
+      ++depth;
+    } else if (c == ')') {
+      depth -= depth > 0 ? 1 : 0;
+    } else if (c == '|') {
+      alternatives = alternatives || depth == 0;
+    } else if (c == '$' || (c == '^' && (at == 0 || middle[at - 1] != '['))) {
+      anchors = true;
+    }
+  }
+  if (anchors || (alternatives && (begins || ends)))
+    return fail("a field is a list, and the anchors of the regular expression are those of one value");
+  // What is between the values may be taken by the expression as well.
+  return compiled(fmt::format("(?s{}){}(?:{}){}", ignore_case ? "i" : "", begins ? "(?:.*,\\s*)?" : ".*", middle,
+                              ends ? "(?:\\s*,.*)?" : ".*"));
+}
+
+bool is_path_text(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](unsigned char c) {
+    return c <= ' ' || c >= 0x7f ||
+           std::string_view("?#%\"<>\\^`{|}").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+}
+
+Result<std::string> path_regex(const std::string& pattern, bool ignore_case) {
+  // Of the characters that routes have as escapes some are signs of expressions, if no backslash is before them.
+  const Result<std::string> escaped = fail("a route's path has some of its characters as % escapes");
+  bool in_class = false;
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    const auto c = static_cast<unsigned char>(pattern[at]);
+    if (c == '\\') {
+      const char next = at + 1 < pattern.size() ? pattern[++at] : '\\';
+      // Letters that stand for spaces or for a character by its number, and characters themselves.
+      if (std::string_view("sShHvVntrfae0xpPNQEc").find(next) != std::string_view::npos || !is_path_text({&next, 1}))
+        return escaped;
+      continue;
+    }
+    if (pattern.compare(at, 4, "(?P<") == 0) {
+      at = std::min(pattern.find('>', at), pattern.size());
+      continue;
+    }
+    if (c <= ' ' || c >= 0x7f || std::string_view("#%\"<>`").find(pattern[at]) != std::string_view::npos)
+      return escaped;
+    if (in_class) {
+      if (std::string_view("?{}|").find(pattern[at]) != std::string_view::npos) return escaped;
+      if (c == '[' && at + 1 < pattern.size() && pattern[at + 1] == ':') return escaped;  // [:space:]
+      in_class = c != ']';
+    } else if (c == '[') {
+      in_class = true;
+      if (at + 1 < pattern.size() && pattern[at + 1] == '^') ++at;
+      if (at + 1 < pattern.size() && pattern[at + 1] == ']') ++at;  // the first one is a member
+    }
+  }
+  return whole_regex(pattern, ignore_case);
+}
+
+bool host_covers(std::string_view wide, std::string_view narrow) {
+  if (wide.empty() || wide == narrow) return true;
+  return wide.starts_with("*.") && narrow.size() >= wide.size() && narrow.ends_with(wide.substr(1));
 }
 
 std::string quoted_regex(std::string_view text) {

@@ -59,6 +59,14 @@ std::map<std::string, Cases> by_host(const Cases& cases);
 // it.
 Result<std::string> whole_regex(const std::string& pattern, bool ignore_case);
 std::string quoted_regex(std::string_view text);
+// As whole_regex(), for one value of a list that has ", " between its values: some value of the list is taken.
+Result<std::string> listed_regex(const std::string& pattern, bool ignore_case);
+// As whole_regex(), of a path. Error also: routes have some of its characters as escapes, so it would take no path.
+Result<std::string> path_regex(const std::string& pattern, bool ignore_case);
+// Whether a route's path can have this text, and not as an escape.
+bool is_path_text(std::string_view text);
+// Whether a host pattern ("" is any) has all that another has.
+bool host_covers(std::string_view wide, std::string_view narrow);
 
 // Networks that are allowed and denied in an order, the first that has the client decides, as `authorise`, where the
 // longest decides. What none has is allowed.

@@ -11,15 +11,6 @@ using namespace kube;  // NOLINT(google-build-using-namespace): the helpers of t
 using nlohmann::json;
 using Kind = DocumentNode::Kind;
 
-namespace {
-
-bool host_covers(std::string_view wide, std::string_view narrow) {
-  if (wide.empty() || wide == narrow) return true;
-  return wide.starts_with("*.") && narrow.size() >= wide.size() && narrow.ends_with(wide.substr(1));
-}
-
-}  // namespace
-
 void GatewayListeners::add_namespace(const DocumentNode& object) {
   into_.take();
   std::map<std::string, std::string>& labels = namespaces_[text_at(&object, {"metadata", "name"})];

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/limits.h"
+#include "conf/route_checks.h"
 #include "conf/text.h"
 #include "core/http1.h"
 #include "core/ip.h"
@@ -82,6 +83,13 @@ HaproxyList of_path(const std::string& how, const std::vector<std::string>& valu
   const bool plain =
       (how.empty() || how == "str" || how == "beg") && !ignore_case &&
       std::all_of(values.begin(), values.end(), [](const auto& value) { return value.starts_with('/'); });
+  // HAProxy looks at the path as it was sent.
+  for (const std::string& value : values) {
+    if (value.find("//") != std::string::npos) return unknown("routes have several slashes as one");
+    if (how != "reg" && !is_path_text(value)) return unknown("a route's path has some of its characters as % escapes");
+    if (how != "reg") continue;
+    if (const Result<std::string> regex = path_regex(value, ignore_case); !regex) return unknown(regex.error().message);
+  }
   if (plain) {
     for (const std::string& value : values) when.paths.push_back((how == "beg" ? "^" : "=") + value);
     return one(when);
@@ -96,7 +104,7 @@ bool is_host(std::string_view text) {
   return !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-_") == std::string_view::npos;
 }
 
-HaproxyList of_host(const std::string& how, const std::vector<std::string>& values, bool ignore_case) {
+HaproxyList of_host(const std::string& how, const std::vector<std::string>& values) {
   When when;
   for (const std::string& value : values) {
     const std::string host = lower_case(value);
@@ -105,32 +113,39 @@ HaproxyList of_host(const std::string& how, const std::vector<std::string>& valu
     } else if (how == "end" && host.starts_with('.') && is_host(host.substr(1))) {
       when.hosts.push_back("*" + host);
     } else {
-      when.hosts.clear();
-      break;
+      return unknown("a route has whole hosts, or all below one (hdr_end(host) .example.com)");
     }
   }
-  if (!when.hosts.empty()) return one(when);
-  const Result<std::string> regex = regex_of(how, values, true);
-  (void)ignore_case;  // hosts have no case
-  if (!regex) return unknown(regex.error().message);
-  when.match["headers_regex"]["host"] = *regex;
   return one(when);
 }
 
 HaproxyList of_field(const Fetch& fetch, const std::vector<std::string>& values, bool ignore_case) {
   const std::string name = lower_case(fetch.argument.substr(0, fetch.argument.find(',')));
   if (!http1::is_token(name)) return unknown("it names no field");
+  if (name == "host" || is_framing_field(name)) return unknown("a route does not look at this field");
   When when;
   if (fetch.how == "found") {
     when.match["headers"][name] = "*";
     return one(when);
   }
-  Result<std::string> regex = regex_of(fetch.how, values, ignore_case);
-  if (!regex) return unknown(regex.error().message);
   // A field is a list there, and one of its parts is enough.
-  const bool parts = !fetch.name.ends_with("fhdr");
-  when.match["headers_regex"][name] = parts ? fmt::format("(?s)(?:.*,\\s*)?(?:{})(?:\\s*,.*)?", *regex) : *regex;
-  return one(when);
+  HaproxyList list;
+  if (fetch.how == "reg") {
+    for (const std::string& value : values) {
+      const Result<std::string> regex = listed_regex(value, ignore_case);
+      if (!regex) return unknown(regex.error().message);
+      When each;
+      each.match["headers_regex"][name] = *regex;
+      list.any.push_back(each);
+    }
+  } else {
+    const Result<std::string> regex = regex_of(fetch.how, values, ignore_case);
+    if (!regex) return unknown(regex.error().message);
+    when.match["headers_regex"][name] = fmt::format("(?s)(?:.*,\\s*)?(?:{})(?:\\s*,.*)?", *regex);
+    list.any.push_back(when);
+  }
+  if (fetch.name.ends_with("fhdr")) list.inexact = "a route has the values of several fields as one list";
+  return list;
 }
 
 }  // namespace
@@ -203,20 +218,24 @@ HaproxyList HaproxyLists::read(std::vector<std::string> words) const {
     return one(when);
   }
   if (fetch.name == "hdr" || fetch.name == "req.hdr" || fetch.name == "req.fhdr" || fetch.name == "fhdr") {
-    if (lower_case(fetch.argument) == "host" && !found) return of_host(fetch.how, values, ignore_case);
+    if (lower_case(fetch.argument) == "host" && !found) return of_host(fetch.how, values);
     return of_field(fetch, values, ignore_case);
   }
   if (fetch.name == "url_param" || fetch.name == "urlp") {
     const Result<std::string> regex = found ? std::string() : regex_of(fetch.how, values, ignore_case);
     if (!regex || fetch.argument.empty()) return unknown(regex ? "it names no parameter" : regex.error().message);
     when.match[found ? "query" : "query_regex"][fetch.argument] = found ? "*" : *regex;
-    return one(when);
+    HaproxyList list = one(when);
+    list.inexact =
+        "HAProxy looks at each parameter of this name, and as it was sent: a route at the first one, decoded";
+    return list;
   }
   if (fetch.name == "cook" || fetch.name == "req.cook") {
     if (fetch.argument.empty() || ignore_case || (!found && !fetch.how.empty() && fetch.how != "str"))
       return unknown("a route asks for one value of a cookie, or for any");
     if (found) values = {"*"};
     HaproxyList list;
+    list.inexact = "HAProxy looks at each cookie of this name, and a route at the first one";
     for (const std::string& value : values) {
       When each;
       each.match["cookies"][fetch.argument] = value;
@@ -261,12 +280,13 @@ Result<void> HaproxyLists::add(const HaproxyLine& line) {
   HaproxyList& list = lists_[line.word(1)];  // several lines of one name: any of them
   list.any.insert(list.any.end(), read_list.any.begin(), read_list.any.end());
   if (list.unknown.empty()) list.unknown = read_list.unknown;
+  if (list.inexact.empty()) list.inexact = read_list.inexact;
   if (!read_list.users.empty()) list.users = read_list.users;
   list.rate = list.rate || read_list.rate;
   return read_list.unknown.empty() ? Result<void>() : fail(read_list.unknown);
 }
 
-std::vector<HaproxyWay> HaproxyLists::ways(const HaproxyLine& line) const {
+std::vector<HaproxyWay> HaproxyLists::ways(const HaproxyLine& line, bool exact) const {
   const auto begin = std::find_if(line.words.begin(), line.words.end(),
                                   [](const std::string& word) { return word == "if" || word == "unless"; });
   if (begin == line.words.end()) return {HaproxyWay{}};
@@ -289,6 +309,14 @@ std::vector<HaproxyWay> HaproxyLists::ways(const HaproxyLine& line) const {
       word = end;
     } else {
       alternatives.back().emplace_back(named(text), negative);
+    }
+  }
+  for (auto& alternative : alternatives) {
+    for (auto& [list, negative] : alternative) {
+      if (!exact || list.inexact.empty()) continue;
+      const bool rate = list.rate;
+      list = unknown(list.inexact);
+      list.rate = rate;
     }
   }
   if (unless) {

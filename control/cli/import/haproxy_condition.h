@@ -20,6 +20,7 @@ struct HaproxyDoors {
 struct HaproxyList {
   std::vector<When> any;  // one of these holds; empty: none ever does
   std::string unknown;    // not empty: why a part of it cannot be said
+  std::string inexact;    // not empty: why some requests are judged in another way here
   std::string users;      // http_auth(USERS)
   bool rate = false;      // it is about how often a client comes
 };
@@ -39,7 +40,8 @@ class HaproxyLists {
   // A line `acl NAME …`. Error: why it cannot be said.
   Result<void> add(const HaproxyLine& line);
   // The ways to meet what stands behind `if` or `unless`. Without either, one that always holds. None: it never holds.
-  std::vector<HaproxyWay> ways(const HaproxyLine& line) const;
+  // `exact`: lists that are not exact are unknown.
+  std::vector<HaproxyWay> ways(const HaproxyLine& line, bool exact) const;
 
  private:
   HaproxyList read(std::vector<std::string> words) const;

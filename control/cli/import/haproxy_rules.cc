@@ -132,7 +132,8 @@ Cases HaproxyRules::with_rule(const Line& line, Cases rest, const Cases& passed,
                               const std::function<Cases(const std::string&)>& backend) {
   if (HaproxyPriorities::is_rule(line)) return with_priority(line, std::move(rest));
   Result<Deed> deed = read(line);
-  std::vector<HaproxyWay> ways = lists_.ways(line);
+  // Every client may come to each of the backends. Other rules keep somebody away, or let somebody past such a rule.
+  std::vector<HaproxyWay> ways = lists_.ways(line, line.word(0) != "use_backend");
   if (line.word(0) == "monitor-uri") {
     HaproxyWay way;
     way.has.paths = {"=" + line.word(1)};
@@ -171,7 +172,7 @@ Cases HaproxyRules::with_rule(const Line& line, Cases rest, const Cases& passed,
 Cases HaproxyRules::with_priority(const Line& line, Cases rest) {
   const Result<std::string> priority = HaproxyPriorities::read(line);
   Result<void> outcome = priority ? priorities_.keeps_order(line) : priority.error();
-  const std::vector<HaproxyWay> ways = priority ? lists_.ways(line) : std::vector<HaproxyWay>();
+  const std::vector<HaproxyWay> ways = priority ? lists_.ways(line, false) : std::vector<HaproxyWay>();
   for (size_t i = ways.size(); i-- > 0;) {
     Result<Cases> with = with_priority(ways[i], *priority, rest);
     if (with && with->size() > kSectionCasesMost) with = fail("its conditions would be too many routes");

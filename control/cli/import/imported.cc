@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "conf/limits.h"
 #include "conf/names.h"
 #include "conf/text.h"
 #include "core/ip.h"
@@ -57,6 +58,15 @@ std::string Imported::policy(const std::string& wanted, const json& content) {
   const std::string name = free_name("policies", wanted);
   object("policies", name).update(content);
   return name;
+}
+
+bool Imported::has_room_for_regexes(const std::vector<std::string>& hosts, const std::string& path, size_t count) {
+  const std::vector<std::string> keys = hosts.empty() ? std::vector<std::string>{""} : hosts;
+  for (const std::string& host : keys) {
+    if (regexes_[host + path] + count > kMaxRegexRoutes) return false;
+  }
+  for (const std::string& host : keys) regexes_[host + path] += count;
+  return true;
 }
 
 std::string Imported::with_comments(const std::string& yaml) const {

@@ -40,6 +40,10 @@ class Imported {
   // The document's text with these comments.
   std::string with_comments(const std::string& yaml) const;
 
+  // Whether so many routes with regular expressions more may be at these hosts (none: any) and this path. Then they
+  // count.
+  bool has_room_for_regexes(const std::vector<std::string>& hosts, const std::string& path, size_t count);
+
   // Reads a file that the configuration names; nothing if there is none. Unset: none is read.
   std::function<std::optional<std::string>(const std::string& path)> file;
 
@@ -57,6 +61,7 @@ class Imported {
   std::map<std::string, std::list<nlohmann::json>> sections_;
   std::map<std::string, std::map<std::string, nlohmann::json*>> by_name_;  // objects of each section
   mutable std::map<std::string, size_t> last_number_;                      // for free_name(), by section and name
+  std::map<std::string, size_t> regexes_;                                  // by host and path
   std::map<std::string, std::string> closed_;                              // by the route's name
   std::vector<LeftDirective> left_;
   size_t taken_ = 0;

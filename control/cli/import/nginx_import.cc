@@ -41,16 +41,25 @@ class NginxImport {
   explicit NginxImport(Imported& into) : into_(into), listeners_(into) {}
 
   void run(const std::vector<Directive>& directives) {
+    underscores_ = has_underscores(directives);
     for (const Directive& directive : directives) top(directive);
     settle();
   }
   // The content of an http block.
   void run_bare(const Directive& block) {
+    underscores_ = has_underscores(block.block);
     http(block);
     settle();
   }
 
  private:
+  // Whether a server reads fields whose names have underscores. It is a listener's, so it holds for all servers of one.
+  static bool has_underscores(const std::vector<Directive>& directives) {
+    return std::any_of(directives.begin(), directives.end(), [](const Directive& each) {
+      return (each.name == "underscores_in_headers" && argument_of(each) == "on") || has_underscores(each.block);
+    });
+  }
+
   void settle() {
     for (const Directive* directive : judged_late_) {
       const auto outcome = outcomes_.find(directive);
@@ -237,7 +246,7 @@ class NginxImport {
     }
     const Directives ifs = ifs_of(block);
     std::vector<std::pair<const Directive*, Result<NginxCondition>>> conditions;
-    for (const Directive* each : ifs) conditions.emplace_back(each, read_if(*each));
+    for (const Directive* each : ifs) conditions.emplace_back(each, read_if(*each, server));
     for (NginxLocation& each : server.locations) each.cases = behind(conditions, std::move(each.cases), server, scope);
     others = behind(conditions, std::move(others), server, scope);
     if (!server.closed.is_null()) {
@@ -256,10 +265,24 @@ class NginxImport {
     }
     for (const bool any : {false, true}) {
       if (any ? !server.at->any_host : server.at->hosts.empty()) continue;
-      const std::vector<std::string> hosts = any ? std::vector<std::string>() : server.at->hosts;
-      for (const auto& [path, cases] : paths)
-        add_routes(into_, {server.at->listeners, hosts, path, (any ? "any" : hosts.front()) + path}, cases);
+      for (const auto& [path, cases] : paths) add_place(server, any, path, cases);
     }
+  }
+
+  // At the server's names, or at any other. A host that a condition names has routes of its own: they are asked alone.
+  void add_place(const Server& server, bool any, const std::string& path, const Cases& cases) {
+    const std::vector<std::string>& names = server.at->hosts;
+    std::vector<std::string> hosts = any ? std::vector<std::string>() : names;
+    const std::string name = any ? "any" : names.front();
+    const std::map<std::string, Cases> by = by_host(cases);
+    for (const auto& [host, here] : by) {
+      const bool own = std::any_of(names.begin(), names.end(),
+                                   [&, &asked = host](const auto& each) { return host_covers(each, asked); });
+      if (host.empty() || own == any) continue;
+      std::erase(hosts, host);
+      add_routes(into_, {server.at->listeners, {host}, path, host + path}, here);
+    }
+    if (any || !hosts.empty()) add_routes(into_, {server.at->listeners, hosts, path, name + path}, by.at(""));
   }
 
   NginxNote noter() {
@@ -333,12 +356,17 @@ class NginxImport {
   }
 
   // Error: it cannot be said. Then everything behind it is closed, unless it decides nothing.
-  Result<NginxCondition> read_if(const Directive& directive) {
+  Result<NginxCondition> read_if(const Directive& directive, const Server& server) {
     const auto returns = std::find_if(directive.block.begin(), directive.block.end(),
                                       [](const Directive& child) { return child.name == "return"; });
     Result<NginxCondition> condition = returns == directive.block.end()
                                            ? fail("a route says what to answer, nothing else")
-                                           : nginx_condition(directive);
+                                           : nginx_condition(directive, underscores_);
+    if (condition && !condition->never && !condition->when.hosts.empty()) {
+      const std::optional<bool> reached = listeners_.reaches(*server.at, condition->when.hosts.front());
+      if (reached) condition->never = !*reached;
+      if (!reached) condition = fail("another server has this host at some of the addresses");
+    }
     if (condition) {
       into_.take();
       for (const Directive& child : directive.block) {
@@ -366,7 +394,7 @@ class NginxImport {
       const json then = answer(*returns, server, scope);
       When when = condition->when;
       if (!condition->scheme.empty()) when.listeners = listeners_of(server, condition->scheme == "https");
-      const bool never = !condition->scheme.empty() && when.listeners.empty();
+      const bool never = condition->never || (!condition->scheme.empty() && when.listeners.empty());
       if (never) {
         if (condition->negative) cases = {{{}, then}};
       } else if (!condition->negative) {
@@ -431,7 +459,7 @@ class NginxImport {
     const std::string modifier = block.arguments.size() > 1 ? argument_of(block) : "";
     std::string path = block.arguments.empty() ? "" : block.arguments.back();
     if (modifier.starts_with('~')) {
-      const Result<std::string> regex = whole_regex(path, modifier == "~*");
+      const Result<std::string> regex = path_regex(path, modifier == "~*");
       if (!regex) return regex.error();
       into.kind = Kind::regex;
       into.text = *regex;
@@ -458,7 +486,7 @@ class NginxImport {
 
   Cases content(const Directive& block, Server& server, const NginxScope& scope, NginxLocation& here) {
     Conditions conditions;
-    for (const Directive* each : ifs_of(block)) conditions.emplace_back(each, read_if(*each));
+    for (const Directive* each : ifs_of(block)) conditions.emplace_back(each, read_if(*each, server));
     return behind(conditions, bare_content(block, server, scope, here), server, scope);
   }
 
@@ -634,6 +662,7 @@ class NginxImport {
 
   Imported& into_;
   NginxListeners listeners_;
+  bool underscores_ = false;
   std::set<std::string> insecure_;  // pools
   Directives judged_late_;
   std::map<const Directive*, Result<void>> outcomes_;

@@ -178,6 +178,31 @@ void NginxListeners::drop_taken_names(const std::vector<const Directive*>& serve
   }
 }
 
+std::optional<bool> NginxListeners::reaches(const NginxListening& server, const std::string& host) const {
+  // nginx prefers the whole name, then the longest pattern, then the default server.
+  const auto rank = [&](const NginxListening& each) {
+    size_t best = each.any_host ? 1 : 0;
+    for (const std::string& own : each.hosts) {
+      if (own == host) return std::string::npos;
+      if (host_covers(own, host)) best = std::max(best, own.size());
+    }
+    return best;
+  };
+  const size_t own = rank(server);
+  if (own == 0) return false;
+  bool everywhere = true, somewhere = false;
+  for (const std::string& listener : server.listeners) {
+    const bool taken = std::any_of(servers_.begin(), servers_.end(), [&](const auto& each) {
+      const std::vector<std::string>& theirs = each.second.listeners;
+      return std::find(theirs.begin(), theirs.end(), listener) != theirs.end() && rank(each.second) > own;
+    });
+    everywhere = everywhere && !taken;
+    somewhere = somewhere || !taken;
+  }
+  if (everywhere != somewhere) return std::nullopt;
+  return everywhere;
+}
+
 void set_nginx_listener(const Directive& directive, json& listener, const NginxNote& note) {
   const std::string& value = argument_of(directive);
   const auto size = [&](const char* key, const std::string& text) -> Result<void> {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ class NginxListeners {
   void read(const std::vector<const NginxDirective*>& servers, const NginxDirective* certificate,
             const NginxDirective* key);
   const NginxListening& of(const NginxDirective& server) const { return servers_.at(&server); }
+  // Whether requests for a host come to a server. Nothing: at some of its addresses another server takes them.
+  std::optional<bool> reaches(const NginxListening& server, const std::string& host) const;
 
  private:
   struct Bind {

@@ -6,9 +6,14 @@
 #include <algorithm>
 #include <set>
 
+#include "conf/limits.h"
 #include "conf/policy/authenticate.h"
+#include "conf/route_checks.h"
+#include "conf/text.h"
 #include "control/cli/import/nginx_settings.h"
+#include "core/http1.h"
 #include "core/ip.h"
+#include "core/regex.h"
 
 namespace tidegate::cli {
 namespace {
@@ -233,7 +238,7 @@ bool nginx_is_harmless(const Directive& directive) {
                      [](const Directive& child) { return kHarmless.count(child.name) != 0; });
 }
 
-Result<NginxCondition> nginx_condition(const Directive& directive) {
+Result<NginxCondition> nginx_condition(const Directive& directive, bool underscores) {
   std::vector<std::string> words = directive.arguments;
   if (words.empty() || !words.front().starts_with('(') || !words.back().ends_with(')'))
     return fail("it has no condition");
@@ -241,7 +246,7 @@ Result<NginxCondition> nginx_condition(const Directive& directive) {
   words.back().pop_back();
   std::erase(words, "");
   if (words.empty() || words.size() > 3) return fail("a route does not depend on it");
-  const std::string variable = words.front(), how = words.size() > 1 ? words[1] : "";
+  const std::string variable = lower_case(words.front()), how = words.size() > 1 ? words[1] : "";
   std::string value = words.size() > 2 ? words[2] : "";
   NginxCondition out;
   out.negative = how.starts_with('!');
@@ -252,43 +257,41 @@ Result<NginxCondition> nginx_condition(const Directive& directive) {
   // An empty value means that there is none.
   const bool empty = plain && value.empty();
   if (empty) out.negative = !out.negative;
-  std::string pattern;
-  if (regex) {
-    Result<std::string> whole = whole_regex(value, how.ends_with('*'));
-    if (!whole) return whole.error();
-    pattern = *whole;
-  } else if (is_set) {
-    pattern = "(?s)[^0]|..+";
-  } else if (empty) {
-    pattern = "(?s).+";
-  }
-  const auto named = [&](const char* exact, const char* by_regex, std::string name) -> Result<NginxCondition> {
-    if (name.empty()) return fail("a route does not depend on it");
-    if (pattern.empty() && value != "*") {
-      out.when.match[exact][name] = value;
-    } else if (by_regex != nullptr) {
-      out.when.match[by_regex][name] = pattern.empty() ? quoted_regex(value) : pattern;
-    } else if (empty) {
-      out.when.match[exact][name] = "*";
-    } else {
-      return fail("a route asks for one value of a cookie, or for any");
-    }
-    return out;
-  };
   if (variable.starts_with("$http_") && variable != "$http_host") {
     std::string name = variable.substr(6);
     std::replace(name.begin(), name.end(), '_', '-');
-    return named("headers", "headers_regex", name);
+    if (!http1::is_token(name) || is_framing_field(name)) return fail("a route does not look at this field");
+    if (underscores) return fail("underscores_in_headers: two fields have this variable");
+    // nginx has the first of several fields until 1.22, and then all as a list, which is what a route has. One that
+    // refuses takes both.
+    const bool ignore_case = how.ends_with('*');
+    const Result<std::string> pattern = regex && out.negative ? whole_regex(value, ignore_case)
+                                        : regex               ? listed_regex(value, ignore_case)
+                                        : is_set              ? std::string("(?s)[^0]|..+")
+                                        : empty               ? std::string("(?s).+")
+                                        : !out.negative       ? "(?s)" + quoted_regex(value) + "(?:,.*)?"
+                                        : value == "*"        ? quoted_regex(value)
+                                                              : std::string();
+    if (!pattern) return pattern.error();
+    if (regex && !out.negative && Regex::compile(*pattern, kRegexMemoryBytes)->takes_whole(""))
+      return fail("it takes requests without the field, too");
+    if (pattern->empty()) {
+      out.when.match["headers"][name] = value;
+    } else {
+      out.when.match["headers_regex"][name] = *pattern;
+    }
+    return out;
   }
-  if (variable.starts_with("$arg_")) return named("query", "query_regex", variable.substr(5));
-  if (variable.starts_with("$cookie_")) return named("cookies", nullptr, variable.substr(8));
+  if (variable.starts_with("$arg_") || variable.starts_with("$cookie_"))
+    return fail("nginx takes its name in upper and lower case, and a route as it is written");
   if (variable == "$request_method" && (plain || how.ends_with('~')) && !empty) {
     out.when.methods = plain ? std::vector<std::string>{value} : words_of(value);
     if (out.when.methods.empty()) return fail("a route has whole methods");
     return out;
   }
   if (variable == "$host" && plain && !empty) {
-    std::transform(value.begin(), value.end(), value.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (value.find('*') != std::string::npos) return fail("it is no host");
+    out.never = lower_case(value) != value;  // the variable is in lower case
     out.when.hosts = {value};
     return out;
   }
@@ -297,10 +300,13 @@ Result<NginxCondition> nginx_condition(const Directive& directive) {
     return out;
   }
   if ((variable == "$uri" || variable == "$document_uri") && !is_set && !empty) {
-    out.when.match["path_regex"] = regex ? pattern : quoted_regex(value);
+    if (!regex && !is_path_text(value)) return fail("a route's path has some of its characters as % escapes");
+    const Result<std::string> whole = regex ? path_regex(value, how.ends_with('*')) : quoted_regex(value);
+    if (!whole) return whole.error();
+    out.when.match["path_regex"] = *whole;
     return out;
   }
-  if (variable == "$remote_addr" && plain && IpAddress::parse(value)) {
+  if (variable == "$remote_addr" && plain && IpAddress::parse(value) && IpAddress::parse(value)->to_string() == value) {
     out.when.match["clients"] = json::array({value});
     return out;
   }

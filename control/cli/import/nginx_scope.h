@@ -45,8 +45,10 @@ struct NginxCondition {
   When when;
   bool negative = false;
   std::string scheme;  // http or https: the listeners are the caller's
+  bool never = false;  // no request has it
 };
-Result<NginxCondition> nginx_condition(const NginxDirective& directive);
+// `underscores`: fields whose names have them are read too.
+Result<NginxCondition> nginx_condition(const NginxDirective& directive, bool underscores);
 // Whether a block of `if` changes nothing that decides where a request goes.
 bool nginx_is_harmless(const NginxDirective& directive);
 

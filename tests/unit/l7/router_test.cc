@@ -209,7 +209,10 @@ TEST(RequestConditions, LookAtWholeValuesByRegularExpressions) {
   RequestHead request;
   request.query = "v=1%2E0&w=x+y&bad=%zz&empty=&v=2";
   request.fields.add({"x-beta", "yes-7", FieldKind::other, false, "x-beta"});
-  request.fields.add({"x-beta", "no", FieldKind::other, false, "x-beta"});
+  request.fields.add({"x-twice", "yes", FieldKind::other, false, "x-twice"});
+  request.fields.add({"x-twice", "no", FieldKind::other, false, "x-twice"});
+  request.fields.add({"cookie", "a=b", FieldKind::cookie, false, "cookie"});
+  request.fields.add({"cookie", "c=d", FieldKind::cookie, false, "cookie"});
   const RequestConditions judge(request, "10.1.2.3");
   const auto meets = [&](const RouteConditions::Pairs& headers, const RouteConditions::Pairs& query = {}) {
     RouteConditions wanted;
@@ -219,7 +222,10 @@ TEST(RequestConditions, LookAtWholeValuesByRegularExpressions) {
   };
   EXPECT_TRUE(meets({{"X-Beta", "yes-[0-9]"}}));
   EXPECT_FALSE(meets({{"X-Beta", "yes"}})) << "the whole value";
-  EXPECT_FALSE(meets({{"X-Beta", "no"}})) << "the first one counts";
+  EXPECT_FALSE(meets({{"X-Twice", "yes"}})) << "all values count";
+  EXPECT_FALSE(meets({{"X-Twice", "no"}}));
+  EXPECT_TRUE(meets({{"X-Twice", "yes, no"}, {"X-Beta", "yes-7"}}));
+  EXPECT_TRUE(meets({{"Cookie", "a=b; c=d"}})) << "as their own syntax joins them";
   EXPECT_FALSE(meets({{"X-Alpha", ".*"}})) << "it is not there";
   EXPECT_TRUE(meets({}, {{"v", "1\\.0"}})) << "decoded";
   EXPECT_TRUE(meets({}, {{"w", "x y"}}));
@@ -341,7 +347,8 @@ TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
     request.fields.add({name, value, kind, false, name});
   };
   add("x-beta", "1");
-  add("x-beta", "2");
+  add("x-twice", "1");
+  add("x-twice", "2");
   add("cookie", "g=b; h=c", FieldKind::cookie);
   const RequestConditions judge(request, "10.1.2.3");
   using Pairs = RouteConditions::Pairs;
@@ -356,7 +363,9 @@ TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
   };
   EXPECT_TRUE(meets({{"X-Beta", "1"}}));
   EXPECT_TRUE(meets({{"X-Beta", "*"}}));
-  EXPECT_FALSE(meets({{"X-Beta", "2"}})) << "the first one counts";
+  EXPECT_FALSE(meets({{"X-Twice", "1"}})) << "all values count";
+  EXPECT_FALSE(meets({{"X-Twice", "2"}}));
+  EXPECT_TRUE(meets({{"X-Twice", "1, 2"}}));
   EXPECT_FALSE(meets({{"X-Alpha", "*"}}));
   EXPECT_TRUE(meets({}, {{"a", "1"}, {"b", "x y z"}, {"flag", "*"}, {"c", "*"}}));
   EXPECT_FALSE(meets({}, {{"a", "2"}}));
