@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line itself: help, exit statuses, the key reference, and changes watched as they happen."""
 
+import contextlib
 import importlib.util
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -361,6 +365,63 @@ def test_bash_completes_with_the_printed_script(lab):
     done = subprocess.run(["bash", "-c", ask], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[0] == "drain" and "-F _tidegate tidegate" in done.stdout, done
     assert tidegate("completion", "tcsh").returncode == 2
+
+
+class Zsh:
+    """An interactive zsh with the printed script in a folder of its functions, as the package installs it."""
+
+    def __init__(self, home, environment):
+        (home / "_tidegate").write_text(tidegate("completion", "zsh").stdout)
+        os.mkfifo(home / "line")
+        self.line = os.open(home / "line", os.O_RDWR | os.O_NONBLOCK)
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update({**environment, "TERM": "dumb", "HOME": str(home), "ZDOTDIR": str(home)})
+            os.execvp("zsh", ["zsh", "-f", "-i"])
+        threading.Thread(target=self._read, daemon=True).start()  # a full terminal would stop the shell
+        self._type(f"fpath=({home} $fpath); autoload -U compinit; compinit -u -d {home}/dump\n")
+        # Ctrl-X tells what stands on the line, and empties it.
+        self._type(f"tell() {{ print -r -- \"$BUFFER\" > {home}/line; BUFFER= }}; zle -N tell; bindkey '^X' tell; print > {home}/line\n")
+        assert self._told() == ""
+
+    def _read(self):
+        with contextlib.suppress(OSError):
+            while os.read(self.terminal, 4096):
+                pass
+
+    def _type(self, text):
+        os.write(self.terminal, text.encode())
+
+    def completed(self, text):
+        self._type(f"{text}\t\x18")
+        return self._told()
+
+    def _told(self):
+        assert select.select([self.line], [], [], 20)[0], "zsh says nothing"
+        return os.read(self.line, 4096).decode().rstrip("\n")
+
+    def stop(self):
+        self._type("\x15exit\n")
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+        os.close(self.line)
+
+
+@long
+def test_zsh_completes_with_the_printed_script(lab):
+    environment = {"PATH": f"{TIDEGATE.parent}:{os.environ['PATH']}", "TIDEGATE_API": str(lab.socket_path("edge", "control"))}
+    with tempfile.TemporaryDirectory(prefix="tidegate-zsh-") as home:
+        zsh = Zsh(Path(home), environment)
+        (Path(home) / "a-document.yaml").write_text("")
+        try:
+            assert zsh.completed("tidegate dra") == "tidegate drain "
+            assert zsh.completed("tidegate drain backend x --wai") == "tidegate drain backend x --wait "
+            assert zsh.completed("tidegate drain pool orig") == "tidegate drain pool origins "
+            assert zsh.completed("tidegate --output hum") == "tidegate --output human "
+            assert zsh.completed("tidegate drain plane proxy1/l") == "tidegate drain plane proxy1/l7 "
+            assert zsh.completed(f"tidegate check {home}/a-doc") == f"tidegate check {home}/a-document.yaml "
+        finally:
+            zsh.stop()
 
 
 def test_every_program_prints_its_manual_page(lab):

@@ -359,6 +359,54 @@ def test_the_cache_is_taken_over_warm_and_a_purge_in_between_holds(lab):
         assert "; hit" not in cached(kept), "the purge is the new process's"
         assert slow.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8, "the old process ends its body from what was there"
 
+
+def of_another_cache(path):
+    """A copy of the proxy whose cache has another format on the disk."""
+    program = binary("l7").read_bytes()
+    assert b"-cache 2" in program, "the format's name has changed: see kStoreFormat"
+    path.write_bytes(program.replace(b"-cache 2", b"-cache 3"))
+    path.chmod(0o755)
+    return path
+
+
+@long
+def test_an_upgrade_over_another_format_of_the_cache_says_so_and_begins_with_an_empty_disk(lab):
+    lab.settle()
+    with ordinary_again(lab, ("proxy1", "l7")):
+
+        def cached():
+            return lab.curl("client-eu", WWW + "/static/8m", "-D", "-", "-o", os.devnull, vip=PROXY[0]).stdout.lower()
+
+        wait_until("8m is a hit", lambda: "; hit" in cached())
+        run_dir, log = lab.directory("proxy1") / "run", lab.directory("proxy1") / "l7.log"
+        told_before = log.stat().st_size
+        slow = SlowReader("client-eu", PROXY[0], "/static/8m")  # from the disk tier of the process that is replaced
+        assert slow.answer.status == 200
+        program = of_another_cache(lab.directory("proxy1") / "l7-of-another-cache")
+        try:
+            with SteadyLoad(lab, "client-eu", vips=PROXY) as load:
+                load.wait_for(50)
+                done = upgrade(run_dir, "l7", "--program", program)
+                load.wait_for(50)
+                changes = "the disk's data begins empty: its format changes from tidegate-cache 2 to tidegate-cache 3"
+                assert done.returncode == 0 and changes in done.stdout, (done.stdout, done.stderr)
+                status = lab.plane("proxy1", "l7", "/status").json()
+                wait_until("the new process has looked at its disk", lambda: not lab.plane("proxy1", "l7", "/status").json()["cache"]["loading"])
+                assert "; hit" not in cached(), "it is fetched again"
+                wait_until("it is stored again", lambda: "; hit" in cached())
+            assert load.tally.failures == [], load.tally.failures[:5]
+            assert slow.rest() == b"".join(b"%015d\n" % i for i in range(64 * 1024)) * 8, "the old process ends its body from what was there"
+            log_text = log.read_bytes()[told_before:].decode(errors="replace")
+            assert f"upgrade: data: {changes}" in log_text and "its format is tidegate-cache 2, this program's is tidegate-cache 3" in log_text, log_text[-2000:]
+            assert status["ready"] and lab.plane("proxy1", "l7", "/status").json()["cache"]["disk_trouble"] is None
+            # And the same on the way back.
+            done = upgrade(run_dir, "l7", "--program", binary("l7"))
+            assert done.returncode == 0 and "its format changes from tidegate-cache 3 to tidegate-cache 2" in done.stdout, done
+            wait_until("it is stored again", lambda: "; hit" in cached())
+        finally:
+            program.unlink()
+
+
 ZONE = "$ORIGIN example.test.\n$TTL 60\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\nwww IN A 192.0.2.80\n"
 
 
