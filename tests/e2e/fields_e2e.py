@@ -3,21 +3,25 @@
 TLS port, and log files that are rotated under load."""
 
 import contextlib
+import gzip
 import json
 import os
 import queue
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import box
 from lab import HOSTS, open_socket
+from marks import long
 from netns import wait_until
 
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_curl_reads_a_413_that_comes_before_the_end_of_its_upload(lab):
@@ -167,3 +171,43 @@ routes: [{{name: r, status: 200, body: ok}}]
         for path in (log, *rotated):
             for line in path.read_text().splitlines():
                 assert json.loads(line)["status"] == 200
+
+
+@long
+def test_logrotate_loses_no_line_with_the_rules_of_the_package(lab):
+    with box.raised() as machine:
+        folder = machine.home / "log"
+        folder.mkdir(mode=0o750)
+        log = folder / "access.log"
+        config = machine.write("edge.yaml", f"""\
+nodes: [{{name: {machine.host.name}, l7: {{access_log: "{log}"}}}}]
+listeners: [{{name: l, bind: ["127.0.0.1:8080"]}}]
+routes: [{{name: r, status: 200, body: ok}}]
+""")  # fmt: skip
+        plane = machine.start_plane("l7", config)
+        machine.wait_ready("l7", plane)
+        rules = (ROOT / "debian" / "tidegate.logrotate").read_text()
+        assert "/var/log/tidegate/*.log {" in rules
+        machine.write("rules", rules.replace("/var/log/tidegate/", f"{folder}/")).chmod(0o644)
+        # No systemd runs here. The unit's main process is the proxy.
+        systemctl = machine.write("systemctl", f'#!/bin/sh\n[ "$*" = "kill --signal=USR1 --kill-whom=main tidegate-l7.service" ] || exit 1\nkill -USR1 {plane.pid} && echo told >> {machine.home}/told\n')
+        systemctl.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{machine.home}:/usr/sbin:{os.environ['PATH']}"}
+        count = 6000
+        load = machine.start("load", "h2load", "--h1", "-n", str(count), "-c", "4", "http://127.0.0.1:8080/")
+        for turn in range(1, 4):
+            wait_until("a line is in the log", lambda: log.exists() and log.stat().st_size > 0, 30)
+            done = subprocess.run(["logrotate", "--force", "--state", machine.home / "rotated", machine.home / "rules"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+            assert done.returncode == 0 and done.stdout == "", done
+            assert (machine.home / "told").read_text() == "told\n" * turn
+            wait_until("the log goes on in a new file", log.exists, 10)
+            assert log.stat().st_mode & 0o777 == 0o640, oct(log.stat().st_mode)
+        wait_until("the load is over", lambda: not load.running(), 60)
+        assert f"{count} succeeded" in load.tail(), load.tail()
+        assert {path.name for path in folder.iterdir()} == {"access.log", "access.log.1", "access.log.2.gz", "access.log.3.gz"}
+
+        def lines():
+            texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in folder.iterdir()]
+            return [json.loads(line)["status"] for text in texts for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+
+        wait_until("every line is there", lambda: lines() == [200] * count, 10)
