@@ -86,14 +86,12 @@ struct Crowd {
     for (int64_t i = 0; i < backends; ++i) {
       Backend backend;
       backend.name = "web" + std::to_string(i);
-      backend.addresses = {ip("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1))};
+      const std::string place = std::to_string(i / 250);
+      backend.addresses = {ip("10.1." + place + "." + std::to_string(i % 250 + 1)),
+                           ip("fd00::1:" + place + ":" + std::to_string(i % 250 + 1))};
       pool.backends.push_back(backend);
     }
   }
-};
-
-struct NoWayOut : FrameSink {
-  void send(uint16_t, const uint8_t*, size_t) override {}
 };
 
 // Lists of 100,000 networks that contain no client here, and limits that are not reached.
@@ -112,34 +110,47 @@ void guard_services(Edge& edge) {
   }
 }
 
-// Whole bursts of 64-byte TCP packets over IPv4 in each mode: the whole decision, without the device, for
-// `state.range(0)` flows.
-void decide_hits(benchmark::State& state, Forwarding mode, bool guarded = false) {
+// A kind of work for whole bursts: the whole decision, without the device.
+struct Work {
+  Forwarding mode = Forwarding::l2dsr;
+  uint8_t family = 4;
+  bool udp = false, guarded = false;
+  bool flood = false;  // each packet begins a flow
+  int64_t backends = 100;
+};
+
+Bytes sample_of(const Work& work) {
+  const std::string client = work.family == 4 ? "11.0.0.0" : "2001:db8::";
+  const std::string vip = work.family == 4 ? "10.0.0.100" : "fd00::100";
+  if (work.udp) return testing::udp_frame(client, 40'000, vip, 53, "a datagram of such");
+  return testing::tcp_frame(client, 40'000, vip, 80, work.flood ? kTcpSyn : kTcpAck, "123456");
+}
+
+// `state.range(0)`: how many clients take turns, and the size of the flow table.
+void decide_bursts(benchmark::State& state, const Work& work) {
   constexpr size_t kRoom = 128;  // room before a frame, as in a packet buffer
   const auto flows = static_cast<uint32_t>(state.range(0));
-  Crowd crowd(100);
+  Crowd crowd(work.backends);
   for (Service& service : crowd.edge.model.services) {
-    service.forwarding = mode;
-    service.vni = mode == Forwarding::vxlan ? 1 : 0;
+    service.forwarding = work.mode;
+    service.vni = work.mode == Forwarding::vxlan ? 1 : 0;
   }
-  if (guarded) guard_services(crowd.edge);
+  if (work.guarded) guard_services(crowd.edge);
   const std::shared_ptr<const ForwardingTables> tables = crowd.edge.tables();
   WorkerCounters counters;
   PortIdentity port{kOurMac, crowd.edge.model.nodes[0].l4.ports[0].addresses};
   Decider decider({FlowHasher(kFlowKey), {port}, flows, false, 1, false}, counters);
   decider.adopt(*tables, 0);
-  std::vector<Bytes> replies;
   for (const NeighbourTarget& target : tables->neighbours->targets) {
-    const Mac mac = {{2, 0, 1, 0, static_cast<uint8_t>(index_of(target.id)), 1}};
-    replies.push_back(testing::arp(2, mac, target.address.to_string(), kOurMac, "10.0.0.2", kOurMac));
+    NeighbourView known;
+    known.address = target.address;
+    known.mac = {{2, 0, 1, 0, static_cast<uint8_t>(index_of(target.id)), 1}};
+    decider.preload(known, 0);
   }
   Frame frames[kBurst];
   Outcome outcomes[kBurst];
-  for (Bytes& reply : replies) {
-    frames[0] = {reply.data(), static_cast<uint32_t>(reply.size()), static_cast<uint32_t>(reply.size()), 0, 0, false};
-    decider.decide(*tables, frames, outcomes, 1, 0);
-  }
-  const Bytes sample = testing::tcp_frame("11.0.0.0", 40'000, "10.0.0.100", 80, kTcpAck, "123456");
+  const Bytes sample = sample_of(work);
+  const size_t source_at = work.family == 4 ? 26 : 34;  // the last four bytes of the client's address
   Bytes buffer(kRoom);
   testing::append(buffer, sample);
   std::vector<Bytes> burst(kBurst, buffer);
@@ -147,10 +158,11 @@ void decide_hits(benchmark::State& state, Forwarding mode, bool guarded = false)
   for (auto _ : state) {
     if (next % 16'384 < kBurst) ++now_ms;  // the time at some ten million packets a second
     for (size_t i = 0; i < kBurst; ++i) {
-      const uint32_t source = htonl(0x0b000000u + next++ % flows);
+      const uint32_t turn = next++;
+      const uint32_t source = htonl(0x0b000000u + (work.flood ? turn % (1u << 24) : turn % flows));
       uint8_t* frame = burst[i].data() + kRoom;
       std::memcpy(frame, sample.data(), kEthernetBytes);  // direct return and vxlan have written there
-      std::memcpy(frame + 26, &source, 4);
+      std::memcpy(frame + source_at, &source, 4);
       const auto bytes = static_cast<uint32_t>(sample.size());
       frames[i] = {frame, bytes, bytes, 0, 0, false, kRoom};
     }
@@ -161,16 +173,28 @@ void decide_hits(benchmark::State& state, Forwarding mode, bool guarded = false)
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));
 }
-void decide_hit(benchmark::State& state) { decide_hits(state, Forwarding::l2dsr); }
-void decide_hit_ipip(benchmark::State& state) { decide_hits(state, Forwarding::ipip); }
-void decide_hit_gue(benchmark::State& state) { decide_hits(state, Forwarding::gue); }
-void decide_hit_vxlan(benchmark::State& state) { decide_hits(state, Forwarding::vxlan); }
-void decide_hit_guarded(benchmark::State& state) { decide_hits(state, Forwarding::l2dsr, true); }
+void decide_hit(benchmark::State& state) { decide_bursts(state, {}); }
+void decide_hit_udp(benchmark::State& state) { decide_bursts(state, {.udp = true}); }
+void decide_hit_ip6(benchmark::State& state) { decide_bursts(state, {.family = 6}); }
+void decide_hit_udp_ip6(benchmark::State& state) { decide_bursts(state, {.family = 6, .udp = true}); }
+void decide_hit_10000_backends(benchmark::State& state) { decide_bursts(state, {.backends = 10'000}); }
+void decide_hit_ipip(benchmark::State& state) { decide_bursts(state, {.mode = Forwarding::ipip}); }
+void decide_hit_gue(benchmark::State& state) { decide_bursts(state, {.mode = Forwarding::gue}); }
+void decide_hit_vxlan(benchmark::State& state) { decide_bursts(state, {.mode = Forwarding::vxlan}); }
+void decide_hit_guarded(benchmark::State& state) { decide_bursts(state, {.guarded = true}); }
+void decide_syn_flood(benchmark::State& state) { decide_bursts(state, {.flood = true}); }
+void decide_udp_flood(benchmark::State& state) { decide_bursts(state, {.udp = true, .flood = true}); }
 BENCHMARK(decide_hit_guarded)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
 BENCHMARK(decide_hit)->Arg(1'000)->Arg(100'000)->Arg(1'000'000);
+BENCHMARK(decide_hit_udp)->Arg(100'000);
+BENCHMARK(decide_hit_ip6)->Arg(100'000);
+BENCHMARK(decide_hit_udp_ip6)->Arg(100'000);
+BENCHMARK(decide_hit_10000_backends)->Arg(100'000);
 BENCHMARK(decide_hit_ipip)->Arg(100'000);
 BENCHMARK(decide_hit_gue)->Arg(100'000);
 BENCHMARK(decide_hit_vxlan)->Arg(100'000);
+BENCHMARK(decide_syn_flood)->Arg(100'000);
+BENCHMARK(decide_udp_flood)->Arg(100'000);
 
 // Builds all tables from a snapshot in which one of many backends changed: the main thread's work before it publishes.
 void tables_after_one_change(benchmark::State& state) {
