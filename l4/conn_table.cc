@@ -113,8 +113,12 @@ ConnTable::Inherited ConnTable::take_over(const std::vector<bool>& known_ids, ui
   return found;
 }
 
+namespace {
+
 // How much a live flow is worth. The flow with the smaller worth is evicted. An assured flow is never evicted.
-uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
+constexpr uint32_t kAssuredWorth = UINT32_MAX;
+
+inline uint32_t worth(const FlowEntry& entry, uint32_t now_ms) {
   constexpr uint32_t kBegan = kMaxFlowTimeoutMs + 1, kShookHands = kBegan * 2;  // greater than any time left
   constexpr uint32_t kShared = kBegan * 3;
   static_assert(kMaxFlowTimeoutMs / 2 < kAssuredWorth - kShared);
@@ -125,42 +129,51 @@ uint32_t ConnTable::worth(const FlowEntry& entry, uint32_t now_ms) {
   return entry.assured() ? kAssuredWorth : kShookHands + left_ms;
 }
 
-// Returns the free places of a bucket. Sets `victim` to the flow with the smallest worth seen so far.
-ConnTable::Offer ConnTable::offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim) {
+}  // namespace
+
+// `first_place`: the number of the bucket's first place.
+[[gnu::always_inline]] inline ConnTable::Offer ConnTable::offer_of(Bucket& bucket, unsigned first_place,
+                                                                   uint32_t now_ms) {
   Offer offer;
-  for (FlowEntry& entry : bucket.entries) {
+  for (size_t way = 0; way < kWays; ++way) {
+    FlowEntry& entry = bucket.entries[way];
     if (entry.hash != 0 && entry.expired(now_ms)) erase(entry);
     if (entry.hash == 0) {
       offer.place = &entry;
       ++offer.free;
-    } else if (const uint32_t entry_worth = worth(entry, now_ms); entry_worth < victim.worth) {
-      victim = {&entry, entry_worth};
+      continue;
     }
+    // The smallest is found without branches, because in a flood nobody could guess which one it is.
+    offer.victim = std::min(offer.victim, uint64_t{worth(entry, now_ms)} << kPlaceBits | (first_place + way));
   }
   return offer;
 }
 
-ConnTable::Offer ConnTable::offer_for(uint64_t hash, uint32_t now_ms, Victim& victim) {
-  const Offer first = offer_of(buckets_[first_bucket(hash)], now_ms, victim);
+ConnTable::Offer ConnTable::offer_for(uint64_t hash, uint32_t now_ms) {
+  static_assert(2 * kWays == 1u << kPlaceBits);
+  const Offer first = offer_of(buckets_[first_bucket(hash)], 0, now_ms);
   if (first.free >= 2) return first;
   // The last place of the first bucket stays free while the second bucket has more. This balance fills the table
   // evenly.
-  const Offer second = offer_of(buckets_[second_bucket(hash)], now_ms, victim);
-  return second.free > first.free ? second : first;
+  Offer second = offer_of(buckets_[second_bucket(hash)], kWays, now_ms);
+  second.victim = std::min(first.victim, second.victim);
+  return second.free > first.free || first.free == 0 ? second : first;
 }
 
 FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_ms, uint32_t now_ms,
                              FlowState begun_as) {
   assert(hash != 0);
-  Victim victim;
-  Offer offer = offer_for(hash, now_ms, victim);
-  if (offer.place == nullptr) {
-    if (victim.entry == nullptr) return nullptr;
-    erase(*victim.entry);
+  const Offer offer = offer_for(hash, now_ms);
+  FlowEntry* place = offer.place;
+  if (place == nullptr) {
+    if (offer.victim >> kPlaceBits >= kAssuredWorth) return nullptr;
+    const size_t number = offer.victim & (2 * kWays - 1);
+    Bucket& bucket = buckets_[number < kWays ? first_bucket(hash) : second_bucket(hash)];
+    place = &bucket.entries[number % kWays];
+    erase(*place);
     ++evicted_;
-    offer.place = victim.entry;
   }
-  FlowEntry& entry = *offer.place;
+  FlowEntry& entry = *place;
   entry = FlowEntry{};
   std::atomic_signal_fence(std::memory_order_seq_cst);
   entry.hash = hash;
@@ -170,7 +183,7 @@ FlowEntry* ConnTable::insert(uint64_t hash, BackendId backend, uint32_t timeout_
   entry.state = begun_as;
   if (begun_as == FlowState::stray) entry.count_second(now_ms);
   ++live_;
-  return offer.place;
+  return place;
 }
 
 Lesson ConnTable::learn(const LearnedFlow& flow, uint32_t now_ms) {
@@ -184,8 +197,7 @@ Lesson ConnTable::learn(const LearnedFlow& flow, uint32_t now_ms) {
   }
   const Lesson lesson = entry == nullptr ? Lesson::learned : Lesson::renewed;
   if (entry == nullptr) {
-    Victim nobody;
-    entry = offer_for(flow.hash, now_ms, nobody).place;
+    entry = offer_for(flow.hash, now_ms).place;
     if (entry == nullptr) return Lesson::no_room;
     ++live_;
   }

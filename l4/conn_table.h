@@ -205,20 +205,18 @@ class ConnTable {
     for (size_t each = 1; each < kWays; ++each) way |= size_t{bucket.entries[each].hash == hash} * each;
     return &bucket.entries[way];
   }
-  struct Offer {
-    unsigned free = 0;
-    FlowEntry* place = nullptr;
-  };
   bool is_sound(const FlowEntry& entry, uint64_t bucket, const std::vector<bool>& known_ids, uint32_t now_ms) const;
-  static constexpr uint32_t kAssuredWorth = UINT32_MAX;
-  struct Victim {
-    FlowEntry* entry = nullptr;
-    uint32_t worth = kAssuredWorth;
+  // The places that a new flow could take.
+  struct Offer {
+    unsigned free = 0;           // how many are free
+    FlowEntry* place = nullptr;  // one of these
+    // The flow with the smallest worth: its worth, and in the lowest bits the number of its place.
+    uint64_t victim = UINT64_MAX;
   };
-  static uint32_t worth(const FlowEntry& entry, uint32_t now_ms);
-  Offer offer_of(Bucket& bucket, uint32_t now_ms, Victim& victim);
-  // The free place for a new flow, if there is one.
-  Offer offer_for(uint64_t hash, uint32_t now_ms, Victim& victim);
+  static constexpr unsigned kPlaceBits = 3;  // of the 2 * kWays places of a flow
+  Offer offer_of(Bucket& bucket, unsigned first_place, uint32_t now_ms);
+  // If a place is free, the flow's; otherwise the victim of both buckets.
+  Offer offer_for(uint64_t hash, uint32_t now_ms);
 
   uint64_t bucket_count_ = 0;
   uint64_t mask_ = 0;
