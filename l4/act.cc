@@ -1,34 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of the last stage that not every packet needs: tunnels, and packets that follow a flow.
 #include "l4/stages.h"
-#include "l4/tunnel.h"
 
 namespace tidegate::l4 {
-namespace {
-
-constexpr uint32_t kLinkMtu = 1'500;  // for a port that does not report its own
-
-}  // namespace
-
-void Decider::send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, BackendId backend,
-                                  const NextHop& hop, Frame& frame, Outcome& outcome, uint32_t now_ms) {
+// The frame is as it came, and `outcome.reason` says why it was not sent.
+[[gnu::noinline]] void Decider::settle_unsent(const Action& action, const Action* second, uint32_t link_mtu,
+                                              Frame& frame, Outcome& outcome, uint32_t now_ms) {
   outcome.verdict = Verdict::drop;
-  outcome.share = false;
-  if (!hop.usable) {
-    outcome.reason = DropReason::neighbour_unresolved;
-    return;
-  }
-  const uint32_t port_mtu = config_.ports[hop.port].mtu;
-  const uint32_t link_mtu = port_mtu == 0 ? kLinkMtu : port_mtu;
-  outcome.reason = encapsulate(action, second, flow_hash, link_mtu, kEthernetBytes, frame);
-  if (outcome.reason == DropReason::none) {
-    moved_ = true;
-    outcome.verdict = Verdict::forward;
-    counters_.tunnelled[static_cast<size_t>(action.mode)].add(1, frame.bytes);
-    if (second != nullptr) counters_.second_chance_packets.add();
-    address(backend, hop, frame, outcome.port);
-    return;
-  }
   if (outcome.reason != DropReason::exceeds_mtu || !may_tell_too_big(now_ms)) return;
   if (!make_too_big(frame, kEthernetBytes, inner_mtu(action, second, link_mtu))) return;
   counters_.too_big_packets.add();
@@ -54,7 +32,7 @@ Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, ui
   const BackendEntry& entry = tables.backend(backend);
   const NextHop& hop = neighbours_.next_hop(entry.neighbour(family));
   if (entry.has_tunnel(family)) {
-    send_through_tunnel(tables.tunnel(backend, family), nullptr, flow_hash, backend, hop, frame, outcome, now_ms);
+    send_through_tunnel(tables.tunnel(backend, family), nullptr, flow_hash, hop, frame, outcome, now_ms);
   } else {
     outcome.reason = address(backend, hop, frame, outcome.port);
     outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;

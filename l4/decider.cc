@@ -32,7 +32,7 @@ Decider::Decider(DeciderConfig config, WorkerCounters& counters)
       announcer_(config_.ports),
       asker_(config_.ports),
       groups_(config_.ports) {
-  set_macs();
+  set_links();
   set_vlans();
   inherit();
   if (config_.bounds == nullptr) {
@@ -55,13 +55,16 @@ void Decider::inherit() {
   if (config_.announces) neighbours_.keep(kept.neighbours);
 }
 
-void Decider::set_macs() {
+void Decider::set_links() {
   // not a MAC address: frames of a VLAN are plain packets only after their tags are removed
   constexpr uint64_t kNobody = 1;
+  constexpr uint32_t kLinkMtu = 1'500;  // for a port that does not report its own
   own_macs_.clear();
+  link_mtus_.clear();
   untagged_macs_.clear();
   for (const PortIdentity& port : config_.ports) {
     own_macs_.push_back(word_of(port.mac));
+    link_mtus_.push_back(port.mtu == 0 ? kLinkMtu : port.mtu);
     untagged_macs_.push_back(port.tags.vlan == 0 ? own_macs_.back() : kNobody);
   }
 }
@@ -89,7 +92,7 @@ void Decider::set_ports(std::vector<PortIdentity> ports) {
   asker_.set_ports(ports);
   groups_.set_ports(ports);
   config_.ports = std::move(ports);
-  set_macs();
+  set_links();
   set_vlans();
 }
 
@@ -179,8 +182,7 @@ template <bool Tunnels>
       outcome.reason = address(packet.backend, *packet.hop, frame, outcome.port);
       outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
     } else {
-      send_through_tunnel(*packet.action, packet.second, hashes_[i], packet.backend, *packet.hop, frame, outcome,
-                          now_ms);
+      send_through_tunnel(*packet.action, packet.second, hashes_[i], *packet.hop, frame, outcome, now_ms);
     }
     if (outcome.verdict != Verdict::forward) [[unlikely]] {
       if (packet.first_fragment && packet.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};

@@ -181,15 +181,17 @@ class Decider {
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
   // The same through a tunnel. If the packet is too long and its sender may be told, it becomes an ICMP error instead.
   // `second` is the tunnel of a second backend, or null.
-  void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, BackendId backend,
-                           const NextHop& hop, Frame& frame, Outcome& outcome, uint32_t now_ms);
+  void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, const NextHop& hop,
+                           Frame& frame, Outcome& outcome, uint32_t now_ms);
+  void settle_unsent(const Action& action, const Action* second, uint32_t link_mtu, Frame& frame, Outcome& outcome,
+                     uint32_t now_ms);
   bool may_tell_too_big(uint32_t now_ms);
   // `flow_hash` chooses what a tunnel varies by flow.
   Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash, Frame& frame,
                     uint32_t now_ms);
 
   DeciderConfig config_;
-  void set_macs();
+  void set_links();
   void set_vlans();
   uint16_t port_of(const Frame& frame) const;
   void inherit();
@@ -198,6 +200,7 @@ class Decider {
   std::vector<std::vector<uint16_t>> vlans_of_device_;
   // By port, in the form of mac_word: its address, and the same address if untagged frames can be plain packets.
   std::vector<uint64_t> own_macs_, untagged_macs_;
+  std::vector<uint32_t> link_mtus_;  // by port
   WorkerCounters& counters_;
   FlowBatch batch_;
   FlowBatch source_batch_;

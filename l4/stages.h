@@ -6,6 +6,7 @@
 #include "l4/decider.h"
 #include "l4/mode/l2dsr.h"
 #include "l4/plain_packet.h"
+#include "l4/tunnel.h"
 
 namespace tidegate::l4 {
 
@@ -64,6 +65,27 @@ inline DropReason Decider::address(BackendId backend, const NextHop& hop, const 
   rewrite_l2dsr(frame.data, hop);
   port = hop.port;
   return DropReason::none;
+}
+
+// Sends a frame whose backend has a tunnel.
+[[gnu::always_inline]] inline void Decider::send_through_tunnel(const Action& action, const Action* second,
+                                                                uint64_t flow_hash, const NextHop& hop, Frame& frame,
+                                                                Outcome& outcome, uint32_t now_ms) {
+  outcome.share = false;
+  const uint32_t link_mtu = link_mtus_[hop.port];
+  outcome.reason = hop.usable ? encapsulate(action, second, flow_hash, link_mtu, kEthernetBytes, frame)
+                              : DropReason::neighbour_unresolved;
+  if (outcome.reason != DropReason::none) [[unlikely]] {
+    settle_unsent(action, second, link_mtu, frame, outcome, now_ms);
+    return;
+  }
+  moved_ = true;
+  outcome.verdict = Verdict::forward;
+  outcome.port = hop.port;
+  rewrite_l2dsr(frame.data, hop);
+  counters_.tunnelled[static_cast<size_t>(action.mode)].add(1, frame.bytes);
+  if (second != nullptr) [[unlikely]]
+    counters_.second_chance_packets.add();
 }
 
 inline BackendId Decider::pick(const ServicePacket& packet, uint64_t hash, const Frame& frame) const {

@@ -26,22 +26,41 @@ uint8_t traffic_class(const uint8_t* ip) {
   return ip[0] >> 4 == 4 ? ip[1] : static_cast<uint8_t>(load_be16(ip) >> 4 & 0xff);
 }
 
-void finish_ip4(const Action& action, uint8_t* outer, size_t bytes, uint8_t tos, uint32_t flow) {
-  const uint32_t source = load_be32(outer + 12) | (flow & action.varied);
+// Copies 16 to 80 bytes. They are copied in pieces of 16, of which the last ones overlap, because a copy of unknown
+// length takes longer than all the rest of the work.
+inline void copy_header(uint8_t* to, const uint8_t* from, size_t bytes) {
+  constexpr size_t kPiece = 16;
+  static_assert(kIp4HeaderBytes >= kPiece && Action::kMostHeaderBytes <= 5 * kPiece);
+  const auto copy = [&](size_t at) { std::memcpy(to + at, from + at, kPiece); };
+  copy(0);
+  copy(bytes - kPiece);
+  if (bytes <= 2 * kPiece) return;
+  copy(kPiece);
+  copy(bytes - 2 * kPiece);
+  if (bytes > 4 * kPiece) copy(2 * kPiece);
+}
+
+// What does not depend on the packet is read from the template, not from `outer`, where it was just written.
+inline void finish_ip4(const Action& action, uint8_t* outer, size_t bytes, uint8_t tos, uint32_t flow) {
+  const uint32_t varied = flow & action.varied;
   outer[1] = tos;
   store_be16(outer + 2, static_cast<uint16_t>(bytes));
-  const uint32_t varied = flow & action.varied;
-  store_be32(outer + 12, source);
+  store_be32(outer + 12, load_be32(action.header + 12) | varied);
   // The template's varied bits are zero, so the sum only grows.
   const uint32_t sum = action.sum + tos + static_cast<uint32_t>(bytes) + (varied >> 16) + (varied & 0xffff);
   store_be16(outer + 10, checksum_finish(sum));
 }
 
-void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traffic, uint32_t flow) {
+inline void finish_ip6(const Action& action, uint8_t* outer, size_t bytes, uint8_t traffic, uint32_t flow) {
   // The flow label distinguishes flows (RFC 6438).
   store_be32(outer, uint32_t{6} << 28 | uint32_t{traffic} << 20 | (flow & 0xfffff));
   store_be16(outer + 4, static_cast<uint16_t>(bytes - kIp6HeaderBytes));
-  store_be32(outer + 20, load_be32(outer + 20) | (flow & action.varied));
+  store_be32(outer + 20, load_be32(action.header + 20) | (flow & action.varied));
+}
+
+// The longest outer packet.
+inline uint32_t outer_mtu(const Action& action, uint32_t link_mtu) {
+  return action.path_mtu == 0 ? link_mtu : std::min<uint32_t>(action.path_mtu, link_mtu);
 }
 
 // The length of the outer header.
@@ -122,37 +141,27 @@ void make_too_big6(Frame& frame, size_t l3_offset, uint32_t mtu) {
   frame.bytes += static_cast<uint32_t>(kIp6HeaderBytes + kIcmpErrorBytes + quoted);
 }
 
-}  // namespace
-
-uint32_t inner_mtu(const Action& action, const Action* second, uint32_t link_mtu) {
-  const uint32_t mtu = action.path_mtu == 0 ? link_mtu : std::min<uint32_t>(action.path_mtu, link_mtu);
-  const uint32_t header_bytes = outer_bytes(action, second);
-  const uint32_t room = mtu <= header_bytes ? 0 : mtu - header_bytes;
-  if (second == nullptr) return room;
-  // The packet must also fit on the way to the second backend.
-  const uint32_t there = inner_mtu(*second, nullptr, link_mtu);
-  const uint32_t more = action.mode == Forwarding::ipip ? kHandedOnBytes : 0;
-  return std::min(room, there <= more ? 0 : there - more);
-}
-
-DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
-                       size_t l3_offset, Frame& frame) {
+// encapsulate() with a second backend, or without, which leaves only the short way of nearly every packet.
+template <bool Second>
+[[gnu::always_inline]] inline DropReason put_header(const Action& action, const Action* second, uint64_t flow_hash,
+                                                    uint32_t link_mtu, size_t l3_offset, Frame& frame) {
   uint8_t* ip = frame.data + l3_offset;
   const size_t inner_bytes = packet_bytes(ip);
-  if (inner_bytes > inner_mtu(action, second, link_mtu)) return DropReason::exceeds_mtu;
-  const size_t header_bytes = outer_bytes(action, second);
+  const size_t header_bytes = Second ? outer_bytes(action, second) : action.header_bytes;
   const size_t bytes = header_bytes + inner_bytes;
+  const bool fits = Second ? inner_bytes <= inner_mtu(action, second, link_mtu) : bytes <= outer_mtu(action, link_mtu);
+  if (!fits) return DropReason::exceeds_mtu;
   if (frame.headroom + l3_offset < header_bytes + kEthernetBytes || bytes > UINT16_MAX) {
     return DropReason::no_headroom;
   }
   const uint8_t traffic = traffic_class(ip);
   const auto flow = static_cast<uint32_t>(flow_hash >> 8);
   uint8_t* outer = ip - header_bytes;
-  std::memcpy(outer, action.header, action.header_bytes);
-  if (second != nullptr && action.mode == Forwarding::gue) add_second_hop(*second, outer + action.header_bytes);
+  copy_header(outer, action.header, action.header_bytes);
+  if (Second && action.mode == Forwarding::gue) add_second_hop(*second, outer + action.header_bytes);
   if (action.outer_family == 4) {
     finish_ip4(action, outer, bytes, traffic, flow);
-    if (second != nullptr && action.mode == Forwarding::ipip) name_second_by_id(*second, outer);
+    if (Second && action.mode == Forwarding::ipip) name_second_by_id(*second, outer);
   } else {
     finish_ip6(action, outer, bytes, traffic, flow);
   }
@@ -169,6 +178,31 @@ DropReason encapsulate(const Action& action, const Action* second, uint64_t flow
   frame.capacity = static_cast<uint32_t>(frame.capacity + before);
   frame.bytes = static_cast<uint32_t>(kEthernetBytes + bytes);
   return DropReason::none;
+}
+
+[[gnu::noinline]] DropReason put_header_of_two(const Action& action, const Action* second, uint64_t flow_hash,
+                                               uint32_t link_mtu, size_t l3_offset, Frame& frame) {
+  return put_header<true>(action, second, flow_hash, link_mtu, l3_offset, frame);
+}
+
+}  // namespace
+
+uint32_t inner_mtu(const Action& action, const Action* second, uint32_t link_mtu) {
+  const uint32_t mtu = outer_mtu(action, link_mtu);
+  const uint32_t header_bytes = outer_bytes(action, second);
+  const uint32_t room = mtu <= header_bytes ? 0 : mtu - header_bytes;
+  if (second == nullptr) return room;
+  // The packet must also fit on the way to the second backend.
+  const uint32_t there = inner_mtu(*second, nullptr, link_mtu);
+  const uint32_t more = action.mode == Forwarding::ipip ? kHandedOnBytes : 0;
+  return std::min(room, there <= more ? 0 : there - more);
+}
+
+DropReason encapsulate(const Action& action, const Action* second, uint64_t flow_hash, uint32_t link_mtu,
+                       size_t l3_offset, Frame& frame) {
+  if (second != nullptr) [[unlikely]]
+    return put_header_of_two(action, second, flow_hash, link_mtu, l3_offset, frame);
+  return put_header<false>(action, nullptr, flow_hash, link_mtu, l3_offset, frame);
 }
 
 bool make_too_big(Frame& frame, size_t l3_offset, uint32_t mtu) {

@@ -17,11 +17,6 @@ uint32_t checksum_add(const uint8_t* bytes, size_t count, uint32_t sum) {
   return sum;
 }
 
-uint16_t checksum_finish(uint32_t sum) {
-  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(~sum);
-}
-
 uint16_t checksum_update(uint16_t checksum, uint16_t old_word, uint16_t new_word) {
   const auto inverse = [](uint16_t word) { return static_cast<uint32_t>(static_cast<uint16_t>(~word)); };
   return checksum_finish(inverse(checksum) + inverse(old_word) + new_word);

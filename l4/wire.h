@@ -77,7 +77,10 @@ inline T load_raw(const uint8_t* p) {
 // One's-complement sum of big-endian words, not folded (RFC 1071). An odd last byte counts as the upper half of a word.
 uint32_t checksum_add(const uint8_t* bytes, size_t count, uint32_t sum);
 // Folds all carries and complements.
-uint16_t checksum_finish(uint32_t sum);
+inline uint16_t checksum_finish(uint32_t sum) {
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(~((sum & 0xffff) + (sum >> 16)));
+}
 // RFC 1624, equation 3: the checksum after one 16-bit word of what it covers has changed.
 uint16_t checksum_update(uint16_t checksum, uint16_t old_word, uint16_t new_word);
 // ICMPv6 over its pseudo header (RFC 8200 §8.1). A correct packet sums to zero.
