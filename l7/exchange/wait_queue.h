@@ -7,11 +7,13 @@
 // A request that has already failed on a backend can use only the other backends. While it is next, it must not block
 // the failed backend for others. So the next request that can use every backend may take a connection too.
 //
-// Fairness: each client has a share of the places (kQueueShares). Those beyond it are guests. They use places that
-// nobody else needs, so many clients behind one address can have all of them. But they go after the others of their
-// priority, and in a full queue the last of them is pushed out for a newcomer of another client that has its share
-// free. When a request of a client's share leaves, the client's first guest joins the end of the others. A keyed hash
-// from the caller identifies a client.
+// Fairness: each client has a share of the places (kQueueShares), for its requests of the highest priorities. Those
+// beyond it are guests. They use places that nobody else needs, so many clients behind one address can have all of
+// them. But they go after the others of their priority, and in a full queue the last of them is pushed out for a
+// newcomer of another client that has its share free. When a request of a client's share leaves, the client's first
+// guest of its highest priority joins the end of the others. A newcomer whose client has used its share with requests
+// of lower priorities takes the place of the last one of the lowest, which becomes a guest. A keyed hash from the
+// caller identifies a client.
 //
 // Bounds: `queue_size` of the pool. In a full queue without such a guest the last one of the lowest priority is pushed
 // out for a newcomer of a higher priority. A guest pushes out only guests.
@@ -52,7 +54,7 @@ class WaitQueue {
     };
     WaitQueue* queue_ = nullptr;
     Links in_order_;       // in the list of its priority
-    Links of_client_;      // a guest: in the list of its client's guests
+    Links of_client_;      // in the list of its client, for its priority
     uint64_t number_ = 0;  // in the order of arrival
     size_t client_ = 0;
     QueuePriority priority_ = QueuePriority::normal;
@@ -86,11 +88,14 @@ class WaitQueue {
   struct List {
     Waiter* first = nullptr;
     Waiter* last = nullptr;
-    void append(Waiter& waiter) {
-      waiter.*links = {last, nullptr};
-      (last != nullptr ? (last->*links).after : first) = &waiter;
-      last = &waiter;
+    // Before `next`; at the end if that is null.
+    void insert(Waiter& waiter, Waiter* next) {
+      Waiter* const before = next != nullptr ? (next->*links).before : last;
+      waiter.*links = {before, next};
+      (before != nullptr ? (before->*links).after : first) = &waiter;
+      (next != nullptr ? (next->*links).before : last) = &waiter;
     }
+    void append(Waiter& waiter) { insert(waiter, nullptr); }
     void remove(Waiter& waiter) {
       const auto [before, after] = waiter.*links;
       (before != nullptr ? (before->*links).after : first) = after;
@@ -98,21 +103,30 @@ class WaitQueue {
     }
   };
   using InOrder = List<&Waiter::in_order_>;
+  using OfClient = List<&Waiter::of_client_>;
+  static constexpr size_t kPriorities = static_cast<size_t>(QueuePriority::high) + 1;
+  // Each list is in the order of arrival.
   struct Client {
     uint32_t in_share = 0;  // how many wait that are no guests
-    List<&Waiter::of_client_> guests;
+    std::array<OfClient, kPriorities> share, guests;
   };
-  static constexpr size_t kPriorities = static_cast<size_t>(QueuePriority::high) + 1;
 
   // Lists with a higher index go first.
   static size_t index_of(size_t priority, bool guest) { return 2 * priority + (guest ? 0 : 1); }
-  InOrder& list_of(const Waiter& waiter) {
-    return lists_[index_of(static_cast<size_t>(waiter.priority_), waiter.guest_)];
+  static size_t level_of(const Waiter& waiter) { return static_cast<size_t>(waiter.priority_); }
+  InOrder& list_of(const Waiter& waiter) { return lists_[index_of(level_of(waiter), waiter.guest_)]; }
+  OfClient& client_list_of(const Waiter& waiter) {
+    Client& client = clients_[waiter.client_];
+    return (waiter.guest_ ? client.guests : client.share)[level_of(waiter)];
   }
+  static Waiter* last_below(const Client& client, QueuePriority priority);
+  static Waiter* first_guest(const Client& client);
   Waiter* next(bool for_all) const;
   Waiter* gives_way_to(const Waiter& newcomer) const;
   void add(Waiter& waiter);
-  void promote_guest(Client& client);
+  void remove(Waiter& waiter);
+  void make_guest(Waiter& waiter);
+  void promote_guest(const Client& client);
 
   std::array<InOrder, 2 * kPriorities> lists_{};
   uint64_t arrivals_ = 0;

@@ -104,6 +104,44 @@ TEST_F(WaitQueueTest, AClientsGuestOfALowerPriorityGivesWayToItsHigherOne) {
   EXPECT_EQ(queue.first(), &high);
 }
 
+// A client's share is for its requests of the highest priorities, also if the others were there first.
+TEST_F(WaitQueueTest, AHighRequestTakesThePlaceOfALowOneInItsClientsShare) {
+  constexpr uint32_t kPlaces = 8, kShare = kPlaces / kQueueShares;
+  std::vector<WaitQueue::Waiter*> low;
+  for (uint64_t client = 1; client <= kQueueShares; ++client) {
+    for (uint32_t i = 0; i < kShare; ++i) {
+      low.push_back(&waiter());
+      EXPECT_TRUE(queue.join(*low.back(), client, kPlaces, false, QueuePriority::low));
+    }
+  }
+  WaitQueue::Waiter &high = waiter(), &normal = waiter();
+  EXPECT_EQ(queue.join(high, 1, kPlaces, false, QueuePriority::high).pushed_out, low[kShare - 1]);
+  EXPECT_EQ(queue.first(), &high);
+  EXPECT_EQ(queue.join(normal, 1, kPlaces).pushed_out, low[0]) << "its own, and none of another client";
+  EXPECT_FALSE(queue.join(waiter(), 1, kPlaces)) << "its share has nothing lower";
+  EXPECT_FALSE(queue.join(waiter(), 1, kPlaces, false, QueuePriority::low));
+  const WaitQueue::Joined joined = queue.join(waiter(), 1, kPlaces, false, QueuePriority::high);
+  EXPECT_EQ(joined.pushed_out, &normal);
+  EXPECT_FALSE(queue.join(waiter(), 1, kPlaces, false, QueuePriority::high));
+  EXPECT_FALSE(queue.join(waiter(), 2, kPlaces, false, QueuePriority::low));
+}
+
+// A place in the queue is not enough: as a guest the high one would give way to others before the low one does.
+TEST_F(WaitQueueTest, OthersPushOutAClientsLowRequestAndNotItsHighOne) {
+  constexpr uint32_t kPlaces = 8;
+  WaitQueue::Waiter &low = waiter(), &also_low = waiter(), &last_low = waiter(), &high = waiter();
+  for (WaitQueue::Waiter* one : {&low, &also_low, &last_low}) {
+    EXPECT_TRUE(queue.join(*one, 1, kPlaces, false, QueuePriority::low));
+  }
+  EXPECT_TRUE(queue.join(high, 1, kPlaces, false, QueuePriority::high));
+  for (uint64_t client = 2; queue.size() < kPlaces; ++client) EXPECT_TRUE(queue.join(waiter(), client, kPlaces));
+  EXPECT_EQ(queue.join(waiter(), 100, kPlaces).pushed_out, &last_low);
+  EXPECT_EQ(queue.join(waiter(), 101, kPlaces).pushed_out, &also_low);
+  EXPECT_TRUE(high.waits());
+  WaitQueue::leave(high);
+  EXPECT_TRUE(queue.join(also_low, 1, kPlaces, false, QueuePriority::low)) << "the share has room again";
+}
+
 // A client that fills the queue again and again costs another one no more than its share, and the eighth turns.
 TEST_F(WaitQueueTest, AFloodOfOneClientDelaysNobodyElseByMoreThanItsShare) {
   constexpr uint32_t kPlaces = 400, kShare = kPlaces / kQueueShares;
@@ -151,12 +189,33 @@ struct QueueTwin {
     }
     return best;
   }
-  bool is_guest(uint64_t client, uint32_t share) const {
+  // Whether a newcomer is a guest. One of a higher priority than something in its client's full share is none: the last
+  // of the lowest priority there becomes a guest, before its client's other guests of its priority.
+  bool is_guest(uint64_t client, QueuePriority priority, uint32_t share) {
     const auto count = [&](bool guest) {
       return std::count_if(waiting.begin(), waiting.end(),
                            [&](const One& one) { return one.client == client && one.guest == guest; });
     };
-    return count(true) > 0 || count(false) >= share;
+    if (count(true) == 0 && count(false) < share) return false;
+    One* demoted = nullptr;
+    for (One& one : waiting) {
+      if (one.client != client || one.guest || one.priority >= priority) continue;
+      if (demoted == nullptr ||
+          std::pair(demoted->priority, one.position) > std::pair(one.priority, demoted->position)) {
+        demoted = &one;
+      }
+    }
+    if (demoted == nullptr) return true;
+    uint64_t position = positions++;
+    for (const One& one : waiting) {
+      const bool its = one.client == client && one.guest && one.priority == demoted->priority;
+      if (its) position = std::min(position, one.position);
+    }
+    for (One& one : waiting) one.position += one.position >= position ? 1 : 0;
+    ++positions;
+    demoted->guest = true;
+    demoted->position = position;
+    return false;
   }
   Place victim(QueuePriority priority, bool guest) {
     for (const bool of_guests : {true, false}) {
@@ -175,8 +234,10 @@ struct QueueTwin {
     waiting.erase(gone);
     One* heir = nullptr;
     for (One& one : waiting) {
-      const bool its = one.client == was.client && one.guest;
-      if (its && (heir == nullptr || one.number < heir->number)) heir = &one;
+      if (one.client != was.client || !one.guest) continue;
+      if (heir == nullptr || std::pair(one.priority, heir->position) > std::pair(heir->priority, one.position)) {
+        heir = &one;
+      }
     }
     if (was.guest || heir == nullptr) return;
     heir->guest = false;
@@ -196,7 +257,7 @@ TEST_F(WaitQueueTest, IsAsItsTwinOfOnePlainListSays) {
     if (twin.waiting.empty() || random() % 100 < 60) {
       const uint64_t client = random() % 3 == 0 ? 1 + random() % 8 : 0;
       const auto priority = static_cast<QueuePriority>(random() % 3);
-      const bool guest = twin.is_guest(client, kShare), full = twin.waiting.size() == kPlaces;
+      const bool guest = twin.is_guest(client, priority, kShare), full = twin.waiting.size() == kPlaces;
       const QueueTwin::Place victim = full ? twin.victim(priority, guest) : twin.waiting.end();
       WaitQueue::Waiter* const out = victim == twin.waiting.end() ? nullptr : victim->waiter;
       WaitQueue::Waiter& newcomer = waiter();
