@@ -241,12 +241,13 @@ class Transaction final : public BackendStream::User {
   // What policies may compress. To be called before the head is composed.
   void offer_content(BodyKind body, std::optional<uint64_t> length);
   void send_answer_head(std::string_view reason, BodyKind body, uint64_t length, bool length_known);
-  void send_content(std::string_view piece) {
+  // `last`: nothing follows it. It may be false for the last one.
+  void send_content(std::string_view piece, bool last = false) {
     if (exchange_.coding.encoder == nullptr) {
       exchange_.outcome.response_bytes += piece.size();
       client_->send_piece(piece);
     } else {
-      encode_content(piece, Encoder::End::none);
+      encode_content(piece, last ? Encoder::End::finish : Encoder::End::none);
     }
   }
   void flush_content() {

@@ -97,7 +97,7 @@ bool Transaction::pump_buffered_response() {
     }
     moved = true;
     if (response_buffer_.bytes() == 0 && client_->ready_for_piece()) {
-      send_content(piece);
+      send_content(piece, backend_->response_ended());
     } else {
       response_buffer_.append(piece);
     }

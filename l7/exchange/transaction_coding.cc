@@ -36,6 +36,7 @@ void Transaction::send_answer_head(std::string_view reason, BodyKind body, uint6
   exchange_.head_sent = true;
 }
 
+// An encoder that has finished goes back to the worker.
 void Transaction::encode_content(std::string_view piece, Encoder::End end) {
   struct ToClient final : Encoder::Sink {
     ToClient(Transaction& owner, ClientStream& its_client) : transaction(owner), client(its_client) {}
@@ -54,14 +55,12 @@ void Transaction::encode_content(std::string_view piece, Encoder::End end) {
   exchange_.outcome.response_bytes += sink.sent;
   use.counts->bytes_in[static_cast<size_t>(use.chosen)].add(piece.size());
   use.counts->bytes_out[static_cast<size_t>(use.chosen)].add(sink.sent);
+  if (end == Encoder::End::finish) use.encoder.reset();
 }
 
 void Transaction::end_content(const Trailers& trailers) {
-  if (exchange_.coding.encoder != nullptr) {
-    encode_content({}, Encoder::End::finish);
-    exchange_.coding.encoder.reset();
-    if (exchange_.coding.kept != nullptr) end_keeping(true);
-  }
+  if (exchange_.coding.encoder != nullptr) encode_content({}, Encoder::End::finish);
+  if (exchange_.coding.kept != nullptr) end_keeping(true);
   client_->end_response(trailers);
 }
 

@@ -512,7 +512,7 @@ bool Transaction::pump_response() {
       exchange_.outcome.response_bytes += piece.size();
       send_web_piece(piece);
     } else {
-      send_content(piece);
+      send_content(piece, backend_->response_ended());
     }
     moved = true;
   }
