@@ -31,6 +31,9 @@ struct alignas(64) Action {
   uint32_t sum = 0;          // sum over the template's IPv4 header, for its checksum
   uint32_t varied = 0;       // mask of the bits in the last word of the outer source that depend on the flow
   uint8_t header[kMostHeaderBytes] = {};  // from the outer IP header on
+
+  // The header does not end in the first cache line: vxlan, and gue over IPv6.
+  bool is_long() const { return header + header_bytes > reinterpret_cast<const uint8_t*>(this) + 64; }
 };
 static_assert(sizeof(Action) == 128);
 

@@ -133,7 +133,9 @@ template <bool Tunnels>
         packet.second = second_chance(tables, packet, hash, frame);
       }
       __builtin_prefetch(packet.action);
-      __builtin_prefetch(reinterpret_cast<const char*>(packet.action) + 64);
+      if (backend.has_long_header(packet.family)) {
+        __builtin_prefetch(reinterpret_cast<const char*>(packet.action) + 64);
+      }
       __builtin_prefetch(frame.data - 64, 1);
     }
   }

@@ -469,6 +469,7 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
       if (tunnels.size() <= index) tunnels.resize(index + 1);
       const OuterSource source = *outer_source(node, hop.port, address->family);
       tunnels[index] = make_action(tunnel, family, source, *address, pool.backends[i].mtu);
+      if (tunnels[index].is_long()) entry.long_header |= bit;
     }
   }
   keep_flows(build, pool_index);

@@ -54,15 +54,17 @@ struct ServiceEntry {
   const Guard* guard = nullptr;  // null: the service has no lists and limits. Both families have the same one.
 };
 
-// The size is eight bytes, so an index needs only a shift. `keeping`, `cut_off` and `tunnelled` have one bit for each
-// family of packets: bit 4 for IPv4, bit 6 for IPv6. The neighbour of a family is the next hop of its packets. Through
-// a tunnel it may have an address of the other family.
+// The size is eight bytes, so an index needs only a shift. The first four fields have one bit for each family of
+// packets: bit 4 for IPv4, bit 6 for IPv6. The neighbour of a family is the next hop of its packets. Through a tunnel
+// it may have an address of the other family.
 struct alignas(8) BackendEntry {
   // Has an address, and is up, draining, or used because its pool fails open. 0 if no backend has this id.
   uint8_t keeping = 0;
-  uint8_t cut_off = 0;    // cannot be reached from here
-  uint8_t tunnelled = 0;  // packets of this family go through a tunnel
+  uint8_t cut_off = 0;      // cannot be reached from here
+  uint8_t tunnelled = 0;    // packets of this family go through a tunnel
+  uint8_t long_header = 0;  // and its Action::is_long()
   bool has_tunnel(uint8_t family) const { return (tunnelled >> family & 1) != 0; }
+  bool has_long_header(uint8_t family) const { return (long_header >> family & 1) != 0; }
   bool keeps_flows(uint8_t family) const { return (keeping >> family & 1) != 0; }
   bool is_cut_off(uint8_t family) const { return (cut_off >> family & 1) != 0; }
   NeighbourId neighbour_v4 = kNoNeighbour, neighbour_v6 = kNoNeighbour;

@@ -274,6 +274,17 @@ TEST(Tunnel, BoundsHowManySendersItTellsASecond) {
   EXPECT_EQ(worker.decide(victim).outcome.verdict, Verdict::answer);
 }
 
+TEST(Tunnel, TellsWhichHeadersTakeASecondCacheLine) {
+  const auto is_long = [](const TunnelConfig& tunnel, const std::string& source, const std::string& destination) {
+    return make_action(tunnel, 4, {ip(source), 32}, ip(destination), 0).is_long();
+  };
+  EXPECT_FALSE(is_long({Forwarding::ipip, 0, 0}, "10.0.0.2", "10.0.0.11"));
+  EXPECT_FALSE(is_long({Forwarding::ipip, 0, 0}, "fd00::2", "fd00::11"));
+  EXPECT_FALSE(is_long({Forwarding::gue, 0, 0}, "10.0.0.2", "10.0.0.11"));
+  EXPECT_TRUE(is_long({Forwarding::gue, 0, 0}, "fd00::2", "fd00::11"));
+  EXPECT_TRUE(is_long({Forwarding::vxlan, 1, 0}, "10.0.0.2", "10.0.0.11"));
+}
+
 TEST(Tunnel, DropsByNameWhereTheBufferHasNoRoom) {
   const Action action = make_action({Forwarding::vxlan, 1, 0}, 4, {ip("fd00::2"), 128}, ip("fd00::11"), 0);
   Bytes buffer(64 + 128);
