@@ -24,15 +24,16 @@ Bits address_bits(const IpAddress& address) {
   return bits;
 }
 
-// `Bits` is uint32_t for IPv4 and Uint128 for IPv6.
-template <class Bits>
+// `Bits` is uint32_t for IPv4 and Uint128 for IPv6. `Range` is what is kept of each range, at least its first address,
+// to which it converts. What is kept beside it is in the same cache line when find() returns.
+template <class Bits, class Range = Bits>
 class AddressIndex {
  public:
   static constexpr uint8_t kWidth = sizeof(Bits) * 8;
 
-  // The first addresses of the ranges, in order. The first one is 0.
-  std::vector<Bits>& starts() { return starts_; }
-  const std::vector<Bits>& starts() const { return starts_; }
+  // The ranges, in order of their first addresses. The first one is 0.
+  std::vector<Range>& starts() { return starts_; }
+  const std::vector<Range>& starts() const { return starts_; }
 
   // Call after the last change of starts(), before the first find().
   void finish() {
@@ -67,17 +68,16 @@ class AddressIndex {
   }
 
   // For a caller that looks up many addresses: the first call loads what find() reads first, the second call what it
-  // reads next. The second call returns the range at which the search begins.
+  // reads next.
   void prefetch_top(Bits address) const { __builtin_prefetch(&first_[static_cast<size_t>(address >> shift_)]); }
-  size_t prefetch_range(Bits address) const {
+  void prefetch_range(Bits address) const {
     const auto top = static_cast<size_t>(address >> shift_);
     const uint32_t low = first_[top];
     __builtin_prefetch(&starts_[low + (first_[top + 1] - low + 1) / 2]);
-    return low;
   }
 
  private:
-  std::vector<Bits> starts_;
+  std::vector<Range> starts_;
   std::vector<uint32_t> first_;  // by an address's top bits
   int shift_ = 0;
 };

@@ -33,8 +33,7 @@ class SourceLists::Compiler {
       append(ranges, network.first, *set);
     }
     leave(ranges, holders, std::optional<Bits>());
-    ranges.index.finish();
-    ranges.sets.shrink_to_fit();
+    ranges.finish();
     return true;
   }
 
@@ -84,15 +83,10 @@ class SourceLists::Compiler {
   // From `start` on, addresses belong to `set`.
   template <class Bits>
   void append(Ranges<Bits>& ranges, Bits start, Set set) const {
-    std::vector<Bits>& starts = ranges.index.starts();
-    if (!starts.empty() && starts.back() == start) {
-      starts.pop_back();
-      ranges.sets.pop_back();
-    }
-    TIDEGATE_ASSERT(starts.empty() || starts.back() < start, "ranges are appended in order");
-    if (!ranges.sets.empty() && ranges.sets.back() == set) return;
-    starts.push_back(start);
-    ranges.sets.push_back(set);
+    std::vector<Range<Bits>>& all = ranges.starts();
+    if (!all.empty() && all.back().start == start) all.pop_back();
+    TIDEGATE_ASSERT(all.empty() || all.back().start < start, "ranges are appended in order");
+    if (all.empty() || all.back().set != set) all.push_back({start, set});
   }
 
   std::optional<Set> with(Set set, uint16_t list) {

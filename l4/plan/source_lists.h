@@ -24,27 +24,29 @@ class SourceLists {
   static Result<std::shared_ptr<const SourceLists>> build(const std::vector<std::vector<Cidr>>& lists);
 
   Set find(uint8_t family, const AddressWords& address) const {
-    return family == 4 ? v4_.find(bits_v4(address)) : v6_.find(bits_v6(address));
+    return family == 4 ? v4_.starts()[v4_.find(bits_v4(address))].set : v6_.starts()[v6_.find(bits_v6(address))].set;
   }
   // For a burst: call prefetch_first() for each address, then the second prefetch for each, then find().
   void prefetch_first(uint8_t family, const AddressWords& address) const {
-    family == 4 ? v4_.index.prefetch_top(bits_v4(address)) : v6_.index.prefetch_top(bits_v6(address));
+    family == 4 ? v4_.prefetch_top(bits_v4(address)) : v6_.prefetch_top(bits_v6(address));
   }
   void prefetch_second(uint8_t family, const AddressWords& address) const {
-    family == 4 ? v4_.prefetch(bits_v4(address)) : v6_.prefetch(bits_v6(address));
+    family == 4 ? v4_.prefetch_range(bits_v4(address)) : v6_.prefetch_range(bits_v6(address));
   }
   // The lists of each set, in order.
   const std::vector<std::vector<uint16_t>>& sets() const { return sets_; }
-  size_t ranges() const { return v4_.sets.size() + v6_.sets.size(); }
+  size_t ranges() const { return v4_.starts().size() + v6_.starts().size(); }
 
  private:
+  // Addresses from `start` on are in the lists of `set`. Eight bytes for IPv4, 24 for IPv6.
   template <class Bits>
-  struct Ranges {
-    AddressIndex<Bits> index;
-    std::vector<Set> sets;  // parallel to the ranges of `index`
-    Set find(Bits address) const { return sets[index.find(address)]; }
-    void prefetch(Bits address) const { __builtin_prefetch(&sets[index.prefetch_range(address)]); }
+  struct [[gnu::packed]] alignas(8) Range {
+    Bits start;
+    Set set;
+    operator Bits() const { return start; }
   };
+  template <class Bits>
+  using Ranges = AddressIndex<Bits, Range<Bits>>;
   static uint32_t bits_v4(const AddressWords& address) { return __builtin_bswap32(static_cast<uint32_t>(address.a)); }
   static Uint128 bits_v6(const AddressWords& address) {
     return Uint128{__builtin_bswap64(address.a)} << 64 | __builtin_bswap64(address.b);
