@@ -533,6 +533,10 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
 
 Result<void> Control::reload() {
   const ControlOptions& options = parts_->options;
+  // Other servers read their configuration again when they are told to reload.
+  if (!options.config.empty()) {
+    log_info("a reload reads tokens and certificates. {} is not read: tidegate apply puts it in force", options.config);
+  }
   Result<Tokens> tokens = options.tokens_file.empty() ? Tokens() : Tokens::load(options.tokens_file);
   Result<std::shared_ptr<TlsContext>> tls = listener_tls(options);
   if (!tokens && !tls) return fail(tokens.error().message + "; " + tls.error().message);

@@ -137,10 +137,8 @@ std::string document_of(const FirstEdge& edge) {
       "#   tidegate check FILE          find every fault\n"
       "#   tidegate run FILE            start this node\n"
       "#   tidegate apply FILE --wait   change a node that runs\n"
-      "nodes:\n"
-      "  - name: edge\n"
-      "    l7: {}\n"
-      "    cache: {disk: 1GB}\n";
+      "nodes:\n";
+  out += fmt::format("  - name: {}\n    l7: {}\n    cache: {}\n", edge.node, edge.l7, edge.cache);
   if (!edge.zone.empty()) {
     const Endpoint at = edge.listens_at();
     out += fmt::format("    dns: {{listen: [{}]}}\n", yaml_text(Endpoint{at.address, kDns}.to_string()));

@@ -15,6 +15,7 @@
 
 #include "conf/expansion.h"
 #include "conf/names.h"
+#include "control/api/json_bounds.h"
 #include "control/api/shapes.h"
 #include "control/cli/cli.h"
 #include "control/cli/first_edge.h"
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxAnswerBytes = 4'096;
+constexpr uint64_t kControlPatienceMs = 2'000;  // with a control of this host
 
 struct InitArguments {
   std::string file = "edge.yaml";
@@ -233,6 +235,39 @@ std::optional<FirstEdge> interview(Cli& cli, const InitArguments& arguments) {
   return edge;
 }
 
+// A map in one line of YAML. JSON's values are YAML's, too.
+std::string in_one_line(const nlohmann::json& map) {
+  std::string out;
+  for (const auto& [key, value] : map.items())
+    out += fmt::format("{}{}: {}", out.empty() ? "" : ", ", key, dump(value));
+  return "{" + escape_expansions(out) + "}";
+}
+
+// Takes what cannot change before a new process starts from the node that runs on this host, so that the document can
+// be applied to it. Returns false if no control answers here, or has several nodes.
+bool take_running_node(Cli& cli, FirstEdge& edge) {
+  if (::access(cli.api.c_str(), R_OK | W_OK) != 0) return false;
+  HttpClientRequest request;
+  request.target = "/v1/config/nodes";
+  request.host = "tidegate";
+  request.headers.emplace_back("Accept", "application/json");
+  request.timeout_ms = kControlPatienceMs;
+  const std::optional<HttpTarget> control = api_target(cli, request.headers);
+  if (!control) return false;
+  const Result<HttpResponse> answer = http_fetch(*control, std::move(request));
+  if (!answer || answer->status != 200) return false;
+  const Result<nlohmann::json> nodes = parse_json(answer->body);
+  if (!nodes || !nodes->is_array() || nodes->size() != 1 || !nodes->front().is_object()) return false;
+  const nlohmann::json& node = nodes->front();
+  if (std::string name = string_member(node, "name"); !name.empty()) edge.node = std::move(name);
+  const auto take = [&](const char* key, std::string& into) {
+    if (const auto found = node.find(key); found != node.end() && found->is_object()) into = in_one_line(*found);
+  };
+  take("l7", edge.l7);
+  take("cache", edge.cache);
+  return true;
+}
+
 // Returns an Error if the file exists already, or cannot be written. After an Error no new file is left.
 Result<void> write_new(const std::string& path, const std::string& text) {
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -268,8 +303,9 @@ void init(Cli& cli, const InitArguments& arguments) {
   // Checked first, because nobody should answer five questions for nothing.
   std::error_code ignored;
   if (fs::exists(arguments.file, ignored)) return refuse(arguments.file + " exists already and is left as it is");
-  const std::optional<FirstEdge> edge = interview(cli, arguments);
+  std::optional<FirstEdge> edge = interview(cli, arguments);
   if (!edge) return;
+  const bool runs = take_running_node(cli, *edge);
   if (const Result<void> checked = check(*edge, arguments.file); !checked) return refuse(checked.error().message);
   std::vector<std::pair<std::string, std::string>> files;
   if (!edge->zone.empty()) {
@@ -282,7 +318,7 @@ void init(Cli& cli, const InitArguments& arguments) {
   for (const auto& [name, text] : files) names.push_back(name);
   if (cli.json()) return fmt::print("{}\n", nlohmann::json({{"files", names}}).dump());
   for (const auto& [name, text] : files) fmt::print("wrote {}\n", name);
-  fmt::print("next: tidegate run {}\n", arguments.file);
+  fmt::print("next: tidegate {} {}{}\n", runs ? "apply" : "run", arguments.file, runs ? " --wait" : "");
 }
 
 }  // namespace

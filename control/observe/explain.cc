@@ -55,6 +55,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
         fmt::format("/explain?client={}&name={}&type={}", percent_encode(question_.client.to_string()),
                     percent_encode(question_.host), question_.client.is_v4() ? "A" : "AAAA");
     ask_first("dns", nodes, 0, target, [](Walk& walk, const json* answer) {
+      // A name of no zone here is another name server's.
+      if (answer && string_member(*answer, "rcode") == "REFUSED") return walk.go_without_dns();
       walk.choose_vip(answer ? addresses_among(answer->value("answers", json())) : std::vector<IpAddress>{});
     });
   }
@@ -94,8 +96,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
                      });
   }
 
-  // This edge does not serve the name. The walk continues at the first VIP with a service on that port, or at the
-  // proxies.
+  // This edge does not say where the name leads, or not to a VIP. The walk continues at the first VIP with a service on
+  // that port, or at the proxies.
   void go_without_dns() {
     for (const Service& service : model_->services) {
       const Vip& vip = model_->vips[service.vip];
@@ -115,6 +117,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
         return ask_l4(v, address);
       }
     }
+    // Without VIPs clients come to the proxies' own addresses, which no key names.
+    if (!addresses.empty() && model_->vips.empty()) return go_without_dns();
     skip("l4", addresses.empty() ? "there is no address to send packets to"
                                  : fmt::format("{} is no VIP of this edge", addresses.front().to_string()));
     // Without an address there is no packet. An address that is not a VIP may belong to a proxy.

@@ -50,6 +50,25 @@ def test_init_writes_an_edge_that_serves_https_a_cache_and_dns(lab):
         assert ask(lab, "example.test", "NS") == ["ns.example.test."]
 
 
+def test_init_writes_what_can_be_applied_to_the_edge_that_runs(lab):
+    """As on a host where the package has been installed: its node has a log and a folder for the cache."""
+    with box.raised() as node:
+        installed = node.write("installed.yaml", f"""\
+nodes: [{{name: "front", l7: {{access_log: "{node.home}/access.log", workers: 1}}, cache: {{path: "{node.home}/cache", disk: 64MB}}, dns: {{listen: ["10.10.0.61:53"]}}}}]
+listeners: [{{name: http, bind: ["0.0.0.0:80"]}}]
+routes: [{{name: welcome, path: /, status: 200, body: welcome}}]
+""")  # fmt: skip
+        (node.home / "cache").mkdir()
+        started(node, installed)
+        path, api = node.home / "edge.yaml", ("--api", node.run_dir / "control.sock")
+        done = node.tidegate(*api, "init", path, "--backend", ORIGIN, "--host", "www.example.test")
+        assert done.returncode == 0 and f"next: tidegate apply {path} --wait" in done.stdout, done
+        applied = node.tidegate(*api, "apply", path, "--wait")
+        assert applied.returncode == 0 and "applied on every plane" in applied.stdout, (applied, path.read_text())
+        code = lab.curl("client-eu", "http://www.example.test/static/hello.txt", "-o", "/dev/null", "-w", "%{http_code}", vip="10.10.0.61").stdout
+        assert code == "200"
+
+
 def test_init_leaves_files_that_exist_as_they_are(lab):
     with box.raised() as node:
         path = node.home / "edge.yaml"

@@ -180,7 +180,9 @@ def test_installed_and_serving_within_a_minute(work):
         assert took < INSTALLED_WITHIN_S, f"took {took:.0f} s"
         judge_units(root)
         run("chroot", root, "tidegate", "status")
-    assert (root / "var/log/tidegate/access.log").stat().st_size > 0
+    log = root / "var/log/tidegate/access.log"
+    assert log.stat().st_size > 0 and log.stat().st_mode & 0o777 == 0o640
+    assert run("chroot", root, "stat", "--format", "%G", "/var/log/tidegate", "/var/log/tidegate/access.log").split() == ["adm", "adm"], "operators read it"
 
 
 def cache_hit(root, stack):
@@ -200,6 +202,13 @@ def cache_hit(root, stack):
     ask = lambda: asked("curl", "-ski", "https://127.0.0.1/page").lower()
     wait_until("the application", lambda: "from the application" in ask())
     wait_until("a hit", lambda: re.search(r"cache-status: .*hit", ask()))
+    # The README's first page.
+    run("chroot", root, "tidegate", "init", "/tmp/first.yaml", "--backend", "127.0.0.1:8080", "--host", "www.example.com")
+    run("chroot", root, "tidegate", "apply", "/tmp/first.yaml", "--wait")
+    first = lambda: asked("curl", "-si", "-H", "Host: www.example.com", "http://localhost/page").lower()
+    wait_until("the application by the written document", lambda: "from the application" in first())
+    run("chroot", root, "tidegate", "explain", "203.0.113.9", "http://www.example.com/")
+    run("chroot", root, "tidegate", "rollback", "1", "--wait")
 
 
 def judge_units(root):

@@ -95,6 +95,28 @@ TEST_F(ExplainTest, AnAnswerWithoutAddressEndsTheWay) {
   EXPECT_THAT(explanation["sentence"].get<std::string>(), HasSubstr("NXDOMAIN"));
 }
 
+TEST_F(ExplainTest, ANameOfNoZoneIsAnotherNameServersAndTheWayGoesOn) {
+  dns.explained = {{"plane", "dns"},
+                   {"name", "www.other.test."},
+                   {"rcode", "REFUSED"},
+                   {"answers", json::array()},
+                   {"reason", "no zone"}};
+  const json explanation = explain("client=198.51.100.7&url=https://www.other.test/");
+  ASSERT_EQ(explanation["steps"].size(), 3u) << explanation;
+  EXPECT_THAT(l4.asked, HasSubstr("vip=192.0.2.100&port=443"));
+  EXPECT_EQ(explanation["steps"][2]["backend"], "origin1");
+}
+
+TEST_F(ExplainTest, WithoutVipsAnAddressIsAProxysOwn) {
+  std::string text = kWholeEdge;
+  const size_t begin = text.find("vips:"), end = text.find("pools:");
+  text.erase(begin, end - begin);
+  ASSERT_EQ(host.put_config(text).status, 200);
+  const json explanation = explain("client=198.51.100.7&url=https://www.example.test/");
+  ASSERT_EQ(explanation["steps"].size(), 3u) << explanation;
+  EXPECT_EQ(explanation["steps"][2]["backend"], "origin1") << explanation;
+}
+
 TEST_F(ExplainTest, AnAddressInTheUrlNeedsNoDns) {
   const json explanation = explain("client=198.51.100.7&url=https://192.0.2.100/");
   EXPECT_TRUE(explanation["steps"][0].contains("skipped"));
