@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/service.h"
 
 namespace tidegate {
 

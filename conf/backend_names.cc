@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "conf/limits.h"
+#include "conf/model/service.h"
 #include "core/clock.h"
 #include "core/log.h"
 

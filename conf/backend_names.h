@@ -18,6 +18,7 @@
 
 #include "conf/live_state.h"
 #include "conf/model.h"
+#include "conf/model/pool.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
 #include "core/metrics.h"

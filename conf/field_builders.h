@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "conf/elements.h"
 #include "conf/fields.h"
 
 namespace tidegate::fields {

@@ -5,6 +5,18 @@
 
 #include "conf/document_node.h"
 #include "conf/field_builders.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/route.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 
 namespace tidegate {
 

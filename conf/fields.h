@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/common.h"
 #include "core/ip.h"
 
 namespace tidegate {

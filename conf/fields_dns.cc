@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keys of zones, steers, geo and httpdns: what DNS answers, and to whom.
 #include "conf/field_builders.h"
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 
 namespace tidegate {
 

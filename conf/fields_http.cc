@@ -2,6 +2,10 @@
 // The keys of certificates, listeners and routes: what the proxy does.
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model/acme.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
 
 namespace tidegate {
 

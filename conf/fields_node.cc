@@ -3,6 +3,7 @@
 #include "conf/field_builders.h"
 #include "conf/limits.h"
 #include "conf/log_target.h"
+#include "conf/model/node.h"
 
 namespace tidegate {
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The keys of VIPs, services, pools and probes: which traffic is balanced over which backends.
 #include "conf/field_builders.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 namespace tidegate {
 

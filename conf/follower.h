@@ -10,6 +10,7 @@
 
 #include "conf/candidate.h"
 #include "conf/fault.h"
+#include "conf/model.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
 #include "core/event_loop.h"

@@ -4,6 +4,13 @@
 #include "conf/document.h"
 #include "conf/follower_base.h"
 #include "conf/found_backends.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/zone.h"
 #include "core/crypto.h"
 
 namespace tidegate {

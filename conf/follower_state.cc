@@ -13,6 +13,8 @@
 
 #include "conf/follower_base.h"
 #include "conf/holding.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "conf/model_builder.h"
 #include "conf/provisional.h"
 #include "conf/served_version.h"

@@ -9,6 +9,9 @@
 
 #include "conf/backend_names.h"
 #include "conf/limits.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 
 namespace tidegate {
 namespace {

@@ -18,6 +18,7 @@
 #include "conf/fault.h"
 #include "conf/live_state.h"
 #include "conf/model.h"
+#include "conf/model/pool.h"
 #include "conf/snapshot.h"
 
 namespace tidegate {

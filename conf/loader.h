@@ -15,6 +15,7 @@
 #include "conf/document_node.h"
 #include "conf/fault_list.h"
 #include "conf/fields.h"
+#include "conf/model.h"
 
 namespace tidegate {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/geo.h"
 #include "core/ip.h"
 #include "core/result.h"
 

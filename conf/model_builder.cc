@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "conf/fault_list.h"
+#include "conf/model/zone.h"
 #include "conf/objects.h"
 #include "conf/validate.h"
 

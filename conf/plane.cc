@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "conf/limits.h"
+#include "conf/model/pool.h"
 #include "conf/socket_store.h"
 #include "conf/upgrade.h"
 #include "core/clock.h"

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "conf/follower.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/query.h"
 #include "conf/upgrade_hooks.h"
 #include "core/event_loop.h"

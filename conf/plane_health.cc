@@ -3,6 +3,10 @@
 
 #include <algorithm>
 
+#include "conf/model/listener.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+
 namespace tidegate {
 namespace {
 

@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 #include "conf/snapshot.h"
 
 namespace tidegate {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "conf/model/listener.h"
 #include "conf/route_pattern.h"
 #include "conf/text.h"
 

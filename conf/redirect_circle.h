@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "conf/model.h"
+#include "conf/model/route.h"
 
 namespace tidegate {
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/text.h"
 #include "core/ip.h"
 

@@ -5,6 +5,10 @@
 
 #include "conf/backend_names.h"
 #include "conf/found_backends.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "conf/plane_health.h"
 
 namespace tidegate {

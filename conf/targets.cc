@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 
 namespace tidegate {
 

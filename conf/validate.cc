@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include "conf/checks.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/kind.h"
 #include "conf/text.h"
 #include "core/assert.h"

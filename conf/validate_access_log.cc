@@ -7,6 +7,8 @@
 #include "conf/checks.h"
 #include "conf/log_target.h"
 #include "conf/log_template.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/names.h"
 
 namespace tidegate {

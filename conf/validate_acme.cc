@@ -7,6 +7,9 @@
 
 #include "conf/checks.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/zone.h"
 #include "conf/names.h"
 #include "core/crypto.h"
 #include "core/tls.h"

@@ -9,6 +9,11 @@
 #include <set>
 
 #include "conf/checks.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 namespace tidegate {
 namespace {

@@ -8,6 +8,8 @@
 
 #include "conf/checks.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/route_checks.h"
 #include "conf/route_pattern.h"

@@ -5,6 +5,9 @@
 #include <algorithm>
 
 #include "conf/checks.h"
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/zone.h"
 #include "conf/names.h"
 #include "conf/secret_store.h"
 #include "core/crypto.h"

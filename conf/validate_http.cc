@@ -9,6 +9,12 @@
 #include <unordered_map>
 
 #include "conf/checks.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/route_checks.h"
 #include "conf/route_pattern.h"
@@ -154,7 +160,7 @@ void check_backend_tls(Checks& checks) {
 // Listeners without a site are on every site, so they can collide with those of every site.
 void check_listeners_collide(Checks& checks) {
   std::map<Endpoint, std::vector<size_t>> bound;
-  const std::vector<Listener>& listeners = checks.model().listeners;
+  const Elements<Listener>& listeners = checks.model().listeners;
   for (size_t l = 0; l < listeners.size() && !checks.full(); ++l) {
     if (!checks.sound({"listeners", l, "site"})) continue;
     for (size_t b = 0; b < listeners[l].bind.size(); ++b) {

@@ -7,6 +7,8 @@
 
 #include "conf/checks.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "conf/names.h"
 
 namespace tidegate {

@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "conf/checks.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
 
 namespace tidegate {
 namespace {

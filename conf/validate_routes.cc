@@ -13,6 +13,9 @@
 
 #include "conf/checks.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
 #include "conf/route_pattern.h"
 #include "core/http1.h"
 #include "core/regex.h"

@@ -9,6 +9,12 @@
 
 #include "conf/checks.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 #include "conf/names.h"
 #include "core/assert.h"
 

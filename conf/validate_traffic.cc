@@ -7,6 +7,14 @@
 #include <tuple>
 
 #include "conf/checks.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/route.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "conf/names.h"
 #include "core/http1.h"
 
@@ -175,7 +183,7 @@ void check_l4(Checks& checks, size_t n) {
 
 // The other forwarders of the site send to the address, from their own addresses of the same family.
 void check_shared_flows(Checks& checks, size_t n) {
-  const std::vector<Node>& nodes = checks.model().nodes;
+  const Elements<Node>& nodes = checks.model().nodes;
   const std::optional<Endpoint>& own = nodes[n].l4.share_flows;
   if (!own || !checks.sound({"nodes", n, "l4", "share_flows"}) || !checks.sound({"nodes", n, "site"})) return;
   const auto refuse = [&](Complaint complaint) {

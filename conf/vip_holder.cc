@@ -3,6 +3,10 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
+
 namespace tidegate {
 namespace {
 

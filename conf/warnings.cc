@@ -9,6 +9,14 @@
 #include <set>
 
 #include "conf/checks.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/route.h"
+#include "conf/model/service.h"
+#include "conf/model/steer.h"
 #include "conf/names.h"
 #include "conf/policy/authorise.h"
 #include "conf/policy/kind.h"

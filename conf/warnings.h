@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conf/document.h"
+#include "conf/model.h"
 
 namespace tidegate {
 

@@ -6,6 +6,7 @@
 
 #include "conf/canonical.h"
 #include "conf/fault_list.h"
+#include "conf/model/zone.h"
 #include "conf/objects.h"
 #include "conf/validate.h"
 #include "core/crypto.h"

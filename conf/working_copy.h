@@ -12,6 +12,7 @@
 
 #include "conf/document.h"
 #include "conf/loader.h"
+#include "conf/model.h"
 
 namespace tidegate {
 

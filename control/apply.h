@@ -15,6 +15,7 @@
 #include "conf/candidate.h"
 #include "conf/document.h"
 #include "conf/fault.h"
+#include "conf/model.h"
 #include "conf/state_store.h"
 #include "control/host_state.h"
 #include "control/vote/plans.h"

@@ -10,6 +10,9 @@
 #include <sstream>
 
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/probe.h"
+#include "conf/model/route.h"
 #include "conf/secret_store.h"
 #include "control/acme/orders.h"
 #include "control/announce/announcer.h"

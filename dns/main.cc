@@ -2,6 +2,10 @@
 // tidegate-dns: the authoritative DNS and HTTPDNS server.
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 #include "conf/plane.h"
 #include "core/clock.h"
 #include "core/crypto.h"

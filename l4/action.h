@@ -14,7 +14,8 @@
 #include <optional>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/service.h"
 #include "l4/neighbour.h"
 
 namespace tidegate::l4 {

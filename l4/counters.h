@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/drop_reason.h"
 #include "l4/ids.h"
 

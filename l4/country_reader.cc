@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "conf/model/service.h"
 #include "l4/limits.h"
 
 namespace tidegate::l4 {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/result.h"
 #include "l4/flow_key.h"
 #include "l4/kept_state.h"

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/icmp.h"
 #include "l4/observer.h"
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/result.h"
 
 namespace tidegate::l4 {

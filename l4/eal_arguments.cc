@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "conf/model/node.h"
 #include "l4/eal.h"
 
 namespace tidegate::l4 {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l4/explain.h"
 #include "conf/found_backends.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 #include <fmt/format.h>
 

@@ -20,6 +20,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "conf/model/service.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/crypto.h"

@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/plane.h"
 #include "core/clock.h"
 #include "core/crypto.h"

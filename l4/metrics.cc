@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "core/clock.h"
 #include "core/metrics.h"
 #include "l4/action.h"

@@ -20,6 +20,7 @@
 #include <fstream>
 #include <set>
 
+#include "conf/model/pool.h"
 #include "core/fd.h"
 #include "core/log.h"
 #include "l4/eal.h"

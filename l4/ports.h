@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/result.h"
 #include "l4/bond.h"
 #include "l4/link_facts.h"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "conf/model/service.h"
 #include "l4/second_hop.h"
 
 namespace tidegate::l4 {

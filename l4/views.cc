@@ -7,6 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "conf/query.h"
 #include "conf/vip_holder.h"
 #include "core/clock.h"

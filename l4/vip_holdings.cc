@@ -6,6 +6,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
 #include "conf/vip_holder.h"
 #include "core/log.h"
 

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <iterator>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
 #include "l7/fixed_keys.h"
 #include "l7/proxy.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/result.h"
 
 namespace tidegate::l7 {

@@ -3,6 +3,8 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/plane.h"
 #include "core/log.h"
 #include "core/metrics.h"

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "conf/model/policy.h"
 #include "core/crypto.h"
 
 namespace tidegate::l7 {

@@ -11,6 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/tls.h"
 #include "l7/backend/pool.h"
 #include "l7/plan/description.h"

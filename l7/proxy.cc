@@ -6,6 +6,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"

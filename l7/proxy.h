@@ -12,6 +12,7 @@
 
 #include "cache/cache.h"
 #include "conf/candidate.h"
+#include "conf/model/node.h"
 #include "conf/upgrade_hooks.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"

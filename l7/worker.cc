@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <ctime>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
 #include "core/clock.h"
 #include "core/open_files.h"
 #include "core/thread.h"

@@ -10,6 +10,7 @@
 #include "cache/cache.h"
 #include "cache/policy/key.h"
 #include "cache/policy/policy.h"
+#include "conf/model/route.h"
 
 namespace tidegate::cache {
 namespace {

@@ -9,6 +9,8 @@
 
 #include "conf/maglev.h"
 #include "conf/maglev_change.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "conf/snapshot.h"
 #include "conf/state_store.h"
 #include "core/crypto.h"

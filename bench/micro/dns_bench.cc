@@ -8,6 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 #include "core/crypto.h"
 #include "dns/query/query.h"
 

@@ -6,6 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 #include "core/clock.h"
 #include "l4/conn_table.h"
 #include "l4/decider.h"

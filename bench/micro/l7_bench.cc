@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "l7/backend/pool.h"
 #include "l7/exchange/conditions.h"
 #include "l7/policy/limit_table.h"

@@ -10,7 +10,7 @@
 
 #include "cache/limits.h"
 #include "cache/message.h"
-#include "conf/model.h"
+#include "conf/model/route.h"
 #include "core/hash.h"
 
 namespace tidegate::cache {

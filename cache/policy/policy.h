@@ -11,7 +11,7 @@
 #include "cache/policy/cache_control.h"
 #include "cache/status.h"
 #include "cache/stored.h"
-#include "conf/model.h"
+#include "conf/model/route.h"
 
 namespace tidegate::cache {
 

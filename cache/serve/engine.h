@@ -19,6 +19,7 @@
 #include "cache/policy/policy.h"
 #include "cache/serve/fill_budget.h"
 #include "cache/serve/owned_request.h"
+#include "conf/model/route.h"
 #include "core/mutex.h"
 
 namespace tidegate::cache {

@@ -22,6 +22,7 @@
 #include "cache/policy/validation.h"
 #include "cache/serve/engine.h"
 #include "cache/serve/loop_call.h"
+#include "conf/model/route.h"
 #include "core/mutex.h"
 
 namespace tidegate::cache {

@@ -4,6 +4,7 @@
 #include "cache/policy/validation.h"
 #include "cache/serve/engine.h"
 #include "cache/serve/flight.h"
+#include "conf/model/route.h"
 #include "core/assert.h"
 
 namespace tidegate::cache {

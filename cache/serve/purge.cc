@@ -3,6 +3,7 @@
 #include "cache/policy/fields.h"
 #include "cache/serve/engine.h"
 #include "cache/serve/flight.h"
+#include "conf/model/route.h"
 #include "core/clock.h"
 #include "core/log.h"
 

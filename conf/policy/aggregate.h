@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "conf/model.h"
-#include "conf/policy_model.h"
+#include "conf/model/common.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

@@ -9,6 +9,10 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/policy/forward.h"
 #include "conf/policy/jwks.h"
@@ -286,7 +290,7 @@ void check_cached_routes(Checks& checks, size_t p, const AuthenticatePolicy& aut
 }
 
 void check_certificate_clients(Checks& checks, size_t p, const CertificateClients& certificates) {
-  const std::vector<Listener>& listeners = checks.model().listeners;
+  const Elements<Listener>& listeners = checks.model().listeners;
   if (std::none_of(listeners.begin(), listeners.end(), [](const Listener& l) { return l.tls.clients.enabled; })) {
     checks.refuse({"policies", p, "authenticate", "certificates"}, {"without_effect",
                                                                     "no listener asks its clients for certificates",

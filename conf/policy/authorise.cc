@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/field_builders.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/policy_model.h"
+#include "conf/model/policy.h"
 #include "core/ip.h"
 
 namespace tidegate {

@@ -7,6 +7,7 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "core/http1.h"

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "conf/policy_model.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

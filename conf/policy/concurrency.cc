@@ -8,6 +8,8 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "conf/model/policy.h"
 #include "conf/policy/limit.h"
-#include "conf/policy_model.h"
 
 namespace tidegate {
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "conf/field_builders.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "core/http1.h"

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "conf/policy_model.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

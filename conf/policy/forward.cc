@@ -7,6 +7,9 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/policy.h"
 #include "conf/names.h"
 #include "conf/policy/authenticate.h"
 #include "conf/text.h"

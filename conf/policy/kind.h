@@ -9,6 +9,7 @@
 
 #include "conf/checks.h"
 #include "conf/fields.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

@@ -6,6 +6,10 @@
 #include <numeric>
 
 #include "conf/field_builders.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 

@@ -8,6 +8,7 @@
 #include "conf/field_builders.h"
 #include "conf/limits.h"
 #include "conf/live_state.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"

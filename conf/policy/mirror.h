@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "conf/model.h"
-#include "conf/policy_model.h"
+#include "conf/model/common.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "conf/field_builders.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/text.h"

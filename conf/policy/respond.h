@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "conf/policy_model.h"
+#include "conf/model/policy.h"
 #include "core/ip.h"
 
 namespace tidegate {

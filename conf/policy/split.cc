@@ -7,6 +7,9 @@
 
 #include "conf/field_builders.h"
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "conf/names.h"
 #include "conf/policy/kind.h"
 #include "conf/policy/limit_by.h"

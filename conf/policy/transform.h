@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "conf/model.h"
-#include "conf/policy_model.h"
+#include "conf/model/common.h"
+#include "conf/model/policy.h"
 
 namespace tidegate {
 

@@ -17,6 +17,8 @@
 #include <optional>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "control/acme/order_flow.h"
 #include "control/acme/renewal_windows.h"
 #include "control/acme/transport.h"

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "conf/model/node.h"
+#include "conf/model/site.h"
 #include "conf/plane_health.h"
 #include "conf/vip_holder.h"
 #include "control/limits.h"

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "control/acme/renewal.h"
 #include "control/api/json_bounds.h"
 #include "control/observe/certificate_troubles.h"

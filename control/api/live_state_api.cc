@@ -5,6 +5,12 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "conf/names.h"
 #include "conf/plane_health.h"
 #include "conf/policy/limit.h"

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/model.h"
 #include "control/api/background.h"
 #include "control/api/route_table.h"
 #include "control/api/write_rules.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/api/status_api.h"
 
+#include "conf/model.h"
 #include "control/api/parameters.h"
 #include "control/health/forwarder_door.h"
 #include "control/observe/certificate_troubles.h"

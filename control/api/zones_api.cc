@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "conf/model.h"
+#include "conf/model/zone.h"
 #include "conf/names.h"
 #include "conf/objects.h"
 #include "conf/scalar.h"

@@ -12,6 +12,7 @@
 #include "conf/expansion.h"
 #include "conf/fields.h"
 #include "conf/manual.h"
+#include "conf/model.h"
 #include "conf/warnings.h"
 #include "control/api/bundle.h"
 #include "control/api/json_bounds.h"

@@ -10,6 +10,8 @@
 
 #include "conf/document.h"
 #include "conf/hashes.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "conf/text.h"
 #include "control/api/json_bounds.h"
 #include "control/cli/cli.h"

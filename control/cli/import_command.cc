@@ -9,6 +9,7 @@
 
 #include "conf/document.h"
 #include "conf/expansion.h"
+#include "conf/model.h"
 #include "control/api/shapes.h"
 #include "control/cli/cli.h"
 #include "control/cli/import/imported.h"

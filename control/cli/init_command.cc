@@ -14,6 +14,7 @@
 #include <iostream>
 
 #include "conf/expansion.h"
+#include "conf/model.h"
 #include "conf/names.h"
 #include "control/api/json_bounds.h"
 #include "control/api/shapes.h"

@@ -14,6 +14,8 @@
 #include <filesystem>
 
 #include "conf/document.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/cli/cli.h"
 #include "control/cli/output.h"
 #include "control/cli/supervisor.h"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/health/forwarder_door.h"
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+
 namespace tidegate {
 
 namespace {

@@ -8,6 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "control/api/json_bounds.h"
 #include "core/clock.h"
 #include "core/log.h"

@@ -4,6 +4,10 @@
 #include <algorithm>
 
 #include "conf/found_backends.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 #include "control/limits.h"
 #include "core/log.h"
 

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/api/json_bounds.h"
 #include "control/api/shapes.h"
 #include "control/limits.h"

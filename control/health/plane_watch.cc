@@ -8,6 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "conf/plane_health.h"
 #include "conf/vip_holder.h"
 #include "control/api/json_bounds.h"

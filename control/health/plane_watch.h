@@ -22,6 +22,8 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/health/own_planes.h"
 #include "control/health/plane_judge.h"
 #include "control/health/probe.h"

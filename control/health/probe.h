@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
 #include "core/ip.h"

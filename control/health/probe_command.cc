@@ -17,6 +17,7 @@
 #include <cstring>
 #include <utility>
 
+#include "conf/model/probe.h"
 #include "control/health/probe_attempt.h"
 #include "control/limits.h"
 #include "core/assert.h"

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "conf/byte_text.h"
+#include "conf/model/probe.h"
 #include "control/health/probe_attempt.h"
 #include "control/health/probe_dns.h"
 #include "control/health/probe_grpc.h"

@@ -10,6 +10,12 @@
 #include <optional>
 
 #include "conf/byte_text.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "control/api/json_bounds.h"
 #include "control/health/probe_attempt.h"
 #include "control/health/probe_dns.h"

@@ -5,6 +5,11 @@
 #include <utility>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/site.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/log.h"

@@ -7,6 +7,7 @@
 
 #include "conf/live_state.h"
 #include "conf/model.h"
+#include "conf/model/certificate.h"
 
 namespace tidegate {
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/observe/edge_metrics.h"
 
+#include "conf/model/certificate.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
 #include "control/ocsp/staple_record.h"
 
 #include <fmt/format.h>

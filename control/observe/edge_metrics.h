@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "conf/model.h"
 #include "conf/snapshot.h"
 #include "control/host_state.h"
 

@@ -6,6 +6,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "control/api/parameters.h"
 #include "control/observe/explain_past.h"
 #include "control/observe/explanation_text.h"

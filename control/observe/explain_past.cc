@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
 #include "control/api/json_bounds.h"
 #include "control/observe/explanation_text.h"
 #include "core/percent.h"

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/host_state.h"
 #include "control/hosts/peers.h"
 #include "core/event_loop.h"

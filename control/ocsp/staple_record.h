@@ -7,7 +7,7 @@
 #include <string>
 
 #include "conf/live_state.h"
-#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "core/ocsp.h"
 
 namespace tidegate::ocsp {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "conf/model/certificate.h"
 #include "control/limits.h"
 #include "core/clock.h"
 #include "core/crypto.h"

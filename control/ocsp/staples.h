@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
 #include "control/acme/transport.h"
 #include "control/host_state.h"
 #include "control/ocsp/staple_record.h"

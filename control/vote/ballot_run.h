@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/observe/fleet.h"
 #include "control/vote/ballot.h"
 #include "core/event_loop.h"

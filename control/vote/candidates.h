@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
 #include "control/host_state.h"
 #include "control/limits.h"
 #include "control/observe/fleet.h"

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "conf/model.h"
+#include "conf/model/httpdns.h"
 #include "dns/httpdns/context.h"
 #include "dns/httpdns/errors.h"
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
 #include "core/crypto.h"
 #include "dns/httpdns/account.h"
 #include "dns/httpdns/resolve.h"

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
 #include "core/aes.h"
 #include "core/crypto.h"
 #include "dns/httpdns/account.h"

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "conf/model.h"
 #include "core/address_table.h"
 #include "dns/query/query.h"
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
 #include "core/aes.h"
 #include "core/crypto.h"
 #include "core/des.h"

@@ -8,6 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/site.h"
+
 namespace tidegate::dns {
 namespace {
 

@@ -8,6 +8,7 @@
 #include <bit>
 #include <unordered_map>
 
+#include "conf/model/steer.h"
 #include "core/sha256_stream.h"
 #include "dns/limits.h"
 #include "dns/plan/lookup.h"

@@ -14,6 +14,7 @@
 
 #include "conf/fault.h"
 #include "conf/model.h"
+#include "conf/model/zone.h"
 #include "dns/steer/steer.h"
 #include "dns/steer/steer_names.h"
 #include "dns/zone/zone.h"

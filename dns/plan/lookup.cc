@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/plan/lookup.h"
 
+#include "conf/model/zone.h"
+
 namespace tidegate::dns {
 namespace {
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "conf/model/common.h"
 #include "dns/plan/authority.h"
 
 namespace tidegate::dns {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "conf/model/zone.h"
 #include "dns/limits.h"
 #include "dns/query/answer_builder.h"
 

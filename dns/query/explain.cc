@@ -9,6 +9,9 @@
 #include <optional>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "dns/plan/lookup.h"
 #include "dns/query/explain_steer.h"
 #include "dns/wire/request.h"

@@ -7,6 +7,8 @@
 #include <string>
 
 #include "conf/found_backends.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 #include "conf/plane_health.h"
 #include "core/assert.h"
 #include "dns/wire/outcome.h"

@@ -6,6 +6,9 @@
 #include <optional>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "dns/query/tables.h"
 #include "dns/steer/choose.h"
 

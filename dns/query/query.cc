@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "conf/model/common.h"
 #include "dns/query/answer_builder.h"
 #include "dns/query/reply.h"
 #include "dns/wire/cookie.h"

@@ -8,6 +8,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/zone.h"
 #include "core/crypto.h"
 #include "core/log.h"
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model/node.h"
 #include "conf/snapshot.h"
 #include "core/result.h"
 #include "core/token_bucket.h"

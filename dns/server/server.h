@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "conf/candidate.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/snapshot.h"
 #include "conf/upgrade_hooks.h"
 #include "core/address_table.h"

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/event_loop.h"
 #include "core/http_server.h"
 #include "core/result.h"

@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "conf/model/listener.h"
 #include "core/address_table.h"
 #include "core/event_loop.h"
 #include "core/fd.h"

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "conf/model/steer.h"
 #include "dns/limits.h"
 
 namespace tidegate::dns {

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "conf/model/common.h"
 #include "dns/steer/alias_book.h"
 #include "dns/steer/draw.h"
 #include "dns/steer/ranking_map.h"

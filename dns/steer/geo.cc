@@ -10,6 +10,8 @@
 #include <numbers>
 #include <unordered_map>
 
+#include "conf/model/node.h"
+#include "conf/model/steer.h"
 #include "core/hash.h"
 
 namespace tidegate::dns {
@@ -393,7 +395,7 @@ class GeoCompiler {
   IpAddress::Family family_ = IpAddress::Family::v4;
 };
 
-Result<std::shared_ptr<const GeoMap>> GeoMap::build(const Geo& geo, const std::vector<Site>& sites,
+Result<std::shared_ptr<const GeoMap>> GeoMap::build(const Geo& geo, const Elements<Site>& sites,
                                                     std::vector<uint32_t> ranked, WantedFacts wanted) {
   std::shared_ptr<GeoMap> map(new GeoMap());
   map->geo_ = geo;

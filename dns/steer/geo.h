@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/elements.h"
 #include "conf/mmdb.h"
 #include "conf/model.h"
 #include "core/ip.h"
@@ -78,7 +79,7 @@ class GeoMap {
  public:
   // `sites` is the model's. `ranked` are the sites to put in order (to which steers may send clients), as indexes into
   // it. The Error says what is wrong with a database.
-  static Result<std::shared_ptr<const GeoMap>> build(const Geo& geo, const std::vector<Site>& sites,
+  static Result<std::shared_ptr<const GeoMap>> build(const Geo& geo, const Elements<Site>& sites,
                                                      std::vector<uint32_t> ranked, WantedFacts wanted = {});
 
   // The address by which a client is located: the IPv4 address that it carries, or itself.
@@ -110,7 +111,7 @@ class GeoMap {
   GeoMap() = default;
 
   Geo geo_;
-  std::vector<Site> sites_;
+  Elements<Site> sites_;
   std::vector<uint32_t> ranked_;
   WantedFacts wanted_;
   std::vector<uint32_t> orders_;  // one after the other, each with ranked_.size() elements

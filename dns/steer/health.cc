@@ -4,6 +4,10 @@
 #include <string_view>
 
 #include "conf/found_backends.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 
 namespace tidegate::dns {
 namespace {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "conf/model.h"
 #include "conf/snapshot.h"
 
 namespace tidegate::dns {

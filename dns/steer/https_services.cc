@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
+
 namespace tidegate::dns {
 namespace {
 

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/steer.h"
 
 namespace tidegate::dns {
 

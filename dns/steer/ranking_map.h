@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model/steer.h"
 #include "dns/steer/geo.h"
 #include "dns/steer/ranking_index.h"
 

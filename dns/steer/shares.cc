@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/site.h"
 #include "dns/steer/steer.h"
 
 namespace tidegate::dns {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/steer/steer.h"
 
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
 #include "core/assert.h"
 #include "core/hash.h"
 #include "dns/limits.h"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "conf/model/steer.h"
 #include "core/ip.h"
 #include "dns/limits.h"
 #include "dns/steer/health.h"

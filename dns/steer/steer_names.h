@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/common.h"
 #include "dns/wire/wire.h"
 
 namespace tidegate::dns {

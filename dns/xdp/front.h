@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "dns/query/publish.h"
 #include "dns/query/query.h"
 #include "dns/xdp/interface.h"

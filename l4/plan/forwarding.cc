@@ -12,6 +12,8 @@
 #include "conf/found_backends.h"
 #include "conf/limits.h"
 #include "conf/maglev.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
 #include "conf/vip_holder.h"
 #include "core/assert.h"
 #include "core/clock.h"

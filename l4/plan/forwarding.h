@@ -12,6 +12,9 @@
 
 #include "conf/fault.h"
 #include "conf/maglev.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/service.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "core/result.h"

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/ids.h"
 #include "l4/plan/source_lists.h"
 #include "l4/tokens.h"

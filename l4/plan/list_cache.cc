@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "conf/acl.h"
+#include "conf/model/service.h"
 #include "core/crypto.h"
 
 namespace tidegate::l4 {

@@ -9,6 +9,7 @@
 
 #include "conf/fault.h"
 #include "conf/model.h"
+#include "conf/model/node.h"
 
 namespace tidegate::l4 {
 

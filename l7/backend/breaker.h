@@ -15,7 +15,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "conf/pool_model.h"
+#include "conf/model/pool_parts.h"
 
 namespace tidegate::l7 {
 

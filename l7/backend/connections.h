@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "core/metrics.h"
 #include "l7/backend/h1_connection.h"
 #include "l7/backend/h2_connection.h"

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "conf/model/pool.h"
 #include "core/http1.h"
 #include "l7/backend/socket.h"
 #include "l7/backend/stream.h"

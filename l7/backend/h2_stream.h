@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/pool.h"
 #include "l7/backend/stream.h"
 #include "l7/h2/session_memory.h"
 #include "l7/h2/wake_list.h"

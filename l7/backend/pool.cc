@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "l7/backend/connections.h"

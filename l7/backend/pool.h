@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model/pool.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "l7/backend/pool_runtime.h"

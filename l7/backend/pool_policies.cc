@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "conf/maglev.h"
+#include "conf/model/pool.h"
 #include "l7/backend/pool.h"
 
 namespace tidegate::l7 {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "conf/model/pool.h"
+
 namespace tidegate::l7 {
 
 void BackendRuntime::note_success() {

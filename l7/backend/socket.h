@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "core/event_loop.h"
 #include "core/ip.h"
 #include "l7/backend/acceptance.h"

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/pool.h"
 #include "l7/backend/acceptance.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/forwarding.h"

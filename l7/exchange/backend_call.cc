@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "conf/model/pool.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"

@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/route.h"
 #include "core/event_loop.h"
 #include "l7/backend/stream.h"
 #include "l7/exchange/client_stream.h"

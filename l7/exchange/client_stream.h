@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "conf/model.h"
+#include "conf/model/common.h"
 #include "core/ip.h"
 #include "core/tls_clients.h"
 #include "l7/exchange/failure.h"

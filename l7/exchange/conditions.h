@@ -6,6 +6,7 @@
 
 #include <string_view>
 
+#include "conf/model/route.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"
 

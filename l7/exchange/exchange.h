@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "cache/cache.h"
+#include "conf/model/route.h"
 #include "l7/exchange/client_stream.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/patience.h"

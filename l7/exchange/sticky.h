@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/pool_parts.h"
 #include "l7/backend/pool.h"
 #include "l7/wire/message.h"
 

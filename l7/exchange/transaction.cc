@@ -6,6 +6,10 @@
 
 #include <fmt/format.h>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/route_pattern.h"
 #include "core/assert.h"
 #include "core/clock.h"

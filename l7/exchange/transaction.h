@@ -23,6 +23,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/route.h"
 #include "core/event_loop.h"
 #include "l7/backend/stream.h"
 #include "l7/exchange/body_buffer.h"

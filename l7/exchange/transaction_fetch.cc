@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "l7/exchange/sticky.h"
 #include "l7/exchange/transaction.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "conf/model/common.h"
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/policy/deadline.h"

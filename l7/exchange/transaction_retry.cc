@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
 #include "l7/limits.h"

@@ -4,6 +4,7 @@
 // these two ways, independent of the client's. All four combinations carry the same bytes.
 #include <algorithm>
 
+#include "conf/model/pool.h"
 #include "core/assert.h"
 #include "l7/exchange/transaction.h"
 #include "l7/exchange/websocket.h"

@@ -26,7 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "conf/model.h"
+#include "conf/model/route.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7 {

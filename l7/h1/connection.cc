@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "conf/model/common.h"
 #include "l7/limits.h"
 #include "l7/worker.h"
 

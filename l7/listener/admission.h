@@ -14,7 +14,7 @@
 #include <functional>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/address_table.h"
 #include "core/event_loop.h"
 #include "core/idle_list.h"

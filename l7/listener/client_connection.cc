@@ -9,6 +9,8 @@
 #include <atomic>
 #include <cerrno>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
 #include "core/clock.h"
 #include "core/limits.h"
 #include "core/tls_acme.h"

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "conf/model.h"
 #include "core/open_files.h"
 #include "core/vanished.h"
 #include "l7/worker.h"

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "conf/model.h"
+#include "conf/model/listener.h"
 #include "core/event_loop.h"
 #include "core/fd.h"
 #include "core/ip.h"

@@ -16,7 +16,7 @@
 
 #include "conf/log_target.h"
 #include "conf/log_template.h"
-#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/metrics.h"
 #include "core/result.h"
 #include "l7/exchange/failure.h"

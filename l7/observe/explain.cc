@@ -8,6 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "conf/policy/limit.h"
 #include "core/clock.h"
 #include "l7/exchange/client_stream.h"

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "core/clock.h"
 #include "l7/exchange/sticky.h"
 

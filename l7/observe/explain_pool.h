@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
+#include "conf/model/pool.h"
 #include "l7/plan.h"
 #include "l7/wire/message.h"
 

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "cache/cache.h"
-#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "core/result.h"
 #include "l7/exchange/failure.h"
 

@@ -5,6 +5,9 @@
 #include <charconv>
 
 #include "cache/policy/key.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
 #include "l7/exchange/conditions.h"
 
 namespace tidegate::l7 {

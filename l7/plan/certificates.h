@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "conf/snapshot.h"
 #include "core/result.h"
 #include "core/tls.h"

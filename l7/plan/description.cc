@@ -5,6 +5,11 @@
 #include <map>
 #include <utility>
 
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
+
 namespace tidegate::l7 {
 namespace {
 

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "conf/backend_names.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "core/result.h"

@@ -7,6 +7,11 @@
 #include <unordered_set>
 #include <utility>
 
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "conf/policy/authenticate.h"
 #include "core/mutex.h"
 #include "core/tls_trial.h"

@@ -6,6 +6,8 @@
 #include <numeric>
 
 #include "conf/maglev.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 
 namespace tidegate::l7 {
 namespace {

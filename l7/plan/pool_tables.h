@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "conf/backend_names.h"
+#include "conf/model/common.h"
 #include "conf/snapshot.h"
 #include "core/hash.h"
 #include "l7/plan/backend_address.h"

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "core/tls_acme.h"
 #include "core/tls_clients.h"
 

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
 #include "core/result.h"
 #include "core/tls.h"
 #include "l7/plan/description.h"

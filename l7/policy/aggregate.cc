@@ -19,6 +19,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/aggregate.h"
 #include "conf/policy/transform.h"
 #include "core/clock.h"

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model/policy.h"
 #include "core/clock.h"
 #include "core/http1.h"
 #include "l7/exchange/exchange.h"

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authorise.h"
 #include "l7/exchange/exchange.h"
 #include "l7/policy/claims.h"

@@ -24,6 +24,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cache/policy/fields.h"
+#include "conf/model/policy.h"
 #include "l7/exchange/exchange.h"
 #include "l7/policy/accept_encoding.h"
 #include "l7/policy/kinds.h"

@@ -26,6 +26,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model/policy.h"
 #include "conf/policy/concurrency.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"

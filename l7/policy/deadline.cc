@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/model/policy.h"
 #include "conf/policy/deadline.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model/policy.h"
 #include "conf/policy/fault.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"

@@ -17,6 +17,9 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "l7/exchange/backend_call.h"

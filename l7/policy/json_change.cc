@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "conf/model/node.h"
 #include "conf/policy/compress.h"
 #include "conf/text.h"
 #include "core/assert.h"

@@ -2,6 +2,7 @@
 // The functions that compile each kind of policy part, one for each line of kinds.def.
 #pragma once
 
+#include "conf/model/policy.h"
 #include "l7/policy/policy.h"
 
 namespace tidegate::l7::policy {

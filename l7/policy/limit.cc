@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model/policy.h"
 #include "conf/policy/limit.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"

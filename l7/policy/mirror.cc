@@ -12,6 +12,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/mirror.h"
 #include "core/clock.h"
 #include "l7/exchange/exchange.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "conf/mmdb.h"
-#include "conf/model.h"
+#include "conf/model/geo.h"
 #include "l7/policy/policy.h"
 
 namespace tidegate::l7::policy {

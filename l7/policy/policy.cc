@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "l7/name_ids.h"
 #include "l7/policy/default_deny.h"
 #include "l7/policy/kinds.h"

@@ -6,6 +6,9 @@
 #include <cstring>
 
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/sticky.h"
 #include "l7/policy/claims.h"

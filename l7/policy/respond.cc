@@ -14,6 +14,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "conf/model/policy.h"
 #include "conf/policy/respond.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/forwarding.h"

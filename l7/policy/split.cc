@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model/policy.h"
 #include "conf/policy/split.h"
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"

@@ -2,6 +2,7 @@
 // split (conf/policy/split.h): where it sends a request.
 #pragma once
 
+#include "conf/model/common.h"
 #include "l7/policy/policy.h"
 
 namespace tidegate::l7::policy {

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "conf/model/policy.h"
 #include "conf/policy/transform.h"
 #include "core/metrics.h"
 #include "l7/exchange/exchange.h"

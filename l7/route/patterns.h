@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/route.h"
 #include "core/regex.h"
 #include "core/result.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/route_pattern.h"
 #include "core/result.h"
 #include "l7/route/patterns.h"

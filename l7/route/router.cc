@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
 #include "l7/route/route_parts.h"
 
 namespace tidegate::l7 {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "conf/model.h"
+#include "conf/model/route.h"
 #include "l7/route/text_table.h"
 
 namespace tidegate::l7 {

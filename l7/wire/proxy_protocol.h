@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "conf/pool_model.h"
+#include "conf/model/pool_parts.h"
 #include "core/ip.h"
 
 namespace tidegate::l7 {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "control/cli/import/cases.h"
+
 namespace tidegate::cli {
 
 using namespace kube;  // NOLINT(google-build-using-namespace): the helpers of this folder

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "conf/limits.h"
+#include "conf/model/common.h"
 #include "conf/route_checks.h"
 #include "conf/text.h"
 #include "core/http1.h"

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "conf/limits.h"
+#include "conf/model/common.h"
 #include "conf/policy/authenticate.h"
 #include "conf/route_checks.h"
 #include "conf/text.h"

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <set>
 
+#include "conf/model/common.h"
 #include "conf/names.h"
 #include "conf/route_checks.h"
 #include "conf/text.h"

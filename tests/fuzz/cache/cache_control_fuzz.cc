@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "cache/policy/policy.h"
+#include "conf/model/route.h"
 #include "tests/fuzz/cache/lines.h"
 
 using namespace tidegate;

@@ -6,6 +6,7 @@
 
 #include "cache/policy/key.h"
 #include "cache/policy/validation.h"
+#include "conf/model/route.h"
 #include "tests/fuzz/cache/lines.h"
 
 using namespace tidegate;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
 #include "control/api/bundle.h"
 #include "control/api/diff.h"
 #include "control/api/json_bounds.h"

@@ -5,6 +5,14 @@
 #include <memory>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/route.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
+#include "conf/model/zone.h"
 #include "conf/snapshot.h"
 #include "dns/query/tables.h"
 

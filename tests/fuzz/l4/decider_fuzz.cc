@@ -8,6 +8,8 @@
 #include <memory>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/decider.h"
 #include "tests/unit/l4/edge.h"
 

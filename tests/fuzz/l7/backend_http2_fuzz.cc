@@ -15,6 +15,11 @@
 #include <memory>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/assert.h"
 #include "l7/worker.h"
 

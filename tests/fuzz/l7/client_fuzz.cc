@@ -8,6 +8,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/route.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model/common.h"
 #include "conf/text.h"
 #include "core/protobuf.h"
 #include "l7/policy/json_change.h"

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string_view>
 
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/route_pattern.h"
 #include "l7/route/router.h"
 #include "l7/wire/message.h"

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "l7/exchange/sticky.h"
 
 namespace {

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "cache/cache.h"
+#include "conf/model/route.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/hash.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache/policy/key.h"
+#include "conf/model/route.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "conf/model/policy.h"
 #include "cache/policy/policy.h"
+#include "conf/model/route.h"
 
 #include <gtest/gtest.h>
 

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "conf/model/route.h"
 #include "tests/unit/cache/cache_fixture.h"
 
 namespace tidegate::cache::threads_test {

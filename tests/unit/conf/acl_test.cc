@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Client lists and the limits of services, as a document defines them.
 #include "conf/acl.h"
+#include "conf/model.h"
+#include "conf/model/service.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

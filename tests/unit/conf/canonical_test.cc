@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/zone.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate::canonical_test {

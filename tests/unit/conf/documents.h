@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "conf/document.h"
+#include "conf/model.h"
 
 namespace tidegate::testing {
 

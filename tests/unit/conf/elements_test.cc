@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elements of the Model that versions share: what a change copies, and that nothing else sees it.
 #include "conf/elements.h"
+#include "conf/model.h"
+#include "conf/model/route.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -11,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
 #include "conf/working_copy.h"
 #include "tests/unit/conf/documents.h"
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "conf/model.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate::examples_test {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/follower.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Servers that were found by names: what replaces the backend with the name in the model, and the state of each server.
 #include "conf/found_backends.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
 #include "conf/validate.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"

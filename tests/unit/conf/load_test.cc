@@ -4,6 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "conf/fields.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/zone.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate::load_test {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // ModelBuilder compared with its naive twin: a builder that has seen no earlier version, and so builds each one whole.
 #include "conf/model_builder.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
+#include "conf/model/zone.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/plane_health.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A plane end to end: its own process, queried over its admin socket, controlled by signals.
 #include "conf/plane.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -5,6 +5,10 @@
 
 #include "conf/limits.h"
 #include "conf/live_state.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/compress.h"
 #include "conf/policy/limit.h"
 #include "conf/policy/transform.h"

@@ -2,6 +2,9 @@
 // Private keys are in their own environment. Users who may read the rest of the state cannot read them there. No key is
 // lost or left over, at whatever time a process ends.
 #include "conf/secret_store.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/zone.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/snapshot.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 #include <gtest/gtest.h>
 

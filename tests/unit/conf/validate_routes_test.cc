@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate::validate_routes_test {

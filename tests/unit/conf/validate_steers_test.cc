@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
+#include "conf/model/steer.h"
 #include "tests/unit/conf/documents.h"
 
 namespace tidegate::validate_steers_test {

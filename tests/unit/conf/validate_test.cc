@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "tests/unit/conf/documents.h"
 #include "tests/unit/core/made_authority.h"
 

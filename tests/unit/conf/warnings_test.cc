@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conf/limits.h"
+#include "conf/model.h"
 #include "conf/warnings.h"
 #include "tests/unit/conf/documents.h"
 #include "tests/unit/core/made_authority.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "conf/zone_includes.h"
+#include "conf/model.h"
+#include "conf/model/zone.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

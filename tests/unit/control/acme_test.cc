@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 
+#include "conf/model/certificate.h"
 #include "control/acme/jws.h"
 #include "control/acme/messages.h"
 #include "control/acme/order_flow.h"

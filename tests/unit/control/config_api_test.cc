@@ -4,6 +4,9 @@
 #include <map>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "control/api/bundle.h"
 #include "tests/unit/control/host.h"
 

@@ -2,6 +2,8 @@
 // The state of an edge in a real etcd: who leads, what is decided, and what happens to hosts that were away.
 
 #include "control/etcd/edge_store.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "control/api/bundle.h"
 #include "tests/unit/control/etcd_server.h"
 

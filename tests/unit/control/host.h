@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/model/route.h"
 #include "control/api/json_bounds.h"
 #include "control/api/openapi.h"
 #include "control/control.h"

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "conf/objects.h"
 #include "control/api/background.h"
 #include "control/limits.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of probed pools, with a real control and a name server whose answers the test changes.
 #include "control/health/name_watch.h"
+#include "conf/model/pool.h"
 
 #include "tests/unit/control/host.h"
 #include "tests/unit/name_server.h"

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
 #include "control/api/bundle.h"
 #include "control/limits.h"
 #include "control/observe/certificate_troubles.h"

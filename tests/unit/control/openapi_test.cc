@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/api/openapi.h"
+#include "conf/model/route.h"
 
 #include <set>
 

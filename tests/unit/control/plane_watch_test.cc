@@ -3,6 +3,12 @@
 // "planes" are admin sockets that answer as the test says, and TCP ports at which clients are served.
 
 #include "control/health/plane_watch.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 #include <sys/socket.h>
 

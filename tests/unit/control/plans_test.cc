@@ -2,6 +2,12 @@
 // What a plane would refuse because of its content is refused before the commit. check, dry run and commit give the
 // same sentence, at the same place.
 #include "control/vote/plans.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
+#include "conf/model/zone.h"
 
 #include <fmt/format.h>
 

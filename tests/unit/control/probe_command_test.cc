@@ -2,6 +2,7 @@
 // The probe of type command with real programs: what it passes on, what it limits, and what it leaves behind.
 
 #include "control/health/probe_command.h"
+#include "conf/model/probe.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -2,6 +2,7 @@
 // The probe of type grpc against a small server by nghttp2.
 
 #include "control/health/probe_grpc.h"
+#include "conf/model/probe.h"
 
 #include <nghttp2/nghttp2.h>
 #include <sys/socket.h>

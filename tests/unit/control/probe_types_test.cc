@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include "conf/model/probe.h"
 #include "control/health/probe.h"
 #include "control/health/probe_dns.h"
 #include "core/tls.h"

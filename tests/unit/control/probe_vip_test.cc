@@ -3,6 +3,8 @@
 // it.
 #include <deque>
 
+#include "conf/model/probe.h"
+#include "conf/model/site.h"
 #include "control/health/prober.h"
 #include "control/limits.h"
 #include "tests/unit/control/host.h"

@@ -2,6 +2,7 @@
 // Probes against real sockets: one answers, one refuses, one answers wrongly, one stays silent.
 
 #include "control/health/prober.h"
+#include "conf/model/probe.h"
 
 #include <sys/resource.h>
 #include <sys/socket.h>

@@ -6,6 +6,9 @@
 
 #include <map>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/pool.h"
 #include "control/api/bundle.h"
 #include "control/hosts/replica_source.h"
 #include "core/crypto.h"

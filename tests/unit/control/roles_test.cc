@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each route with each role: the table says who may call it, and dispatch follows the table.
 
+#include "conf/model/route.h"
 #include "control/api/auth.h"
 #include "tests/unit/control/host.h"
 

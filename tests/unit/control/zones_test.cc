@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records over the API: each change makes a version in which only the zone's file differs.
+#include "conf/model.h"
+#include "conf/model/zone.h"
 #include "control/api/bundle.h"
 #include "control/api/zone_records.h"
 #include "control/vote/plans.h"

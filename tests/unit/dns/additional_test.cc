@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "conf/model/steer.h"
 #include "dns/limits.h"
 #include "tests/unit/dns/support.h"
 

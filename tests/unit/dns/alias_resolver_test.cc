@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The resolver of aliases against a real name server: ours, which here serves external names.
 #include "dns/server/alias_resolver.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/zone.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTPDNS in DNSPod's form. The requests are built here as its documents describe them.
 #include "dns/httpdns/dnspod.h"
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/steer.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

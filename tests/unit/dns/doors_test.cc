@@ -8,6 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/steer.h"
 #include "core/aes.h"
 #include "core/crypto.h"
 #include "dns/httpdns/alibaba_v1.h"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "conf/model/geo.h"
 #include "dns/steer/geo.h"
 
 #include <gmock/gmock.h>
@@ -15,7 +16,7 @@ namespace tidegate::dns::test::geo_test {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const std::vector<Site> kSites{{"eu", {50.11, 8.68}, 0}, {"us", {40.71, -74.0}, 0}, {"ap", {35.68, 139.69}, 0}};
+const Elements<Site> kSites{{"eu", {50.11, 8.68}, 0}, {"us", {40.71, -74.0}, 0}, {"ap", {35.68, 139.69}, 0}};
 
 IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
 

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/steer.h"
 #include "core/aes.h"
 #include "core/crypto.h"
 #include "dns/httpdns/alibaba_v1.h"

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
+#include "conf/model/steer.h"
 #include "tests/unit/dns/support.h"
 
 namespace tidegate::dns::test::https_record_test {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "conf/model.h"
+#include "conf/model/site.h"
 #include "core/ip.h"
 
 namespace tidegate::dns::test {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
 #include "core/clock.h"
 #include "dns/httpdns/account.h"
 #include "dns/httpdns/alibaba_v1.h"

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dns/server/server.h"
+#include "conf/model.h"
+#include "conf/model/httpdns.h"
+#include "conf/model/node.h"
+#include "conf/model/zone.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

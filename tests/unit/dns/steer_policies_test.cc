@@ -8,6 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "dns/limits.h"
 #include "dns/query/explain.h"
 #include "tests/unit/dns/mmdb_writer.h"

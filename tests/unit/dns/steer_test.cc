@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "conf/model/steer.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
+#include "conf/model/zone.h"
 #include "dns/steer/steer.h"
 
 #include <gmock/gmock.h>

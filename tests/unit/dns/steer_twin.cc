@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+
 namespace tidegate::dns::test {
 namespace {
 

@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "conf/mmdb.h"
+#include "conf/model.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "conf/snapshot.h"
 #include "dns/steer/alias_book.h"
 #include "dns/steer/draw.h"

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every policy and nesting against the naive twin of steer_twin.h, over random edges.
 #include "tests/unit/dns/steer_twin.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/steer.h"
 
 #include <gtest/gtest.h>
 

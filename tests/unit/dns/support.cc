@@ -5,6 +5,10 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "conf/model/pool.h"
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
+#include "conf/model/zone.h"
 #include "core/crypto.h"
 #include "dns/wire/request.h"
 

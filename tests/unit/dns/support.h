@@ -9,6 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
+#include "conf/model/steer.h"
 #include "conf/snapshot.h"
 #include "dns/query/query.h"
 #include "dns/query/tables.h"

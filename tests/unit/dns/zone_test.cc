@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "conf/model/zone.h"
 #include "dns/zone/zone.h"
 
 #include <fmt/format.h>

@@ -9,6 +9,10 @@
 #include <cstring>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 #include "core/clock.h"
 #include "l4/decider.h"
 #include "l4/publish.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Decider as a station on its links: ARP, neighbour discovery, MLD, echo, tags, the kernel.
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "l4/decider.h"
 
 #include "tests/unit/l4/decider_fixture.h"
@@ -130,7 +132,7 @@ TEST_F(DeciderTest, StandsByForAVipThatAnotherForwarderHoldsAndTakesItOver) {
   };
   Node first = edge_.model.nodes[0];
   first.name = "first";
-  edge_.model.nodes.insert(edge_.model.nodes.begin() + 1, first);
+  edge_.model.nodes.push_back(first);
   edge_.live_state.health[plane_key("l4", "l4")] = {false, "link down", 1, false};
   publish();
   EXPECT_NE(decide(question).outcome.verdict, Verdict::answer);
@@ -141,7 +143,7 @@ TEST_F(DeciderTest, StandsByForAVipThatAnotherForwarderHoldsAndTakesItOver) {
   edge_.live_state.health.clear();
   publish();
   EXPECT_EQ(decide(question).outcome.verdict, Verdict::answer);
-  EXPECT_EQ(announcements(), Announcer::kTimes);
+  EXPECT_EQ(announcements(), VipAnnouncer::kTimes);
   EXPECT_TRUE(conflicts.take().empty());
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Decider and a service's packets: flows, fragments, ICMP errors, bursts.
 #include "l4/decider.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 
 #include <map>
 #include <random>

@@ -5,6 +5,11 @@
 #include <memory>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 #include "conf/snapshot.h"
 #include "l4/plan/forwarding.h"
 #include "tests/unit/l4/frames.h"

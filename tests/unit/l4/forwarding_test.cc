@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l4/plan/forwarding.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
+#include "conf/model/site.h"
 
 #include <gtest/gtest.h>
 

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/country_reader.h"
 #include "l4/explain.h"
 #include "l4/metrics.h"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a forwarder leaves to its successor: the file, the flow tables, the ids and the neighbours.
 #include "l4/kept_state.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

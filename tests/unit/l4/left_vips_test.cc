@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which VIP addresses a forwarder leaves to another one, while its control hears nobody who decides.
 #include "l4/left_vips.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
 
 #include <gtest/gtest.h>
 

@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/service.h"
 #include "l4/capture.h"
 #include "l4/dry_run.h"
 #include "l4/pcap_file.h"

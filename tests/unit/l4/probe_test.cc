@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model/probe.h"
+#include "conf/model/service.h"
 #include "l4/probe/board.h"
 #include "l4/probe/order.h"
 #include "tests/unit/l4/decider_fixture.h"

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 
+#include "conf/model.h"
+#include "conf/model/service.h"
 #include "l4/decap/hand_on.h"
 #include "l4/second_hop.h"
 #include "l4/tunnel.h"

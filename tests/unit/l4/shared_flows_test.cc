@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/crypto.h"
 #include "core/hash.h"
 #include "l4/conn_table.h"

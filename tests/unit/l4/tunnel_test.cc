@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/service.h"
 #include "l4/tunnel.h"
 #include "tests/unit/l4/harness.h"
 

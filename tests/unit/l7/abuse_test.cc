@@ -8,6 +8,8 @@
 
 #include <optional>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 

@@ -11,6 +11,10 @@
 #include <list>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/authenticate.h"
 #include "l7/backend/connections.h"
 #include "tests/unit/l7/http2_origin.h"

@@ -12,6 +12,12 @@
 #include <regex>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/fault.h"
 #include "l7/observe/log_line.h"
 #include "tests/unit/l7/certificates.h"

@@ -2,6 +2,11 @@
 // Many clients at the proxy's listeners: who is admitted, who makes room, who is refused, and what happens if this node
 // has no descriptors left.
 #include "l7/listener/admission.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 
 #include <gtest/gtest.h>
 

@@ -5,6 +5,10 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/aggregate.h"
 #include "conf/policy/compress.h"
 #include "core/clock.h"

@@ -5,6 +5,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "l7/limits.h"

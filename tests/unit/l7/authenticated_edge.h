@@ -8,6 +8,9 @@
 #include <memory>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/authenticate.h"
 #include "core/crypto.h"
 #include "tests/unit/l7/support.h"

@@ -2,6 +2,9 @@
 // What clients may do: by role, claim and network, and a limit by identity.
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authorise.h"
 #include "conf/policy/limit.h"
 #include "tests/unit/l7/authenticated_edge.h"

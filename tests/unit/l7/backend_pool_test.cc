@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "l7/backend/pool.h"
 
 #include <gtest/gtest.h>

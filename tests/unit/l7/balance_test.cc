@@ -7,6 +7,8 @@
 #include <memory>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "conf/snapshot.h"
 #include "core/clock.h"
 #include "l7/backend/pool.h"

@@ -4,6 +4,10 @@
 
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 #include "l7/exchange/failure.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/http2_client.h"

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "conf/model.h"
+#include "conf/model/certificate.h"
 
 namespace tidegate::l7::test {
 

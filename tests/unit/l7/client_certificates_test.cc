@@ -10,6 +10,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/authenticate.h"
 #include "conf/policy/authorise.h"
 #include "core/crypto.h"

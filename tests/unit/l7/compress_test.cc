@@ -5,6 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authenticate.h"
 #include "core/http_server.h"
 #include "tests/unit/l7/compressing_edge.h"

@@ -8,6 +8,10 @@
 #include <memory>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/compress.h"
 #include "tests/unit/l7/decoder.h"
 #include "tests/unit/l7/http2_client.h"

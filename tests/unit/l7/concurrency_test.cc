@@ -6,6 +6,11 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "conf/policy/concurrency.h"
 #include "conf/policy/deadline.h"
 #include "core/clock.h"

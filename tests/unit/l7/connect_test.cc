@@ -12,6 +12,11 @@
 #include <optional>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 #include "l7/plan/backend_address.h"
 #include "l7/wire/proxy_protocol.h"
 #include "tests/unit/l7/certificates.h"

@@ -2,6 +2,8 @@
 // keep_credentials: false. What shows who a client is goes no further than the proxy, wherever it stands in a request.
 #include <gtest/gtest.h>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authenticate.h"
 #include "core/crypto.h"
 #include "l7/policy/credentials.h"

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Explain before a request: what it says is what happens, and it does not guess what it cannot know.
 #include "l7/observe/explain.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,6 +2,12 @@
 // Each row of failure.def happens here: the client's answer, who is charged, and whether another backend is asked. The
 // expectations come from the table itself, so that every row is true.
 #include "l7/exchange/failure.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -4,6 +4,8 @@
 
 #include <mutex>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "core/clock.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/authenticated_edge.h"

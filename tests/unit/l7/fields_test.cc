@@ -7,6 +7,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "l7/observe/access_log.h"
 #include "tests/unit/l7/log_file.h"
 #include "tests/unit/l7/support.h"

@@ -9,6 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/route.h"
 #include "core/crypto.h"
 #include "tests/unit/l7/support.h"
 
@@ -216,7 +220,8 @@ TEST(Forgery, AListenerMayKeepSuchFieldsAndTellSlashesApart) {
     return wire.send(Origin::ok("x"));
   });
   Edge edge;
-  Listener& keeping = edge.model.listeners.emplace_back(edge.model.listeners[0]);
+  edge.model.listeners.push_back(edge.model.listeners[0]);
+  Listener& keeping = edge.model.listeners.back();
   keeping.name = "keeping";
   keeping.bind = {*Endpoint::parse("127.0.0.2:0")};
   keeping.merge_slashes = false;

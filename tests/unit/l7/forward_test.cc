@@ -7,6 +7,9 @@
 #include <set>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
 #include "conf/policy/authenticate.h"
 #include "conf/policy/authorise.h"
 #include "core/clock.h"

@@ -4,6 +4,9 @@
 
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "l7/exchange/failure.h"
 #include "tests/unit/l7/http2_backend.h"

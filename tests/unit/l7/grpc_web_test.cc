@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // gRPC-Web in front of a gRPC backend: both forms, over both versions of HTTP.
 #include "l7/exchange/grpc_web.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 
 #include <gtest/gtest.h>
 

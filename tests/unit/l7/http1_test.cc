@@ -4,6 +4,9 @@
 
 #include <chrono>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 
@@ -375,7 +378,8 @@ TEST_F(Http1, ABodyThatTricklesInIsRefusedButNotWhereAnyByteWillDo) {
   });
   edge_.model.listeners[0].idle_timeout_ms = 200;
   edge_.model.listeners[0].minimum_rate_bytes = 1 << 20;
-  Listener& lenient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
+  edge_.model.listeners.push_back(edge_.model.listeners[0]);
+  Listener& lenient = edge_.model.listeners.back();
   lenient.name = "lenient";
   lenient.bind = {*Endpoint::parse("127.0.0.2:0")};
   lenient.minimum_rate_bytes = 0;
@@ -415,7 +419,8 @@ TEST_F(Http1, ADownloadBelowTheRateIsCutAndAnHonestSlowOneIsNot) {
   Listener& demanding = edge_.model.listeners[0];
   demanding.idle_timeout_ms = 500;
   demanding.minimum_rate_bytes = 1 << 30;
-  Listener& lenient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
+  edge_.model.listeners.push_back(edge_.model.listeners[0]);
+  Listener& lenient = edge_.model.listeners.back();
   lenient.name = "lenient";
   lenient.bind = {*Endpoint::parse("127.0.0.2:0")};
   lenient.minimum_rate_bytes = 4096;

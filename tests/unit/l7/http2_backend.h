@@ -7,6 +7,8 @@
 #include <functional>
 #include <string>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "l7/exchange/failure.h"
 #include "tests/unit/l7/http2_client.h"
 #include "tests/unit/l7/http2_origin.h"

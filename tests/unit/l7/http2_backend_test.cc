@@ -8,6 +8,12 @@
 #include <mutex>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/clock.h"
 #include "l7/exchange/failure.h"
 #include "l7/limits.h"

@@ -5,6 +5,10 @@
 
 #include <optional>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/route.h"
 #include "l7/h2/windows.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/http2_client.h"

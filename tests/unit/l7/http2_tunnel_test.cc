@@ -6,6 +6,11 @@
 #include <functional>
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 #include "core/tls.h"
 #include "l7/exchange/websocket.h"
 #include "tests/unit/l7/certificates.h"

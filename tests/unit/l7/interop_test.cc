@@ -4,6 +4,11 @@
 
 #include <filesystem>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/crypto.h"
 #include "tests/unit/l7/support.h"
 

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "conf/policy/transform.h"
 #include "l7/policy/json_change.h"
 #include "l7/policy/xml_json.h"

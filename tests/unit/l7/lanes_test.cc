@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
 #include "conf/policy/concurrency.h"
 #include "core/http_server.h"
 #include "l7/policy/request_key.h"

@@ -13,6 +13,11 @@
 #include <random>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/limit.h"
 #include "core/clock.h"
 #include "core/http_server.h"

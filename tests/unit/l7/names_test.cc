@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names as backends, with a name server whose answers the test changes.
 #include "conf/backend_names.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 
 #include <gtest/gtest.h>
 #include <atomic>

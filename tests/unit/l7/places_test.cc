@@ -5,6 +5,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authorise.h"
 #include "tests/unit/dns/mmdb_writer.h"
 #include "tests/unit/l7/support.h"

@@ -6,6 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/clock.h"
 #include "tests/unit/l7/support.h"
 

@@ -7,6 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "l7/proxy.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"

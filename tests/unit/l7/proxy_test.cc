@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The proxy as a whole: routes, retries, timeouts, changes of configuration, drain.
 #include "l7/proxy.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -9,6 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "core/http_server.h"
 #include "l7/exchange/wait_queue.h"
 #include "tests/unit/l7/support.h"

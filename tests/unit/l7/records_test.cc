@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Explain of past requests: what is remembered about a request, for how long, and what the answer says about the rest.
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "l7/observe/request_records.h"
 
 #include <gmock/gmock.h>

@@ -4,6 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/policy.h"
+#include "conf/model/route.h"
 #include "conf/policy/limit.h"
 #include "conf/policy/respond.h"
 #include "tests/unit/l7/support.h"

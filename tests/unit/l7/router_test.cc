@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/route/router.h"
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/route.h"
 #include "l7/route/patterns.h"
 
 #include <gtest/gtest.h>

@@ -5,6 +5,9 @@
 
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::share_test {

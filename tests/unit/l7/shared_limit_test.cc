@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "conf/policy/limit.h"
 #include "core/http_server.h"
 #include "l7/policy/shared_quota.h"

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/policy.h"
 #include "conf/policy/authenticate.h"
 #include "core/clock.h"
 #include "core/crypto.h"

@@ -8,6 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
 #include "conf/policy/fault.h"
 #include "conf/policy/mirror.h"
 #include "conf/policy/split.h"

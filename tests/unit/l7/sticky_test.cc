@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/exchange/sticky.h"
+#include "conf/model.h"
+#include "conf/model/pool.h"
 
 #include <gtest/gtest.h>
 

@@ -8,6 +8,10 @@
 #include <algorithm>
 #include <charconv>
 
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/site.h"
 #include "core/clock.h"
 #include "core/open_files.h"
 

@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "conf/model.h"
+#include "conf/model/route.h"
 #include "conf/snapshot.h"
 #include "core/event_loop.h"
 #include "core/fd.h"

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/support.h"
 

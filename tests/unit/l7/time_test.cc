@@ -6,6 +6,11 @@
 #include <mutex>
 #include <thread>
 
+#include "conf/model.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "tests/unit/core/kept_alive.h"
 #include "tests/unit/l7/state_dir.h"
 #include "tests/unit/l7/support.h"
@@ -119,7 +124,8 @@ class SharedTimeTest : public TimeTest {
   SharedTimeTest() {
     edge_.model.nodes[0].cache.enabled = true;
     edge_.state_dir = state_.path;
-    Listener& patient = edge_.model.listeners.emplace_back(edge_.model.listeners[0]);
+    edge_.model.listeners.push_back(edge_.model.listeners[0]);
+    Listener& patient = edge_.model.listeners.back();
     patient.name = "patient";
     patient.bind = {*Endpoint::parse("127.0.0.2:0")};
   }

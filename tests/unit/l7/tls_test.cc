@@ -8,6 +8,11 @@
 #include <fstream>
 #include <functional>
 
+#include "conf/model.h"
+#include "conf/model/certificate.h"
+#include "conf/model/listener.h"
+#include "conf/model/node.h"
+#include "conf/model/pool.h"
 #include "core/crypto.h"
 #include "l7/exchange/failure.h"
 #include "l7/plan.h"

@@ -12,6 +12,11 @@
 #include <random>
 
 #include "conf/limits.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/policy.h"
+#include "conf/model/pool.h"
+#include "conf/model/route.h"
 #include "conf/policy/authenticate.h"
 #include "conf/policy/transform.h"
 #include "core/http_server.h"

@@ -5,6 +5,8 @@
 
 #include <mutex>
 
+#include "conf/model.h"
+#include "conf/model/pool.h"
 #include "l7/exchange/failure.h"
 #include "l7/exchange/websocket.h"
 #include "tests/unit/l7/http2_client.h"

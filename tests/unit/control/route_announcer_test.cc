@@ -3,6 +3,9 @@
 // socket and no routes in the kernel.
 
 #include "control/announce/announcer.h"
+#include "conf/model.h"
+#include "conf/model/node.h"
+#include "conf/model/site.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <utility>
 
+#include "conf/model.h"
+#include "conf/model/node.h"
 #include "control/limits.h"
 #include "core/clock.h"
 #include "core/log.h"
