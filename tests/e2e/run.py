@@ -3,7 +3,7 @@
 """Runs the end-to-end tests: every test_* function of every *_e2e.py here, on one lab. A test's name is a sentence; its
 failure is printed whole with the tail of every daemon's log it made.
 
-run.py [OPTIONS] [WORD]     those whose module or name holds WORD
+run.py [OPTIONS] [WORD…]    those whose module or name holds one of the words
   --long           those marked long (over three seconds) instead of the others
   --timed          on an optimised build alone on its machine: tests judge times too
   --repeat=N       each of them N times in a row
@@ -56,7 +56,7 @@ def tests_of(module, options):
     """Returns (module, test) for each chosen test of a module, in the order of its file."""
     loaded = importlib.import_module(module)
     names = re.findall(r"^def (test_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
-    tests = [(module, getattr(loaded, name)) for name in names if options.word in f"{module} {name}"]
+    tests = [(module, getattr(loaded, name)) for name in names if any(word in f"{module} {name}" for word in options.words or [""])]
     return [(module, test) for module, test in tests if getattr(test, "long", False) == options.long]
 
 
@@ -108,7 +108,7 @@ def run_test(lab, test, options):
 
 def options_of(arguments):
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("words", nargs="*", metavar="WORD")
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--timed", action="store_true")
     parser.add_argument("--busy", action="store_true")
@@ -123,7 +123,7 @@ def main(arguments):
     if options.timed:
         os.environ["TIDEGATE_TIMED"] = "1"  # set before any module reads it
     if not any(tests_of(module, options) for module in MODULES):
-        print(f"no test holds '{options.word}'\n0 passed, 1 failed")
+        print(f"no test holds '{' '.join(options.words)}'\n0 passed, 1 failed")
         return 1
     lab, passed, failed = Lab(), 0, 0
     started = time.monotonic()

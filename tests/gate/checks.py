@@ -35,9 +35,9 @@ def formatting(step, say, files=None):
         step.add("clang-format")
 
 
-def builder(tree, targets=(), nice=0):
+def builder(tree, targets=(), nice=0, whole=True):
     def build(step, say):
-        trees.build(tree, targets, nice, say)
+        trees.build(tree, targets, nice, say, whole)
         step.add(f"{tree} builds")
 
     return build
@@ -125,9 +125,9 @@ def fuzz_one(step, target, seconds, seed):
     return failure or f"{room}/{name:<20} {int(executions[0]):>10,} executions" if executions else f"{room}/{name} FAILED\n{failure}"
 
 
-def e2e(step, say, prefix="tg", build="build-test", options=(), words=""):
+def e2e(step, say, prefix="tg", build="build-test", options=(), words=()):
     """One lab with real clients. Each line that run.py prints for a test is a case."""
-    command = [PYTHON, "tests/e2e/run.py", *options, *([words] if words else [])]
+    command = [PYTHON, "tests/e2e/run.py", *options, *words]
     env = {**ENVIRONMENT, **gtests.SANITIZERS, "TIDEGATE_BUILD": str(ROOT / build), "TIDEGATE_LAB_PREFIX": prefix}
     runner = subprocess.Popen(as_root(command, env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     last, text = "", []

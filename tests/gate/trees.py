@@ -5,6 +5,7 @@
 trees.py TREE [TARGET…]   configures the tree once, then builds the targets (default: everything in it)
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,11 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLANG = {"CC": "clang-14", "CXX": "clang++-14", "CXX_LD": "lld"}
-# Several sources of a library are compiled as one, in half the time or less. The names of a library's sources must not
-# clash. Eight where people work: one changed source costs ten seconds. Sixteen for TSan, whose tree is built whole.
-# Whoever changes one source again and again may want `meson configure TREE -Dunity=off`.
-TOGETHER = ("-Dunity=on", "-Dunity_size=8")
-WHOLE = ("-Dunity=on", "-Dunity_size=16")
+# Several sources of a library are compiled as one. The names of a library's sources must not clash. Where people work it
+# is a few: one changed source costs ten seconds. A tree that the gate makes from nothing is built whole, and takes a
+# third less time with many. Whoever changes one source again and again may want `meson configure TREE -Dunity=off`.
+FEW, MANY = 8, 32
+TOGETHER = ("-Dunity=on", f"-Dunity_size={FEW}")
+WHOLE = ("-Dunity=on", f"-Dunity_size={MANY}")
 # Sanitizer reports need line numbers but no variables, and full debug information costs a fifth of the compile time.
 LINES_ONLY = "-gline-tables-only"
 
@@ -75,20 +77,30 @@ def environment(tree):
     return env
 
 
-def configure(name):
+def compiles_many(folder):
+    options = json.loads((folder / "meson-info/intro-buildoptions.json").read_text())
+    return any(option["name"] == "unity_size" and option["value"] == MANY for option in options)
+
+
+def configure(name, whole=False):
+    """`whole`: a new tree compiles many sources as one. A tree that is there stays as it is, but one that many were
+    compiled in goes back to a few when somebody works in it. The optimised trees are always compiled as for a release."""
     tree, folder = TREES[name], ROOT / name
     if (folder / "build.ninja").exists():
+        if not whole and WHOLE[-1] not in tree.options and compiles_many(folder):
+            subprocess.run(["meson", "configure", folder, TOGETHER[-1]], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         return
-    done = subprocess.run(["meson", "setup", folder, *tree.options], cwd=ROOT, env=environment(tree), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    options = [*tree.options, *(WHOLE if whole and tree.environment and TOGETHER[-1] in tree.options else ())]
+    done = subprocess.run(["meson", "setup", folder, *options], cwd=ROOT, env=environment(tree), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)  # otherwise a half-configured tree would look complete
         raise BuildError(f"meson could not configure {name}:\n" + "\n".join(done.stdout.splitlines()[-20:]))
 
 
-def build(name, targets=(), nice=0, say=print):
-    """Builds targets of a tree. Without a terminal it prints a line for each tenth of the work. Errors are printed
-    whole."""
-    configure(name)
+def build(name, targets=(), nice=0, say=print, whole=False):
+    """Builds targets of a tree, and configures it before if it is not there (see configure). Without a terminal it prints
+    a line for each tenth of the work. Errors are printed whole."""
+    configure(name, whole)
     command = ["ninja", "-C", str(ROOT / name), *(targets or TREES[name].targets)]
     if nice:
         command = ["nice", "-n", str(nice), *command]
