@@ -15,7 +15,7 @@
 #include "conf/model/route.h"
 #include "conf/secret_store.h"
 #include "control/acme/orders.h"
-#include "control/announce/announcer.h"
+#include "control/announce/route_announcer.h"
 #include "control/api/api.h"
 #include "control/api/auth.h"
 #include "control/api/candidates_api.h"
@@ -349,16 +349,16 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
 
   void add_announce_gauges() {
     if (!options.announce) return;
-    const auto gauge = [this](const char* name, const char* help, size_t (*read)(const Announcer&)) {
+    const auto gauge = [this](const char* name, const char* help, size_t (*read)(const RouteAnnouncer&)) {
       metrics().gauge(name, help, [weak = weak_from_this(), read] {
         const auto parts = weak.lock();
         return parts && parts->announcer ? static_cast<double>(read(*parts->announcer)) : 0.0;
       });
     };
     gauge("tidegate_control_announced_addresses", "Addresses of VIPs that BIRD is to announce from this host.",
-          [](const Announcer& of) { return of.announced(); });
+          [](const RouteAnnouncer& of) { return of.announced(); });
     gauge("tidegate_control_bird_answers", "1 if BIRD has what was decided.",
-          [](const Announcer& of) -> size_t { return of.bird_answers() ? 1 : 0; });
+          [](const RouteAnnouncer& of) -> size_t { return of.bird_answers() ? 1 : 0; });
   }
 
   // The lines of /healthz after "ok".
@@ -419,7 +419,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
   std::shared_ptr<ocsp::Staples> staples;
   std::unique_ptr<ReplicaFollower> follower;    // set on a follower
   std::unique_ptr<SiteWatch> site_watch;        // set unless this control leads for good
-  std::unique_ptr<Announcer> announcer;         // set with --announce
+  std::unique_ptr<RouteAnnouncer> announcer;    // set with --announce
   std::unique_ptr<etcd::EdgeStore> edge_store;  // set if the state is in etcd
   HttpServer server;                            // the last member, because its exchanges refer to all others
 };
@@ -510,8 +510,8 @@ Result<std::unique_ptr<Control>> Control::start(EventLoop& loop, const ControlOp
     });
   }
   if (options.announce) {
-    parts.announcer = std::make_unique<Announcer>(loop, *parts.host_state, parts.fleet, parts.own_planes,
-                                                  options.bird_socket, options.announce_file);
+    parts.announcer = std::make_unique<RouteAnnouncer>(loop, *parts.host_state, parts.fleet, parts.own_planes,
+                                                       options.bird_socket, options.announce_file);
     parts.own_planes.subscribe([&parts] { parts.announcer->update(); });
     parts.host_state->subscribe([&parts](const HostStateChange&) { parts.announcer->update(); });
     parts.announcer->update();

@@ -19,7 +19,6 @@
 #include <optional>
 #include <vector>
 
-#include "l4/announcer.h"
 #include "l4/conflict_board.h"
 #include "l4/conn_table.h"
 #include "l4/counters.h"
@@ -36,6 +35,7 @@
 #include "l4/probe/board.h"
 #include "l4/shared_bounds.h"
 #include "l4/source_table.h"
+#include "l4/vip_announcer.h"
 #include "l4/vip_asker.h"
 
 namespace tidegate::l4 {
@@ -216,7 +216,7 @@ class Decider {
   uint64_t tells_one_of_ = 0;  // one of this many new flows is reported; 0: none
   FrameObserver* observer_ = nullptr;
   Neighbours neighbours_;
-  Announcer announcer_;
+  VipAnnouncer announcer_;
   VipAsker asker_;
   GroupMember groups_;
   uint32_t swept_ms_ = 0;

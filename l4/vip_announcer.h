@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Announcer: tells the links that our addresses are here, by gratuitous ARP (RFC 5227 §3) and by unsolicited neighbour
-// advertisement (RFC 4861 §7.2.6). It does so when an address is new, when a port came back, and when another station
-// claims one of our addresses. In the last case it announces at most once in kDefendIntervalMs, so that two stations
-// with the same address do not flood the link (RFC 5227 §2.4). There is one Announcer per node, on the first worker.
+// VipAnnouncer: tells the links that our addresses are here, by gratuitous ARP (RFC 5227 §3) and by unsolicited
+// neighbour advertisement (RFC 4861 §7.2.6). It does so when an address is new, when a port came back, and when another
+// station claims one of our addresses. In the last case it announces at most once in kDefendIntervalMs, so that two
+// stations with the same address do not flood the link (RFC 5227 §2.4). There is one VipAnnouncer per node, on the
+// first worker.
 #pragma once
 
 #include <array>
@@ -14,13 +15,13 @@
 
 namespace tidegate::l4 {
 
-class Announcer {
+class VipAnnouncer {
  public:
   static constexpr uint8_t kTimes = 3;  // RFC 5227 §1.1 says two; switches are known to miss one
 
   static constexpr uint32_t kDefendIntervalMs = 10'000;  // RFC 5227 §1.1
 
-  explicit Announcer(std::vector<PortIdentity> ports) : ports_(std::move(ports)), rounds_(kTimes) {}
+  explicit VipAnnouncer(std::vector<PortIdentity> ports) : ports_(std::move(ports)), rounds_(kTimes) {}
 
   // Announces the addresses that no earlier set contained.
   void adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/acme/transport.h"
+#include "control/acme/authority_client.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@
 
 namespace tidegate::acme {
 
-struct Transport::Call {
+struct AuthorityClient::Call {
   Call() : easy(curl_easy_init()) { TIDEGATE_ASSERT(easy != nullptr, "libcurl makes a transfer"); }
   ~Call() {
     curl_easy_cleanup(easy);
@@ -71,13 +71,15 @@ size_t take_field(char* bytes, size_t, size_t count, void* out) {
 
 }  // namespace
 
-Transport::Transport(EventLoop& loop, TransportRules rules) : loop_(loop), rules_(rules), curl_(loop) {}
+AuthorityClient::AuthorityClient(EventLoop& loop, AuthorityClientRules rules)
+    : loop_(loop), rules_(rules), curl_(loop) {}
 
-Transport::~Transport() {
+AuthorityClient::~AuthorityClient() {
   if (call_) curl_.remove(call_->easy);
 }
 
-void Transport::send(const Request& request, const std::string& ca_pem, std::function<void(Result<Answer>)> done) {
+void AuthorityClient::send(const Request& request, const std::string& ca_pem,
+                           std::function<void(Result<Answer>)> done) {
   TIDEGATE_ASSERT(!call_, "one request at a time");
   call_ = std::make_unique<Call>();
   Call& call = *call_;
@@ -113,13 +115,13 @@ void Transport::send(const Request& request, const std::string& ca_pem, std::fun
   curl_.add(easy, [this](CURLcode code) { finish(code); });
 }
 
-void Transport::later(std::function<void()> then) {
+void AuthorityClient::later(std::function<void()> then) {
   loop_.defer([life = std::weak_ptr<int>(life_), then = std::move(then)] {
     if (!life.expired()) then();
   });
 }
 
-void Transport::finish(CURLcode code) {
+void AuthorityClient::finish(CURLcode code) {
   const std::unique_ptr<Call> call = std::move(call_);  // `done` may send the next request
   long status = 0;
   curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);

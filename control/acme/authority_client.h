@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transport: requests to an authority by libcurl on control's event loop. It follows no redirect, and bounds the time
-// of a request and the size of an answer. ACME needs HTTPS. OCSP is plain HTTP, because its answers are signed.
+// AuthorityClient: requests to an authority by libcurl on control's event loop. It follows no redirect, and bounds the
+// time of a request and the size of an answer. ACME needs HTTPS. OCSP is plain HTTP, because its answers are signed.
 //
 // Threads: the loop's.
 #pragma once
@@ -17,17 +17,17 @@
 
 namespace tidegate::acme {
 
-struct TransportRules {
+struct AuthorityClientRules {
   const char* protocols = "https";  // as CURLOPT_PROTOCOLS_STR takes them
   uint64_t connect_ms = kAcmeConnectMs;
   uint64_t request_ms = kAcmeRequestMs;
   size_t answer_bytes = kMaxAcmeAnswerBytes;
 };
 
-class Transport {
+class AuthorityClient {
  public:
-  explicit Transport(EventLoop& loop, TransportRules rules = {});
-  ~Transport();
+  explicit AuthorityClient(EventLoop& loop, AuthorityClientRules rules = {});
+  ~AuthorityClient();
 
   // `ca_pem`: the roots for the authority's certificate; empty: the system's. One request at a time. `done` is called
   // from the loop, never before the call has returned. An Error means that there is no answer.
@@ -41,7 +41,7 @@ class Transport {
   void finish(CURLcode code);
 
   EventLoop& loop_;
-  const TransportRules rules_;
+  const AuthorityClientRules rules_;
   std::shared_ptr<int> life_ = std::make_shared<int>(0);  // so that nothing is called after this object's end
   CurlLoop curl_;
   std::unique_ptr<Call> call_;

@@ -19,9 +19,9 @@
 
 #include "conf/model.h"
 #include "conf/model/certificate.h"
+#include "control/acme/authority_client.h"
 #include "control/acme/order_flow.h"
 #include "control/acme/renewal_windows.h"
-#include "control/acme/transport.h"
 #include "control/host_state.h"
 #include "control/observe/fleet.h"
 #include "core/event_loop.h"
@@ -70,7 +70,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
 
   HostState& host_state_;
   Fleet& fleet_;
-  Transport transport_;
+  AuthorityClient transport_;
   RenewalWindows windows_;
   bool asks_ = false;  // it is asking for a renewal window
   Timer schedule_timer_, flow_timer_;

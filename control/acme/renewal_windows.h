@@ -15,15 +15,15 @@
 #include <set>
 #include <string>
 
+#include "control/acme/authority_client.h"
 #include "control/acme/messages.h"
 #include "control/acme/order_flow.h"
-#include "control/acme/transport.h"
 
 namespace tidegate::acme {
 
 class RenewalWindows {
  public:
-  explicit RenewalWindows(Transport& transport) : transport_(transport) {}
+  explicit RenewalWindows(AuthorityClient& transport) : transport_(transport) {}
 
   // By the hash of the issued chain.
   std::optional<RenewalInfo> of(const std::string& certificate_hash) const;
@@ -52,7 +52,7 @@ class RenewalWindows {
     std::optional<RenewalInfo> info;
     int64_t ask_at_s = 0;
   };
-  Transport& transport_;
+  AuthorityClient& transport_;
   std::map<std::string, Known> known_;
 };
 

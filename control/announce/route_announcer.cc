@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "control/announce/announcer.h"
+#include "control/announce/route_announcer.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -54,8 +54,8 @@ Result<void> replace_file(const std::string& path, const std::string& text) {
 
 }  // namespace
 
-Announcer::Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet, const OwnPlanes& own,
-                     const std::string& socket, std::string file)
+RouteAnnouncer::RouteAnnouncer(EventLoop& loop, HostState& host_state, const Fleet& fleet, const OwnPlanes& own,
+                               const std::string& socket, std::string file)
     : loop_(loop),
       host_state_(host_state),
       fleet_(fleet),
@@ -72,7 +72,7 @@ Announcer::Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet,
                                   "Attempts to tell BIRD what was decided that failed.")) {}
 
 // Nothing before the first verdict.
-std::optional<HealthVerdict> Announcer::forwarder() {
+std::optional<HealthVerdict> RouteAnnouncer::forwarder() {
   const OwnPlanes::Verdicts verdicts = own_.verdicts();
   const auto found = verdicts.find("l4");
   if (found == verdicts.end()) return counted_;
@@ -86,7 +86,7 @@ std::optional<HealthVerdict> Announcer::forwarder() {
   return counted_ = found->second;
 }
 
-void Announcer::update() {
+void RouteAnnouncer::update() {
   const std::shared_ptr<const Model> model = host_state_.model();
   const std::string node = fleet_.own_node(model.get());
   const std::optional<HealthVerdict> own = forwarder();
@@ -104,7 +104,7 @@ void Announcer::update() {
   step();
 }
 
-void Announcer::note_changes(const std::vector<AnnouncedAddress>& wanted) {
+void RouteAnnouncer::note_changes(const std::vector<AnnouncedAddress>& wanted) {
   for (const AnnouncedAddress& each : wanted) {
     bool was_announced = false;
     for (const AnnouncedAddress& before : wanted_.value_or(std::vector<AnnouncedAddress>{})) {
@@ -121,7 +121,7 @@ void Announcer::note_changes(const std::vector<AnnouncedAddress>& wanted) {
   }
 }
 
-bool Announcer::write_file() {
+bool RouteAnnouncer::write_file() {
   std::string text = bird_file(*wanted_);
   if (text == written_) return true;
   if (Result<void> put = replace_file(file_, text); !put) return fail_for_now(put.error().message), false;
@@ -130,7 +130,7 @@ bool Announcer::write_file() {
 }
 
 // Does the next necessary step, if no command is in progress.
-void Announcer::step() {
+void RouteAnnouncer::step() {
   if (!wanted_ || busy_) return;
   if (!write_file()) return;
   if (!bird_.answers()) {
@@ -157,7 +157,7 @@ void Announcer::step() {
 }
 
 // Makes BIRD read its configuration again, with the file.
-void Announcer::configure() {
+void RouteAnnouncer::configure() {
   busy_ = true;
   std::map<std::string, bool> written;
   for (const AnnouncedAddress& each : *wanted_) written[bird_protocol(each.address)] = each.announced;
@@ -171,7 +171,7 @@ void Announcer::configure() {
 }
 
 // BIRD gives no error if bird.conf does not include the file.
-void Announcer::look_for_protocols() {
+void RouteAnnouncer::look_for_protocols() {
   if (told_.empty()) return step();
   busy_ = true;
   bird_.ask("show protocols " + told_.begin()->first, [this](const Result<std::string>& text) {
@@ -186,7 +186,7 @@ void Announcer::look_for_protocols() {
   });
 }
 
-void Announcer::tell(const std::string& command, const std::vector<std::string>& protocols, bool enabled) {
+void RouteAnnouncer::tell(const std::string& command, const std::vector<std::string>& protocols, bool enabled) {
   busy_ = true;
   bird_.ask(command, [this, command, protocols, enabled](const Result<std::string>& text) {
     busy_ = false;
@@ -201,13 +201,13 @@ void Announcer::tell(const std::string& command, const std::vector<std::string>&
 }
 
 // BIRD is there, or gone. Its state is not known then.
-void Announcer::on_bird() {
+void RouteAnnouncer::on_bird() {
   needs_configure_ = true;
   if (bird_.answers()) return step();
   if (!retry_.armed()) fail_for_now("the connection is lost");
 }
 
-void Announcer::fail_for_now(const std::string& why) {
+void RouteAnnouncer::fail_for_now(const std::string& why) {
   failures_.add();
   needs_configure_ = true;
   if (trouble_ != why) log_error("bird cannot be told which addresses to announce, trying until it can be: {}", why);
@@ -216,7 +216,7 @@ void Announcer::fail_for_now(const std::string& why) {
   retry_.arm_after_ms(pause_ms_);
 }
 
-json Announcer::describe() const {
+json RouteAnnouncer::describe() const {
   json addresses = json::array();
   for (const AnnouncedAddress& each : wanted_.value_or(std::vector<AnnouncedAddress>{})) {
     json row = {{"vip", each.vip}, {"address", each.address.to_string()}, {"announced", each.announced}};
@@ -228,7 +228,7 @@ json Announcer::describe() const {
   return out;
 }
 
-size_t Announcer::announced() const {
+size_t RouteAnnouncer::announced() const {
   if (!wanted_) return 0;
   return static_cast<size_t>(
       std::count_if(wanted_->begin(), wanted_->end(), [](const AnnouncedAddress& each) { return each.announced; }));

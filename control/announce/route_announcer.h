@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Announcer: has BIRD announce the VIPs of this host's forwarder while it serves them, and withdraw them when it does
-// not. It runs on every host that was started with --announce bird, and not only on the leader, because the forwarder's
-// own host is the first to see what happens to it.
+// RouteAnnouncer: has BIRD announce the VIPs of this host's forwarder while it serves them, and withdraw them when it
+// does not. It runs on every host that was started with --announce bird, and not only on the leader, because the
+// forwarder's own host is the first to see what happens to it.
 //
 //   OwnPlanes, live state, version -> update() -> plan_announcements -> the file -> BirdClient: enable, disable
 //
@@ -29,10 +29,10 @@
 
 namespace tidegate {
 
-class Announcer {
+class RouteAnnouncer {
  public:
-  Announcer(EventLoop& loop, HostState& host_state, const Fleet& fleet, const OwnPlanes& own, const std::string& socket,
-            std::string file);
+  RouteAnnouncer(EventLoop& loop, HostState& host_state, const Fleet& fleet, const OwnPlanes& own,
+                 const std::string& socket, std::string file);
 
   // Call it when a plane, the live state or the version changed.
   void update();

@@ -22,13 +22,13 @@ uint64_t pause_after_failure_s(uint32_t failures, uint64_t retry_after_s, double
   return std::max(pause_s + jitter_s, std::min(retry_after_s, kDayS));
 }
 
-StapleRecord record_after(const StapleRecord* before, const std::string& certificate_hash, const Outcome& outcome,
+StapleRecord record_after(const StapleRecord* before, const std::string& certificate_hash, const StapleOutcome& outcome,
                           int64_t now_s, double random) {
   StapleRecord record;
   if (before != nullptr && before->certificate_hash == certificate_hash) record = *before;
   record.certificate_hash = certificate_hash;
   const OcspJudgement& judgement = outcome.judgement;
-  const bool judged = outcome.kind == Outcome::Kind::judged;
+  const bool judged = outcome.kind == StapleOutcome::Kind::judged;
   const bool good = judged && judgement.verdict == OcspVerdict::good;
   if (good || (judged && judgement.verdict == OcspVerdict::revoked)) {
     record.status = good ? RevocationStatus::good : RevocationStatus::revoked;

@@ -13,7 +13,7 @@
 namespace tidegate::ocsp {
 
 // How a question ended.
-struct Outcome {
+struct StapleOutcome {
   enum class Kind : uint8_t {
     judged,     // an answer came and was checked
     no_answer,  // the responder cannot be reached, or answers without 200
@@ -29,7 +29,7 @@ struct Outcome {
 // The record after an outcome for the chain with this hash. `before`: the earlier record; null: none. A good answer
 // stays until it ends, even after later failures, unless the authority revokes the certificate. `random` is from 0 to
 // 1.
-StapleRecord record_after(const StapleRecord* before, const std::string& certificate_hash, const Outcome& outcome,
+StapleRecord record_after(const StapleRecord* before, const std::string& certificate_hash, const StapleOutcome& outcome,
                           int64_t now_s, double random);
 
 // The pause after an answer that is valid for `left_s` more, and the pause after `failures` failures in a row.

@@ -45,8 +45,8 @@ Staples::Staples(EventLoop& loop, HostState& host_state)
       write_timer_(loop, [this] { write(); }),
       no_answer_count_(answer_counter("no_answer")),
       unaskable_count_(answer_counter("unaskable")) {
-  const acme::TransportRules rules{"http,https", kOcspConnectMs, kOcspRequestMs, kMaxOcspAnswerBytes};
-  for (size_t i = 0; i < kOcspQuestions; ++i) lines_.push_back(std::make_unique<acme::Transport>(loop, rules));
+  const acme::AuthorityClientRules rules{"http,https", kOcspConnectMs, kOcspRequestMs, kMaxOcspAnswerBytes};
+  for (size_t i = 0; i < kOcspQuestions; ++i) lines_.push_back(std::make_unique<acme::AuthorityClient>(loop, rules));
   for (size_t i = 0; i < kOcspVerdicts; ++i) {
     verdict_counts_[i] = &answer_counter(tidegate::name(static_cast<OcspVerdict>(i)));
   }
@@ -77,8 +77,8 @@ void Staples::update() {
   if (!watched_.empty() || !live_state.staples.empty()) schedule_timer_.arm_after_ms(0);
 }
 
-acme::Transport* Staples::free_line() {
-  for (const std::unique_ptr<acme::Transport>& line : lines_) {
+acme::AuthorityClient* Staples::free_line() {
+  for (const std::unique_ptr<acme::AuthorityClient>& line : lines_) {
     if (!line->is_busy()) return line.get();
   }
   return nullptr;
@@ -97,7 +97,7 @@ void Staples::schedule() {
       next_s = std::min(next_s, watched.due_s);
       continue;
     }
-    acme::Transport* const line = free_line();
+    acme::AuthorityClient* const line = free_line();
     if (line == nullptr || asked++ == kOcspQuestions) break;  // the next outcome calls this function again
     ask(name, watched, *line);
   }
@@ -105,12 +105,12 @@ void Staples::schedule() {
   if (!watched_.empty()) schedule_timer_.arm_after_ms(static_cast<uint64_t>(next_s - now_s) * 1'000);
 }
 
-void Staples::ask(const std::string& name, Watched& watched, acme::Transport& line) {
+void Staples::ask(const std::string& name, Watched& watched, acme::AuthorityClient& line) {
   watched.is_asked = true;
   Question question{name, watched.chain_hash, watched.responder, nullptr};
   const auto nobody_asked = [&](std::string why) {
     line.later([weak = weak_from_this(), question, why = std::move(why)] {
-      if (const auto alive = weak.lock()) alive->take(question, {Outcome::Kind::unaskable, {}, {}, why, 0});
+      if (const auto alive = weak.lock()) alive->take(question, {StapleOutcome::Kind::unaskable, {}, {}, why, 0});
     });
   };
   Result<std::string> chain = host_state_.store().object(watched.chain_hash);
@@ -129,29 +129,29 @@ void Staples::ask(const std::string& name, Watched& watched, acme::Transport& li
 }
 
 void Staples::on_answer(const Question& question, const Result<acme::Answer>& answer) {
-  Outcome outcome;
+  StapleOutcome outcome;
   if (!answer) {
     outcome.why = answer.error().message;
   } else if (answer->status != 200) {
     outcome.why = fmt::format("the OCSP responder answers with status {}", answer->status);
     outcome.retry_after_s = answer->retry_after_s.value_or(0);
   } else {
-    outcome.kind = Outcome::Kind::judged;
+    outcome.kind = StapleOutcome::Kind::judged;
     outcome.judgement = judge_ocsp(*question.chain_pem, answer->body, epoch_now_s());
     outcome.answer = answer->body;
   }
   take(question, std::move(outcome));
 }
 
-void Staples::count(const Outcome& outcome) {
-  if (outcome.kind == Outcome::Kind::judged) {
+void Staples::count(const StapleOutcome& outcome) {
+  if (outcome.kind == StapleOutcome::Kind::judged) {
     verdict_counts_[static_cast<size_t>(outcome.judgement.verdict)]->add();
   } else {
-    (outcome.kind == Outcome::Kind::no_answer ? no_answer_count_ : unaskable_count_).add();
+    (outcome.kind == StapleOutcome::Kind::no_answer ? no_answer_count_ : unaskable_count_).add();
   }
 }
 
-void Staples::take(const Question& question, Outcome outcome) {
+void Staples::take(const Question& question, StapleOutcome outcome) {
   count(outcome);
   schedule_timer_.arm_after_ms(0);
   const auto watched = watched_.find(question.name);

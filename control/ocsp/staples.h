@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "conf/model.h"
-#include "control/acme/transport.h"
+#include "control/acme/authority_client.h"
 #include "control/host_state.h"
 #include "control/ocsp/staple_record.h"
 #include "core/event_loop.h"
@@ -47,16 +47,16 @@ class Staples : public std::enable_shared_from_this<Staples> {
   };
 
   void schedule();
-  acme::Transport* free_line();
-  void ask(const std::string& name, Watched& watched, acme::Transport& line);
+  acme::AuthorityClient* free_line();
+  void ask(const std::string& name, Watched& watched, acme::AuthorityClient& line);
   void on_answer(const Question& question, const Result<acme::Answer>& answer);
-  void take(const Question& question, Outcome outcome);
-  void count(const Outcome& outcome);
+  void take(const Question& question, StapleOutcome outcome);
+  void count(const StapleOutcome& outcome);
   void write();
   void forget_unwanted(const Model& model);
 
   HostState& host_state_;
-  std::vector<std::unique_ptr<acme::Transport>> lines_;
+  std::vector<std::unique_ptr<acme::AuthorityClient>> lines_;
   Timer schedule_timer_, write_timer_;
   std::map<std::string, Watched> watched_;  // by the certificate's name
   CertificateChanges changes_;              // changes that were not written yet

@@ -491,7 +491,7 @@ class AcmeWindows : public ::testing::Test {
 
   EventLoop loop;
   WindowServer server{loop};
-  Transport transport{loop};
+  AuthorityClient transport{loop};
   RenewalWindows windows{transport};
   Session session;
 };
@@ -573,7 +573,7 @@ TEST_F(AcmeWindows, SurviveARestartOfControl) {
 
 // A control that no longer leads ends its orders, in any state.
 TEST_F(AcmeWindows, AreNotToldToWhoIsGone) {
-  auto gone = std::make_unique<Transport>(loop);
+  auto gone = std::make_unique<AuthorityClient>(loop);
   gone->later([] { ADD_FAILURE() << "it is gone"; });
   gone.reset();
   ask();

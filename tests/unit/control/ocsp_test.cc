@@ -18,8 +18,8 @@
 namespace tidegate::ocsp_records_test {
 
 using nlohmann::json;
-using ocsp::Outcome;
 using ocsp::record_after;
+using ocsp::StapleOutcome;
 using ocsp::state_word;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
@@ -27,8 +27,9 @@ using tidegate::testing::body_of;
 using tidegate::testing::Host;
 using tidegate::testing::pump;
 
-Outcome judged(OcspVerdict verdict, int64_t until_s = 0, const std::string& answer = "answer") {
-  return {Outcome::Kind::judged, {verdict, verdict == OcspVerdict::good ? "" : "why", 10, until_s}, answer, {}, 0};
+StapleOutcome judged(OcspVerdict verdict, int64_t until_s = 0, const std::string& answer = "answer") {
+  return {
+      StapleOutcome::Kind::judged, {verdict, verdict == OcspVerdict::good ? "" : "why", 10, until_s}, answer, {}, 0};
 }
 
 TEST(OcspRecord, KeepsAGoodAnswerUntilItEndsWhateverComesAfterIt) {
@@ -46,7 +47,8 @@ TEST(OcspRecord, KeepsAGoodAnswerUntilItEndsWhateverComesAfterIt) {
   }
   EXPECT_EQ(later.failures, 6u);
   EXPECT_STREQ(state_word(&later, "hash", 10'000), "ended");
-  const StapleRecord ended = record_after(&later, "hash", {Outcome::Kind::no_answer, {}, {}, "silence", 0}, 10'000, 0);
+  const StapleRecord ended =
+      record_after(&later, "hash", {StapleOutcome::Kind::no_answer, {}, {}, "silence", 0}, 10'000, 0);
   EXPECT_EQ(ended.answer_hash, "");
   EXPECT_STREQ(state_word(&ended, "hash", 10'000), "ended");
   EXPECT_EQ(record_after(&ended, "hash", judged(OcspVerdict::good, 20'000), 11'000, 0).failures, 0u);

@@ -2,7 +2,7 @@
 // Which addresses are announced, and that Debian's BIRD announces them. BIRD is a process of the test, with its own
 // socket and no routes in the kernel.
 
-#include "control/announce/announcer.h"
+#include "control/announce/route_announcer.h"
 #include "conf/model.h"
 #include "conf/model/node.h"
 #include "conf/model/site.h"

@@ -7,8 +7,8 @@
 #include <map>
 #include <set>
 
-#include "l4/announcer.h"
 #include "l4/neighbour_wire.h"
+#include "l4/vip_announcer.h"
 #include "tests/unit/l4/frames.h"
 
 namespace tidegate::l4::group_member_test {
@@ -225,7 +225,7 @@ TEST(RoundsTest, ForgetsNothingWhenChangesComeFasterThanTheyAreSaid) {
 }
 
 TEST(AnnouncerTest, AnnouncesANewVipAFewTimesAndAnOldOneNotAgain) {
-  Announcer announcer({PortIdentity{kOurMac, {}}});
+  VipAnnouncer announcer({PortIdentity{kOurMac, {}}});
   LocalSets sets;
   Sent sent;
   const std::vector<LocalAddress> vip = {{ip("10.0.0.100"), LocalKind::vip, 0, 0}};
@@ -238,7 +238,7 @@ TEST(AnnouncerTest, AnnouncesANewVipAFewTimesAndAnOldOneNotAgain) {
       ++announced;
     }
   }
-  EXPECT_EQ(announced, Announcer::kTimes);
+  EXPECT_EQ(announced, VipAnnouncer::kTimes);
   announcer.adopt(sets.set_of({vip[0], {ip("fd00::100"), LocalKind::vip, 0, 0}}, 2), 10'000);
   announcer.tick(10'000, 64, sent);
   const std::vector<Bytes> frames = sent.take();

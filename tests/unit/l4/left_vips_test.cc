@@ -188,7 +188,7 @@ class Link {
     explicit Forwarder(uint32_t its_number) : number(its_number), left(0) {}
     bool on_link() const { return alive && link; }
     bool holds() const { return alive && opinion == number && left.left().empty(); }
-    void start_announcing() { announcements = Announcer::kTimes; }
+    void start_announcing() { announcements = VipAnnouncer::kTimes; }
 
     uint32_t number;
     LeftVips left;
