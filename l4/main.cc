@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "conf/model.h"
 #include "conf/model/node.h"
@@ -18,11 +16,13 @@
 #include "core/metrics.h"
 #include "l4/country_reader.h"
 #include "l4/dataplane.h"
+#include "l4/dataplane_status.h"
 #include "l4/eal.h"
 #include "l4/explain.h"
 #include "l4/fixed_keys.h"
 #include "l4/left_vips.h"
 #include "l4/link_facts.h"
+#include "l4/link_log.h"
 #include "l4/metrics.h"
 #include "l4/plan/share_settings.h"
 #include "l4/port_metrics.h"
@@ -92,7 +92,8 @@ class Forwarder final : private IoHandler {
                                 {"protocol", "tcp or udp"}};
     hooks.admin = [this](const HttpExchangePtr& exchange) {
       if (exchange->request().path == "/dropped") {
-        exchange->respond(HttpResponse::json(200, last_dropped().dump()));
+        exchange->respond(
+            HttpResponse::json(200, (dataplane_ ? last_dropped(*dataplane_) : nlohmann::json::array()).dump()));
         return true;
       }
       if (desk_ && exchange->request().path == "/probe") {
@@ -275,7 +276,7 @@ class Forwarder final : private IoHandler {
     Result<std::shared_ptr<const ForwardingTables>> tables =
         builder_.build(snapshot_, node_, monotonic_ns(), outages(), countries_);
     if (!tables) return log_error("{}", tables.error().message);
-    say_who_is_cut_off(**tables);
+    link_log_.say_who_is_cut_off(**tables, builder_.backend_ids());
     publish(*std::move(tables));
   }
 
@@ -311,7 +312,7 @@ class Forwarder final : private IoHandler {
     }
     // Answers for what was left already are no conflict.
     std::erase_if(conflicts, [&](const AddressConflict& each) { return left_vips_.left().contains(each.address); });
-    say_conflicts(conflicts, now_ns);
+    link_log_.say_conflicts(conflicts, dataplane_->ports(), now_ns);
     const bool was_alone = left_vips_.alone();
     std::optional<std::vector<std::pair<Mac, uint32_t>>> known;
     const auto forwarder_of = [&](const Mac& mac) {
@@ -353,41 +354,6 @@ class Forwarder final : private IoHandler {
     return known;
   }
 
-  // Logs a conflict at most once a minute per address, however often a station claims it.
-  void say_conflicts(const std::vector<AddressConflict>& conflicts, uint64_t now_ns) {
-    constexpr uint64_t kAgainNs = 60 * kNsPerS;
-    constexpr size_t kMostRemembered = 1'024;
-    for (const AddressConflict& conflict : conflicts) {
-      if (said_conflicts_.size() > kMostRemembered) said_conflicts_.clear();
-      const auto [said, is_new] = said_conflicts_.try_emplace(conflict.address, now_ns);
-      if (!is_new && now_ns - said->second < kAgainNs) continue;
-      said->second = now_ns;
-      log_warn("port {}: {} claims our address {}: two hosts have it", dataplane_->ports()[conflict.port].device(),
-               conflict.claimed_by.to_string(), conflict.address.to_string());
-    }
-  }
-
-  void say_who_is_cut_off(const ForwardingTables& tables) {
-    constexpr size_t kMostLines = 16;
-    std::set<std::string> now;
-    builder_.backend_ids().for_each([&](const BackendKey& key, BackendId id) {
-      for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
-        if (tables.backend(id).is_cut_off(family))
-          now.insert(fmt::format("{}/{} (IPv{})", key.first, key.second, family));
-      }
-    });
-    size_t lines = 0;
-    for (const std::string& name : now) {
-      if (cut_off_.contains(name) || lines++ >= kMostLines) continue;
-      log_warn("backend {} cannot be reached: no answer by ARP or ND, or its port is down; it gets no new flows", name);
-    }
-    for (const std::string& name : cut_off_) {
-      if (!now.contains(name) && lines++ < kMostLines) log_info("backend {} is no longer cut off", name);
-    }
-    if (lines > kMostLines) log_warn("{} further backends came or went", lines - kMostLines);
-    cut_off_ = std::move(now);
-  }
-
   // The forwarder works if at least one port works.
   bool works() const {
     if (!dataplane_) return true;
@@ -403,20 +369,7 @@ class Forwarder final : private IoHandler {
       out += fmt::format("{} addresses of VIPs are left to other forwarders that claim them: control hears no leader\n",
                          left.size());
     }
-    for (size_t port = 0; port < dataplane_->ports().size(); ++port) {
-      const std::string& problem = dataplane_->port_states()[port].problem;
-      if (!problem.empty()) {
-        out += fmt::format("port {}: {}\n", dataplane_->ports()[port].device(), problem);
-        continue;
-      }
-      const std::vector<MemberState>& members = dataplane_->port_states()[port].members;
-      for (size_t m = 0; m < members.size(); ++m) {
-        const std::string& of_member = members[m].problem;
-        if (of_member.empty() || dataplane_->ports()[port].holder()) continue;
-        out += fmt::format("port {}: {}: {}\n", dataplane_->ports()[port].device(),
-                           dataplane_->ports()[port].members()[m].device, of_member);
-      }
-    }
+    out += port_problems(*dataplane_);
     return out;
   }
 
@@ -501,16 +454,11 @@ class Forwarder final : private IoHandler {
     plane_.loop().stop();
   }
 
-  uint64_t sum(OwnedCounter WorkerCounters::*counter) const {
-    uint64_t total = 0;
-    for (const auto& worker : dataplane_->workers()) total += (worker->counters().*counter).value();
-    return total;
-  }
-
   void say_inherited() const {
     if (!kept_ || !kept_->inherited()) return;
-    const uint64_t refused = sum(&WorkerCounters::flows_not_inherited);
-    log_info("{} flows of the process before go on with their backends", sum(&WorkerCounters::flows_inherited));
+    const uint64_t refused = sum_of(*dataplane_, &WorkerCounters::flows_not_inherited);
+    log_info("{} flows of the process before go on with their backends",
+             sum_of(*dataplane_, &WorkerCounters::flows_inherited));
     if (refused != 0) log_warn("{} flows of the process before were damaged or without a known backend", refused);
   }
 
@@ -518,37 +466,17 @@ class Forwarder final : private IoHandler {
     if (!kept_) return {{"kept", false}, {"why", why_not_kept_}};
     return {{"kept", !ids_are_unwritten_},
             {"file", kept_->path()},
-            {"inherited", sum(&WorkerCounters::flows_inherited)},
-            {"not_inherited", sum(&WorkerCounters::flows_not_inherited)},
+            {"inherited", sum_of(*dataplane_, &WorkerCounters::flows_inherited)},
+            {"not_inherited", sum_of(*dataplane_, &WorkerCounters::flows_not_inherited)},
             {"why", kept_->why_new()}};
   }
 
   void add_status(nlohmann::json& status) const {
     if (!dataplane_) return;
-    nlohmann::json ports = nlohmann::json::array();
-    for (size_t i = 0; i < dataplane_->ports().size(); ++i) {
-      const Port& port = dataplane_->ports()[i];
-      const PortState& state = dataplane_->port_states()[i];
-      ports.push_back({{"device", port.device()},
-                       {"driver", port.driver()},
-                       {"mac", port.identity().mac.to_string()},
-                       {"link", state.link},
-                       {"program", state.program},
-                       {"problem", state.problem},
-                       {"reopened", state.reopened}});
-      for (size_t m = 0; m < port.members().size() && m < state.members.size(); ++m) {
-        const MemberState& member = state.members[m];
-        const auto& partner = member.in_bond.partner;
-        ports.back()["members"].push_back({{"device", port.members()[m].device},
-                                           {"problem", member.problem},
-                                           {"used", member.in_bond.used},
-                                           {"partner", partner ? nlohmann::json(partner->to_string()) : nullptr}});
-      }
-    }
     const WorkerCounters& first = dataplane_->workers().front()->counters();
-    status["ports"] = std::move(ports);
+    status["ports"] = ports_status(*dataplane_);
     status["workers"] = dataplane_->workers().size();
-    status["flows"] = sum(&WorkerCounters::flows_live);
+    status["flows"] = sum_of(*dataplane_, &WorkerCounters::flows_live);
     status["flow_memory"] = kept_status();
     status["flow_sharing"] = sharing_.status();
     status["shared_vips"] = holdings_status(*dataplane_->tables(), node_.name);
@@ -556,26 +484,6 @@ class Forwarder final : private IoHandler {
     status["maglev_tables_built"] = builder_.maglev_tables_built();
     status["maglev_tables_derived"] = builder_.maglev_tables_derived();
     status["needs_restart"] = needs_restart_;
-  }
-
-  // The frames that each worker dropped last, with their headers.
-  nlohmann::json last_dropped() const {
-    nlohmann::json out = nlohmann::json::array();
-    if (!dataplane_) return out;
-    const auto now_ms = static_cast<uint32_t>(monotonic_ns() / kNsPerMs);
-    for (size_t worker = 0; worker < dataplane_->workers().size(); ++worker) {
-      for (const DroppedFrame& frame : dataplane_->workers()[worker]->last_dropped()) {
-        out.push_back(
-            {{"worker", worker},
-             {"ms_ago", now_ms - frame.at_ms},
-             {"port", dataplane_->ports()[frame.port].device()},
-             {"bytes", frame.bytes},
-             {"reason", name(frame.reason)},
-             {"why", sentence(frame.reason)},
-             {"head", fmt::format("{:02x}", fmt::join(frame.head.begin(), frame.head.begin() + frame.kept, ""))}});
-      }
-    }
-    return out;
   }
 
   nlohmann::json explain_request(const HttpRequest& request) const {
@@ -612,11 +520,10 @@ class Forwarder final : private IoHandler {
   CountryReader country_reader_;
   std::shared_ptr<const CountryNetworks> countries_;  // in force; null: no list names a country
   Node node_;
-  L4Node node_in_force_;                          // the node in the version in force
-  uint64_t neighbour_changes_ = 0;                // the board's change count when the tables in force were built
-  std::map<IpAddress, uint64_t> said_conflicts_;  // when the conflict of each address was last logged
-  std::set<std::string> cut_off_;                 // backends that were cut off at the last log line
-  std::vector<std::string> needs_restart_;        // keys whose current values take effect only at the next start
+  L4Node node_in_force_;            // the node in the version in force
+  uint64_t neighbour_changes_ = 0;  // the board's change count when the tables in force were built
+  LinkLog link_log_;
+  std::vector<std::string> needs_restart_;  // keys whose current values take effect only at the next start
   bool failed_to_start_ = false;
   bool has_let_go_ = false;  // another process is about to have the ports
   bool lost_ports_ = false;  // it did not come to serve, and they could not be opened again
