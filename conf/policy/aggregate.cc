@@ -94,8 +94,12 @@ void check_part_path(Checks& checks, size_t p, size_t i, const std::string& path
   check_part_text(checks, way, path);
   if (!path.starts_with('/') && !path.starts_with("{path}")) {
     checks.refuse(way, {"bad_value", fmt::format("{} is no path", in_quotes(path)), "/PATH", {}});
-  } else if (path.find_first_of("?# ") != std::string::npos) {
-    checks.refuse(way, {"bad_value", "a path has no '?', no '#' and no space", {}, "the key `query` is for it"});
+  } else if (const Result<TextTemplate> parsed = parse_template(path)) {
+    for (const TemplatePart& part : parsed->parts) {
+      if (part.what != TemplatePart::What::literal) continue;
+      const std::string_view why = why_not_in_path(part.text);
+      if (!why.empty()) return checks.refuse(way, {"bad_value", std::string(why), {}, {}});
+    }
   }
 }
 

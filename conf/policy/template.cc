@@ -10,6 +10,7 @@
 #include "conf/names.h"
 #include "conf/text.h"
 #include "core/http1.h"
+#include "core/percent.h"
 
 namespace tidegate {
 namespace {
@@ -126,6 +127,18 @@ bool is_of_url(TemplatePart::What what) {
   constexpr What kOfUrl[] = {What::literal, What::host,   What::authority,      What::path,
                              What::query,   What::scheme, What::path_parameter, What::query_parameter};
   return std::find(std::begin(kOfUrl), std::end(kOfUrl), what) != std::end(kOfUrl);
+}
+
+std::string_view why_not_in_path(std::string_view text) {
+  const auto is_hex = [text](size_t at) { return at < text.size() && hex_digit(text[at]) >= 0; };
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '?' || c == '#' || c == ' ') return "a path has no '?', no '#' and no space";
+    if (c == '\\') return "a path has no '\\'; a group of `match` is {match.1}";
+    if (c < ' ' || c == '\x7f') return "a path has no control characters and only ASCII: others are written as %XX";
+    if (c == '%' && !(is_hex(i + 1) && is_hex(i + 2))) return "in a path '%' begins an escape: two hexadecimal digits";
+  }
+  return {};
 }
 
 }  // namespace tidegate

@@ -56,4 +56,7 @@ std::string variable_name(const TemplatePart& part);
 // key contains the URL.
 bool is_of_url(TemplatePart::What what);
 
+// Why a literal text cannot stand in a path (RFC 3986 §3.3), as a sentence. Empty: it can.
+std::string_view why_not_in_path(std::string_view text);
+
 }  // namespace tidegate

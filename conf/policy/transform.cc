@@ -252,8 +252,10 @@ void check_transform_path(Checks& checks, size_t p, const TransformPath& path) {
   const std::optional<TextTemplate> value = check_template(checks, at_value, path.value, {false, groups});
   if (!value) return;
   for (const TemplatePart& part : value->parts) {
-    if (part.what != What::literal || part.text.find_first_of("?# ") == std::string::npos) continue;
-    checks.refuse(at_value, {"bad_value", "a path has no '?', no '#' and no space", {}, "the key `query` is for it"});
+    const std::string_view why = part.what == What::literal ? why_not_in_path(part.text) : std::string_view();
+    if (why.empty()) continue;
+    const bool has_query = part.text.find('?') != std::string::npos;
+    checks.refuse(at_value, {"bad_value", std::string(why), {}, has_query ? "the key `query` is for it" : ""});
     return;
   }
   const bool rooted =
