@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "conf/model_builder.h"
 #include "control/api/background.h"
 #include "control/apply.h"
 #include "control/limits.h"
@@ -77,6 +78,17 @@ Result<HostState::InForce> HostState::read_version(uint64_t version) const {
     // Another release committed it with other rules. It stays in force. Each plane decides itself what to do with it.
     log_error("version {} does not pass this release's validation:\n{}", version, render_faults(faults, "", false));
   }
+  return in_force;
+}
+
+Result<HostState::InForce> HostState::read_next_version(uint64_t version, ModelBuilder& models) const {
+  Result<Manifest> manifest = store_->manifest(version);
+  if (!manifest) return manifest.error();
+  InForce in_force;
+  in_force.manifest = std::make_shared<const Manifest>(*std::move(manifest));
+  const Result<std::shared_ptr<const Model>> model = models.build(*store_, *in_force.manifest);
+  if (!model) return read_version(version);  // which tells what is wrong, and whether the version is there at all
+  in_force.model = *model;
   return in_force;
 }
 
@@ -169,6 +181,7 @@ void HostState::take_version(std::shared_ptr<const Manifest> manifest, std::shar
   let_go(std::exchange(manifest_, std::move(manifest)));
   let_go(std::exchange(model_, std::move(model)));
   let_go(std::exchange(plans_, std::move(plans)));
+  let_go(std::exchange(models_, nullptr));
   notify({.version = true});
 }
 
@@ -442,7 +455,8 @@ void HostState::store_other(std::function<Result<void>()> store, bool large, Oth
   };
   ++writes_of_others_;
   const auto stored = std::make_shared<Stored>();
-  auto work = [this, store = std::move(store), stored, version = head_.version, whole = write.whole] {
+  if (models_ == nullptr) models_ = std::make_shared<ModelBuilder>();
+  auto work = [this, store = std::move(store), stored, models = models_, version = head_.version, whole = write.whole] {
     stored->result = store();
     if (!stored->result) return;
     const Result<StateHead> head = store_->head();
@@ -452,7 +466,7 @@ void HostState::store_other(std::function<Result<void>()> store, bool large, Oth
     }
     stored->head = *head;
     if (head->version == 0 || (head->version == version && !whole)) return;
-    Result<InForce> in_force = read_version(head->version);
+    Result<InForce> in_force = read_next_version(head->version, *models);
     if (in_force) {
       stored->in_force = *std::move(in_force);
     } else {

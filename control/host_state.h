@@ -29,6 +29,7 @@ namespace tidegate {
 
 class Background;
 class EventLoop;
+class ModelBuilder;
 struct Plans;
 
 // Which parts of the head a write has changed.
@@ -219,6 +220,9 @@ class HostState {
     std::shared_ptr<const Model> model;  // null if it does not pass this release's validation
   };
   Result<InForce> read_version(uint64_t version) const;  // any thread
+  // The same for another host's version. The cost depends on what changed since the last one, whose model `models`
+  // has.
+  Result<InForce> read_next_version(uint64_t version, ModelBuilder& models) const;
   void take_read(InForce in_force);
   Result<void> reload_live_state();
   void notify(const HostStateChange& change);
@@ -254,6 +258,9 @@ class HostState {
   StateHead head_;
   std::shared_ptr<const Manifest> manifest_ = std::make_shared<Manifest>();
   std::shared_ptr<const Model> model_;
+  // Has the model in force if another host committed it, otherwise nothing: a second model would cost memory. Only the
+  // thread that stores another host's write uses it.
+  std::shared_ptr<ModelBuilder> models_;
   std::shared_ptr<const Plans> plans_;
   std::shared_ptr<const LiveState> live_state_ = std::make_shared<LiveState>();
   mutable std::shared_ptr<const Snapshot> last_snapshot_;

@@ -100,6 +100,8 @@ void ReplicaSource::open(const ApiCall& call) {
     } else {
       stream->sent.version = 0;
     }
+  } else if (version < host_state_.head().version) {
+    stream->has_digest = digest;
   }
   stream->exchange->begin_stream(200, {{"Content-Type", "application/x-ndjson"}, {"Cache-Control", "no-store"}});
   stream->exchange->on_close([weak = std::weak_ptr<Stream>(stream)] {
@@ -202,24 +204,40 @@ ReplicaSource::Line ReplicaSource::write_line(const StateStore& store, const Ver
   return std::make_shared<const std::string>(dump(line) + "\n");
 }
 
+// Any thread. The version that the streams have by their own word, if this host keeps it with that content.
+std::shared_ptr<const Manifest> ReplicaSource::kept_manifest(const StateStore& store, const VersionLine& version) {
+  if (version.has_digest.empty()) return nullptr;
+  Result<Manifest> kept = store.manifest(version.has_version);
+  if (!kept || kept->digest != version.has_digest) return nullptr;
+  return std::make_shared<const Manifest>(*std::move(kept));
+}
+
 void ReplicaSource::push_version(const StreamPtr& stream) {
   VersionLine version{stream->sent_manifest, host_state_.shared_manifest(), false, provisionals_.current(), {stream}};
   const size_t entries = version.to->entries.size() + (version.from ? version.from->entries.size() : 0);
-  version.as_changes = stream->reads_changes && version.from != nullptr;
-  if (entries <= kEntriesWrittenAtOnce) return send_version(version, write_line(host_state_.store(), version));
+  version.as_changes = stream->reads_changes;
+  if (version.from == nullptr && !stream->has_digest.empty()) {
+    version.has_version = stream->sent.version;
+    version.has_digest = stream->has_digest;
+  } else if (entries <= kEntriesWrittenAtOnce) {
+    version.as_changes = version.as_changes && version.from != nullptr;
+    return send_version(version, write_line(host_state_.store(), version));
+  }
   stream->writing = true;
   for (const std::shared_ptr<VersionLine>& other : writing_) {
-    if (other->from == version.from && other->to == version.to && other->as_changes == version.as_changes) {
+    if (other->from == version.from && other->to == version.to && other->as_changes == version.as_changes &&
+        other->has_version == version.has_version && other->has_digest == version.has_digest) {
       return other->streams.push_back(stream);
     }
   }
   const auto kept = std::make_shared<VersionLine>(std::move(version));
   auto write = [&store = host_state_.store(), kept]() -> Line {
-    if (kept->as_changes && compare(kept->from->entries, kept->to->entries).size() > kMaxChanges) {
-      VersionLine whole{kept->from, kept->to, false, kept->provisional, {}};
-      return write_line(store, whole);
-    }
-    return write_line(store, *kept);
+    // A copy, because the loop reads the other one meanwhile.
+    VersionLine line{kept->from, kept->to, false, kept->provisional, {}};
+    if (line.from == nullptr) line.from = kept_manifest(store, *kept);
+    line.as_changes =
+        kept->as_changes && line.from != nullptr && compare(line.from->entries, line.to->entries).size() <= kMaxChanges;
+    return write_line(store, line);
   };
   writing_.push_back(kept);
   const bool begun = lines_.run(std::move(write), [this, kept](const std::optional<Line>& line) {

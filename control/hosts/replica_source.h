@@ -3,6 +3,9 @@
 // follower does not have. Then it sends each commit as soon as it is made. The line of a large version is written
 // outside of the loop. Until it is sent, the lines after it wait.
 //
+// A follower tells which version it has, with the digest of its content. If this host still keeps that version, only
+// the changes since are sent, to a follower that reads changes. Otherwise the whole manifest is sent.
+//
 //   {"type":"hello","node","head"}                       once
 //   {"type":"version","manifest",{"objects":{hash:b64}}} the version in force; small objects that are new come along
 //   {"type":"version","manifest","changes"}              the same without the manifest's entries, for a follower that
@@ -55,6 +58,7 @@ class ReplicaSource {
     HttpExchangePtr exchange;
     StateHead sent;
     std::shared_ptr<const Manifest> sent_manifest;  // of the version that was sent last on this stream; null: none
+    std::string has_digest;  // of the version that it has by its own word, `sent.version`; empty: none
     bool reads_changes = false;
     bool writing = false;    // a version's line is being written; what follows waits
     uint64_t confirmed = 0;  // a version of which the follower must still hear that it was confirmed; 0: none
@@ -70,9 +74,13 @@ class ReplicaSource {
     bool as_changes = false;
     std::optional<ProvisionalVersion> provisional;
     std::vector<StreamPtr> streams;
+    // Without `from`: the version that the streams have by their own word.
+    uint64_t has_version = 0;
+    std::string has_digest = {};
   };
 
   static Line write_line(const StateStore& store, const VersionLine& version);
+  static std::shared_ptr<const Manifest> kept_manifest(const StateStore& store, const VersionLine& version);
   void open(const ApiCall& call);
   void send_objects(const ApiCall& call);
   void push_all();
