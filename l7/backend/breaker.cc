@@ -43,16 +43,9 @@ const char* name(Breaker::State state) {
   return "half_open";
 }
 
-bool Breaker::would_grant(uint64_t now_ns, const PoolBreaker& config) const {
-  const uint64_t seen = state_.load(std::memory_order_relaxed);
-  switch (state_of(seen)) {
-    case State::closed:
-      return true;
-    case State::open:
-      return now_ns / kNsPerMs >= detail_of(seen);
-    case State::half_open:
-      break;
-  }
+// In a state that is not closed.
+bool Breaker::would_grant_trial(uint64_t seen, uint64_t now_ns, const PoolBreaker& config) {
+  if (state_of(seen) == State::open) return now_ns / kNsPerMs >= detail_of(seen);
   return given(detail_of(seen)) < config.trials;
 }
 

@@ -33,7 +33,10 @@ class Breaker {
   enum class Change : uint8_t { none, opened, closed };
 
   // Whether ask() would grant one now.
-  bool would_grant(uint64_t now_ns, const PoolBreaker& config) const;
+  bool would_grant(uint64_t now_ns, const PoolBreaker& config) const {
+    const uint64_t seen = state_.load(std::memory_order_relaxed);
+    return state_of(seen) == State::closed || would_grant_trial(seen, now_ns, config);
+  }
   Permit ask(uint64_t now_ns, const PoolBreaker& config);
   Change settle(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
   // The request said nothing about the backend (its client left). Another one may make the trial.
@@ -57,6 +60,7 @@ class Breaker {
   static uint16_t period_of(uint64_t word) { return (word >> 48) & 0x3fff; }
   static uint64_t detail_of(uint64_t word) { return word & ((uint64_t{1} << 48) - 1); }
 
+  static bool would_grant_trial(uint64_t seen, uint64_t now_ns, const PoolBreaker& config);
   Change settle_trial(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
   void count(Result result, uint64_t now_ns, const PoolBreaker& config);
   bool is_too_bad(uint64_t now_ns, const PoolBreaker& config) const;

@@ -86,24 +86,12 @@ void BackendPool::take_level(size_t l, RuntimeRegistry& registry, std::span<cons
   level.turn = registry.turns(config_->name, part);
 }
 
-BackendPool::Obstacle BackendPool::obstacle(const PoolMember& member, const Question& question,
-                                            Strictness strictness) const {
-  if (member.runtime->taken_down.load(std::memory_order_relaxed)) return Obstacle::unfit;
-  if (strictness != Strictness::any) {
-    const bool tried =
-        std::find(question.tried.begin(), question.tried.end(), member.runtime->id) != question.tried.end();
-    if (tried || (strictness == Strictness::healthy && member.runtime->ejected(question.now_ns))) {
-      return Obstacle::unfit;
-    }
-  }
-  if (member.breaker != nullptr && !member.breaker->would_grant(question.now_ns, config_->breaker)) {
-    return Obstacle::breaker;
-  }
-  if (question.connections != nullptr &&
-      !question.connections->has_room(*member.runtime, config_->max_connections, question.past_accepted)) {
-    return Obstacle::full;
-  }
-  return Obstacle::none;
+bool BackendPool::was_tried(const BackendRuntime& backend, const Question& question) {
+  return std::find(question.tried.begin(), question.tried.end(), backend.id) != question.tried.end();
+}
+
+bool BackendPool::has_room(const BackendRuntime& backend, const Question& question) const {
+  return question.connections->has_room(backend, config_->max_connections, question.past_accepted);
 }
 
 bool BackendPool::any_acceptable(const Level& level, const Question& question, Strictness strictness) const {

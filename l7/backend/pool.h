@@ -37,7 +37,8 @@ namespace tidegate::l7 {
 
 class BackendConnections;
 
-struct PoolMember {
+// Its first cache line has what a choice reads.
+struct alignas(64) PoolMember {
   uint32_t index = 0;  // index into Pool::backends
   uint32_t weight = 0;
   uint32_t level = 0;
@@ -136,10 +137,22 @@ class BackendPool {
   };
   static constexpr uint64_t kHealthAgeNs = 20'000'000;
 
-  Obstacle obstacle(const PoolMember& member, const Question& question, Strictness strictness) const;
+  // Asked for each member that a policy looks at, so what is usual is inline.
+  Obstacle obstacle(const PoolMember& member, const Question& question, Strictness strictness) const {
+    const BackendRuntime& its = *member.runtime;
+    if (its.taken_down.load(std::memory_order_relaxed)) return Obstacle::unfit;
+    if (strictness == Strictness::healthy && its.ejected(question.now_ns)) return Obstacle::unfit;
+    if (strictness != Strictness::any && !question.tried.empty() && was_tried(its, question)) return Obstacle::unfit;
+    if (member.breaker != nullptr && !member.breaker->would_grant(question.now_ns, config_->breaker)) {
+      return Obstacle::breaker;
+    }
+    return question.connections != nullptr && !has_room(its, question) ? Obstacle::full : Obstacle::none;
+  }
   bool acceptable(const PoolMember& member, const Question& question, Strictness strictness) const {
     return obstacle(member, question, strictness) == Obstacle::none;
   }
+  static bool was_tried(const BackendRuntime& backend, const Question& question);
+  bool has_room(const BackendRuntime& backend, const Question& question) const;
   bool any_acceptable(const Level& level, const Question& question, Strictness strictness) const;
   bool starts_fast_enough(const PoolMember& member, uint64_t random, uint64_t now_ns) const;
   double load_of(const PoolMember& member, uint64_t now_ns) const;
@@ -151,6 +164,7 @@ class BackendPool {
   const PoolMember* choose_among(const Level& level, const Question& question, Strictness strictness) const;
   const PoolMember* by_turn(const Level& level, const Question& question, Strictness strictness) const;
   const PoolMember* by_least_requests(const Level& level, const Question& question, Strictness strictness) const;
+  const PoolMember* least_of_sample(const Level& level, const Question& question, Strictness strictness) const;
   const PoolMember* of_two(const Level& level, const Question& question, Strictness strictness) const;
   const PoolMember* by_table(const Level& level, const Question& question, Strictness strictness) const;
   const PoolMember* by_ring(const Level& level, const Question& question, Strictness strictness) const;

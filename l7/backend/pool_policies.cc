@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a BackendPool chooses among the members of one level, by the pool's policy.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "conf/maglev.h"
@@ -14,6 +15,13 @@ constexpr size_t kScanAtMost = 32;  // least_requests examines all members of a 
 constexpr size_t kSample = 8;       // and this many of a larger level
 constexpr size_t kDraws = 4;        // draws of random_of_two and peak_ewma, until two members may be used
 constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ULL;
+
+__extension__ using Uint128 = unsigned __int128;
+
+// One of `count` by random bits, without a division.
+size_t drawn_of(size_t count, uint64_t random) {
+  return static_cast<size_t>(static_cast<Uint128>(random) * count >> 64);
+}
 
 }  // namespace
 
@@ -76,17 +84,16 @@ const PoolMember* BackendPool::by_turn(const Level& level, const Question& quest
   return slow;
 }
 
+// Of a few members, all of them. A random start breaks ties fairly.
 const PoolMember* BackendPool::by_least_requests(const Level& level, const Question& question,
                                                  Strictness strictness) const {
   const std::span<const PoolMember> members = members_of(level);
-  const bool all = members.size() <= kScanAtMost;
-  const size_t looks = all ? members.size() : kSample;
+  if (members.size() > kScanAtMost) return least_of_sample(level, question, strictness);
+  const size_t start = drawn_of(members.size(), mix64(question.random));
   const PoolMember* best = nullptr;
   double best_load = 0;
-  for (size_t i = 0; i < looks; ++i) {
-    // A random start breaks ties fairly. In a large pool, each step draws a member.
-    const uint64_t draw = all ? question.random + i : mix64(question.random + i);
-    const PoolMember& member = members[draw % members.size()];
+  for (size_t i = 0; i < members.size(); ++i) {
+    const PoolMember& member = members[start + i < members.size() ? start + i : start + i - members.size()];
     if (!acceptable(member, question, strictness)) continue;
     const double load = load_of(member, question.now_ns);
     if (best == nullptr || load < best_load) {
@@ -94,14 +101,37 @@ const PoolMember* BackendPool::by_least_requests(const Level& level, const Quest
       best_load = load;
     }
   }
-  return best != nullptr || all ? best : first_acceptable(level, question, strictness);
+  return best;
+}
+
+// The memory of all drawn members is fetched before the first one is looked at, so that they do not miss the cache one
+// after the other.
+const PoolMember* BackendPool::least_of_sample(const Level& level, const Question& question,
+                                               Strictness strictness) const {
+  const std::span<const PoolMember> members = members_of(level);
+  std::array<const PoolMember*, kSample> sample;
+  for (size_t i = 0; i < kSample; ++i) {
+    sample[i] = &members[drawn_of(members.size(), mix64(question.random + i))];
+    __builtin_prefetch(sample[i]);
+  }
+  for (const PoolMember* const member : sample) __builtin_prefetch(member->runtime.get());
+  const PoolMember* best = nullptr;
+  double best_load = 0;
+  for (const PoolMember* const member : sample) {
+    if (!acceptable(*member, question, strictness)) continue;
+    const double load = load_of(*member, question.now_ns);
+    if (best != nullptr && load >= best_load) continue;
+    best = member;
+    best_load = load;
+  }
+  return best != nullptr ? best : first_acceptable(level, question, strictness);
 }
 
 const PoolMember* BackendPool::of_two(const Level& level, const Question& question, Strictness strictness) const {
   const std::span<const PoolMember> members = members_of(level);
   const PoolMember* first = nullptr;
   for (size_t i = 0; i < kDraws; ++i) {
-    const PoolMember* member = &members[mix64(question.random + i * kGolden) % members.size()];
+    const PoolMember* member = &members[drawn_of(members.size(), mix64(question.random + i * kGolden))];
     // Two different ones: if the second draw gives the same member, takes its neighbour.
     if (member == first) member = &members[(static_cast<size_t>(member - members.data()) + 1) % members.size()];
     if (member == first || !acceptable(*member, question, strictness)) continue;

@@ -33,27 +33,29 @@ class PeakEwma {
   std::atomic<uint64_t> packed_{0};  // upper 32 bits: time (ms); lower 32 bits: average (us)
 };
 
-struct BackendRuntime {
+// The first cache line, with the state of the breaker, has what the choice of a backend reads. The line after it has
+// the parts of the breaker's window.
+struct alignas(64) BackendRuntime {
   BackendRuntime(uint32_t dense_id, uint32_t its_pool, uint32_t its_name)
       : id(dense_id), pool(its_pool), name(its_name) {}
   const uint32_t id;    // dense and never used twice: indexes a worker's connections
   const uint32_t pool;  // PoolRuntime::id
   const uint32_t name;  // of NameIds, for records of requests
   std::atomic<uint32_t> in_flight{0};
+  std::atomic<uint64_t> ejected_until_ns{0};     // monotonic; 0: not ejected
+  std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
+  PeakEwma latency;
   std::atomic<uint32_t> consecutive_failures{0};
-  std::atomic<uint64_t> ejected_until_ns{0};  // monotonic; 0: not ejected
   // An operator took it down: it gets no new request, and its running work ends. The main thread sets this before the
   // workers get the Plan that says so. So a request that began under an older Plan does not choose it either.
   std::atomic<bool> taken_down{false};
+  Breaker breaker;
   std::atomic<uint64_t> requests{0};
   std::atomic<uint64_t> failures{0};
   std::atomic<uint64_t> ejections{0};
   std::atomic<uint64_t> not_accepted{0};  // connections that its kernel did not accept, because its queue was full
   // Monotonic: when its last answer began; when the first connection since then began that was not accepted (0: none).
   std::atomic<uint64_t> answered_ns{0}, not_accepted_since_ns{0};
-  std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
-  Breaker breaker;
-  PeakEwma latency;
   enum class Service : uint8_t { unknown, in, was_in, out };  // was_in: its present state is not known yet
   Service service = Service::unknown;  // belongs to the main thread: whether the Plan in force gives it new work
 

@@ -2,6 +2,7 @@
 #include "l7/plan/ring.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <string>
 
@@ -19,18 +20,20 @@ HashRing::HashRing(const std::vector<RingMember>& members, const HashKey& key) {
     const auto count = std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(members[i].weight * points_of_unit)));
     const uint64_t of_name = siphash13(key, members[i].name);
     for (uint64_t k = 0; k < count; ++k) {
-      points_.push_back({mix64(of_name + (k + 1) * 0x9e3779b97f4a7c15ULL), static_cast<uint16_t>(i)});
+      const uint64_t hash = mix64(of_name + (k + 1) * 0x9e3779b97f4a7c15ULL);
+      points_.push_back(hash >> kMemberBits << kMemberBits | static_cast<uint16_t>(i));
     }
   }
   // If two members have equal hashes, their order in the list decides. It is the same everywhere.
-  std::sort(points_.begin(), points_.end(),
-            [](const Point& a, const Point& b) { return a.hash != b.hash ? a.hash < b.hash : a.member < b.member; });
-}
-
-size_t HashRing::View::position_of(uint64_t hash) const {
-  const auto at = std::lower_bound(points_.begin(), points_.end(), hash,
-                                   [](const Point& point, uint64_t wanted) { return point.hash < wanted; });
-  return at == points_.end() ? 0 : static_cast<size_t>(at - points_.begin());
+  std::sort(points_.begin(), points_.end());
+  const int bits = std::max(1, static_cast<int>(std::bit_width(points_.size())) - 1);
+  shift_ = 64 - bits;
+  index_.resize(size_t{1} << bits);
+  size_t at = 0;
+  for (size_t upper = 0; upper < index_.size(); ++upper) {
+    while (at < points_.size() && points_[at] >> shift_ < upper) ++at;
+    index_[upper] = static_cast<uint32_t>(at);
+  }
 }
 
 }  // namespace tidegate::l7

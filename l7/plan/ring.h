@@ -23,32 +23,40 @@ class HashRing {
   // points of a member of mean weight; shares are then exact within about 8 %
   static constexpr size_t kPointsOfMean = 160;
 
-  struct Point {
-    uint64_t hash;
-    uint16_t member;
-  };
   // Borrows a ring.
   class View {
    public:
     View() = default;
-    View(const HashRing& ring) : points_(ring.points_) {}  // NOLINT(google-explicit-constructor)
+    View(const HashRing& ring)  // NOLINT(google-explicit-constructor)
+        : points_(ring.points_), index_(ring.index_), shift_(ring.shift_) {}
 
     bool empty() const { return points_.empty(); }
     size_t size() const { return points_.size(); }
-    // The position of the first point at or after the hash.
-    size_t position_of(uint64_t hash) const;
+    // The position of the first point at or after the hash. The index gives the first point that can be it. There is
+    // about one point for each entry of the index, so few follow before it.
+    size_t position_of(uint64_t hash) const {
+      size_t at = index_[hash >> shift_];
+      while (at < points_.size() && points_[at] >> kMemberBits < hash >> kMemberBits) ++at;
+      return at == points_.size() ? 0 : at;
+    }
     // The member of a point, as its index in the ring's list.
-    uint16_t member_at(size_t position) const { return points_[position % points_.size()].member; }
+    uint16_t member_at(size_t position) const { return static_cast<uint16_t>(points_[position % points_.size()]); }
 
    private:
-    std::span<const Point> points_;
+    std::span<const uint64_t> points_;
+    std::span<const uint32_t> index_;
+    int shift_ = 0;
   };
 
   HashRing() = default;
   HashRing(const std::vector<RingMember>& members, const HashKey& key);
 
  private:
-  std::vector<Point> points_;  // sorted by hash
+  // The upper 48 bits of a point's hash, then 16 bits for its member.
+  static constexpr int kMemberBits = 16;
+  std::vector<uint64_t> points_;  // sorted
+  std::vector<uint32_t> index_;   // by the upper bits of a hash: the position of the first point with these or higher
+  int shift_ = 0;                 // 64 less the number of those bits
 };
 
 }  // namespace tidegate::l7
