@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/api/background.h"
 
-#include <sys/resource.h>
-
-#include <algorithm>
 #include <exception>
 
 #include "core/assert.h"
@@ -11,17 +8,6 @@
 #include "core/thread.h"
 
 namespace tidegate {
-namespace {
-
-// Lowers the priority of the thread that calls it. Two threads of long work would otherwise hold both cores of a small
-// host for a time slice each, and the loop would wait for them. Its answers and probes must not. It is not lowered
-// further: on a busy host long work still gets a tenth of the share of others, so it ends. The kernel's number of the
-// nice value belongs to a thread (setpriority(2), "C library/kernel differences").
-constexpr int kNicer = 10;
-constexpr int kNicest = 19;
-void give_way() { (void)::setpriority(PRIO_PROCESS, 0, std::min(::getpriority(PRIO_PROCESS, 0) + kNicer, kNicest)); }
-
-}  // namespace
 
 Background::Background(EventLoop& loop, std::string name, size_t max_jobs)
     : loop_(loop), name_(std::move(name)), max_jobs_(max_jobs) {}
@@ -61,7 +47,6 @@ void Background::enqueue(Job job) {
 }
 
 void Background::serve() {
-  give_way();
   for (;;) {
     Job job;
     {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Background: one thread for long work, which runs jobs in order. So a large document never blocks the API or delays a
-// probe. Its priority is lower than the loop's, so the loop does not wait for a core behind it.
+// probe.
 //
 // A job is two functions. `work` runs on the thread and must not touch what the loop's thread changes. `then` runs on
 // the loop with the result. `then` and everything in it (exchanges) live and die on the loop's thread.

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Long work outside of the loop: the API answers meanwhile, changes keep their order, and the queue has a bound.
 
-#include <sys/resource.h>
-
-#include <algorithm>
 #include <future>
 #include <stdexcept>
 #include <thread>
@@ -46,16 +43,6 @@ TEST(BackgroundWork, ThatThrowsIsToldAsNothingAndTheNextIsDone) {
   ASSERT_TRUE(background.run([] { return 1; }, note));
   ASSERT_TRUE(pump(loop, [&] { return told.size() == 2; }));
   EXPECT_THAT(told, ElementsAre(false, true));
-}
-
-TEST(BackgroundWork, GivesWayToTheLoop) {
-  EventLoop loop;
-  Background background(loop, "test", 4);
-  const auto nice = [] { return ::getpriority(PRIO_PROCESS, 0); };
-  std::optional<int> there;
-  ASSERT_TRUE(background.run(nice, [&](std::optional<int> found) { there = found.value_or(-100); }));
-  ASSERT_TRUE(pump(loop, [&] { return there.has_value(); }));
-  EXPECT_EQ(*there, std::min(nice() + 10, 19));
 }
 
 TEST(BackgroundWork, HasABoundAndLeavesNothingBehind) {
