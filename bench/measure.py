@@ -34,6 +34,16 @@ class BenchError(Exception):
     pass
 
 
+def in_session(leader):
+    """Every process of a session. It has those whose parent is gone, too."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rsplit(")", 1)[1].split()[3]) == leader:
+                yield int(stat.parent.name)
+        except OSError:
+            pass
+
+
 def tree(pid):
     """A process and all its descendants."""
     pids, queue = [], [pid]
@@ -118,6 +128,7 @@ class Program:
 
     def stop(self):
         pids = tree(self.pid)
+        pids += [pid for pid in in_session(self.pid) if pid not in pids]
         for pid in pids:  # the parent first, because it would replace a child that dies
             deadline = time.monotonic() + self.orphans_end_within_s
             while pid != self.pid and alive(pid) and time.monotonic() < deadline:
