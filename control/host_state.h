@@ -217,11 +217,11 @@ class HostState {
   // The version in force as it is read from the store.
   struct InForce {
     std::shared_ptr<const Manifest> manifest;
-    std::shared_ptr<const Model> model;  // null if it does not pass this release's validation
+    std::shared_ptr<const Model> model;  // null if this release cannot read it
   };
   Result<InForce> read_version(uint64_t version) const;  // any thread
-  // The same for another host's version. The cost depends on what changed since the last one, whose model `models`
-  // has.
+  // The same for another host's version. `models` has the last one's model: if no element came or went since, only the
+  // changed elements are read. That the whole version is valid was judged by the control that committed it.
   Result<InForce> read_next_version(uint64_t version, ModelBuilder& models) const;
   void take_read(InForce in_force);
   Result<void> reload_live_state();

@@ -7,9 +7,9 @@
 // A request that has already failed on a backend can use only the other backends. While it is next, it must not block
 // the failed backend for others. So the next request that can use every backend may take a connection too.
 //
-// Fairness: each client has a share of the places (kQueueShares), for its requests of the highest priorities. Those
-// beyond it are guests. They use places that nobody else needs, so many clients behind one address can have all of
-// them. But they go after the others of their priority, and in a full queue the last of them is pushed out for a
+// Fairness: each client has a share of the places (kQueueShares), for its requests of the highest priorities. Its other
+// requests are guests. A guest uses a place that nobody else needs, so a thousand clients behind one address can fill
+// the queue. But guests go after the others of their priority, and in a full queue the last guest is pushed out for a
 // newcomer of another client that has its share free. When a request of a client's share leaves, the client's first
 // guest of its highest priority joins the end of the others. A newcomer whose client has used its share with requests
 // of lower priorities takes the place of the last one of the lowest, which becomes a guest. A keyed hash from the
