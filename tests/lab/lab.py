@@ -32,8 +32,10 @@ BUILD = Path(os.environ.get("TIDEGATE_BUILD", HERE.parent.parent / "build"))
 NAME = "tidegate-lab" if PREFIX == "tg-" else "tidegate-lab-" + PREFIX.rstrip("-")
 DIRECTORY = Path(os.environ.get("TIDEGATE_LAB", f"/var/tmp/{NAME}"))
 LOCK = f"/run/lock/{NAME}"
-# Builds with ASan: leaks are failures, except those that a library keeps on purpose.
-os.environ.setdefault("LSAN_OPTIONS", f"suppressions={HERE}/lsan.supp:print_suppressions=0")
+# Builds with ASan: leaks are failures, except those that a library keeps on purpose. Daemons of other users read this
+# file, also if the sources are in a folder of ours alone. So the lab has a copy.
+LEAKS_OF_LIBRARIES = DIRECTORY / "lsan.supp"
+os.environ["LSAN_OPTIONS"] = f"suppressions={LEAKS_OF_LIBRARIES}:print_suppressions=0"
 
 
 def binary(plane):
@@ -145,6 +147,8 @@ class Lab:
 
     def _prepare_files(self):
         DIRECTORY.mkdir(mode=0o755)
+        LEAKS_OF_LIBRARIES.write_text((HERE / "lsan.supp").read_text())
+        LEAKS_OF_LIBRARIES.chmod(0o644)
         token, secret = secrets.token_hex(16), secrets.token_hex(32)
         for host in HOSTS.values():
             home = self.directory(host.name)
