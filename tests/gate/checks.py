@@ -151,11 +151,15 @@ def as_root(command, env):
     return ["sudo", f"--preserve-env={','.join(names)}", *command]
 
 
+NETWORK_OF_ITS_OWN = ("unshare", "--net", "--mount", "sh", "-ec", 'ip link set lo up; mkdir -p /run/netns; mount -t tmpfs none /run/netns; exec "$@"', "sh")
+
+
 def bench(step, say, arguments=("all", "--smoke")):
-    """Checks that every benchmark and every peer runs. Figures are judged only with --judge."""
+    """Checks that every benchmark and every peer runs. Figures are judged only with --judge. A run has a network and
+    names of network namespaces of its own: all planes use the same ports and names, and several run in parallel."""
     env = {**ENVIRONMENT, "TIDEGATE_BUILD": str(ROOT / "build-bench")}
     began = time.monotonic()
-    runner = subprocess.Popen(as_root([PYTHON, "bench/run.py", *arguments], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    runner = subprocess.Popen(as_root([*NETWORK_OF_ITS_OWN, PYTHON, "bench/run.py", *arguments], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     output = []
     for line in runner.stdout:
         output.append(line.rstrip())
