@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate's results: the cases of each step, their times, a text for people and JUnit XML for machines."""
 
+import resource
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from trees import ROOT
 
 FOLDER = ROOT / "build-results"
 TOLD_LINES = 40  # lines of a failure in the verdict: a traceback, and the last messages of the daemons
+TOLD_COLUMNS = 400  # of each; JUnit XML has the whole failure
 
 
 @dataclass
@@ -64,12 +66,13 @@ class Results:
     def verdict(self):
         """Prints times and failures; the last line is 'N passed, N failed'. Returns the exit status."""
         self.say("\n" + "\n".join(f"{step.name:<14}{step.seconds:7.0f} s" for step in self.steps))
-        self.say(f"{'in all':<14}{time.monotonic() - self.began:7.0f} s")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the processes that have ended
+        self.say(f"{'in all':<14}{time.monotonic() - self.began:7.0f} s, and {used.ru_utime + used.ru_stime:.0f} s of CPU")
         failed = [(step.name, case) for step in self.steps for case in step.failed]
         for step, case in failed:
             self.say(f"failed: {step}: {case.name}")
             for line in case.failure.strip().splitlines()[:TOLD_LINES]:
-                self.say(f"    {line}")
+                self.say(f"    {line[:TOLD_COLUMNS]}")
         passed = sum(len(step.cases) for step in self.steps) - len(failed)
         if not passed and not failed:
             self.say("failed: no test ran")
