@@ -13,13 +13,14 @@
 
 #include <cstdint>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "conf/model/node.h"
 #include "core/result.h"
 #include "l4/bond.h"
+#include "l4/buffer_stock.h"
+#include "l4/driver_files.h"
 #include "l4/link_facts.h"
 #include "l4/neighbour.h"
 
@@ -42,6 +43,7 @@ struct PortCounts {
   uint64_t missed = 0;  // no room in the receive queue, or larger than a buffer
   uint64_t receive_errors = 0, no_buffers = 0, send_errors = 0;
   void add(const PortCounts& other);
+  static PortCounts of(uint16_t device);  // since it was opened
 };
 
 // A device that a port bonds.
@@ -52,33 +54,6 @@ struct PortMember {
   std::string vdev;            // its virtual device, if it has one
   // What its driver has open.
   std::vector<int> sockets, bpf_fds;
-};
-
-// Packet buffers that are made before the ports that use them can be opened. To make them takes longer than all the
-// rest of an open().
-class BufferStock {
- public:
-  BufferStock() = default;
-  ~BufferStock() { clear(); }
-  BufferStock(const BufferStock&) = delete;
-  BufferStock& operator=(const BufferStock&) = delete;
-
-  // An Error: there is too little memory.
-  Result<void> add(unsigned count, uint32_t bytes);
-  // Null: there are none of this count and size. The caller frees them.
-  rte_mempool* take(unsigned count, uint32_t bytes);
-  // Frees them with the others, and never gives them out: to free them takes longer than to close a port.
-  void free_later(rte_mempool* buffers) { pools_.push_back({0, 0, buffers}); }
-  void clear();
-
- private:
-  struct Pool {
-    unsigned count;
-    uint32_t bytes;
-    rte_mempool* buffers;
-  };
-  std::vector<Pool> pools_;
-  unsigned made_ = 0;
 };
 
 class Port {
@@ -145,15 +120,9 @@ class Port {
   Result<void> open_bond(const std::string& driver, uint32_t workers);
   Result<void> begin_bond(size_t member, uint32_t workers);
   Result<uint16_t> open_device_of(const std::string& driver, size_t member, uint32_t workers);
-  // Those that drivers hold, of the whole process.
-  struct Descriptors {
-    std::set<int> sockets, bpf;
-  };
-  static Descriptors driver_descriptors();
-  static Descriptors new_since(const Descriptors& before);
-  void note_descriptors(const Descriptors& before, uint32_t first_worker, uint16_t queues);
-  void note_member(const Descriptors& before, size_t member);
-  static Result<uint16_t> plug_in(const std::string& vdev, const std::string& arguments);
+  void note_descriptors(const DriverFiles& before, uint32_t first_worker, uint16_t queues);
+  void note_member(const DriverFiles& before, size_t member);
+  static bool is_link_up(uint16_t device);
   Result<void> open_vdev(const std::string& driver, const std::string& arguments, uint32_t first_worker,
                          uint16_t queues, unsigned frames_kept = 0);
   Result<void> start_device(uint16_t device, uint32_t first_worker, uint16_t queues, unsigned frames_kept);
