@@ -10,6 +10,7 @@
 #include "control/cli/import/imported.h"
 #include "control/cli/import/nginx_listeners.h"
 #include "control/cli/import/nginx_paths.h"
+#include "control/cli/import/nginx_regex.h"
 #include "control/cli/import/nginx_scope.h"
 #include "control/cli/import/nginx_settings.h"
 #include "control/cli/import/nginx_syntax.h"
@@ -108,10 +109,12 @@ class NginxImport {
       into_.take();
       http(directive);
     } else if (directive.name == "worker_processes") {
-      const std::optional<uint64_t> workers = number_of(argument_of(directive));
+      const std::string count = argument_of(directive);
+      const std::optional<uint64_t> workers = number_of(count);
+      if (count == "auto") into_.node["l7"]["workers"] = count;
       if (workers) into_.node["l7"]["workers"] = *workers;
       into_.judge(directive.line, directive.text(),
-                  workers ? Result<void>() : fail("write the number of cores: workers of nodes.l7"));
+                  workers || count == "auto" ? Result<void>() : fail("it is neither a number nor auto"));
     } else if (!common(directive)) {
       leave(directive, why_nginx_left(directive.name));
     }
@@ -459,7 +462,7 @@ class NginxImport {
     const std::string modifier = block.arguments.size() > 1 ? argument_of(block) : "";
     std::string path = block.arguments.empty() ? "" : block.arguments.back();
     if (modifier.starts_with('~')) {
-      const Result<std::string> regex = path_regex(path, modifier == "~*");
+      const Result<std::string> regex = nginx_path_regex(path, modifier == "~*");
       if (!regex) return regex.error();
       into.kind = Kind::regex;
       into.text = *regex;

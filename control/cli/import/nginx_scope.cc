@@ -11,6 +11,7 @@
 #include "conf/policy/authenticate.h"
 #include "conf/route_checks.h"
 #include "conf/text.h"
+#include "control/cli/import/nginx_regex.h"
 #include "control/cli/import/nginx_settings.h"
 #include "core/http1.h"
 #include "core/ip.h"
@@ -302,7 +303,7 @@ Result<NginxCondition> nginx_condition(const Directive& directive, bool undersco
   }
   if ((variable == "$uri" || variable == "$document_uri") && !is_set && !empty) {
     if (!regex && !is_path_text(value)) return fail("a route's path has some of its characters as % escapes");
-    const Result<std::string> whole = regex ? path_regex(value, how.ends_with('*')) : quoted_regex(value);
+    const Result<std::string> whole = regex ? nginx_path_regex(value, how.ends_with('*')) : quoted_regex(value);
     if (!whole) return whole.error();
     out.when.match["path_regex"] = *whole;
     return out;
