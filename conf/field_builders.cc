@@ -83,6 +83,11 @@ Field within(Field field, Range range) {
   return field;
 }
 
+Field or_word(Field field, std::string_view word) {
+  field.choices = {word};
+  return field;
+}
+
 Field on_when_present(Field field) {
   field.on_when_present = true;
   return field;

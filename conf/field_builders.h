@@ -157,6 +157,15 @@ Field integer(std::string_view key, Member Owner::*member, Range range, std::str
   return bounded(key, FieldType::integer, member, range, sentence);
 }
 
+Field or_word(Field field, std::string_view word);
+
+// A number, or a word instead of it. The member is 0 for the word.
+template <class Owner, class Member>
+Field integer_or(std::string_view word, std::string_view key, Member Owner::*member, Range range,
+                 std::string_view sentence) {
+  return or_word(integer(key, member, range, sentence), word);
+}
+
 // `unit`: the ms in one unit of the member.
 template <class Owner, class Member>
 Field duration(std::string_view key, Member Owner::*member, Range range, std::string_view sentence,

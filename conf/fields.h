@@ -61,6 +61,7 @@ struct Field {
   uint64_t min = 0, max = UINT64_MAX;  // integer; duration in ms; size in bytes; text in bytes
   double lowest = 0, highest = 0;      // number
   uint64_t scale = 1;                  // ms or bytes per unit of the member
+  // Of an integer at most one: the word that is written for 0, which is below `min`.
   std::vector<std::string_view> choices;
   std::string_view refers_to;  // top-level key
   const Section* section = nullptr;

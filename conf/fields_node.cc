@@ -4,6 +4,7 @@
 #include "conf/limits.h"
 #include "conf/log_target.h"
 #include "conf/model/node.h"
+#include "conf/worker_count.h"
 
 namespace tidegate {
 
@@ -85,8 +86,9 @@ const Section& l7_section() {
       "l7 section",
       {
           enabled<L7Node>(),
-          integer("workers", &L7Node::workers, {1, 256},
-                  "Number of threads. Each has its own connections. Read at start."),
+          integer_or("auto", "workers", &L7Node::workers, {1, kWorkersMost},
+                     "Number of threads. Each has its own connections. `auto`: one for each core that the process may "
+                     "use, by its affinity and the CPU time that its cgroups allow. Read at start."),
           integer("max_connections", &L7Node::max_connections, {1, 10'000'000},
                   "Most client connections at one time, of all workers together. At the bound, the one that is idle "
                   "longest is closed."),
@@ -147,7 +149,8 @@ const Section& dns_section() {
               "Where HTTPDNS and DNS over HTTPS are answered, in plain HTTP/1, behind the proxy that terminates TLS."),
           row("trusted_proxies", FieldType::cidr, &DnsNode::trusted_proxies,
               "Proxies whose `X-Forwarded-For` names the client."),
-          integer("workers", &DnsNode::workers, {1, 256}, "Number of threads. Each has its own sockets."),
+          integer_or("auto", "workers", &DnsNode::workers, {1, kWorkersMost},
+                     "Number of threads. Each has its own sockets. `auto`: as for l7."),
           bounded("xdp", FieldType::text, &DnsNode::xdp, {1, kMaxInterfaceName},
                   "Interfaces whose UDP queries are read and answered by AF_XDP, without the kernel's network stack "
                   "and its packet filter. If that is not possible, ordinary sockets answer."),

@@ -15,7 +15,7 @@ std::string type_text(const Field& field) {
     case FieldType::boolean:
       return "true or false";
     case FieldType::integer:
-      return "integer";
+      return field.choices.empty() ? "integer" : fmt::format("integer or `{}`", field.choices.front());
     case FieldType::number:
       return "number";
     case FieldType::duration:

@@ -64,9 +64,11 @@ Decoded decode_boolean(const Field& field, const DocumentNode& node) {
 }
 
 Decoded decode_integer(const Field& field, const DocumentNode& node) {
+  if (!field.choices.empty() && node.text == field.choices.front()) return {uint64_t{0}, {}};
   const auto value = parse_decimal(node.text);
   if (node.quoted && value) return refuse("wrong_type", field, node, "remove the quotes");
-  if (!value) return refuse(is_json_number(node.text) ? "out_of_range" : "wrong_type", field, node);
+  if (!value && is_json_number(node.text)) return refuse("out_of_range", field, node);
+  if (!value) return refuse("wrong_type", field, node, did_you_mean(node.text, field.choices));
   if (*value < field.min || *value > field.max) return refuse("out_of_range", field, node);
   return {*value, {}};
 }
@@ -224,6 +226,11 @@ Decoded decode_name(const Field& field, const DocumentNode& node) {
   return is_name(node.text) ? Decoded{node.text, {}} : refuse("bad_value", field, node);
 }
 
+// Whether the value of an integer field is written as a word.
+bool is_word(const Field& field, const ScalarValue& value) {
+  return !field.choices.empty() && std::get<uint64_t>(value) == 0;
+}
+
 std::string number_text(double value) { return nlohmann::json(value).dump(); }
 
 }  // namespace
@@ -289,7 +296,7 @@ std::string scalar_text(const Field& field, const ScalarValue& value) {
     case FieldType::boolean:
       return std::get<bool>(value) ? "true" : "false";
     case FieldType::integer:
-      return std::to_string(std::get<uint64_t>(value));
+      return is_word(field, value) ? std::string(field.choices.front()) : std::to_string(std::get<uint64_t>(value));
     case FieldType::number:
       return number_text(std::get<double>(value));
     case FieldType::duration:
@@ -320,7 +327,7 @@ nlohmann::json scalar_json(const Field& field, const ScalarValue& value) {
     case FieldType::boolean:
       return std::get<bool>(value);
     case FieldType::integer:
-      return std::get<uint64_t>(value);
+      return is_word(field, value) ? nlohmann::json(field.choices.front()) : nlohmann::json(std::get<uint64_t>(value));
     case FieldType::number:
       return std::get<double>(value);
     default:
@@ -347,7 +354,8 @@ std::string expectation(const Field& field) {
     case FieldType::boolean:
       return "true or false";
     case FieldType::integer:
-      return fmt::format("{} to {}", field.min, field.max);
+      return fmt::format("{}{} to {}", field.choices.empty() ? "" : one_of(field.choices) + ", or ", field.min,
+                         field.max);
     case FieldType::number:
       return fmt::format("{:g} to {:g}", field.lowest, field.highest);
     case FieldType::duration:

@@ -48,6 +48,7 @@ void add_status(const dns::Server& server, nlohmann::json& status) {
   status["steers"] = tables->authority->steers.size();
   status["geo"] = {{"prefixes", tables->geo->prefix_count()}, {"orders", tables->geo->order_count()}};
   status["queries"] = server.queries();
+  status["workers"] = server.workers();
   for (const dns::XdpState& xdp : server.xdp_states()) {
     nlohmann::json& told = status["xdp"].emplace_back(nlohmann::json{{"interface", xdp.interface}});
     if (xdp.refused.empty()) {

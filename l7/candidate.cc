@@ -9,6 +9,7 @@
 #include "conf/model.h"
 #include "conf/model/listener.h"
 #include "conf/model/node.h"
+#include "conf/worker_count.h"
 #include "l7/fixed_keys.h"
 #include "l7/proxy.h"
 
@@ -31,7 +32,7 @@ Vote Proxy::prepare_candidate(const std::shared_ptr<const Snapshot>& snapshot, c
   if (tls_.empty()) {  // the first version: its workers are started with it
     if (const auto set = TlsContexts(tickets_).prepare(*held_); !set) return Vote::no(set.error().message);
   }
-  const size_t workers = workers_.empty() ? std::max<size_t>(1, node.l7.workers) : workers_.size();
+  const size_t workers = workers_.empty() ? worker_count(node.l7.workers) : workers_.size();
   if (Result<void> ports = hold_ports(*held_, workers); !ports) return Vote::no(ports.error().message);
   Vote vote;
   if (plan_) {

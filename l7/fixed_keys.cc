@@ -11,6 +11,7 @@
 
 #include "cache/cache.h"
 #include "conf/log_target.h"
+#include "conf/worker_count.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -51,7 +52,7 @@ Result<void> check_log(const std::string& access_log) {
 // The keys of a node that are read only when the workers and the cache are made.
 std::vector<std::string> differences_fixed_at_start(const Node& then, const Node& now) {
   const std::pair<const char*, bool> keys[] = {
-      {"l7.workers", then.l7.workers != now.l7.workers},
+      {"l7.workers", worker_count(then.l7.workers) != worker_count(now.l7.workers)},
       {"l7.access_log", then.l7.access_log != now.l7.access_log},
       {"l7.access_log_format", then.l7.access_log_format != now.l7.access_log_format},
       {"l7.access_log_facility", then.l7.access_log_facility != now.l7.access_log_facility},

@@ -11,6 +11,7 @@
 #include "conf/model/listener.h"
 #include "conf/model/policy.h"
 #include "conf/model/pool.h"
+#include "conf/worker_count.h"
 #include "core/clock.h"
 #include "core/crypto.h"
 #include "core/log.h"
@@ -177,7 +178,7 @@ Result<void> Proxy::open_cache(const Node& node) {
 }
 
 Result<void> Proxy::start_workers(const Node& node) {
-  const size_t count = std::max<size_t>(1, node.l7.workers);
+  const size_t count = worker_count(node.l7.workers);
   Result<std::unique_ptr<AccessLog>> log = AccessLog::open(access_log_options(node), count, stats_.log_lines_dropped);
   if (!log) return log.error();
   log_ = std::move(*log);

@@ -48,7 +48,7 @@ struct L4Node {
 
 struct L7Node {
   bool enabled = false;
-  uint32_t workers = 1;
+  uint32_t workers = 1;  // 0: auto (conf/worker_count.h)
   uint64_t max_connections = 16'000;
   uint64_t max_connections_per_client = 0;      // 0: a quarter of max_connections
   uint64_t connection_rate_per_client = 1'000;  // per second; 0: no limit
@@ -75,8 +75,8 @@ struct DnsNode {
   std::vector<Endpoint> listen;          // UDP and TCP
   std::vector<Endpoint> httpdns_listen;  // plain HTTP/1 for HTTPDNS and DoH, behind our own proxy
   std::vector<Cidr> trusted_proxies;     // proxies whose X-Forwarded-For names the client
-  uint32_t workers = 1;
-  std::vector<std::string> xdp;  // interfaces whose UDP queries come through AF_XDP
+  uint32_t workers = 1;                  // 0: auto (conf/worker_count.h)
+  std::vector<std::string> xdp;          // interfaces whose UDP queries come through AF_XDP
   std::string nsid;
   std::vector<Endpoint> resolvers;  // look up the targets of type alias; empty: those of /etc/resolv.conf
 };

@@ -141,7 +141,7 @@ std::string document_of(const FirstEdge& edge) {
   out += fmt::format("  - name: {}\n    l7: {}\n    cache: {}\n", edge.node, edge.l7, edge.cache);
   if (!edge.zone.empty()) {
     const Endpoint at = edge.listens_at();
-    out += fmt::format("    dns: {{listen: [{}]}}\n", yaml_text(Endpoint{at.address, kDns}.to_string()));
+    out += fmt::format("    dns: {{workers: auto, listen: [{}]}}\n", yaml_text(Endpoint{at.address, kDns}.to_string()));
   }
   out += "\n" + pool_of(edge) + "\n" + listeners_of(edge) + "\n" + routes_of(edge);
   if (!edge.zone.empty()) {

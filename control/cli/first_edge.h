@@ -16,7 +16,7 @@ inline constexpr uint16_t kHttps = 443, kDns = 53;
 
 struct FirstEdge {
   // The node's name, and its keys l7 and cache as YAML in one line.
-  std::string node = "edge", l7 = "{}", cache = "{disk: 1GB}";
+  std::string node = "edge", l7 = "{workers: auto}", cache = "{disk: 1GB}";
   std::vector<Endpoint> backends;    // never empty in a whole configuration
   std::vector<std::string> hosts;    // empty: any
   std::optional<Endpoint> listen;    // not set: every address, port 80, or 443 with a certificate

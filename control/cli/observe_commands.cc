@@ -25,12 +25,14 @@ void add_plane_row(Table& table, const json& node, const json& plane, const json
   const bool current = number_member(plane, "version") == number_member(head, "version") &&
                        number_member(plane, "words") == number_member(head, "words");
   const bool ready = bool_member(plane, "ready");
+  const uint64_t workers = number_member(plane, "workers");
   table.add({string_member(node, "name"), string_member(plane, "plane"),
              !ready && !refused.empty()   ? "refused"
              : !ready                     ? "not ready"
              : current && refused.empty() ? "ok"
                                           : "behind",
-             fmt::format("{}", number_member(plane, "version")), fmt::format("{}", number_member(plane, "words")),
+             workers == 0 ? "" : fmt::format("{}", workers), fmt::format("{}", number_member(plane, "version")),
+             fmt::format("{}", number_member(plane, "words")),
              number_member(plane, "applied_at_ns") == 0 ? "" : age(number_member(plane, "applied_at_ns")),
              string_member(plane, "digest").substr(0, 12), refused},
             !refused.empty() || !ready ? Tone::bad
@@ -60,10 +62,10 @@ void status(Cli& cli) {
              number_member(head, "words"), number_member(head, "purge"), string_member(*answer, "digest").substr(0, 12),
              bool_member(*answer, "converged") ? paint("every plane has applied it", Tone::good)
                                                : paint("not every plane has applied it", Tone::bad));
-  Table table({"NODE", "PLANE", "STATE", "VERSION", "WORDS", "APPLIED", "DIGEST", "WHY"});
+  Table table({"NODE", "PLANE", "STATE", "WORKERS", "VERSION", "WORDS", "APPLIED", "DIGEST", "WHY"});
   for (const json& node : answer->value("nodes", json::array())) {
     if (!bool_member(node, "reachable")) {
-      table.add({string_member(node, "name"), "", "unreachable", "", "", "", "", string_member(node, "why")},
+      table.add({string_member(node, "name"), "", "unreachable", "", "", "", "", "", string_member(node, "why")},
                 Tone::bad);
       continue;
     }
@@ -71,13 +73,13 @@ void status(Cli& cli) {
     const std::string note = trouble.empty() ? store_note(node.value("store", json::object())) : trouble;
     const json own_head = node.value("head", json::object());
     table.add(
-        {string_member(node, "name"), "control", trouble.empty() ? string_member(node, "role") : "cut off",
+        {string_member(node, "name"), "control", trouble.empty() ? string_member(node, "role") : "cut off", "",
          fmt::format("{}", number_member(own_head, "version")), fmt::format("{}", number_member(own_head, "words")), "",
          string_member(node, "digest").substr(0, 12), note},
         trouble.empty() ? Tone::plain : Tone::bad);
     for (const json& plane : node.value("planes", json::array())) add_plane_row(table, node, plane, head);
     for (const json& plane : node.value("unreachable", json::array())) {
-      table.add({string_member(node, "name"), string_member(plane, "plane"), "unreachable", "", "", "", "",
+      table.add({string_member(node, "name"), string_member(plane, "plane"), "unreachable", "", "", "", "", "",
                  string_member(plane, "why")},
                 Tone::bad);
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "conf/worker_count.h"
 #include "core/crypto.h"
 #include "dns/family_text.h"
 #include "dns/limits.h"
@@ -16,7 +17,7 @@ namespace {
 
 bool same_listeners(const DnsNode& a, const DnsNode& b) {
   return a.enabled == b.enabled && a.listen == b.listen && a.httpdns_listen == b.httpdns_listen &&
-         a.trusted_proxies == b.trusted_proxies && a.workers == b.workers && a.xdp == b.xdp;
+         a.trusted_proxies == b.trusted_proxies && worker_count(a.workers) == worker_count(b.workers) && a.xdp == b.xdp;
 }
 
 void add_into(Tally::Count& to, const Tally::Count& from) { Tally::add(to, from.load(std::memory_order_relaxed)); }
@@ -68,7 +69,7 @@ Result<std::unique_ptr<Server::Listeners>> Server::open(const DnsNode& node) {
   // The first worker decides what port 0 becomes. UDP comes first, so that TCP gets the same port.
   std::vector<Endpoint> addresses = node.listen;
   std::vector<Endpoint> http_addresses = node.httpdns_listen;
-  for (uint32_t w = 0; w < std::max<uint32_t>(node.workers, 1); ++w) {
+  for (uint32_t w = 0; w < worker_count(node.workers); ++w) {
     for (Endpoint& address : addresses) {
       if (Result<void> added = add_udp(address, *listeners); !added) return added.error();
       address = listeners->udp.back()->udp->endpoint();
@@ -134,7 +135,7 @@ Result<void> Server::hold_port(const Endpoint& endpoint, int type, const DnsNode
   if (endpoint.port == 0 || has_port(endpoint) || held_ports_.holds(endpoint, type)) return {};
   const bool may_be_shared = (overlaps_ && !listeners_) || held_ports_.meets(endpoint, type);
   Result<void> held = may_be_shared ? Result<void>() : check_port_is_free(endpoint, type);
-  if (held) held = held_ports_.hold(endpoint, type, std::max<uint32_t>(node.workers, 1));
+  if (held) held = held_ports_.hold(endpoint, type, worker_count(node.workers));
   return held ? held : fail(fmt::format("cannot listen on {}: {}", endpoint.to_string(), held.error().message));
 }
 

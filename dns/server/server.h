@@ -75,6 +75,7 @@ class Server {
   // Prometheus text of all counters of the workers.
   void append_metrics(std::string& out) const;
   uint64_t queries() const;
+  size_t workers() const { return listeners_ ? listeners_->streams.size() : 0; }
 
  private:
   // A UDP thread and its data.

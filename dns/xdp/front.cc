@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "conf/worker_count.h"
 #include "core/log.h"
 #include "dns/family_text.h"
 
@@ -11,7 +12,7 @@ namespace tidegate::dns {
 XdpFront::XdpFront(const DnsNode& node, std::vector<Endpoint> listen, TablesPublisher& publisher,
                    const HashKey& cookie_secret)
     : listen_(std::move(listen)),
-      workers_(std::max(node.workers, 1U)),
+      workers_(worker_count(node.workers)),
       publisher_(publisher),
       cookie_secret_(cookie_secret) {
   for (const std::string& name : node.xdp) {

@@ -548,15 +548,38 @@ def test_a_downgrade_of_the_proxy_leaves_its_counts_behind(lab):
 
 def test_more_and_fewer_workers_take_over_every_socket(lab):
     with one_server() as server, DnsLoad("client-eu", [server.machine.host.v4], udp=4, tcp=4) as load:
-        for generation, workers in enumerate((4, 1, 3), 2):
+        for generation, workers in enumerate((4, 1, "auto", 3), 2):
             server.machine.write("up.yaml", dns_document(workers))
             done = upgrade(server.machine.run_dir, "dns")
             assert done.returncode == 0, done.stdout + done.stderr
-            assert server.status()["generation"] == generation
+            status = server.status()
+            assert status["generation"] == generation and status["workers"] == (len(os.sched_getaffinity(0)) if workers == "auto" else workers), status
             load.wait_for(100)
         assert upgrade(server.machine.run_dir, "dns", "--wait").returncode == 0
         load.wait_for(50)
     assert load.lost == [], load.lost[:5]
+
+
+def test_workers_auto_are_one_a_core_and_counted_anew_by_each_upgrade(lab):
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # what is started from here may use one core
+    try:
+        with one_proxy(PROXY_DOCUMENT.replace("workers: 1", "workers: auto")) as machine:
+            os.sched_setaffinity(0, cores)
+            before = machine.ask("l7", "/status").json()
+            assert before["workers"] == 1, before
+            os.sched_setaffinity(before["pid"], cores)
+            assert machine.ask("l7", "/status").json()["workers"] == 1, "a process keeps its number"
+            for wanted in (cores, {max(cores)}):  # more, then fewer that take over all sockets
+                os.sched_setaffinity(machine.ask("l7", "/status").json()["pid"], wanted)
+                done = upgrade(machine.run_dir, "l7")
+                assert done.returncode == 0, done
+                after = machine.ask("l7", "/status").json()
+                assert after["workers"] == len(wanted) and after["needs_restart"] == [], after
+                codes = [lab.curl("client-eu", "http://www.example.test/static/hello.txt", "-o", "/dev/null", "-w", "%{http_code}", vip=machine.host.v4).stdout for _ in range(8)]
+                assert codes == ["200"] * 8, codes
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_queries_by_af_xdp_are_taken_over_too(lab):

@@ -46,6 +46,7 @@ class HaproxyImport {
         leave(section, "there is no counterpart");
       }
     }
+    into_.node["l7"].emplace("workers", "auto");  // HAProxy's default
     for (const auto& [name, section] : backends_) {
       if (judged_.count(name) != 0) continue;
       for (const Line& line : section->lines) {

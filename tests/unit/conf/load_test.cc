@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 #include "conf/fields.h"
 #include "conf/model.h"
 #include "conf/model/node.h"
@@ -115,6 +118,29 @@ TEST(Load, SaysWhatWasExpectedOfEachType) {
   EXPECT_EQ(complaint_of("backends2: []"), "a pool has no key 'backends2'; ; the keys of a pool are " + keys);
   EXPECT_EQ(complaint_of("polcy: x"), "a pool has no key 'polcy'; ; did you mean 'policy'?");
   EXPECT_EQ(complaint_of("probe: [a]"), "probe is a list; a name from probes; ");
+}
+
+TEST(Load, TakesANumberOfWorkersOrAuto) {
+  const auto workers = [](const std::string& written) {
+    return load_text("nodes: [{name: a, l7: {workers: " + written + "}, dns: {workers: " + written + "}}]\n");
+  };
+  for (const auto& [written, number] : std::map<std::string, uint32_t>{{"auto", 0}, {"'auto'", 0}, {"3", 3}}) {
+    const testing::Loaded loaded = workers(written);
+    ASSERT_NE(loaded.model, nullptr) << written;
+    EXPECT_EQ(loaded.model->nodes[0].l7.workers, number) << written;
+    EXPECT_EQ(loaded.model->nodes[0].dns.workers, number) << written;
+  }
+  for (const auto& [written, hint] : std::map<std::string, std::string>{{"Auto", "did you mean 'auto'?"},
+                                                                        {"atuo", "did you mean 'auto'?"},
+                                                                        {"0", ""},
+                                                                        {"257", ""},
+                                                                        {"many", ""},
+                                                                        {"'2'", "remove the quotes"}}) {
+    const testing::Loaded loaded = workers(written);
+    ASSERT_EQ(loaded.faults.size(), 2U) << written;
+    EXPECT_EQ(loaded.faults[0].expected, "auto, or 1 to 256");
+    EXPECT_EQ(loaded.faults[0].hint, hint) << written;
+  }
 }
 
 TEST(Load, CountsAMisspeltRequiredKeyOnce) {

@@ -6,6 +6,7 @@
 #include "conf/model/node.h"
 #include "conf/model/pool.h"
 #include "conf/model/route.h"
+#include "conf/worker_count.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -388,6 +389,26 @@ TEST(ProxyChanges, WhatIsReadAtStartIsNamedWhenItChanges) {
   ASSERT_TRUE(edge.publish());
   edge.proxy().add_status(status);
   EXPECT_EQ(status["needs_restart"], nlohmann::json({"l7.workers", "cache.ram"}));
+}
+
+TEST(ProxyChanges, AutoNeedsNoRestartIfThatIsTheNumberThatRuns) {
+  Origin origin(Origin::says("x"));
+  Edge edge;
+  edge.add_route("/*", edge.add_pool("p", {origin.endpoint()}));
+  edge.model.nodes[0].l7.workers = 0;
+  edge.start();
+  nlohmann::json status;
+  edge.proxy().add_status(status);
+  const uint32_t cores = worker_count(0);
+  EXPECT_EQ(status["workers"], cores);
+  edge.model.nodes[0].l7.workers = cores;
+  ASSERT_TRUE(edge.publish());
+  edge.proxy().add_status(status);
+  EXPECT_EQ(status["needs_restart"], nlohmann::json::array());
+  edge.model.nodes[0].l7.workers = cores + 1;
+  ASSERT_TRUE(edge.publish());
+  edge.proxy().add_status(status);
+  EXPECT_EQ(status["needs_restart"], nlohmann::json({"l7.workers"}));
 }
 
 TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
