@@ -54,7 +54,8 @@ std::shared_ptr<const Plan> attach(Description description, const Plan* previous
   for (const LabelledPool& each : plan->labelled_pools) {
     plan->subsets.emplace_back(*plan->snapshot, each.pool, each.tables, registry, each.labels);
   }
-  plan->policies = policy::Policies(model, *plan->snapshot->live_state, plan->hash_key, policies);
+  plan->policies =
+      policy::Policies(model, plan->policy_contents, *plan->snapshot->live_state, plan->hash_key, policies);
   number_names(*plan, previous, registry.names());
   return plan;
 }

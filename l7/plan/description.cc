@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/plan/description.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <utility>
 
 #include "conf/model/certificate.h"
 #include "conf/model/listener.h"
+#include "conf/model/policy.h"
 #include "conf/model/pool.h"
 #include "conf/model/route.h"
 
@@ -66,6 +69,21 @@ void make_pool_tables(Description& out, const Description* previous) {
   }
 }
 
+Result<void> read_policies(Description& out, const Description* previous) {
+  const Model& model = out.model();
+  out.policy_contents.reserve(model.policies.size());
+  for (size_t p = 0; p < model.policies.size(); ++p) {
+    if (previous != nullptr && model.policies.shares(p, previous->model().policies)) {
+      out.policy_contents.push_back(previous->policy_contents[p]);
+      continue;
+    }
+    Result<std::shared_ptr<const PolicyContent>> content = read_content(model.policies[p]);
+    if (!content) return fail(fmt::format("policy {}: {}", model.policies[p].name, content.error().message));
+    out.policy_contents.push_back(*std::move(content));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Description> describe(const DescriptionInputs& inputs, const Description* previous) {
@@ -80,6 +98,7 @@ Result<Description> describe(const DescriptionInputs& inputs, const Description*
                           : std::make_shared<const Router>(inputs.snapshot->configured, inputs.router_key,
                                                            previous == nullptr ? nullptr : previous->router.get());
   if (!out.router->fault().empty()) return fail(out.router->fault());
+  if (Result<void> read = read_policies(out, previous); !read) return read.error();
   find_labelled_pools(out);
   make_pool_tables(out, previous);
   out.certificates = served_certificates(*out.snapshot, previous == nullptr ? nullptr : &previous->model(),

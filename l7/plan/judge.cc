@@ -16,6 +16,7 @@
 #include "core/mutex.h"
 #include "core/tls_trial.h"
 #include "l7/plan/certificates.h"
+#include "l7/plan/policy_content.h"
 #include "l7/plan/tls_contexts.h"
 #include "l7/route/route_parts.h"
 
@@ -161,10 +162,14 @@ class Judge {
     }
   }
 
-  // The authorities of a URL from which keys are fetched. With none of them no key comes, and every token is refused.
+  // What is made of each policy's text, and the authorities of a URL from which keys are fetched. With none of them no
+  // key comes, and every token is refused.
   void judge_policies() {
     for (size_t p = 0; p < model_.policies.size(); ++p) {
       if (is_known(model_.policies, &Model::policies, p)) continue;
+      if (const auto content = read_content(model_.policies[p]); !content) {
+        refuse(fmt::format("/policies/{}", p), content.error().message);
+      }
       const auto* const authenticate = model_.policies[p].part<AuthenticatePolicy>("authenticate");
       if (authenticate == nullptr || !authenticate->jwt.enabled || !authenticate->jwt.keys_ca.bytes) continue;
       const Blob& ca = authenticate->jwt.keys_ca;

@@ -48,23 +48,10 @@ struct AggregateAnswers final : Runtime {
   Counter partial;
 };
 
-// A transform that makes the request for one part from an empty request.
-TransformPolicy transform_of(const AggregatePart& part) {
-  TransformPolicy transform;
-  transform.path = TransformPath{part.path, {}, {}};
-  transform.host = part.host;
-  for (const auto& [name, value] : part.query) {
-    TransformEdit& edit = transform.query.emplace_back();
-    edit.set = name;
-    edit.value = value;
-  }
-  return transform;
-}
-
 struct CompiledPart {
-  explicit CompiledPart(const AggregatePart& part)
+  CompiledPart(const AggregatePart& part, const TransformContent& content)
       : config(part),
-        target(transform_of(part)),
+        target(request_of(part), content),
         key(nlohmann::json(part.name).dump() + ":"),
         fallback(part.fallback.empty() ? "null" : part.fallback) {}
   const AggregatePart config;
@@ -90,8 +77,9 @@ class AggregateRule final : public Rule {
         answers_(out.registry.get<AggregateAnswers>(fmt::format("{}/{}/answers", out.policy, kAggregateKind))) {
     for (const std::string& name : aggregate.request_headers) request_headers_.push_back(lower_case(name));
     parts_.reserve(aggregate.parts.size());
-    for (const AggregatePart& part : aggregate.parts) {
-      CompiledPart& compiled = parts_.emplace_back(part);
+    for (size_t i = 0; i < aggregate.parts.size(); ++i) {
+      const AggregatePart& part = aggregate.parts[i];
+      CompiledPart& compiled = parts_.emplace_back(part, out.content.aggregate[i]);
       compiled.pool_name = out.model->pools[part.pool].name;
       compiled.counts =
           out.registry.get<AggregateCounts>(fmt::format("{}/{}/part/{}", out.policy, kAggregateKind, part.name));

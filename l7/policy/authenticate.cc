@@ -31,20 +31,19 @@ namespace {
 
 class AuthenticateRule final : public Rule {
  public:
-  AuthenticateRule(const AuthenticatePolicy& rules, std::vector<Jwk> keys, std::shared_ptr<KeySource> source,
-                   Compiling& out)
+  AuthenticateRule(const AuthenticatePolicy& rules, std::shared_ptr<KeySource> source, Compiling& out)
       : Rule(Stage::authenticate, out.policy, "authenticate", out.registry),
         rules_(rules),
         key_header_(lower_case(rules.api_keys.header)),
         identity_header_(lower_case(rules.identity_header)),
-        keys_(rules.api_keys),
+        keys_(out.content.authenticate->keys),
         source_(source),
         good_tokens_(rules.jwt.enabled ? out.registry.get<GoodTokens>(fmt::format("{}/authenticate/tokens", out.policy))
                                        : nullptr),
-        tokens_(rules.jwt, std::move(keys), std::move(source), good_tokens_) {
-    if (rules.basic.enabled) users_.emplace(rules.basic, out);
+        tokens_(rules.jwt, out.content.authenticate->token_keys, std::move(source), good_tokens_) {
+    if (rules.basic.enabled) users_.emplace(out.content.authenticate->users, out);
     if (rules.certificates.enabled) certificates_.emplace(rules.certificates);
-    if (rules.signatures.enabled) signatures_.emplace(rules.signatures, secrets_of(rules.signatures), out);
+    if (rules.signatures.enabled) signatures_.emplace(rules.signatures, out.content.authenticate->signature_keys, out);
     const std::string realm = fmt::format("realm=\"{}\"", quoted(rules.realm));
     if (rules.basic.enabled) ask_basic_ = fmt::format("Basic {}, charset=\"UTF-8\"", realm);
     if (rules.jwt.enabled) {
@@ -154,11 +153,6 @@ class AuthenticateRule final : public Rule {
   static Decision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
     return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
   }
-  // The document's checks have parsed them already. Without keys no signature is good.
-  static std::vector<Jwk> secrets_of(const SignatureRules& rules) {
-    Result<std::vector<Jwk>> read = rules.keys.bytes ? parse_jwks(*rules.keys.bytes) : fail("none");
-    return read ? *std::move(read) : std::vector<Jwk>();
-  }
   static Decision take(const Known& known, Shown& shown) {
     shown.name = known.name;
     shown.roles = known.role_views.data();
@@ -190,7 +184,7 @@ class AuthenticateRule final : public Rule {
     }
     if (const std::optional<std::string_view> key = key_of(request, arena)) {
       shown.by_key = true;
-      const Known* const known = keys_.find(*key);
+      const Known* const known = find_by_key(*keys_, *key);
       return known == nullptr ? refuse("key_unknown") : take(*known, shown);
     }
     if (users_) {
@@ -259,7 +253,7 @@ class AuthenticateRule final : public Rule {
 
   const AuthenticatePolicy rules_;
   const std::string key_header_, identity_header_;
-  const Keys keys_;
+  const std::shared_ptr<const KnownClients> keys_;  // null: none are taken
   std::optional<Users> users_;
   std::optional<SignatureVerifier> signatures_;
   std::optional<CertificateNames> certificates_;
@@ -277,11 +271,6 @@ void compile_authenticate(const Policy& policy, Compiling& out) {
     out.rules.push_back(make_forward_rule(rules, out));
     return;
   }
-  std::vector<Jwk> keys;
-  if (rules.jwt.enabled && rules.jwt.keys.bytes) {
-    // The document's checks have parsed them already. Without keys no token is good.
-    if (Result<std::vector<Jwk>> read = parse_jwks(*rules.jwt.keys.bytes)) keys = *std::move(read);
-  }
   std::shared_ptr<KeySource> source;
   if (rules.jwt.enabled && !rules.jwt.keys_url.empty()) {
     const std::string ca = rules.jwt.keys_ca.bytes ? *rules.jwt.keys_ca.bytes : std::string();
@@ -290,7 +279,7 @@ void compile_authenticate(const Policy& policy, Compiling& out) {
         KeySource::Terms{rules.jwt.keys_url, ca, rules.jwt.keys_refresh_ms});
     if (out.key_sources != nullptr) out.key_sources->push_back(source);
   }
-  out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(keys), std::move(source), out));
+  out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(source), out));
 }
 
 }  // namespace tidegate::l7::policy

@@ -9,7 +9,7 @@
 
 #include "conf/policy/authenticate.h"
 #include "core/tls_clients.h"
-#include "l7/policy/credentials.h"
+#include "l7/plan/known_clients.h"
 
 namespace tidegate::l7::policy {
 

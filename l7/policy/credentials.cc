@@ -92,8 +92,6 @@ std::optional<NamePassword> read_basic(std::string_view credentials, Arena& aren
   return NamePassword{kept.substr(0, colon), kept.substr(colon + 1)};
 }
 
-Known known_of(const KnownClient& client) { return {client.name, client.hash, client.roles, {}}; }
-
 RightPasswords::RightPasswords() : place_key_(random_hash_key()), key_(random_hash_key()) {}
 
 bool RightPasswords::has(std::string_view text) const {
@@ -109,26 +107,15 @@ bool RightPasswords::may_compute(uint64_t now_ns) {
   return computed_.take(TokenRate::per_second(kPasswordsPerSecond, kPasswordsPerSecond), 1, now_ns);
 }
 
-namespace {
-
-// The views are of strings in the map's own nodes, which do not move.
-void finish(std::map<std::string, Known, std::less<>>& known) {
-  for (auto& [key, each] : known) each.role_views.assign(each.roles.begin(), each.roles.end());
-}
-
-}  // namespace
-
-Users::Users(const BasicUsers& users, Compiling& out)
-    : right_(out.registry.get<RightPasswords>(fmt::format("{}/authenticate/passwords", out.policy))) {
-  for (const KnownClient& user : users.users) users_.emplace(user.name, known_of(user));
-  finish(users_);
-}
+Users::Users(std::shared_ptr<const KnownClients> users, Compiling& out)
+    : users_(std::move(users)),
+      right_(out.registry.get<RightPasswords>(fmt::format("{}/authenticate/passwords", out.policy))) {}
 
 PasswordCheck Users::check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const {
   if (shown.password.size() > kPasswordBytes) return PasswordCheck::wrong;
-  const auto found = users_.find(shown.name);
+  const auto found = users_->find(shown.name);
   // An unknown name costs as much as a known one, so that nobody can find names by the time.
-  const Known& user = found == users_.end() ? users_.begin()->second : found->second;
+  const Known& user = found == users_->end() ? users_->begin()->second : found->second;
   const size_t bytes = shown.name.size() + user.hash.size() + shown.password.size() + 2;
   char* const text = arena.allocate(bytes);
   char* end = std::copy(shown.name.begin(), shown.name.end(), text);
@@ -137,25 +124,20 @@ PasswordCheck Users::check(const NamePassword& shown, uint64_t now_ns, Arena& ar
   *end++ = '\0';
   std::copy(shown.password.begin(), shown.password.end(), end);
   const std::string_view whole(text, bytes);
-  if (found == users_.end() || !right_->has(whole)) {
+  if (found == users_->end() || !right_->has(whole)) {
     if (!right_->may_compute(now_ns)) return PasswordCheck::busy;
-    if (!matches(user.hash, shown.password) || found == users_.end()) return PasswordCheck::wrong;
+    if (!matches(user.hash, shown.password) || found == users_->end()) return PasswordCheck::wrong;
     right_->add(whole);
   }
   known = &user;
   return PasswordCheck::right;
 }
 
-Keys::Keys(const ApiKeys& keys) {
-  for (const KnownClient& key : keys.keys) by_hash_.emplace(hex_decode(key.hash).value_or(""), known_of(key));
-  finish(by_hash_);
-}
-
 // Looked up by the hash of the sent key, so the time reveals nothing about the keys.
-const Known* Keys::find(std::string_view key) const {
+const Known* find_by_key(const KnownClients& keys, std::string_view key) {
   const Sha256 hash = sha256(key);
-  const auto found = by_hash_.find(std::string_view(reinterpret_cast<const char*>(hash.data()), hash.size()));
-  return found == by_hash_.end() ? nullptr : &found->second;
+  const auto found = keys.find(std::string_view(reinterpret_cast<const char*>(hash.data()), hash.size()));
+  return found == keys.end() ? nullptr : &found->second;
 }
 
 }  // namespace tidegate::l7::policy

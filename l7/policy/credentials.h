@@ -5,7 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +15,7 @@
 #include "core/hash.h"
 #include "core/token_bucket.h"
 #include "l7/limits.h"
+#include "l7/plan/known_clients.h"
 #include "l7/policy/policy.h"
 #include "l7/wire/arena.h"
 #include "l7/wire/message.h"
@@ -38,15 +39,6 @@ struct NamePassword {
 };
 // RFC 7617 §2: base64 of "name:password". Nothing if it is malformed.
 std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena);
-
-// A known client, and its roles in the form that an exchange holds.
-struct Known {
-  std::string name;
-  std::string hash;
-  std::vector<std::string> roles;
-  std::vector<std::string_view> role_views;
-};
-Known known_of(const KnownClient& client);
 
 // Passwords that were right recently, as keyed hashes: checking a password costs a millisecond, and clients send it
 // with each request. An entry is forgotten when another one takes its place. No password itself is stored. If a
@@ -72,23 +64,16 @@ enum class PasswordCheck : uint8_t { right, wrong, busy };
 
 class Users {
  public:
-  Users(const BasicUsers& users, Compiling& out);
+  Users(std::shared_ptr<const KnownClients> users, Compiling& out);
   // `known`: the client that it names, if it is right.
   PasswordCheck check(const NamePassword& shown, uint64_t now_ns, Arena& arena, const Known*& known) const;
 
  private:
-  std::map<std::string, Known, std::less<>> users_;
+  std::shared_ptr<const KnownClients> users_;
   std::shared_ptr<RightPasswords> right_;
 };
 
-class Keys {
- public:
-  explicit Keys(const ApiKeys& keys);
-  // Null if the key is not known.
-  const Known* find(std::string_view key) const;
-
- private:
-  std::map<std::string, Known, std::less<>> by_hash_;  // SHA-256, as bytes
-};
+// Null if the key is not one of these (known_by_key).
+const Known* find_by_key(const KnownClients& keys, std::string_view key);
 
 }  // namespace tidegate::l7::policy

@@ -16,12 +16,6 @@
 namespace tidegate::l7::policy {
 namespace {
 
-TextTemplate checked_template(const std::string& text) {
-  Result<TextTemplate> result = parse_template(text);
-  TIDEGATE_ASSERT(result.has_value(), "a text with variables was not checked");
-  return *std::move(result);
-}
-
 // The decoded name of a member. Nothing if it has half of a surrogate pair.
 std::optional<std::string_view> member_name(std::string_view written, Arena& arena) {
   if (written.find('\\') == std::string_view::npos) return written;
@@ -66,27 +60,25 @@ JsonChange::Node& JsonChange::at(Node& root, const std::string& path) {
   return *node;
 }
 
-JsonChange::JsonChange(const TransformJson& json)
+JsonChange::JsonChange(const TransformJson& json, const JsonContent& content)
     : picks_some_(!json.pick.empty()),
       makes_anew_(!json.body.empty()),
-      body_(checked_template(json.body)),
+      body_(content.body),
       most_(json.most),
       from_(json.from),
       to_(json.to),
       root_(json.root),
+      schema_(content.schema),
       message_(json.message) {
-  if (from_ == BodyForm::protobuf || to_ == BodyForm::protobuf) {
-    Result<std::shared_ptr<const ProtobufSchema>> schema = ProtobufSchema::shared(json.schema.hash, *json.schema.bytes);
-    TIDEGATE_ASSERT(schema.has_value(), "a schema was not checked");
-    schema_ = *std::move(schema);
-  }
+  TIDEGATE_ASSERT(json.edits.size() == content.values.size(), "the content is of another section");
   for (const std::string& path : json.pick) at(picks_, path).taken = true;
-  for (const TransformJsonEdit& edit : json.edits) {
+  for (size_t i = 0; i < json.edits.size(); ++i) {
+    const TransformJsonEdit& edit = json.edits[i];
     Node& node = at(edits_, edit.path());
     switch (edit.action()) {
       case TransformJsonEdit::Action::set:
         node.set = true;
-        node.value = checked_template(edit.value);
+        node.value = content.values[i];
         break;
       case TransformJsonEdit::Action::remove:
         node.removed = true;

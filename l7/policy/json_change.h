@@ -15,6 +15,7 @@
 #include "conf/policy/template.h"
 #include "conf/policy/transform.h"
 #include "core/protobuf.h"
+#include "l7/plan/policy_content.h"
 #include "l7/policy/json_scan.h"
 #include "l7/policy/template_text.h"
 
@@ -38,8 +39,8 @@ const char* name(JsonFault fault);
 
 class JsonChange {
  public:
-  // The section must have been checked. Reads its schema, if no other change has it: some milliseconds.
-  explicit JsonChange(const TransformJson& json);
+  // `content`: what read_content() made of the section.
+  JsonChange(const TransformJson& json, const JsonContent& content);
 
   uint64_t most() const { return most_; }
   // Whether a body with this Content-Type is of the form that is changed.

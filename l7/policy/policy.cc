@@ -59,7 +59,8 @@ Rule::Rule(Stage its_stage, std::string its_policy, const char* its_kind, Regist
         return std::shared_ptr<VerdictCounts>(entry, &entry->counts);
       }()) {}
 
-Policies::Policies(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry) {
+Policies::Policies(const Model& model, const PolicyContents& contents, const LiveState& live_state, const HashKey& key,
+                   Registry& registry) {
   const auto binds = [](const auto& element) { return !element.policies.empty(); };
   const auto denies = [](const Listener& listener) { return listener.default_deny; };
   const bool denies_any = std::any_of(model.listeners.begin(), model.listeners.end(), denies);
@@ -69,15 +70,17 @@ Policies::Policies(const Model& model, const LiveState& live_state, const HashKe
       std::any_of(model.listeners.begin(), model.listeners.end(), binds) ||
       std::any_of(model.routes.begin(), model.routes.end(), binds);
   if (!any) return;
-  compile(model, live_state, key, registry);
+  compile(model, contents, live_state, key, registry);
   if (denies_any) default_deny_ = rules_.emplace_back(make_default_deny(registry)).get();
   build_chains(model);
 }
 
-void Policies::compile(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry) {
-  for (const Policy& policy : model.policies) {
+void Policies::compile(const Model& model, const PolicyContents& contents, const LiveState& live_state,
+                       const HashKey& key, Registry& registry) {
+  for (size_t p = 0; p < model.policies.size(); ++p) {
+    const Policy& policy = model.policies[p];
     const size_t first = rules_.size();
-    Compiling out{policy.name, key, registry, rules_, &key_sources_, &model, &live_state};
+    Compiling out{policy.name, *contents[p], key, registry, rules_, &key_sources_, &model, &live_state};
 #define TIDEGATE_POLICY(name) \
   if (policy.parts.count(#name) != 0) compile_##name(policy, out);
 #include "conf/policy/kinds.def"

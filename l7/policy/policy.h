@@ -32,6 +32,7 @@
 #include "core/ip.h"
 #include "core/metrics.h"
 #include "l7/exchange/failure.h"
+#include "l7/plan/policy_content.h"
 
 namespace tidegate {
 struct LiveState;  // conf/live_state.h
@@ -247,6 +248,7 @@ class KeySource;  // key_source.h
 // Used while a policy is compiled.
 struct Compiling {
   const std::string& policy;
+  const PolicyContent& content;  // of this policy
   const HashKey& key;
   Registry& registry;
   std::vector<std::unique_ptr<Rule>>& rules;  // the part adds its rules here
@@ -259,7 +261,9 @@ struct Compiling {
 class Policies {
  public:
   Policies() = default;
-  Policies(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry);
+  // `contents`: parallel to Model::policies.
+  Policies(const Model& model, const PolicyContents& contents, const LiveState& live_state, const HashKey& key,
+           Registry& registry);
 
   // Null if no policy is bound there. `listener` and `route` are indexes in the Model, or kNone.
   const Chain* chain(uint32_t listener, uint32_t route) const {
@@ -286,7 +290,8 @@ class Policies {
     return index < sets.size() - 1 ? sets[index] : sets.back();
   }
   const Chain* find(uint32_t listener, uint32_t route) const;
-  void compile(const Model& model, const LiveState& live_state, const HashKey& key, Registry& registry);
+  void compile(const Model& model, const PolicyContents& contents, const LiveState& live_state, const HashKey& key,
+               Registry& registry);
   void build_chains(const Model& model);
   void find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener);
 

@@ -37,10 +37,11 @@ struct TransformCounts final : Runtime {
 
 class RequestTransformRule final : public Rule {
  public:
-  RequestTransformRule(const TransformPolicy& transform, std::shared_ptr<const Transformer> transformer, Compiling& out)
+  RequestTransformRule(const TransformPolicy& transform, const TransformContent& content,
+                       std::shared_ptr<const Transformer> transformer, Compiling& out)
       : Rule(Stage::transform, out.policy, kTransformKind, out.registry), transformer_(std::move(transformer)) {
-    if (transform.request_json) request_json_.emplace(*transform.request_json);
-    if (transform.response_json) response_json_.emplace(*transform.response_json);
+    if (transform.request_json) request_json_.emplace(*transform.request_json, *content.request_json);
+    if (transform.response_json) response_json_.emplace(*transform.response_json, *content.response_json);
   }
 
   // Asks for the whole body before a backend is asked. The first transform of the chain decides.
@@ -153,9 +154,10 @@ class AnswerTransformRule final : public Rule {
 
 void compile_transform(const Policy& policy, Compiling& out) {
   const TransformPolicy& part = *policy.part<TransformPolicy>(kTransformKind);
-  const auto transformer = std::make_shared<const Transformer>(part);
+  const TransformContent& content = *out.content.transform;
+  const auto transformer = std::make_shared<const Transformer>(part, content);
   if (transformer->changes_requests() || part.request_json || part.response_json) {
-    out.rules.push_back(std::make_unique<RequestTransformRule>(part, transformer, out));
+    out.rules.push_back(std::make_unique<RequestTransformRule>(part, content, transformer, out));
   }
   if (transformer->changes_answers()) out.rules.push_back(std::make_unique<AnswerTransformRule>(transformer, out));
 }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "conf/limits.h"
 #include "core/assert.h"
 #include "core/percent.h"
 #include "l7/limits.h"
@@ -13,19 +12,6 @@
 
 namespace tidegate::l7::policy {
 namespace {
-
-TextTemplate parsed_template(const std::string& text) {
-  Result<TextTemplate> result = parse_template(text);
-  TIDEGATE_ASSERT(result.has_value(), "a text with variables was not checked");
-  return *std::move(result);
-}
-
-std::optional<Regex> compiled_pattern(const std::string& pattern) {
-  if (pattern.empty()) return std::nullopt;
-  Result<Regex> regex = Regex::compile(pattern, kRegexMemoryBytes);
-  TIDEGATE_ASSERT(regex.has_value(), "a regular expression was not checked");
-  return *std::move(regex);
-}
 
 // Puts `middle` between the texts before and after a match.
 std::string_view joined_text(std::string_view before, std::string_view middle, std::string_view behind, Arena& arena) {
@@ -100,22 +86,23 @@ const char* name(TransformFault fault) {
   return kNames[static_cast<size_t>(fault)];
 }
 
-Transformer::Transformer(const TransformPolicy& transform)
-    : query_(compile(transform.query)),
-      request_(compile(transform.request_headers)),
-      answer_(compile(transform.response_headers)) {
-  if (transform.path) {
-    path_ = PathEdit{parsed_template(transform.path->value), transform.path->prefix,
-                     compiled_pattern(transform.path->match)};
-  }
-  if (!transform.host.empty()) host_ = parsed_template(transform.host);
+Transformer::Transformer(const TransformPolicy& transform, const TransformContent& content)
+    : query_(compile(transform.query, content.query)),
+      request_(compile(transform.request_headers, content.request_headers)),
+      answer_(compile(transform.response_headers, content.response_headers)) {
+  if (content.path) path_ = PathEdit{content.path->value, transform.path->prefix, content.path->match};
+  if (!transform.host.empty()) host_ = content.host;
 }
 
-std::vector<Transformer::Edit> Transformer::compile(const std::vector<TransformEdit>& edits) {
+std::vector<Transformer::Edit> Transformer::compile(const std::vector<TransformEdit>& edits,
+                                                    const std::vector<TransformContent::Edit>& content) {
+  TIDEGATE_ASSERT(edits.size() == content.size(), "the content is of another part");
   std::vector<Edit> out;
-  for (const TransformEdit& edit : edits) {
-    out.push_back({edit.action(), edit.name(), lower_case(edit.name()), parsed_template(edit.value),
-                   compiled_pattern(edit.match), edit.to, lower_case(edit.to)});
+  out.reserve(edits.size());
+  for (size_t i = 0; i < edits.size(); ++i) {
+    const TransformEdit& edit = edits[i];
+    out.push_back({edit.action(), edit.name(), lower_case(edit.name()), content[i].value, content[i].match, edit.to,
+                   lower_case(edit.to)});
   }
   return out;
 }

@@ -13,6 +13,7 @@
 #include "conf/policy/template.h"
 #include "conf/policy/transform.h"
 #include "core/regex.h"
+#include "l7/plan/policy_content.h"
 #include "l7/policy/template_text.h"
 #include "l7/wire/message.h"
 
@@ -34,8 +35,8 @@ const char* name(TransformFault fault);
 
 class Transformer {
  public:
-  // The part must have been checked: its texts and patterns are valid.
-  explicit Transformer(const TransformPolicy& transform);
+  // `content`: what read_content() made of the part.
+  Transformer(const TransformPolicy& transform, const TransformContent& content);
 
   bool changes_requests() const {
     return path_.has_value() || host_.has_value() || !query_.empty() || !request_.empty();
@@ -62,7 +63,8 @@ class Transformer {
     std::string prefix;
     std::optional<Regex> match;
   };
-  static std::vector<Edit> compile(const std::vector<TransformEdit>& edits);
+  static std::vector<Edit> compile(const std::vector<TransformEdit>& edits,
+                                   const std::vector<TransformContent::Edit>& content);
   TransformFault change_path(const TemplateValues& values, RequestHead& head, Arena& arena) const;
   TransformFault change_query(const TemplateValues& values, RequestHead& head, Arena& arena) const;
   static TransformFault change_parameter(const Edit& edit, const TemplateValues& values, std::string_view& query,

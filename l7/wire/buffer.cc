@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/wire/buffer.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
 #include <cstring>
 
 #include "core/assert.h"
@@ -16,8 +20,22 @@ BlockPool::Block BlockPool::lease() {
   return block;
 }
 
+namespace {
+
+// The allocator keeps what is freed between blocks that are in use. So after a flood of slow readers a process would
+// stay as large as it was. The kernel takes the pages themselves; the next owner of the block gets fresh ones.
+void release_pages(char* block) {
+  static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(block) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(block) + kBlockBytes) / page * page;
+  if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+}  // namespace
+
 void BlockPool::give_back(Block block) {
-  if (free_.size() < kKeptBlocks) free_.push_back(std::move(block));
+  if (free_.size() < kKeptBlocks) return free_.push_back(std::move(block));
+  release_pages(block.get());
 }
 
 InBuffer::Space InBuffer::space() {

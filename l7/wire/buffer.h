@@ -25,7 +25,8 @@ class BlockPool {
   void give_back(Block block);
 
  private:
-  static constexpr size_t kKeptBlocks = 128;  // 8 MB; more than that goes back to the allocator
+  static constexpr size_t kKeptBlocks =
+      128;  // 8 MB; more than that goes back to the allocator, and its pages to the kernel
   std::vector<Block> free_;
 };
 

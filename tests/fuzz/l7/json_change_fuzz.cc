@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (anew && text.empty()) continue;
     Arena arena;
     std::string out;
-    const policy::JsonChange change(json);
+    const policy::JsonChange change(json, *read_content(json));
     if (change.change(input.rest(), values, out, arena) != policy::JsonFault::none) continue;
     demand(out.size() <= json.most && find_unreadable(out) == std::string_view::npos);
     const std::optional<policy::JsonView> made = policy::scan_json(out);

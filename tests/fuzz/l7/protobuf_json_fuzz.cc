@@ -57,7 +57,8 @@ void read_message(const ProtobufSchema& schema, std::string_view body) {
   RequestHead request;
   std::string out;
   const policy::TemplateValues values{.request = request};
-  if (policy::JsonChange(terms).change(body, values, out, arena) != policy::JsonFault::none) return;
+  if (policy::JsonChange(terms, *read_content(terms)).change(body, values, out, arena) != policy::JsonFault::none)
+    return;
   demand(out.size() <= kMost && policy::scan_json(out) && find_unreadable(out) == std::string_view::npos);
 }
 

@@ -19,7 +19,8 @@ const policy::SignatureVerifier& verifier() {
   static const HashKey hash_key{1, 2};
   static policy::Registry registry;
   static std::vector<std::unique_ptr<policy::Rule>> rules;
-  static policy::Compiling compiling{name, hash_key, registry, rules};
+  static const PolicyContent content;
+  static policy::Compiling compiling{name, content, hash_key, registry, rules};
   static const policy::SignatureVerifier made = [] {
     SignatureRules terms;
     terms.covers = {"@method"};

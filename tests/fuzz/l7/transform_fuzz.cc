@@ -64,7 +64,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   parameters.items[0] = {"id", std::string_view(request.path).substr(1)};
   parameters.count = 1;
 
-  const policy::Transformer transformer(part);
+  const policy::Transformer transformer(part, *read_content(part));
   const policy::TemplateValues values{.request = request, .parameters = &parameters, .claims = input.rest()};
   RequestHead head = request;
   std::string_view host;

@@ -86,10 +86,11 @@ TEST(Passwords, ThatWereRightLatelyCostNothingWhenNoMoreMayBeComputed) {
   std::vector<std::unique_ptr<policy::Rule>> rules;
   const HashKey key{1, 2};
   const std::string name = "who";
-  policy::Compiling compiling{name, key, registry, rules};
-  const policy::Users known(users, compiling);
+  const PolicyContent content;
+  policy::Compiling compiling{name, content, key, registry, rules};
+  const policy::Users known(known_by_name(users), compiling);
   Arena arena;
-  const policy::Known* found = nullptr;
+  const Known* found = nullptr;
   const auto check = [&](std::string_view user, std::string_view password, uint64_t now_ns) {
     return known.check({user, password}, now_ns, arena, found);
   };
@@ -105,9 +106,10 @@ TEST(Passwords, ThatWereRightLatelyCostNothingWhenNoMoreMayBeComputed) {
   EXPECT_EQ(check("bob", "password", kNsPerS), PasswordCheck::right);
   EXPECT_EQ(found->name, "bob");
   // Another version of the policy knows which passwords were right. A version with another hash does not.
-  EXPECT_EQ(policy::Users(users, compiling).check({"amy", "password"}, kNsPerS, arena, found), PasswordCheck::right);
+  EXPECT_EQ(policy::Users(known_by_name(users), compiling).check({"amy", "password"}, kNsPerS, arena, found),
+            PasswordCheck::right);
   users.users[0].hash[users.users[0].hash.size() - 1] = '/';
-  EXPECT_EQ(policy::Users(users, compiling).check({"amy", "password"}, 3 * kNsPerS, arena, found),
+  EXPECT_EQ(policy::Users(known_by_name(users), compiling).check({"amy", "password"}, 3 * kNsPerS, arena, found),
             PasswordCheck::wrong);
 }
 

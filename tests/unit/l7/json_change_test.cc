@@ -33,7 +33,7 @@ class JsonChangeTest : public ::testing::Test {
     request.fields.add({"x-a", R"(q"\)"});
     const policy::TemplateValues values{.request = request, .client = "192.0.2.1", .claims = claims_};
     std::string out;
-    const JsonFault fault = policy::JsonChange(json_).change(body, values, out, arena);
+    const JsonFault fault = policy::JsonChange(json_, *read_content(json_)).change(body, values, out, arena);
     return fault == JsonFault::none ? out : name(fault);
   }
   TransformJson json_;
@@ -226,7 +226,7 @@ TEST_F(JsonChangeTest, XmlIsReadChangedAndWritten) {
   json_.from = BodyForm::xml;
   EXPECT_EQ(changed("{}"), "no_xml");
   EXPECT_EQ(changed("<!DOCTYPE a><a/>"), "xml_not_taken");
-  const policy::JsonChange change(json_);
+  const policy::JsonChange change(json_, *read_content(json_));
   for (const char* type : {"application/xml", "text/xml; charset=utf-8", "application/soap+xml"})
     EXPECT_TRUE(change.takes(type));
   for (const char* type : {"application/json", "text/html", "application/xhtml"}) EXPECT_FALSE(change.takes(type));

@@ -90,7 +90,7 @@ class ProtobufChangeTest : public ::testing::Test {
     RequestHead request;
     const policy::TemplateValues values{.request = request, .client = "192.0.2.1"};
     std::string out;
-    const JsonFault fault = policy::JsonChange(json_).change(body, values, out, arena);
+    const JsonFault fault = policy::JsonChange(json_, *read_content(json_)).change(body, values, out, arena);
     return fault == JsonFault::none ? out : name(fault);
   }
   TransformJson json_;
@@ -237,7 +237,7 @@ TEST_F(ProtobufChangeTest, ItsSizeIsBoundedOnBothSides) {
 
 TEST_F(ProtobufChangeTest, TakesTheTypesOfProtobufAndSaysWhatItMakes) {
   json_.from = BodyForm::protobuf;
-  const policy::JsonChange reads(json_);
+  const policy::JsonChange reads(json_, *read_content(json_));
   for (const char* type :
        {"application/protobuf", "application/x-protobuf; messageType=\"a\"", "application/vnd.google.protobuf"}) {
     EXPECT_TRUE(reads.takes(type)) << type;
@@ -250,7 +250,7 @@ TEST_F(ProtobufChangeTest, TakesTheTypesOfProtobufAndSaysWhatItMakes) {
   EXPECT_TRUE(reads.takes_empty());
   json_.from = BodyForm::json;
   json_.to = BodyForm::protobuf;
-  const policy::JsonChange writes(json_);
+  const policy::JsonChange writes(json_, *read_content(json_));
   EXPECT_EQ(writes.new_content_type(), "application/protobuf");
   EXPECT_EQ(writes.conversion(), "json to protobuf (shop.v1.Order)");
   EXPECT_FALSE(writes.takes_empty());

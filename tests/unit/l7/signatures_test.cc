@@ -94,9 +94,10 @@ class SignaturesTest : public ::testing::Test {
   std::vector<std::unique_ptr<policy::Rule>> no_rules_;
   const std::string name_ = "q";
   const HashKey key_{1, 2};
-  policy::Compiling compiling_{name_, key_, registry_, no_rules_};
+  const PolicyContent content_;
+  policy::Compiling compiling_{name_, content_, key_, registry_, no_rules_};
   std::optional<policy::SignatureVerifier> verifier_;
-  const policy::Known* who_ = nullptr;
+  const Known* who_ = nullptr;
 };
 
 // RFC 9421 B.2.5: a signature that others made.

@@ -89,7 +89,7 @@ class TransformerTest : public ::testing::Test {
   TransformFault change(const TransformPolicy& part) {
     head_ = request_;
     host_ = {};
-    transformer_.emplace(part);
+    transformer_.emplace(part, *read_content(part));
     return transformer_->change_request(values(), head_, host_, arena_);
   }
   std::string path_of(const std::string& value, const std::string& prefix = "", const std::string& match = "") {
