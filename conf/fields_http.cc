@@ -209,6 +209,10 @@ const Section& listener_section() {
               "via", &Listener::via,
               "Adds Via to requests and answers, as RFC 9110 §7.6.3 asks of a proxy; nginx origins stop compressing "
               "where they see it. Without it a loop of proxies is not found out."),
+          boolean(
+              "answer_half_closed", &Listener::answer_half_closed,
+              "HTTP/1: a client that closes its sending side after a whole request gets its answer. Without it such "
+              "a client counts as gone, and what runs for it ends: a client that has left looks the same."),
           text("server_name", &Listener::server_name,
                "Stands for Host in redirects of requests that have none (HTTP/1.0); without it the address that the "
                "client connected to.",

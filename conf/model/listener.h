@@ -45,6 +45,8 @@ struct Listener {
   uint32_t max_fields = 200;              // of a request
   bool via = true;                        // adds Via to requests and answers
   std::vector<Cidr> proxy_protocol_from;  // peers that begin each connection with a PROXY header
+  // over HTTP/1: a client that has closed its sending side after a whole request gets its answer
+  bool answer_half_closed = false;
   std::string server_name;  // replaces a missing Host in redirects; empty: the address that the client connected to
   std::vector<uint32_t> policies;
   bool default_deny = false;  // a request that no authorise policy allows is refused

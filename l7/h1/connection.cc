@@ -62,7 +62,7 @@ void H1Connection::on_ready() {
     case State::waiting:
       return read_requests();
     case State::exchange:
-      if (transport_.broken() || (transport_.peer_hung_up() && body_ended_ && !tunnel_)) return lose_client();
+      if (transport_.broken() || (body_ended_ && !tunnel_ && has_left())) return lose_client();
       watch_client();
       return transaction_->resume();
     case State::discarding:
@@ -99,6 +99,11 @@ void H1Connection::drain() {
 
 void H1Connection::on_closing() {
   if (Transaction* transaction = std::exchange(transaction_, nullptr)) transaction->client_gone();
+}
+
+// A client that has left looks like one that has closed only its sending side, until something is sent to it.
+bool H1Connection::has_left() const {
+  return connection_.limits().answer_half_closed ? transport_.peer_gone() : transport_.peer_hung_up();
 }
 
 void H1Connection::lose_client() { connection_.close(); }
@@ -151,6 +156,12 @@ bool H1Connection::fill_head() {
     case Transport::Status::blocked:
       return false;
     case Transport::Status::closed:
+      if (!transport_.broken() && !transport_.drained()) {  // it may still take the rest of its answers
+        state_ = State::closing;
+        finish_closing();
+        return false;
+      }
+      break;
     case Transport::Status::failed:
       break;
   }

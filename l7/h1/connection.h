@@ -65,6 +65,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void watch_client();
   void look_at_client();
   void discard_body();
+  bool has_left() const;
   void lose_client();
 
   ClientConnection& connection_;

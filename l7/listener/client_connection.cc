@@ -82,6 +82,7 @@ PlanPin ClientConnection::pin_plan() {
   facts_.patience = {listener.idle_timeout_ms * kNsPerMs, listener.minimum_rate_bytes};
   facts_.exchange_ns = listener.request_timeout_ms * kNsPerMs;
   limits_.header_timeout_ms = listener.header_timeout_ms;
+  limits_.answer_half_closed = listener.answer_half_closed;
   limits_.idle_timeout_ms = listener.idle_timeout_ms;
   limits_.head_bytes = std::min(listener.max_header_bytes, kLargestHead);
   limits_.fields = std::min<size_t>(listener.max_fields, http1::kMaxFields);

@@ -68,6 +68,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
     size_t head_bytes = 32 * 1024;
     size_t fields = 200;
     bool http2 = true;
+    bool answer_half_closed = false;
   };
   const Limits& limits() const { return limits_; }
   // How long to wait for a request, or for the rest of its head. It is `usual_ms`, or shorter in a drain.

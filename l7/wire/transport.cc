@@ -16,7 +16,7 @@ bool Transport::open(UniqueFd fd, IoHandler* handler) {
   fd_ = std::move(fd);
   readable_ = false;
   writable_ = true;
-  hung_up_ = end_seen_ = broken_ = false;
+  hung_up_ = gone_ = end_seen_ = broken_ = false;
   return true;
 }
 
@@ -36,6 +36,7 @@ void Transport::note(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) readable_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) writable_ = true;
   if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) hung_up_ = true;
+  if (events & (EPOLLHUP | EPOLLERR)) gone_ = true;
 }
 
 Transport::Status Transport::handshake() {

@@ -43,7 +43,8 @@ class Transport {
   // Call it first in on_io.
   void note(uint32_t events);
   bool readable() const { return readable_ || (tls_ && tls_->has_pending()); }
-  bool peer_hung_up() const { return hung_up_; }
+  bool peer_hung_up() const { return hung_up_; }  // at least its sending side is closed
+  bool peer_gone() const { return gone_; }        // the connection is over in both directions
   Status handshake();
 
   // Reads what is there and fits. ok: something came; closed: orderly end; blocked: nothing there now, no space, or no
@@ -98,6 +99,7 @@ class Transport {
   bool readable_ = false;
   bool writable_ = true;
   bool hung_up_ = false;
+  bool gone_ = false;
   bool end_seen_ = false;
   bool broken_ = false;
 };

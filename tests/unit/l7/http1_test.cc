@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/1 on the client's side: connections, bodies in both directions, what is sent and what is kept.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
+#include <atomic>
 #include <chrono>
 
 #include "conf/model.h"
@@ -261,6 +263,78 @@ TEST_F(Http1, TunnelsAfterAnUpgrade) {
   EXPECT_EQ(wire.read_exactly(8), "welcome ");
   wire.send("ping");
   EXPECT_EQ(wire.read_to_end(), "back ping");
+}
+
+TEST_F(Http1, AClientThatClosesItsSendingSideHasLeft) {
+  std::atomic<bool> asked{false}, left{false};
+  Origin origin([&](const std::string&, Wire& wire) {
+    asked = true;
+    left = wire.at_end();
+    return false;
+  });
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(get("/"));
+  ASSERT_TRUE(edge_.run_until([&] { return asked.load(); }));
+  wire.half_close();
+  EXPECT_EQ(wire.read_to_end(), "");
+  EXPECT_TRUE(edge_.run_until([&] { return left.load(); })) << "its backend need not go on";
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}"), 1u);
+}
+
+TEST_F(Http1, AClientThatClosesItsSendingSideIsAnsweredWhereTheListenerSaysSo) {
+  std::atomic<int> asked{0};
+  Origin origin([&](const std::string& head, Wire& wire) {
+    ++asked;
+    if (head.find("/slow") != std::string::npos) return wire.at_end() && false;
+    if (head.find("/2") != std::string::npos) wire.read_exactly(3);
+    return wire.send(Origin::ok("late"));
+  });
+  edge_.model.listeners[0].answer_half_closed = true;
+  start(origin);
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(get("/1") + "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+  wire.half_close();
+  EXPECT_EQ(read_answer(wire).body, "late");
+  EXPECT_EQ(read_answer(wire).body, "late") << "also of the request behind it";
+  EXPECT_TRUE(wire.at_end());
+  EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}"), 0u);
+
+  Wire leaves = Wire::connect(edge_.endpoint());
+  leaves.send(get("/slow"));
+  ASSERT_TRUE(edge_.run_until([&] { return asked == 3; }));
+  leaves.reset();
+  EXPECT_TRUE(edge_.run_until([&] { return edge_.metric("tidegate_l7_failures_total{reason=\"client_gone\"}") == 1; }))
+      << "a reset still says that it has left";
+}
+
+// It reads nothing until answers wait in the proxy, because the sockets hold no more.
+TEST_F(Http1, AClientThatClosesItsSendingSideGetsTheRestOfItsAnswers) {
+  constexpr size_t kAtOnce = 8, kBodyBytes = 4'096;
+  edge_.add_fixed("/*", 200, std::string(kBodyBytes, 'x'));
+  edge_.start();
+  Wire wire = Wire::connect(edge_.endpoint());
+  const int little = 4'096;
+  ::setsockopt(wire.fd(), SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+  std::string requests;
+  for (size_t i = 0; i < kAtOnce; ++i) requests += get("/");
+  size_t sent = 0;
+  const auto answered = [&] {
+    return edge_.metric("tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"2xx\"}") == sent;
+  };
+  do {
+    wire.send(requests);
+    sent += kAtOnce;
+    const uint64_t until_ns = monotonic_ns() + 100 * kNsPerMs;
+    edge_.run_until([&] { return answered() || monotonic_ns() > until_ns; });
+  } while (answered() && sent < 20'000);
+  ASSERT_FALSE(answered());
+  wire.half_close();
+  const std::string answers = wire.read_to_end();
+  size_t whole = 0;
+  for (size_t at = 0; (at = answers.find("HTTP/1.1 200 ", at)) != std::string::npos; ++at) ++whole;
+  EXPECT_EQ(whole, sent);
+  EXPECT_TRUE(answers.ends_with(std::string(kBodyBytes, 'x'))) << "the last one is not cut";
 }
 
 constexpr std::string_view kUpgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
