@@ -54,7 +54,9 @@ bool UncacheablePlaces::contains(const KeyHash& place, const Credentials& creden
   const MutexLock lock(mutex_);
   const auto found = places_.find(place);
   if (found == places_.end()) return false;
-  return now_ms >= found->second.trusted_until_ms && found->second.uncacheable.contains(credentials, now_ms);
+  const uint64_t trusted_until_ms = found->second.trusted_until_ms;
+  const bool trusted = now_ms < trusted_until_ms && trusted_until_ms - now_ms <= kTrustMs;
+  return !trusted && found->second.uncacheable.contains(credentials, now_ms);
 }
 
 size_t UncacheablePlaces::size() const {

@@ -21,24 +21,30 @@ namespace tidegate::cache {
 // for requests with the same kind of credentials.
 class UncacheableFor {
  public:
+  static constexpr uint64_t kRememberMs = 30'000;
+  // `until_ms`: at most kRememberMs from now.
   void remember(Scope scope, uint64_t until_ms) {
     TIDEGATE_ASSERT(scope != Scope::request, "one request teaches nothing about others");
     until_ms_[static_cast<size_t>(scope)] = until_ms;
   }
   bool contains(const Credentials& credentials, uint64_t now_ms) const {
-    return now_ms < until(Scope::key) || (credentials.authorization && now_ms < until(Scope::authorization)) ||
-           (credentials.cookie && now_ms < until(Scope::cookie));
+    return holds(Scope::key, now_ms) || (credentials.authorization && holds(Scope::authorization, now_ms)) ||
+           (credentials.cookie && holds(Scope::cookie, now_ms));
   }
 
  private:
-  uint64_t until(Scope scope) const { return until_ms_[static_cast<size_t>(scope)]; }
+  // What would hold for longer than anything is remembered is from before the clock was set back.
+  bool holds(Scope scope, uint64_t now_ms) const {
+    const uint64_t until_ms = until_ms_[static_cast<size_t>(scope)];
+    return now_ms < until_ms && until_ms - now_ms <= kRememberMs;
+  }
   std::array<uint64_t, kScopes> until_ms_{};
 };
 
 // Keys whose answers proved uncacheable. The oldest key is forgotten first. Guarded by its shard's mutex.
 class UncacheableKeys {
  public:
-  static constexpr uint64_t kRememberMs = 30'000;
+  static constexpr uint64_t kRememberMs = UncacheableFor::kRememberMs;
   void remember(const KeyHash& key, Scope scope, uint64_t now_ms);
   void forget(const KeyHash& key);
   bool contains(const KeyHash& key, const Credentials& credentials, uint64_t now_ms) const;
@@ -58,7 +64,7 @@ std::string_view place_of(std::string_view key_text);
 // Any thread. The mutex is a leaf: it may be taken under a shard's, and no other is taken under it.
 class UncacheablePlaces {
  public:
-  static constexpr uint64_t kRememberMs = 30'000;
+  static constexpr uint64_t kRememberMs = UncacheableFor::kRememberMs;
   static constexpr uint64_t kTrustMs = 600'000;
   void refused(const KeyHash& place, Scope scope, uint64_t now_ms);
   void stored(const KeyHash& place, uint64_t now_ms);

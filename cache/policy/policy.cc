@@ -228,7 +228,10 @@ StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields
   return decide_store(request, response, policy);
 }
 
-uint64_t age_ms(const Freshness& freshness, uint64_t now_ms) { return saturating_sub(now_ms, freshness.born_ms); }
+uint64_t age_ms(const Freshness& freshness, uint64_t now_ms) {
+  if (freshness.born_ms > now_ms + kClockCorrectionMs) return freshness.lifetime_ms;
+  return saturating_sub(now_ms, freshness.born_ms);
+}
 
 int64_t ttl_ms(const Freshness& freshness, uint64_t now_ms) {
   return static_cast<int64_t>(freshness.lifetime_ms) - static_cast<int64_t>(age_ms(freshness, now_ms));

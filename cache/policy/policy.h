@@ -75,7 +75,12 @@ constexpr uint64_t kNegativeTtlCapMs = 10'000;
 // A heuristic lifetime is a tenth of the time since Last-Modified (§4.2.2), but at most a day.
 constexpr uint64_t kHeuristicCapMs = 86'400'000;
 
-// §4.2.3
+// A clock that is set back by more than this, in one step or in several, makes stale what was stored before. Less is a
+// usual correction.
+constexpr uint64_t kClockCorrectionMs = 10'000;
+
+// §4.2.3. If the clock was set back since, nobody knows the age. Then it is at least the lifetime: without this an
+// answer that is fresh for a minute would stay so for as long as the clock went back.
 uint64_t age_ms(const Freshness& freshness, uint64_t now_ms);
 // The remaining lifetime; negative when stale.
 int64_t ttl_ms(const Freshness& freshness, uint64_t now_ms);

@@ -83,7 +83,9 @@ void Engine::purge_key(const KeyHash& key, bool soft, uint64_t now_ms) {
           shard.erase(*entry, deferred);
           continue;
         }
-        entry->freshness.lifetime_ms = std::min(entry->freshness.lifetime_ms, age_ms(entry->freshness, now_ms));
+        const uint64_t born_ms = entry->freshness.born_ms;
+        const uint64_t lived_ms = now_ms > born_ms ? now_ms - born_ms : 0;  // also if the clock was set back
+        entry->freshness.lifetime_ms = std::min(entry->freshness.lifetime_ms, lived_ms);
         if (entry->disk != nullptr)
           updates.push_back({key, entry->variant, nullptr, entry->freshness, now_ms, entry->disk});
       }

@@ -390,4 +390,21 @@ TEST(Invalidation, OnlyNonErrorAnswersToUnsafeMethodsInvalidate) {  // RFC 9111 
   EXPECT_FALSE(invalidates("OPTIONS", 200));
 }
 
+TEST(Clock, ThatIsSetBackMakesWhatWasStoredBeforeStale) {
+  constexpr uint64_t kMinute = 60'000, kHour = 3'600'000;
+  Freshness freshness;
+  freshness.born_ms = kNow;
+  freshness.lifetime_ms = kMinute;
+  EXPECT_EQ(decide_use(freshness, {}, false, kNow - 5'000).use, Use::fresh) << "a usual correction";
+  EXPECT_EQ(ttl_ms(freshness, kNow - 5'000), static_cast<int64_t>(kMinute));
+  const UseDecision use = decide_use(freshness, {}, false, kNow - kHour);
+  EXPECT_EQ(use.use, Use::validate) << "it would be fresh for an hour and a minute";
+  EXPECT_EQ(use.why, Forward::stale);
+  EXPECT_EQ(ttl_ms(freshness, kNow - kHour), 0);
+  freshness.stale_while_revalidate_ms = kMinute;
+  EXPECT_EQ(decide_use(freshness, {}, false, kNow - kHour).use, Use::stale_while_revalidate);
+  freshness.born_ms = kNow - kHour;  // it was validated
+  EXPECT_EQ(decide_use(freshness, {}, false, kNow - kHour).use, Use::fresh);
+}
+
 }  // namespace tidegate::cache::policy_test

@@ -106,4 +106,16 @@ TEST(UncacheablePlaces, AreBoundedAndForgetTheOldest) {
   EXPECT_TRUE(places.contains(named(3 * kUncacheablePlaces - 2), {}, 2));
 }
 
+TEST(Clock, ThatIsSetBackForgetsWhatProvedUncacheableAndWhatIsTrusted) {
+  constexpr uint64_t kNow = 10'000'000, kHour = 3'600'000;
+  UncacheableKeys keys;
+  keys.remember(named(1), Scope::key, kNow);
+  EXPECT_TRUE(keys.contains(named(1), {}, kNow));
+  EXPECT_FALSE(keys.contains(named(1), {}, kNow - kHour)) << "it would hold for an hour longer";
+  UncacheablePlaces places;
+  places.stored(named(1), kNow);
+  places.refused(named(1), Scope::key, kNow - kHour);
+  EXPECT_TRUE(places.contains(named(1), {}, kNow - kHour)) << "trust from before the clock was set back";
+}
+
 }  // namespace tidegate::cache::uncacheable_test
