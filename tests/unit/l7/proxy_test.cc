@@ -408,7 +408,7 @@ TEST(ProxyChanges, AutoNeedsNoRestartIfThatIsTheNumberThatRuns) {
   edge.model.nodes[0].l7.workers = cores + 1;
   ASSERT_TRUE(edge.publish());
   edge.proxy().add_status(status);
-  EXPECT_EQ(status["needs_restart"], nlohmann::json({"l7.workers"}));
+  EXPECT_EQ(status["needs_restart"], nlohmann::json::array({"l7.workers"}));
 }
 
 TEST(ProxyDrain, RequestsUnderWayFinishAndTheRestIsClosed) {
