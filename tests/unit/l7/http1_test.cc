@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/1 on the client's side: connections, bodies in both directions, what is sent and what is kept.
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
@@ -308,32 +307,36 @@ TEST_F(Http1, AClientThatClosesItsSendingSideIsAnsweredWhereTheListenerSaysSo) {
       << "a reset still says that it has left";
 }
 
-// It reads nothing until answers wait in the proxy, because the sockets hold no more.
+// Some answers wait in the proxy when it does, because the client has not read and the sockets hold no more.
 TEST_F(Http1, AClientThatClosesItsSendingSideGetsTheRestOfItsAnswers) {
-  constexpr size_t kAtOnce = 8, kBodyBytes = 4'096;
+  constexpr size_t kBodyBytes = 16'384;  // a quarter of what may wait
   edge_.add_fixed("/*", 200, std::string(kBodyBytes, 'x'));
   edge_.start();
-  Wire wire = Wire::connect(edge_.endpoint());
-  const int little = 4'096;
-  ::setsockopt(wire.fd(), SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
-  std::string requests;
-  for (size_t i = 0; i < kAtOnce; ++i) requests += get("/");
-  size_t sent = 0;
-  const auto answered = [&] {
-    return edge_.metric("tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"2xx\"}") == sent;
+  const std::string answered = "tidegate_l7_requests_total{protocol=\"http/1.1\",status=\"2xx\"}";
+  // Sends requests one by one while they are answered. Returns the number of answers.
+  const auto ask_many = [&](Wire& wire, size_t most) {
+    for (size_t count = 0; count < most; ++count) {
+      const uint64_t before = edge_.metric(answered), until_ns = monotonic_ns() + 100 * kNsPerMs;
+      wire.send(get("/"));
+      edge_.run_until([&] { return edge_.metric(answered) > before || monotonic_ns() > until_ns; });
+      if (edge_.metric(answered) == before) return count;
+    }
+    return most;
   };
-  do {
-    wire.send(requests);
-    sent += kAtOnce;
-    const uint64_t until_ns = monotonic_ns() + 100 * kNsPerMs;
-    edge_.run_until([&] { return answered() || monotonic_ns() > until_ns; });
-  } while (answered() && sent < 20'000);
-  ASSERT_FALSE(answered());
+  size_t most = 0;
+  {
+    Wire full = Wire::connect(edge_.endpoint());
+    most = ask_many(full, 5'000);
+  }
+  Wire wire = Wire::connect(edge_.endpoint());
+  const size_t count = ask_many(wire, most - 2);
   wire.half_close();
+  const uint64_t seen_ns = monotonic_ns() + 20 * kNsPerMs;  // it sees the end meanwhile
+  edge_.run_until([&] { return monotonic_ns() > seen_ns; });
   const std::string answers = wire.read_to_end();
   size_t whole = 0;
   for (size_t at = 0; (at = answers.find("HTTP/1.1 200 ", at)) != std::string::npos; ++at) ++whole;
-  EXPECT_EQ(whole, sent);
+  EXPECT_GE(whole, count);
   EXPECT_TRUE(answers.ends_with(std::string(kBodyBytes, 'x'))) << "the last one is not cut";
 }
 
