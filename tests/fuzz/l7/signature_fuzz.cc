@@ -54,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   request.has_query = !request.query.empty();
   request.fields.add({"x-field", request.query});
   Arena arena;
-  const policy::Known* who = nullptr;
+  const Known* who = nullptr;
   if (verifier().verify(request, "https", 1'000, arena, who) == policy::SignatureFault::none) std::abort();
 
   const std::string_view path = line();
