@@ -2,6 +2,7 @@
 // The choice of a route and of a backend, and the decision of a limit.
 #include <benchmark/benchmark.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
 #include "l7/policy/request_key.h"
+#include "l7/policy/table_memory.h"
 #include "l7/route/router.h"
 #include "l7/wire/arena.h"
 
@@ -70,10 +72,19 @@ void route_by_regex(benchmark::State& state) {
 }
 BENCHMARK(route_by_regex)->Arg(1)->Arg(256);
 
+// The pages of a table: as a process makes it for itself, where the kernel may give huge pages; or behind a descriptor,
+// as the daemon has it (huge only if the system's shmem_enabled says so).
+enum : int64_t { kOwnPages, kSharedPages };
+
+std::shared_ptr<policy::TableMemory> table_memory(size_t keys, int64_t pages) {
+  return policy::TableMemory::make(pages == kSharedPages ? "bench" : "", 0, policy::LimitTable::bytes_for(keys));
+}
+
 // A limit by client, with so many clients in turn, all of them known.
 class LimitLoad {
  public:
-  explicit LimitLoad(size_t keys) : keys_(keys), step_(7'919 % keys), table_(keys) {}
+  explicit LimitLoad(size_t keys, int64_t pages = kOwnPages)
+      : keys_(keys), step_(7'919 % keys), table_(table_memory(keys, pages)) {}
   void next() {
     for (size_t i = 0; i < 3; ++i) address_.bytes[i + 1] = static_cast<uint8_t>(next_ >> 8 * i);
     next_ += step_;
@@ -109,14 +120,33 @@ class LimitLoad {
 
 void limit_decision(benchmark::State& state) {
   const auto keys = static_cast<size_t>(state.range(0));
-  LimitLoad load(keys);
+  LimitLoad load(keys, state.range(1));
   for (size_t i = 0; i < keys; ++i) load.next(), load.decide();  // all are there: the table's pages too
   for (auto _ : state) {
     load.next();
     load.decide();
   }
 }
-BENCHMARK(limit_decision)->Arg(1'000)->Arg(1'000'000);
+BENCHMARK(limit_decision)->Args({1'000, kOwnPages})->Args({1'000'000, kOwnPages})->Args({1'000'000, kSharedPages});
+
+// The floor of a decision: one word somewhere in the memory of such a table is read, and changed by compare-and-swap.
+// No key, no hash, no search: what is left is this machine's memory. Each place depends on the word that was read
+// before it, as requests come one after the other.
+void limit_memory(benchmark::State& state) {
+  const std::shared_ptr<policy::TableMemory> memory = table_memory(static_cast<size_t>(state.range(0)), state.range(1));
+  constexpr size_t kLineWords = 64 / sizeof(uint64_t);
+  const size_t lines = memory->bytes() / 64;  // a power of two
+  auto* const words = static_cast<std::atomic<uint64_t>*>(memory->data());
+  for (size_t i = 0; i < lines; ++i) words[i * kLineWords].store(1);
+  uint64_t at = 1;
+  for (auto _ : state) {
+    std::atomic<uint64_t>& word = words[(at >> 32 & (lines - 1)) * kLineWords];
+    uint64_t before = word.load(std::memory_order_relaxed);
+    at = at * 6'364'136'223'846'793'005 + before;  // Knuth's generator, if words are odd
+    word.compare_exchange_weak(before, before + 2);
+  }
+}
+BENCHMARK(limit_memory)->Args({1'000'000, kOwnPages})->Args({1'000'000, kSharedPages});
 
 // What a limit by client adds to a request when it holds on every route: its memory is fetched while the route is
 // looked up, as Transaction::route does. Without it (the second argument is 0) the rest alone is measured; the
