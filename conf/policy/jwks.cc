@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -86,35 +87,39 @@ Result<void> read_rsa(const nlohmann::json& json, Jwk& key) {
   return {};
 }
 
+struct Curve {
+  std::string_view name;
+  const char* group;
+  Jwk::Type type;
+  size_t bytes;
+};
+constexpr Curve kCurves[] = {{"P-256", "P-256", Jwk::Type::p256, 32},
+                             {"P-384", "P-384", Jwk::Type::p384, 48},
+                             {"P-521", "P-521", Jwk::Type::p521, 66}};
+const Curve* curve_of(std::string_view name) {
+  const auto found =
+      std::find_if(std::begin(kCurves), std::end(kCurves), [&](const Curve& c) { return c.name == name; });
+  return found == std::end(kCurves) ? nullptr : found;
+}
+
 Result<void> read_ec(const nlohmann::json& json, Jwk& key) {
-  struct Curve {
-    const char *name, *group;
-    Jwk::Type type;
-    size_t bytes;
-  };
-  constexpr Curve kCurves[] = {{"P-256", "P-256", Jwk::Type::p256, 32},
-                               {"P-384", "P-384", Jwk::Type::p384, 48},
-                               {"P-521", "P-521", Jwk::Type::p521, 66}};
-  const std::string name = text_of(json, "crv");
-  for (const Curve& curve : kCurves) {
-    if (name != curve.name) continue;
-    const std::optional<std::string> x = bytes_of(json, "x"), y = bytes_of(json, "y");
-    if (!x || !y || x->size() != curve.bytes || y->size() != curve.bytes) {
-      return fail(fmt::format("x and y of a {} key have {} bytes, in base64url", name, curve.bytes));
-    }
-    const std::string point = "\x04" + *x + *y;
-    const ParamBuild parts(OSSL_PARAM_BLD_new());
-    OSSL_PARAM_BLD_push_utf8_string(parts.get(), OSSL_PKEY_PARAM_GROUP_NAME, curve.group, 0);
-    OSSL_PARAM_BLD_push_octet_string(parts.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
-    key.type = curve.type;
-    key.public_key = build("EC", parts);
-    return key.public_key == nullptr ? Result<void>(fail("a point that is not on its curve")) : Result<void>();
+  const Curve* const known = curve_of(text_of(json, "crv"));
+  if (known == nullptr) return fail("an EC key without its curve");
+  const Curve& curve = *known;
+  const std::optional<std::string> x = bytes_of(json, "x"), y = bytes_of(json, "y");
+  if (!x || !y || x->size() != curve.bytes || y->size() != curve.bytes) {
+    return fail(fmt::format("x and y of a {} key have {} bytes, in base64url", curve.name, curve.bytes));
   }
-  return fail(fmt::format("curve '{}' is not known", name));
+  const std::string point = "\x04" + *x + *y;
+  const ParamBuild parts(OSSL_PARAM_BLD_new());
+  OSSL_PARAM_BLD_push_utf8_string(parts.get(), OSSL_PKEY_PARAM_GROUP_NAME, curve.group, 0);
+  OSSL_PARAM_BLD_push_octet_string(parts.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size());
+  key.type = curve.type;
+  key.public_key = build("EC", parts);
+  return key.public_key == nullptr ? Result<void>(fail("a point that is not on its curve")) : Result<void>();
 }
 
 Result<void> read_ed25519(const nlohmann::json& json, Jwk& key) {
-  if (text_of(json, "crv") != "Ed25519") return fail("of OKP keys only Ed25519 is known");
   const std::optional<std::string> x = bytes_of(json, "x");
   if (!x || x->size() != 32) return fail("x of an Ed25519 key has 32 bytes, in base64url");
   key.type = Jwk::Type::ed25519;
@@ -130,6 +135,29 @@ Result<void> read_secret(const nlohmann::json& json, Jwk& key) {
   key.type = Jwk::Type::secret;
   key.secret = *secret;
   return {};
+}
+
+// RFC 7517 §4.2, §4.3, §5: keys for something else, and of types and curves that we do not know, do not count.
+bool is_for_us(const nlohmann::json& json) {
+  const std::string use = text_of(json, "use"), type = text_of(json, "kty"), curve = text_of(json, "crv");
+  if (!use.empty() && use != "sig") return false;
+  const auto operations = json.find("key_ops");
+  if (operations != json.end() && operations->is_array() &&
+      std::find(operations->begin(), operations->end(), "verify") == operations->end()) {
+    return false;
+  }
+  return type == "RSA" || type == "oct" || (type == "EC" && (curve.empty() || curve_of(curve) != nullptr)) ||
+         (type == "OKP" && curve == "Ed25519");
+}
+
+Result<void> read_key(const nlohmann::json& json, Jwk& key) {
+  key.id = text_of(json, "kid");
+  key.algorithm = text_of(json, "alg");
+  if (json.contains("d")) return fail("it has its private part ('d'): only the issuer needs that");
+  const std::string type = text_of(json, "kty");
+  if (type == "RSA") return read_rsa(json, key);
+  if (type == "EC") return read_ec(json, key);
+  return type == "OKP" ? read_ed25519(json, key) : read_secret(json, key);
 }
 
 }  // namespace
@@ -151,44 +179,31 @@ bool Jwk::serves(std::string_view algorithm_name) const {
   return false;
 }
 
-Result<std::vector<Jwk>> parse_jwks(std::string_view text) {
+Result<std::vector<Jwk>> parse_jwks(std::string_view text, std::vector<std::string>* left_out) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_discarded() || !json.is_object()) return fail("it is no JSON object");
   const auto list = json.find("keys");
   if (list == json.end() || !list->is_array()) return fail("it has no list 'keys'");
   if (list->size() > kKeySetKeys) return fail(fmt::format("it has more than {} keys", kKeySetKeys));
   std::vector<Jwk> keys;
+  std::string first_fault;
   for (size_t i = 0; i < list->size(); ++i) {
     const nlohmann::json& each = (*list)[i];
-    if (!each.is_object()) return fail(fmt::format("key {} is no object", i + 1));
-    const std::string use = text_of(each, "use");
-    if (!use.empty() && use != "sig") continue;
+    if (each.is_object() && !is_for_us(each)) continue;
     Jwk key;
-    key.id = text_of(each, "kid");
-    if (each.contains("d")) {
-      return fail(fmt::format("key {}{} has its private part ('d'): only the issuer needs that", i + 1,
-                              key.id.empty() ? "" : " (" + key.id + ")"));
-    }
-    key.algorithm = text_of(each, "alg");
-    const std::string type = text_of(each, "kty");
-    Result<void> read;
-    if (type == "RSA") {
-      read = read_rsa(each, key);
-    } else if (type == "EC") {
-      read = read_ec(each, key);
-    } else if (type == "OKP") {
-      read = read_ed25519(each, key);
-    } else if (type == "oct") {
-      read = read_secret(each, key);
-    } else {
+    const Result<void> read = each.is_object() ? read_key(each, key) : Result<void>(fail("it is no object"));
+    if (read) {
+      keys.push_back(std::move(key));
       continue;
     }
-    if (!read)
-      return fail(fmt::format("key {}{}: {}", i + 1, key.id.empty() ? "" : " (" + key.id + ")", read.error().message));
-    keys.push_back(std::move(key));
+    std::string fault =
+        fmt::format("key {}{}: {}", i + 1, key.id.empty() ? "" : " (" + key.id + ")", read.error().message);
+    if (left_out == nullptr) return fail(std::move(fault));
+    if (first_fault.empty()) first_fault = fault;
+    left_out->push_back(std::move(fault));
   }
-  if (keys.empty()) return fail("it has no key for signatures");
-  return keys;
+  if (!keys.empty()) return keys;
+  return fail(first_fault.empty() ? "it has no key for signatures" : "it has no good key; " + first_fault);
 }
 
 }  // namespace tidegate

@@ -31,8 +31,9 @@ struct Jwk {
   bool serves(std::string_view algorithm_name) const;
 };
 
-// Leaves out keys for encryption and keys of unknown types (RFC 7517 §5). Returns an Error if no key is left, or if a
-// key that counts is malformed or too weak.
-Result<std::vector<Jwk>> parse_jwks(std::string_view text);
+// Leaves out keys that are not for signatures, and those of unknown types and curves (RFC 7517 §5). Returns an Error if
+// no key is left, or if one that counts is malformed or too weak. With `left_out`, such a key is left out too, and its
+// fault is added there: an issuer's set changes by itself, and one bad key in it must not cost the good ones.
+Result<std::vector<Jwk>> parse_jwks(std::string_view text, std::vector<std::string>* left_out = nullptr);
 
 }  // namespace tidegate

@@ -182,6 +182,7 @@ class AuthenticateRule final : public Rule {
       if (fault == SignatureFault::memory_full) return refuse(policy::name(fault), Failure::auth_unavailable);
       return fault == SignatureFault::none ? take(*known, shown) : refuse(policy::name(fault));
     }
+    if (shows_two(request)) return refuse("credentials_differ");
     if (const std::optional<std::string_view> key = key_of(request, arena)) {
       shown.by_key = true;
       const Known* const known = find_by_key(*keys_, *key);
@@ -233,6 +234,15 @@ class AuthenticateRule final : public Rule {
     return {};
   }
 
+  // Of those that this policy reads; a signature has a check of its own.
+  bool shows_two(const RequestHead& request) const {
+    const bool keys = rules_.api_keys.enabled, tokens = rules_.jwt.enabled;
+    return (keys && fields_differ(request, key_header_)) ||
+           (keys && !rules_.api_keys.query.empty() && parameters_differ(request.query, rules_.api_keys.query)) ||
+           ((users_ || tokens) && fields_differ(request, "authorization")) ||
+           (tokens && !rules_.jwt.cookie.empty() && cookies_differ(request, rules_.jwt.cookie));
+  }
+
   std::optional<std::string_view> key_of(const RequestHead& request, Arena& arena) const {
     if (!rules_.api_keys.enabled) return std::nullopt;
     if (const Field* field = request.fields.find(key_header_)) return field->value;
@@ -274,10 +284,9 @@ void compile_authenticate(const Policy& policy, Compiling& out) {
   std::shared_ptr<KeySource> source;
   if (rules.jwt.enabled && !rules.jwt.keys_url.empty()) {
     const std::string ca = rules.jwt.keys_ca.bytes ? *rules.jwt.keys_ca.bytes : std::string();
-    source = out.registry.get<KeySource>(
-        fmt::format("jwks/{}/{}/{}", rules.jwt.keys_refresh_ms, rules.jwt.keys_ca.hash, rules.jwt.keys_url),
-        KeySource::Terms{rules.jwt.keys_url, ca, rules.jwt.keys_refresh_ms});
-    if (out.key_sources != nullptr) out.key_sources->push_back(source);
+    source = out.registry.get<KeySource>(fmt::format("jwks/{}/{}", rules.jwt.keys_ca.hash, rules.jwt.keys_url),
+                                         KeySource::Terms{rules.jwt.keys_url, ca});
+    if (out.key_sources != nullptr) out.key_sources->push_back({source, rules.jwt.keys_refresh_ms});
   }
   out.rules.push_back(std::make_unique<AuthenticateRule>(rules, std::move(source), out));
 }

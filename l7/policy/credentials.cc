@@ -43,6 +43,48 @@ std::optional<std::string_view> authorization_of(const RequestHead& request, std
   return value;
 }
 
+bool fields_differ(const RequestHead& request, std::string_view lower) {
+  const Field* first = nullptr;
+  for (const Field& field : request.fields) {
+    if (field.name != lower) continue;
+    if (first != nullptr && field.value != first->value) return true;
+    if (first == nullptr) first = &field;
+  }
+  return false;
+}
+
+bool cookies_differ(const RequestHead& request, std::string_view name) {
+  std::optional<std::string_view> first;
+  for (const Field& field : request.fields) {
+    if (field.kind != FieldKind::cookie) continue;
+    for (std::string_view rest = field.value; !rest.empty();) {
+      std::string_view pair = rest.substr(0, rest.find(';'));
+      rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+      pair.remove_prefix(std::min(pair.find_first_not_of(' '), pair.size()));
+      const size_t equals = pair.find('=');
+      if (equals == std::string_view::npos || pair.substr(0, equals) != name) continue;
+      const std::string_view value = pair.substr(equals + 1);
+      if (first && *first != value) return true;
+      first = value;
+    }
+  }
+  return false;
+}
+
+bool parameters_differ(std::string_view query, std::string_view name) {
+  std::optional<std::string> first;
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    const size_t equals = std::min(pair.find('='), pair.size());
+    if (percent_decode(pair.substr(0, equals), true) != name) continue;
+    std::string value = percent_decode(pair.substr(std::min(equals + 1, pair.size())), true).value_or("");
+    if (first && *first != value) return true;
+    first = std::move(value);
+  }
+  return false;
+}
+
 void remove_cookie(FieldList& fields, std::string_view name, Arena& arena) {
   fields.change_each([&](Field& field) {
     if (field.kind != FieldKind::cookie || cookie_of(field.value, name).empty()) return true;

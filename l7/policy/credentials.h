@@ -25,6 +25,12 @@ namespace tidegate::l7::policy {
 // The credentials of an Authorization field with that scheme (RFC 9110 §11.4). Nothing if there is none.
 std::optional<std::string_view> authorization_of(const RequestHead& request, std::string_view scheme);
 
+// Whether a request shows one credential with different values: in fields of that name, in cookies, or in parameters of
+// the query. We would judge by one of them, and the backend may read another.
+bool fields_differ(const RequestHead& request, std::string_view lower);
+bool cookies_differ(const RequestHead& request, std::string_view name);
+bool parameters_differ(std::string_view query, std::string_view name);
+
 // Removes each cookie of that name from the Cookie fields, and a field that has no other.
 void remove_cookie(FieldList& fields, std::string_view name, Arena& arena);
 

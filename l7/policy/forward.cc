@@ -7,8 +7,8 @@
 // A request without a client (a revalidation, a mirror's copy) asks nobody: the one that it repeats has passed.
 // A yes is kept as a "grant": lines of text, the name, the roles, and "Avalue" for each field that the backend gets,
 // where A counts the names of `to_backend`. The values of fields have no line breaks. Runtime: the counts, and what is
-// remembered. The remembered answers are dropped if a new version changes the question, or which parts of the answer
-// are used.
+// remembered. The remembered answers are dropped if a new version changes who is asked, the question, which parts of
+// the answer are used, or for how long.
 #include "l7/policy/forward.h"
 
 #include <fmt/format.h>
@@ -154,9 +154,9 @@ class ForwardRule final : public Rule {
   // A text that is equal in two versions if remembered answers may be used again.
   std::string question() const {
     const ForwardAuth& f = forward_;
-    return sha256_hex(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", f.path, f.host, fmt::join(f.request_headers, ","),
-                                  fmt::join(f.to_backend, ","), f.name_header, f.roles_header,
-                                  fmt::join(f.cache_by, ","), f.cache_entries));
+    return sha256_hex(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", pool_name_, f.cache_ttl_ms, f.path, f.host,
+                                  fmt::join(f.request_headers, ","), fmt::join(f.to_backend, ","), f.name_header,
+                                  f.roles_header, fmt::join(f.cache_by, ","), f.cache_entries));
   }
 
   // The service's backends may lead back to this proxy, where the same policy applies.
@@ -192,6 +192,8 @@ class ForwardRule final : public Rule {
     for (const Field& field : request.fields) {
       const bool trusted = field.kind == FieldKind::x_forwarded_proto || field.kind == FieldKind::x_forwarded_host;
       const auto named = [&field](const Name& name) { return name.lower == field.name; };
+      const bool ours = field.name == "x-forwarded-method" || field.name == "x-forwarded-uri";
+      if (ours) continue;  // the client's own would say something else
       if (trusted || std::any_of(request_headers_.begin(), request_headers_.end(), named)) fields.add(field);
     }
     // Our own entries in Via show a loop.
@@ -346,6 +348,9 @@ class ForwardRule final : public Rule {
         case What::host:
           with(request.authority);
           with(client_scheme(request, exchange.facts));
+          each_value(request, with, [](const Field& field) {
+            return field.kind == FieldKind::x_forwarded_host ? std::optional(field.value) : std::nullopt;
+          });
           break;
         case What::path:
           with(request.path);

@@ -47,6 +47,7 @@ struct KeyFetcher::Work {
   std::string body;
   std::array<char, CURL_ERROR_SIZE> error{};
   TokenBucket early;
+  uint64_t refresh_ms = UINT64_MAX;
   uint64_t due_ns = 0;
   uint32_t failures = 0;  // in a row
   bool running = false;
@@ -57,9 +58,9 @@ KeyFetcher::KeyFetcher(EventLoop& loop) : loop_(loop), timer_(loop, [this] { loo
 
 KeyFetcher::~KeyFetcher() { follow({}); }
 
-void KeyFetcher::follow(const std::vector<std::shared_ptr<KeySource>>& sources) {
-  const auto wanted = [&sources](const KeySource* known) {
-    return std::any_of(sources.begin(), sources.end(), [known](const auto& each) { return each.get() == known; });
+void KeyFetcher::follow(const std::vector<KeySourceUse>& uses) {
+  const auto wanted = [&uses](const KeySource* known) {
+    return std::any_of(uses.begin(), uses.end(), [known](const auto& each) { return each.source.get() == known; });
   };
   for (auto at = works_.begin(); at != works_.end();) {
     if (wanted(at->first)) {
@@ -69,8 +70,12 @@ void KeyFetcher::follow(const std::vector<std::shared_ptr<KeySource>>& sources) 
     curl_->remove(at->second->easy);
     at = works_.erase(at);
   }
-  for (const std::shared_ptr<KeySource>& source : sources) {
-    if (works_.count(source.get()) == 0) works_.emplace(source.get(), std::make_unique<Work>(source));
+  for (const auto& [source, work] : works_) work->refresh_ms = UINT64_MAX;
+  for (const KeySourceUse& use : uses) {
+    std::unique_ptr<Work>& work = works_[use.source.get()];
+    if (work == nullptr) work = std::make_unique<Work>(use.source);
+    work->refresh_ms = std::min(work->refresh_ms, use.refresh_ms);
+    work->due_ns = std::min(work->due_ns, loop_.now_ns() + work->refresh_ms * kNsPerMs);
   }
   if (works_.empty()) return timer_.cancel();
   if (!curl_) curl_ = std::make_unique<CurlLoop>(loop_);
@@ -132,19 +137,21 @@ void KeyFetcher::finish(Work& work, const std::string& why) {
   KeySource& source = *work.source;
   const uint64_t now_ns = loop_.now_ns();
   work.running = false;
-  Result<std::vector<Jwk>> keys = why.empty() ? parse_jwks(work.body) : fail(why);
+  std::vector<std::string> left_out;
+  Result<std::vector<Jwk>> keys = why.empty() ? parse_jwks(work.body, &left_out) : fail(why);
   if (keys) {
     work.failures = 0;
-    work.due_ns = now_ns + source.terms().refresh_ms * kNsPerMs;
+    work.due_ns = now_ns + work.refresh_ms * kNsPerMs;
     const size_t count = keys->size();
     if (source.take(work.body, *std::move(keys), now_ns)) {
       log_info("keys of {}: a set of {} is in force", source.terms().url, count);
+      for (const std::string& fault : left_out) log_warn("keys of {}: left out: {}", source.terms().url, fault);
     }
     return;
   }
   const uint64_t wait_ms = kKeySetRetryMs << std::min(work.failures, kMostDoublings);
   ++work.failures;
-  work.due_ns = now_ns + std::min(wait_ms, source.terms().refresh_ms) * kNsPerMs;
+  work.due_ns = now_ns + std::min(wait_ms, work.refresh_ms) * kNsPerMs;
   if (source.fail_with(keys.error().message)) {
     log_warn("keys of {}: {}; {}", source.terms().url, keys.error().message,
              source.keys() == nullptr ? "there are none yet" : "the last good set stays in force");

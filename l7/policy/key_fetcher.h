@@ -24,8 +24,9 @@ class KeyFetcher {
  public:
   explicit KeyFetcher(EventLoop& loop);
   ~KeyFetcher();
-  // From now on fetches for these sources, and for no others.
-  void follow(const std::vector<std::shared_ptr<KeySource>>& sources);
+  // From now on fetches for these, and for no others. A source that is used twice is fetched as often as the more
+  // eager one wants.
+  void follow(const std::vector<KeySourceUse>& uses);
 
  private:
   struct Work;

@@ -38,7 +38,8 @@ bool KeySource::take(const std::string& text, std::vector<Jwk> keys, uint64_t no
     const MutexLock lock(mutex_);
     keys_ = std::make_shared<const std::vector<Jwk>>(std::move(keys));
   }
-  generation_.fetch_add(1, std::memory_order_release);
+  static std::atomic<uint64_t> sets{0};
+  generation_.store(sets.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_release);
   return true;
 }
 

@@ -26,7 +26,6 @@ class KeySource final : public Runtime {
   struct Terms {
     std::string url;
     std::string ca_pem;  // empty: the system's authorities
-    uint64_t refresh_ms;
   };
   explicit KeySource(Terms terms) : terms_(std::move(terms)) {}
   const Terms& terms() const { return terms_; }
@@ -34,7 +33,8 @@ class KeySource final : public Runtime {
   // --- any thread
   // Null: none was fetched yet. Good until this thread's next call.
   const std::vector<Jwk>* keys() const;
-  // Number of the set; another set has another number.
+  // Number of the set. Another set has another number, one of another source too: what is remembered of tokens outlives
+  // a source.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   // A token names a key that is not in the set: the issuer may have new keys.
   void note_unknown_key() {

@@ -200,7 +200,7 @@ class LimitRule final : public Rule {
           note.values = {taken.left, time_to_fill_ns(taken.left), 0};
           return Decision{};
         case SharedQuota::Answer::refused:
-          note.values = {0, taken.retry_ns, taken.retry_ns};
+          note.values = {0, time_to_fill_ns(1) + taken.retry_ns, taken.retry_ns};
           return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited};
         case SharedQuota::Answer::failed:
           return without_quota(note);

@@ -245,6 +245,12 @@ struct Chain {
 
 class KeySource;  // key_source.h
 
+// A source of keys that a policy uses, and how often it wants them fetched.
+struct KeySourceUse {
+  std::shared_ptr<KeySource> source;
+  uint64_t refresh_ms;
+};
+
 // Used while a policy is compiled.
 struct Compiling {
   const std::string& policy;
@@ -253,7 +259,7 @@ struct Compiling {
   Registry& registry;
   std::vector<std::unique_ptr<Rule>>& rules;  // the part adds its rules here
   // the part adds the sources that must be fetched here
-  std::vector<std::shared_ptr<KeySource>>* key_sources = nullptr;
+  std::vector<KeySourceUse>* key_sources = nullptr;
   const Model* model = nullptr;           // the whole Model, for references of a part
   const LiveState* live_state = nullptr;  // what operators changed; null: nothing
 };
@@ -278,7 +284,7 @@ class Policies {
   // Whether any chain does.
   bool answers_preflights() const { return answers_preflights_; }
   // The sources that must be fetched for them.
-  const std::vector<std::shared_ptr<KeySource>>& key_sources() const { return key_sources_; }
+  const std::vector<KeySourceUse>& key_sources() const { return key_sources_; }
   // Gives each chain, and what rules name, a number; before the Plan is published.
   void number_names(NameIds& names);
   // Prometheus text: the verdicts of every rule, and what their kinds add.
@@ -297,7 +303,7 @@ class Policies {
 
   std::vector<std::unique_ptr<Rule>> rules_;
   const Rule* default_deny_ = nullptr;  // one of the rules of default_deny; null: no listener denies by default
-  std::vector<std::shared_ptr<KeySource>> key_sources_;
+  std::vector<KeySourceUse> key_sources_;
   std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
   std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last element is for kNone
   size_t route_sets_ = 0;

@@ -25,8 +25,11 @@ redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - 
 return {grant, 0, math.floor((now + interval * burst - full) / interval)}
 )";
 
-constexpr uint64_t kTokenMask = 0xffff, kAsked = 1 << 16;
-constexpr int kUntilShift = 17;
+// What a state has, from the lowest bit: tokens, or tenths of a second; whether it is tenths; whether the server is
+// being asked; until when it is valid (ms).
+constexpr uint64_t kValueMask = (1 << 20) - 1, kIsWait = 1 << 20, kAsked = 1 << 21;
+constexpr int kUntilShift = 22;
+constexpr uint64_t kWaitUnitMs = 100;
 constexpr int kLeftBits = 24;
 constexpr uint64_t kLeftMask = (uint64_t{1} << kLeftBits) - 1;
 constexpr uint64_t kLongestRefusalMs = 1'000;  // after this time at the latest, a new quota applies
@@ -34,9 +37,18 @@ constexpr uint64_t kLongestRefusalMs = 1'000;  // after this time at the latest,
 struct State {
   uint64_t tokens, until_ms;
   bool asked;
+  uint64_t wait_ms = 0;  // of a refusal: how long after `until_ms` the server will have a token
 };
-State unpack(uint64_t word) { return {word & kTokenMask, word >> kUntilShift, (word & kAsked) != 0}; }
-uint64_t pack(const State& state) { return state.tokens | (state.asked ? kAsked : 0) | state.until_ms << kUntilShift; }
+State unpack(uint64_t word) {
+  const uint64_t value = word & kValueMask;
+  const bool is_wait = (word & kIsWait) != 0;
+  return {is_wait ? 0 : value, word >> kUntilShift, (word & kAsked) != 0, is_wait ? value * kWaitUnitMs : 0};
+}
+uint64_t pack(const State& state) {
+  const bool is_wait = state.tokens == 0 && state.wait_ms != 0;
+  const uint64_t value = is_wait ? std::min((state.wait_ms + kWaitUnitMs - 1) / kWaitUnitMs, kValueMask) : state.tokens;
+  return value | (is_wait ? kIsWait : 0) | (state.asked ? kAsked : 0) | state.until_ms << kUntilShift;
+}
 
 }  // namespace
 
@@ -104,7 +116,7 @@ SharedQuota::Taken SharedQuota::take(uint64_t key, const Terms& terms, uint64_t 
       return {Answer::allowed, 0, left == kUnknown ? kUnknown : left + next.tokens};
     }
     if (state.asked) return {Answer::asks};
-    if (holds) return {Answer::refused, (state.until_ms - now_ms) * kNsPerMs};
+    if (holds) return {Answer::refused, (state.until_ms - now_ms + state.wait_ms) * kNsPerMs};
     if (!link_.up()) return {Answer::failed};
     if (!word.compare_exchange_weak(before, pack({0, 0, true}), std::memory_order_relaxed)) continue;
     if (ask(key, terms)) return {Answer::asks};
@@ -143,13 +155,14 @@ void SharedQuota::learn(uint64_t key, const Terms& terms, const std::vector<int6
       next.asked = false;
       if (failed) continue;
       const uint64_t old = now_ms < state.until_ms ? state.tokens : 0;
-      next.tokens = std::min(old + static_cast<uint64_t>(std::max<int64_t>(answer[0], 0)), kTokenMask);
+      next.tokens = std::min(old + static_cast<uint64_t>(std::max<int64_t>(answer[0], 0)), kValueMask);
       // Unused tokens are kept for the time that the bucket takes to fill. A refusal is valid until half a lease is
       // there, so proxies that are all over the quota do not ask for each single token.
-      const auto retry_us =
-          std::max(static_cast<uint64_t>(std::max<int64_t>(answer[1], 0)), terms.interval_us * terms.lease / 2);
-      next.until_ms =
-          now_ms + (next.tokens > 0 ? full_ms : std::min<uint64_t>(retry_us / 1'000 + 1, kLongestRefusalMs));
+      const auto token_us = static_cast<uint64_t>(std::max<int64_t>(answer[1], 0));
+      const uint64_t refusal_ms =
+          std::min(std::max(token_us, terms.interval_us * terms.lease / 2) / 1'000 + 1, kLongestRefusalMs);
+      next.until_ms = now_ms + (next.tokens > 0 ? full_ms : refusal_ms);
+      next.wait_ms = token_us / 1'000 + 1 > refusal_ms ? token_us / 1'000 + 1 - refusal_ms : 0;
     } while (!word->compare_exchange_weak(before, pack(next), std::memory_order_relaxed));
   }
   std::vector<std::shared_ptr<Waiter>> waiters;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens over any bytes. The JSON reader must accept what nlohmann accepts, and nothing else. Claims and heads with any
-// content, correctly signed, must do no harm. A token that nobody has signed must not be good.
+// content, correctly signed, must do no harm. A token that nobody has signed must not be good. A set of keys that is
+// good has the same keys where bad ones may be left out.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "conf/policy/jwks.h"
 #include "core/crypto.h"
 #include "l7/policy/json_scan.h"
 #include "l7/policy/jwt.h"
@@ -50,6 +52,14 @@ void compare_readers(std::string_view text) {
   if (members > text.size() || (one_pass.is_whole() && members != names.size())) std::abort();
 }
 
+void compare_key_sets(std::string_view text) {
+  const Result<std::vector<Jwk>> strict = parse_jwks(text);
+  std::vector<std::string> left_out;
+  const Result<std::vector<Jwk>> loose = parse_jwks(text, &left_out);
+  if (strict && (!loose || loose->size() != strict->size() || !left_out.empty())) std::abort();
+  if (loose && !strict && left_out.empty()) std::abort();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -64,6 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }();
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   compare_readers(bytes);
+  compare_key_sets(bytes);
   Arena arena;
   policy::TokenClaims claims;
   if (verifier.verify(bytes, 1'000, arena, claims) == policy::TokenFault::none) std::abort();

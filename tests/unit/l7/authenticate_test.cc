@@ -61,6 +61,34 @@ TEST_F(AuthenticateTest, CredentialsStayHereWhereTold) {
   EXPECT_EQ(origin_.last_head().find("Basic"), std::string::npos) << origin_.last_head();
 }
 
+// The backend gets what the client sent, and may read the value that nobody has judged.
+TEST_F(AuthenticateTest, TwoDifferentCredentialsOfAKindAreRefused) {
+  add_keys();
+  add_users();
+  part_->api_keys.query = "key";
+  part_->jwt = rules_of({"HS256"});
+  const KeyPair pair = KeyPair::make("oct");
+  part_->jwt.keys.bytes = std::make_shared<const std::string>(set_of({pair.jwk()}));
+  part_->jwt.cookie = "token";
+  start();
+  const std::string good = pair.token("HS256", {{"sub", "amy"}}), evil = good.substr(0, good.rfind('.')) + ".AAAA";
+  const std::string key = "X-API-Key: xyzzy\r\n", bearer = "Authorization: Bearer " + good + "\r\n";
+  const auto cookies = [](const std::string& one, const std::string& two) {
+    return "Cookie: a=b; token=" + one + "; token=" + two + "\r\n";
+  };
+  EXPECT_EQ(with(key + key).status, 200);
+  EXPECT_EQ(with(bearer + bearer).status, 200);
+  EXPECT_EQ(with(cookies(good, good)).status, 200);
+  EXPECT_EQ(with("", "/x?key=xyzzy&a=b&key=xyzzy").status, 200);
+  EXPECT_EQ(with(key + "X-Api-Key: root\r\n").status, 401);
+  EXPECT_EQ(with(bearer + "Authorization: Bearer " + evil + "\r\n").status, 401);
+  EXPECT_EQ(with(basic("amy:password") + basic("root:password")).status, 401);
+  EXPECT_EQ(with(cookies(good, evil)).status, 401);
+  EXPECT_EQ(with("Cookie: token=" + good + "\r\nCookie: token=" + evil + "\r\n").status, 401);
+  EXPECT_EQ(with("", "/x?key=xyzzy&k%65y=root").status, 401);
+  EXPECT_EQ(origin_.requests(), 4u);
+}
+
 TEST_F(AuthenticateTest, APasswordIsRightOrWrong) {
   add_users();
   start();

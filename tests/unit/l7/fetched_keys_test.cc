@@ -108,6 +108,46 @@ TEST_F(FetchedKeysTest, EndWhatIsRememberedOfTheirTokens) {
   EXPECT_EQ(with(shown).status, 401);
 }
 
+// Nor does it become good again if the document names another issuer, and then the first one again.
+TEST_F(FetchedKeysTest, AnInvalidTokenStaysSoWhenItsUrlComesBack) {
+  const KeyPair first = pair_of("1"), second = pair_of("2");
+  KeyServer server(set_of({first.jwk()})), other(set_of({second.jwk()}));
+  start_with(server.url());
+  const std::string shown = token(first);
+  ASSERT_TRUE(edge_.run_until([&] { return with(shown).status == 200; }));
+  EXPECT_EQ(with(shown).status, 200) << "its signature is remembered";
+  const auto use = [this](const std::string& url) {
+    auto changed = std::make_shared<AuthenticatePolicy>(*part_);
+    changed->jwt.keys_url = url;
+    edge_.model.policies[0].parts["authenticate"] = changed;
+    ASSERT_TRUE(edge_.publish());
+  };
+  use(other.url());
+  ASSERT_TRUE(edge_.run_until([&] { return status(second) == 200; }));
+  EXPECT_EQ(with(shown).status, 401);
+  const KeyPair third = pair_of("3");
+  server.serve(set_of({third.jwk()}));
+  use(server.url());
+  ASSERT_TRUE(edge_.run_until([&] { return status(third) == 200; }));
+  EXPECT_EQ(with(shown).status, 401);
+}
+
+TEST_F(FetchedKeysTest, StayInForceWhenTheyAreToBeFetchedMoreOften) {
+  const KeyPair pair = pair_of("1");
+  KeyServer server(set_of({pair.jwk()}));
+  start_with(server.url());
+  ASSERT_TRUE(edge_.run_until([&] { return status(pair) == 200; }));
+  server.die();
+  auto changed = std::make_shared<AuthenticatePolicy>(*part_);
+  changed->jwt.keys_refresh_ms = 100;
+  changed->jwt.audience = {"api"};
+  edge_.model.policies[0].parts["authenticate"] = changed;
+  ASSERT_TRUE(edge_.publish());
+  ASSERT_TRUE(edge_.run_until([&] { return status(pair) != 200; })) << "it is for no audience";
+  EXPECT_EQ(status(pair), 401) << "not 503: the keys are there";
+  ASSERT_TRUE(edge_.run_until([&] { return counted("failures_total") != 0; })) << "it is fetched at the new pace";
+}
+
 // Anybody can name a missing key.
 TEST_F(FetchedKeysTest, CannotBeFetchedEarlyWithoutEnd) {
   const KeyPair pair = pair_of("1");

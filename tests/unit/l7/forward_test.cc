@@ -310,6 +310,45 @@ TEST_F(ForwardTest, AYesIsRememberedByWhatTheServiceJudgesAndANoNever) {
   EXPECT_EQ(counted("asks"), 5u);
 }
 
+TEST_F(ForwardTest, AYesOfAnotherServiceIsNotUsed) {
+  Origin first(knows_amy()), second([](const std::string&, Wire&wire) {
+    return wire.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+  });
+  part_->forward.cache_ttl_ms = 3'600'000;
+  const uint32_t other = edge_.add_pool("other", {second.endpoint()});
+  start({first.endpoint()});
+  EXPECT_EQ(with("Authorization: Bearer good\r\n").status, 200);
+  publish_with([&](ForwardAuth& forward) { forward.pool = other; });
+  EXPECT_TRUE(edge_.run_until([&] { return with("Authorization: Bearer good\r\n").status == 403; }));
+  EXPECT_EQ(first.requests(), 1u);
+}
+
+TEST_F(ForwardTest, AClientCannotAddToWhatTheServiceIsToldOfItsRequest) {
+  Origin service(knows_amy());
+  part_->forward.request_headers = {"Authorization", "X-Forwarded-Uri", "X-Forwarded-Method"};
+  start({service.endpoint()});
+  EXPECT_EQ(with("Authorization: Bearer good\r\nX-Forwarded-Uri: /public\r\nX-Forwarded-Method: HEAD\r\n").status, 200);
+  const std::string asked = service.last_head();
+  EXPECT_NE(asked.find("X-Forwarded-Uri: /x\r\n"), std::string::npos) << asked;
+  EXPECT_EQ(asked.find("/public"), std::string::npos) << asked;
+  EXPECT_EQ(asked.find("HEAD"), std::string::npos) << asked;
+}
+
+// A proxy before this one says which host the client asked for. The service is told of it, so it counts.
+TEST_F(ForwardTest, AYesIsForTheHostThatATrustedProxyNames) {
+  Origin service(knows_amy());
+  part_->forward.cache_ttl_ms = 3'600'000;
+  edge_.model.listeners[0].trusted_proxies = {*Cidr::parse("127.0.0.0/8")};
+  start({service.endpoint()});
+  const std::string good = "Authorization: Bearer good\r\nX-Forwarded-Host: ";
+  EXPECT_EQ(with(good + "one.test\r\n").status, 200);
+  EXPECT_EQ(with(good + "one.test\r\n").status, 200);
+  EXPECT_EQ(counted("asks"), 1u);
+  EXPECT_EQ(with(good + "two.test\r\n").status, 200);
+  EXPECT_EQ(counted("asks"), 2u);
+  EXPECT_NE(service.last_head().find("X-Forwarded-Host: two.test\r\n"), std::string::npos) << service.last_head();
+}
+
 TEST_F(ForwardTest, AServiceThatLeadsBackHereEndsAsALoop) {
   part_->forward.path = "/x";
   start({*Endpoint::parse("127.0.0.1:1")});

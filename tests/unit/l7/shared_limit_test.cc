@@ -139,6 +139,12 @@ TEST(SharedLimit, TellsWhatWasLeftOfTheQuotaOfAll) {
   EXPECT_EQ(first.ask_x().field("ratelimit"), "\"q\";r=99;t=36");
   EXPECT_EQ(second.passed(10), 10);
   EXPECT_EQ(first.ask_x().field("ratelimit").substr(0, 9), "\"q\";r=88;") << "what the other one took, too";
+  EXPECT_EQ(second.passed(89), 88);
+  const Answer refused = first.ask_x();
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_GT(std::stoi(refused.field("retry-after")), 20) << "there is a token in 36 s, not when we ask again";
+  EXPECT_GT(std::stoi(refused.field("ratelimit").substr(10)), 3'500)
+      << "until the quota is whole: " << refused.field("ratelimit");
 }
 
 TEST(SharedLimit, WithoutTheServerEachProxyDoesAsOnFailureSays) {

@@ -287,8 +287,38 @@ TEST(JwkSets, RefuseWhatIsMalformedOrWeakAndLeaveOutWhatIsNotForSignatures) {
   EXPECT_NE(told(R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})"), "");
   nlohmann::json whole = KeyPair::make("OKP").jwk();
   whole["d"] = whole["x"];
-  EXPECT_EQ(told(set_of({whole})), "key 1 (k-OKP) has its private part ('d'): only the issuer needs that");
+  EXPECT_EQ(told(set_of({whole})), "key 1 (k-OKP): it has its private part ('d'): only the issuer needs that");
   EXPECT_EQ(told(set_of({KeyPair::make("OKP").jwk(), {{"kty", "new"}}})), "");
+}
+
+// What issuers publish beside the keys that we know: secp256k1, Ed448, and keys that only encrypt.
+TEST(JwkSets, LeaveOutUnknownCurvesAndKeysForOtherWork) {
+  const nlohmann::json good = KeyPair::make("P-256").jwk();
+  nlohmann::json encrypts = good, verifies = good;
+  encrypts["key_ops"] = {"encrypt", "wrapKey"};
+  verifies["key_ops"] = {"verify"};
+  const auto read = parse_jwks(set_of({{{"kty", "EC"}, {"crv", "secp256k1"}, {"x", "AA"}, {"y", "AA"}},
+                                       {{"kty", "OKP"}, {"crv", "Ed448"}, {"x", "AA"}},
+                                       {{"kty", "OKP"}, {"crv", "X25519"}, {"x", "AA"}},
+                                       encrypts,
+                                       verifies}));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->size(), 1u);
+}
+
+TEST(JwkSets, OfAnIssuerLoseABadKeyAlone) {
+  const nlohmann::json weak = {{"kty", "RSA"}, {"kid", "w"}, {"n", "AQAB"}, {"e", "AQAB"}};
+  const auto none = nlohmann::json(7);
+  std::vector<std::string> left_out;
+  const auto read = parse_jwks(set_of({weak, none, KeyPair::make("P-256").jwk()}), &left_out);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->size(), 1u);
+  ASSERT_EQ(left_out.size(), 2u);
+  EXPECT_EQ(left_out[0].substr(0, 10), "key 1 (w):");
+  EXPECT_EQ(left_out[1], "key 2: it is no object");
+  const auto nothing = parse_jwks(set_of({weak}), &left_out);
+  ASSERT_FALSE(nothing);
+  EXPECT_EQ(nothing.error().message.substr(0, 33), "it has no good key; key 1 (w): an");
 }
 
 TEST(Tokens, WithAGoodSignatureExpireAllTheSame) {
