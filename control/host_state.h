@@ -212,6 +212,9 @@ class HostState {
   Result<void> replicate_live_state(const LiveState& live_state, const std::vector<std::string>& new_objects = {});
   Result<void> replicate_purge(const Purge& purge);
 
+  // Frees it outside of the loop, if this is the last reference: a large version or message.
+  void let_go(std::shared_ptr<const void> of_last_version) const;
+
  private:
   explicit HostState(std::unique_ptr<StateStore> store);
   // The version in force as it is read from the store.
@@ -247,7 +250,6 @@ class HostState {
   void store_other(std::function<Result<void>()> store, bool large, OtherWrite write, Adopted done);
   // If something is being written outside of the loop, waits for it and takes it up.
   void end_work_beside();
-  void let_go(std::shared_ptr<const void> of_last_version) const;
   void take_version(std::shared_ptr<const Manifest> manifest, std::shared_ptr<const Model> model,
                     std::shared_ptr<const Plans> plans);
   void try_write(const std::function<void()>& write, Finished done);

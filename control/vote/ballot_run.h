@@ -49,6 +49,11 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
   void give_up();
   const Ballot& ballot() const { return ballot_; }
   const std::vector<Seat>& seats() const { return seats_; }
+  // Call it after the decision: the texts of the message, so that they are freed elsewhere. They are as large as the
+  // candidate.
+  CandidateMessage give_message() {
+    return {message_.id, {}, std::move(message_.with_keys), std::move(message_.without_keys)};
+  }
   // Each voter's vote. For another host also the votes of its planes, as it reported them.
   nlohmann::json votes() const;
 
@@ -63,7 +68,7 @@ class BallotRun : public std::enable_shared_from_this<BallotRun> {
 
   EventLoop& loop_;
   Fleet& fleet_;
-  const CandidateMessage message_;
+  CandidateMessage message_;  // its texts are needed until the decision
   const BallotRules rules_;
   const std::vector<Seat> seats_;
   Ballot ballot_;

@@ -107,6 +107,7 @@ void Candidates::finish(BallotRun& run) {
   done(voting, [self = self_, finished, accepted = voting.accepted](bool committed) {
     if (*self == nullptr) return;
     if (!committed && accepted) finished->give_up();
+    (*self)->host_state_.let_go(std::make_shared<const CandidateMessage>(finished->give_message()));
     (*self)->loop_.defer([self] {
       if (*self == nullptr) return;
       (*self)->busy_ = false;
