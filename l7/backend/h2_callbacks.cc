@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nghttp2's callbacks of a connection to a backend. They only record what came. The users are called afterwards.
 #include <algorithm>
-#include <array>
 
 #include "l7/backend/connections.h"
 #include "l7/backend/h2_connection.h"
+#include "l7/h2/headers_frame.h"
 #include "l7/h2/pairs.h"
 #include "l7/limits.h"
 
@@ -12,6 +12,13 @@ namespace tidegate::l7 {
 namespace {
 
 BackendH2Connection& connection_of(void* self) { return *static_cast<BackendH2Connection*>(self); }
+
+template <class Fields>
+void send_head(HpackEncoder& encoder, Transport& transport, const nghttp2_frame_hd& head, const Fields& fields) {
+  HeadersFrame frame(encoder, text_bytes_of(fields), fields.size());
+  for (const Field& field : fields) frame.add(field.name, field.value, indexing_of(field.kind));
+  frame.send(transport, head);
+}
 
 }  // namespace
 
@@ -25,6 +32,7 @@ nghttp2_session_callbacks* BackendH2Connection::callbacks() {
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, &on_invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, &on_data);
     nghttp2_session_callbacks_set_send_data_callback(c, &send_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(c, &on_frame_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(c, &on_stream_closed);
     return c;
   }();
@@ -51,7 +59,10 @@ int BackendH2Connection::on_invalid_header(nghttp2_session*, const nghttp2_frame
 int BackendH2Connection::on_frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
   BackendH2Connection& connection = connection_of(self);
   if (frame->hd.type == NGHTTP2_GOAWAY) connection.on_goaway(frame->goaway.last_stream_id);
-  if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) connection.on_settings();
+  if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) {
+    take_table_limit(connection.encoder_, frame->settings);
+    connection.on_settings();
+  }
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   BackendH2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream == nullptr) return 0;
@@ -97,11 +108,10 @@ ssize_t BackendH2Connection::read_body(nghttp2_session* session, int32_t id, uin
   if (!stream->request_ended_ || now < stream->out_.bytes()) return static_cast<ssize_t>(now);
   *flags |= NGHTTP2_DATA_FLAG_EOF;
   if (stream->request_trailers_.empty()) return static_cast<ssize_t>(now);
+  const Trailers& trailers = stream->request_trailers_;
+  if (!HeadersFrame::fits(text_bytes_of(trailers), trailers.size())) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-  std::array<nghttp2_nv, kTrailerFields> pairs;
-  size_t count = 0;
-  for (const Field& field : stream->request_trailers_) pairs[count++] = http2_pair(field.name, field.value);
-  nghttp2_submit_trailer(session, id, pairs.data(), count);
+  nghttp2_submit_trailer(session, id, nullptr, 0);
   return static_cast<ssize_t>(now);
 }
 
@@ -119,6 +129,24 @@ int BackendH2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const
     bytes -= piece.size();
   }
   if (stream->out_.bytes() == 0 && !stream->request_ended_) connection.wake(*stream);
+  return 0;
+}
+
+// If the transaction has left its stream, nobody has the trailers any more. nghttp2's empty frame ends the stream.
+int BackendH2Connection::on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+  if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+  BackendH2Connection& connection = connection_of(self);
+  const BackendH2Stream* const stream = connection.stream_of(frame->hd.stream_id);
+  if (stream == nullptr) return 0;
+  const bool trailers = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
+  if (!trailers && frame->headers.nvlen > 1) return 0;  // nghttp2 sends it
+  Transport& transport = connection.socket_->transport();
+  if (trailers) {
+    send_head(connection.encoder_, transport, frame->hd, stream->request_trailers_);
+  } else {
+    send_head(connection.encoder_, transport, frame->hd, stream->head_);
+  }
+  connection.head_is_sent_ = true;
   return 0;
 }
 

@@ -193,7 +193,7 @@ void BackendH2Connection::send_frames() {
     ssize_t bytes = 0;
     while (transport.waiting_bytes() < kGatheredBytes &&
            (bytes = nghttp2_session_mem_send(session_.get(), &data)) > 0) {
-      transport.queue(http2_view(data, static_cast<size_t>(bytes)));
+      if (!std::exchange(head_is_sent_, false)) transport.queue(http2_view(data, static_cast<size_t>(bytes)));
     }
     const bool more = transport.waiting_bytes() >= kGatheredBytes;
     transport.flush();

@@ -24,6 +24,7 @@
 #include "core/event_loop.h"
 #include "l7/backend/h2_stream.h"
 #include "l7/backend/socket.h"
+#include "l7/h2/hpack.h"
 #include "l7/h2/wake_list.h"
 
 namespace tidegate::l7 {
@@ -108,6 +109,7 @@ class BackendH2Connection final : public BackendSocket::Owner {
                            nghttp2_data_source* source, void* self);
   static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
                        nghttp2_data_source* source, void* self);
+  static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
   static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
 
   std::unique_ptr<BackendSocket> socket_;  // null: the socket went to HTTP/1
@@ -121,11 +123,13 @@ class BackendH2Connection final : public BackendSocket::Owner {
   WakeList<BackendH2Stream> awake_;
   // The last stream that was looked for by its id. Most callbacks come for the same stream as the one before.
   BackendH2Stream* found_ = nullptr;
-  uint64_t begun_ = 0;        // number of streams that ever began
-  uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() found the socket open
-  size_t grown_ = 0;          // growth of the connection's window, in bytes of the budget
-  size_t grown_used_ = 0;     // bytes by which the windows of present streams have grown
-  bool draining_ = false;     // takes no new streams
+  HpackEncoder encoder_;       // of all heads that are sent
+  bool head_is_sent_ = false;  // the head that nghttp2 has just made was sent by `encoder_` instead
+  uint64_t begun_ = 0;         // number of streams that ever began
+  uint64_t alive_at_ns_ = 0;   // the round in which looks_alive() found the socket open
+  size_t grown_ = 0;           // growth of the connection's window, in bytes of the budget
+  size_t grown_used_ = 0;      // bytes by which the windows of present streams have grown
+  bool draining_ = false;      // takes no new streams
   bool goaway_ = false;
   bool settings_seen_ = false;  // the backend's SETTINGS have come
   bool closed_ = false;

@@ -6,6 +6,7 @@
 
 #include "core/limits.h"
 #include "l7/backend/h2_connection.h"
+#include "l7/h2/headers_frame.h"
 #include "l7/h2/pairs.h"
 #include "l7/limits.h"
 
@@ -57,14 +58,15 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
 
   if (connection_->goaway_) return fail_with(Failure::stream_refused, "GOAWAY");
   const bool secure = connection_->socket_->transport().tls() != nullptr;
-  const FieldSpan fields = compose_http2_fields(request, secure ? "https" : "http", arena);
-  auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(fields.size() * sizeof(nghttp2_nv)));
-  size_t count = 0;
-  for (const Field& field : fields) {
-    // nghttp2 borrows the fields. They are in the arena, which the exchange keeps as long as this stream.
-    const uint8_t indexed =
-        field.kind == FieldKind::x_request_id ? id_indexing(connection_->begun_) : uint8_t{NGHTTP2_NV_FLAG_NONE};
-    pairs[count++] = http2_pair(field.name, field.value, kHttp2Borrowed | indexed);
+  head_ = compose_http2_fields(request, secure ? "https" : "http", arena);
+  // All that nghttp2 must know is the method. The texts are in the arena, which the exchange keeps as long as this
+  // stream.
+  constexpr uint8_t kBorrowed = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
+  const size_t count = HeadersFrame::fits(text_bytes_of(head_), head_.size()) ? 1 : head_.size();
+  auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(count * sizeof(nghttp2_nv)));
+  for (size_t i = 0; i < count; ++i) {
+    const Field& field = head_.begin()[i];
+    pairs[i] = http2_pair(field.name, field.value, kBorrowed | NGHTTP2_NV_FLAG_NO_INDEX);
   }
   nghttp2_data_provider provider{};
   provider.read_callback = &BackendH2Connection::read_body;

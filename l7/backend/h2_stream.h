@@ -74,6 +74,7 @@ class BackendH2Stream final : public BackendStream, public InSessionBlocks {
   BlockQueue in_;
   OutQueue out_;
   Trailers trailers_;
+  FieldSpan head_;             // of the request: nghttp2 says when it is sent
   Trailers request_trailers_;  // to be sent after out_
   std::unique_ptr<BackendStream> successor_;
   std::string failure_detail_;

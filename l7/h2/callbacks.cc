@@ -111,6 +111,8 @@ int H2Connection::on_frame_received(nghttp2_session*, const nghttp2_frame* frame
   if (acknowledged && std::equal(std::begin(kHttp2DrainPing), std::end(kHttp2DrainPing), frame->ping.opaque_data)) {
     connection.say_last_request();
   }
+  const bool settings = frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0;
+  if (settings) take_table_limit(connection.encoder_, frame->settings);
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   H2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream == nullptr) return 0;
@@ -157,9 +159,9 @@ ssize_t H2Connection::read_body(nghttp2_session* session, int32_t id, uint8_t*, 
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
   if (!stream.response_ended_ || now < stream.out_.bytes()) return static_cast<ssize_t>(now);
   *flags |= NGHTTP2_DATA_FLAG_EOF;
-  if (stream.answer_trailers_.empty()) return static_cast<ssize_t>(now);
+  if (!stream.has_trailers_) return static_cast<ssize_t>(now);
   *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-  submit_http2_trailers(session, id, stream.answer_trailers_);
+  nghttp2_submit_trailer(session, id, nullptr, 0);
   return static_cast<ssize_t>(now);
 }
 
@@ -193,13 +195,15 @@ int H2Connection::on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, vo
     connection.connection_.worker().stats().count_flood(Http2Fault::protocol);
   }
   if (frame->hd.type == NGHTTP2_RST_STREAM) connection.count_own_reset(frame->hd.stream_id, frame->rst_stream);
-  if (frame->hd.type == NGHTTP2_DATA) {
-    if (H2Stream* stream = connection.stream_of(frame->hd.stream_id)) connection.watch_stream(*stream);
-  }
-  const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
-                    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-  if (!ends) return 0;
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   H2Stream* stream = connection.stream_of(frame->hd.stream_id);
+  if (frame->hd.type == NGHTTP2_HEADERS) {
+    connection.head_is_sent_ = stream != nullptr && frame->headers.nvlen == 0 &&
+                               stream->heads_.send_first(connection.encoder_, connection.transport_, frame->hd);
+  } else if (stream != nullptr) {
+    connection.watch_stream(*stream);
+  }
+  if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
   if (stream != nullptr && !stream->body_ended_) stream->leave_rest();
   return 0;
 }

@@ -129,7 +129,7 @@ void H2Connection::send_frames() {
     ssize_t bytes = 0;
     while (transport_.waiting_bytes() < kHttp2GatheredBytes &&
            (bytes = nghttp2_session_mem_send(session_.get(), &data)) > 0) {
-      transport_.queue(http2_view(data, static_cast<size_t>(bytes)));
+      if (!std::exchange(head_is_sent_, false)) transport_.queue(http2_view(data, static_cast<size_t>(bytes)));
     }
     const bool more = transport_.waiting_bytes() >= kHttp2GatheredBytes;
     transport_.flush();

@@ -19,6 +19,7 @@
 #include "core/turn.h"
 #include "l7/exchange/transaction.h"
 #include "l7/h2/conduct.h"
+#include "l7/h2/hpack.h"
 #include "l7/h2/stream.h"
 #include "l7/h2/wake_list.h"
 #include "l7/h2/walk.h"
@@ -103,7 +104,8 @@ class H2Connection final : public ClientProtocol {
   WakeList<H2Stream> awake_;
   // The last that was looked for by its id: most callbacks come for the same stream as the one before.
   H2Stream* found_ = nullptr;
-  uint64_t answers_begun_ = 0;
+  HpackEncoder encoder_;       // of all heads that are sent
+  bool head_is_sent_ = false;  // the head that nghttp2 has just made was sent by `encoder_` instead
   Http2Conduct conduct_;
   Http2Walk walk_;
   TurnCount turn_frames_;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// nghttp2's forms of our texts. Nothing is copied: a pair borrows its name and value.
+// Small things that nghttp2's callbacks of both sides share.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
 
-#include <array>
 #include <string_view>
 
-#include "l7/limits.h"
+#include "l7/h2/hpack.h"
+#include "l7/wire/message.h"
 
 namespace tidegate::l7 {
 
@@ -15,34 +15,30 @@ inline std::string_view http2_view(const uint8_t* data, size_t bytes) {
   return {reinterpret_cast<const char*>(data), bytes};
 }
 
-inline nghttp2_nv http2_pair(std::string_view name, std::string_view value, uint8_t flags = NGHTTP2_NV_FLAG_NONE) {
+// Borrows the texts.
+inline nghttp2_nv http2_pair(std::string_view name, std::string_view value, uint8_t flags) {
   const auto bytes = [](std::string_view text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
   return {bytes(name), bytes(value), name.size(), value.size(), flags};
 }
 
-// For a pair whose texts live until its frame is made, and whose name is in lower case. nghttp2 copies nothing.
-constexpr uint8_t kHttp2Borrowed = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
-
-// How the id of a request is sent; `request` is the number of the request on its connection. No two requests share an
-// id. In the compression table it would displace fields that requests share. But one id in many goes into the table,
-// so that the others can refer to its name by a number.
-inline uint8_t id_indexing(uint64_t request) {
-  constexpr uint64_t kOneInSoMany = 64;
-  return request % kOneInSoMany == 1 ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX;
+// Bytes of the names and values of Fields.
+template <class Fields>
+size_t text_bytes_of(const Fields& fields) {
+  size_t bytes = 0;
+  for (const Field& field : fields) bytes += field.name.size() + field.value.size();
+  return bytes;
 }
 
-// Call it in the callback that reads a body and returns NGHTTP2_DATA_FLAG_NO_END_STREAM. `lines`: "name: value\r\n"
-// each.
-inline void submit_http2_trailers(nghttp2_session* session, int32_t stream, std::string_view lines) {
-  std::array<nghttp2_nv, kTrailerFields> pairs;
-  size_t count = 0;
-  while (!lines.empty() && count < pairs.size()) {
-    const std::string_view line = lines.substr(0, lines.find("\r\n"));
-    lines.remove_prefix(line.size() + 2);
-    const size_t colon = line.find(": ");
-    pairs[count++] = http2_pair(line.substr(0, colon), line.substr(colon + 2));
+// No two requests share an id. In the compression table it would displace fields that requests share.
+inline Indexing indexing_of(FieldKind kind) {
+  return kind == FieldKind::x_request_id ? Indexing::name_only : Indexing::by_name;
+}
+
+// Tells the encoder of a received SETTINGS frame how large the peer's table may be.
+inline void take_table_limit(HpackEncoder& encoder, const nghttp2_settings& settings) {
+  for (size_t i = 0; i < settings.niv; ++i) {
+    if (settings.iv[i].settings_id == NGHTTP2_SETTINGS_HEADER_TABLE_SIZE) encoder.limit_table(settings.iv[i].value);
   }
-  nghttp2_submit_trailer(session, stream, pairs.data(), count);
 }
 
 }  // namespace tidegate::l7

@@ -3,11 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <cstring>
-#include <span>
-#include <utility>
-
 #include "l7/h2/connection.h"
 #include "l7/h2/pairs.h"
 #include "l7/worker.h"
@@ -15,36 +10,12 @@
 namespace tidegate::l7 {
 namespace {
 
-// Room for an answer's fields, its status and its length.
-using FieldPairs = std::array<nghttp2_nv, http1::kMaxFields + 40>;
-
-// Returns the number of pairs. `id_flags`: of the request's id.
-size_t put_fields(FieldPairs& pairs, std::string_view status, const FieldList& fields, uint8_t id_flags) {
-  size_t count = 0;
-  pairs[count++] = http2_pair(":status", status);
+template <class Put>
+void put_fields(const Put& put, std::string_view status, const FieldList& fields) {
+  put(":status", status, Indexing::by_name);
   for (const Field& field : fields) {
     if (field.kind == FieldKind::hop_by_hop) continue;  // in HTTP/2 there is no Upgrade (RFC 9113 §8.2.2)
-    pairs[count] = http2_pair(field.name, field.value);
-    if (field.kind == FieldKind::x_request_id) pairs[count].flags = id_flags;
-    ++count;
-  }
-  return count;
-}
-
-// Moves the texts into `room`, if all of them fit: then nghttp2 need not copy each.
-void lend_texts(std::span<nghttp2_nv> pairs, std::span<char> room) {
-  size_t bytes = 0;
-  for (const nghttp2_nv& pair : pairs) bytes += pair.namelen + pair.valuelen;
-  if (bytes > room.size()) return;
-  char* next = room.data();
-  const auto keep = [&next](uint8_t*& text, size_t text_bytes) {
-    std::memcpy(next, text, text_bytes);
-    text = reinterpret_cast<uint8_t*>(std::exchange(next, next + text_bytes));
-  };
-  for (nghttp2_nv& pair : pairs) {
-    keep(pair.name, pair.namelen);
-    if (pair.valuelen > 0) keep(pair.value, pair.valuelen);
-    pair.flags |= kHttp2Borrowed;
+    put(field.name, field.value, indexing_of(field.kind));
   }
 }
 
@@ -71,37 +42,40 @@ std::string_view H2Stream::next_piece() {
   return piece;
 }
 
+template <class Each>
+void H2Stream::submit_interim(const Each& each) {
+  const std::vector<nghttp2_nv> pairs = heads_.hold(each);
+  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), pairs.size(),
+                         nullptr);
+}
+
 void H2Stream::want_body() {
   if (body_ended_ || response_begun_ || transaction_ == nullptr || !transaction_->request().expect_continue) return;
   transaction_->request().expect_continue = false;
-  const nghttp2_nv status = http2_pair(":status", "100");
-  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, &status, 1, nullptr);
+  submit_interim([](const auto& put) { put(":status", "100", Indexing::by_name); });
 }
 
 void H2Stream::send_interim(const ResponseHead& interim) {
   if (response_begun_) return;
-  FieldPairs pairs;
-  const fmt::format_int status_text(interim.status);
-  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, interim.fields, NGHTTP2_NV_FLAG_NO_INDEX);
-  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), count, nullptr);
+  const fmt::format_int status(interim.status);
+  submit_interim([&](const auto& put) { put_fields(put, {status.data(), status.size()}, interim.fields); });
 }
 
 void H2Stream::send_head(const AnswerHead& head) {
-  FieldPairs pairs;
-  const fmt::format_int status_text(head.status), length_text(head.content_length);
-  size_t count = put_fields(pairs, {status_text.data(), status_text.size()}, head.fields,
-                            id_indexing(++connection_.answers_begun_));
-  if (head.content_length_known && head.status != 204) {
-    pairs[count++] = http2_pair("content-length", {length_text.data(), length_text.size()});
-  }
-  lend_texts({pairs.data(), count}, head_text_);
+  const fmt::format_int status(head.status), length(head.content_length);
+  const std::vector<nghttp2_nv> pairs = heads_.hold([&](const auto& put) {
+    put_fields(put, {status.data(), status.size()}, head.fields);
+    if (head.content_length_known && head.status != 204) {
+      put("content-length", {length.data(), length.size()}, Indexing::by_name);
+    }
+  });
   if (head.body == BodyKind::none) make_room_for_rest();
   response_begun_ = true;
   has_body_ = head.body != BodyKind::none;
   nghttp2_data_provider provider{};
   provider.source.ptr = this;
   provider.read_callback = &H2Connection::read_body;
-  nghttp2_submit_response(connection_.session_.get(), id_, pairs.data(), count, has_body_ ? &provider : nullptr);
+  nghttp2_submit_response(connection_.session_.get(), id_, pairs.data(), pairs.size(), has_body_ ? &provider : nullptr);
 }
 
 void H2Stream::send_piece(std::string_view piece) {
@@ -113,13 +87,12 @@ void H2Stream::send_piece(std::string_view piece) {
 
 void H2Stream::end_response(const Trailers& trailers) {
   response_ended_ = true;
-  size_t trailer_bytes = 0;
-  for (const Field& field : trailers) trailer_bytes += field.name.size() + field.value.size() + 4;
-  answer_trailers_.reserve(trailer_bytes);
-  for (const Field& field : trailers) {
-    answer_trailers_.append(field.name).append(": ").append(field.value).append("\r\n");
-  }
   if (!has_body_) return;
+  has_trailers_ = !trailers.empty();
+  const auto each = [&](const auto& put) {
+    for (const Field& field : trailers) put(field.name, field.value, Indexing::by_name);
+  };
+  if (has_trailers_ && !heads_.hold(each).empty()) return abort_response();
   make_room_for_rest();
   nghttp2_session_resume_data(connection_.session_.get(), id_);
 }

@@ -8,12 +8,12 @@
 // (client_gone()).
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "l7/exchange/client_stream.h"
+#include "l7/h2/held_heads.h"
 #include "l7/h2/held_reset.h"
 #include "l7/h2/session_memory.h"
 #include "l7/h2/wake_list.h"
@@ -55,6 +55,8 @@ class H2Stream final : public ClientStream, public InSessionBlocks {
  private:
   friend class H2Connection;
   friend class WakeList<H2Stream>;
+  template <class Each>
+  void submit_interim(const Each& each);  // as HeldHeads::hold()
   void make_room_for_rest();
   void leave_rest();
 
@@ -66,9 +68,7 @@ class H2Stream final : public ClientStream, public InSessionBlocks {
   MessageFault fault_ = MessageFault::none;
   MessageFault body_fault_ = MessageFault::none;  // a fault of the trailers
   Trailers trailers_;                             // trailers of the request
-  std::array<char, 512> head_text_;               // head of the answer: nghttp2 borrows it until it sends the head
-  // Trailers of the answer, which are sent after out_: lines as in HTTP/1. The transaction may end before that.
-  std::string answer_trailers_;
+  HeldHeads heads_;                               // of the answer
   BlockQueue in_;                                 // the request's body
   OutQueue out_;                                  // the answer's body
   size_t taken_ = 0;                              // bytes of in_ that the last next_piece() returned
@@ -87,6 +87,7 @@ class H2Stream final : public ClientStream, public InSessionBlocks {
   bool response_begun_ = false;
   bool has_body_ = false;        // the answer has DATA frames
   bool response_ended_ = false;  // nothing more will be added to out_
+  bool has_trailers_ = false;    // the answer's last head, which is sent after out_
   bool awake_ = false;           // in the connection's list of streams to resume
 };
 

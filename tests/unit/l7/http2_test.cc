@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/2 on the client's side. The client uses nghttp2 over a blocking socket, with prior knowledge.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nghttp2/nghttp2.h>
 
@@ -299,6 +300,27 @@ TEST_F(Http2, PassesHintsOnAndNoUpgrade) {
   ASSERT_TRUE(client.finish(old));
   EXPECT_EQ(client.result(old).fields[":status"], "426");
   EXPECT_EQ(client.result(old).fields.count("upgrade"), 0u);
+}
+
+TEST_F(Http2, LongHeadsComeWholeWhateverTableTheClientHas) {
+  std::string fields = "X-Short: kept\r\n";
+  for (int i = 0; i < 5; ++i) fields += fmt::format("X-Long-{}: {}\r\n", i, std::string(8'000, '~'));
+  Origin origin([&](const std::string&, Wire& wire) { return wire.send(Origin::ok("x", fields)); });
+  start(origin);
+  Http2Client client(edge_.endpoint());
+  for (const uint32_t table_bytes : {4'096u, 0u, 100u, 65'536u}) {
+    const nghttp2_settings_entry table{NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, table_bytes};
+    nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &table, 1);
+    for (int turn = 0; turn < 3; ++turn) {
+      const int32_t stream = client.submit(Http2Client::request("/"));
+      ASSERT_TRUE(client.finish(stream)) << table_bytes;
+      EXPECT_EQ(client.result(stream).fields["x-short"], "kept") << table_bytes;
+      for (int i = 0; i < 5; ++i) {
+        EXPECT_EQ(client.result(stream).fields[fmt::format("x-long-{}", i)], std::string(8'000, '~')) << table_bytes;
+      }
+      EXPECT_EQ(client.result(stream).body, "x");
+    }
+  }
 }
 
 TEST_F(Http2, AClientThatResetsStreamsWithoutEndIsSentAway) {

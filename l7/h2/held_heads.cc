@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "l7/h2/held_heads.h"
+
+namespace tidegate::l7 {
+
+const char* HeldHeads::first() const {
+  if (begin_ < end_) return &inline_[begin_];
+  return more_begin_ < more_.size() ? more_.data() + more_begin_ : nullptr;
+}
+
+void HeldHeads::drop_until(const char* end) {
+  if (begin_ < end_) {
+    begin_ = static_cast<uint16_t>(end - &inline_[0]);
+    if (begin_ == end_) begin_ = end_ = 0;
+    return;
+  }
+  more_begin_ = static_cast<size_t>(end - more_.data());
+  if (more_begin_ < more_.size()) return;
+  more_.clear();
+  more_begin_ = 0;
+}
+
+bool HeldHeads::send_first(HpackEncoder& encoder, Transport& transport, const nghttp2_frame_hd& frame) {
+  const char* next = first();
+  if (next == nullptr) return false;
+  Head head;
+  next = get(next, head);
+  HeadersFrame out(encoder, head.text_bytes, head.fields);
+  for (uint32_t i = 0; i < head.fields; ++i) {
+    Lengths lengths;
+    next = get(next, lengths);
+    const std::string_view name(next, lengths.name_bytes), value(next + lengths.name_bytes, lengths.value_bytes);
+    out.add(name, value, lengths.indexing);
+    next = value.data() + value.size();
+  }
+  out.send(transport, frame);
+  drop_until(next);
+  return true;
+}
+
+}  // namespace tidegate::l7
