@@ -63,8 +63,6 @@ std::vector<bool> sites_with_location(Checks& checks) {
   return out;
 }
 
-bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
-
 // `nearest` and `shed` compare distances, so every target needs a location. A pool's backends have the locations of
 // their nodes.
 void check_target_has_place(Checks& checks, size_t s, size_t t, const std::vector<bool>& has_location) {

@@ -13,6 +13,9 @@
 namespace tidegate {
 
 enum class SteerPolicy : uint8_t { nearest, weighted, failover, map, sticky, multivalue, shed };
+constexpr bool goes_by_distance(SteerPolicy policy) {
+  return policy == SteerPolicy::nearest || policy == SteerPolicy::shed;
+}
 
 // What a steer's target can be.
 struct TargetVip {

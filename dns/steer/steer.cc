@@ -124,8 +124,6 @@ void make_classes(SteerPolicy policy, CompiledSteer::Family& family) {
   }
 }
 
-bool goes_by_distance(SteerPolicy policy) { return policy == SteerPolicy::nearest || policy == SteerPolicy::shed; }
-
 // Policies by distance need a ranking only if candidates are at several sites. Otherwise the client's place does not
 // matter.
 void ask_for_ranking(const Steer& steer, CompiledSteer::Family& family, RankingIndex& rankings) {

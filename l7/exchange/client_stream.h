@@ -76,7 +76,7 @@ class ClientStream {
   virtual void send_interim(const ResponseHead& interim) = 0;
   // Gathers the head.
   virtual void send_head(const AnswerHead& head) = 0;
-  // True if nothing waits to be sent to the client, so the next piece may be sent. A piece is at most one block.
+  // True if less than a block waits for the client, so the next piece may be sent. A piece is at most one block.
   virtual bool ready_for_piece() = 0;
   virtual void send_piece(std::string_view piece) = 0;
   // `trailers` are sent if the protocol, the framing of the body and the client allow it.

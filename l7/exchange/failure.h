@@ -2,7 +2,7 @@
 // Failures: every way in which a request can end other than with the answer that it asked for. For each failure one
 // table, failure.def, has its name (access log and metric), the status and the sentence for the client, who is charged
 // with it, whether it may be tried again, and what happens to requests that share the fetch. Nothing else decides
-// these.
+// these: `Transaction` looks them up for requests, and `BackendCall` for what policies ask backends.
 #pragma once
 
 #include <cstddef>

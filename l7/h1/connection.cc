@@ -144,8 +144,8 @@ void H1Connection::read_requests() {
 // A client that pipelines must also read the answers. The next request is read only if the unsent bytes of earlier
 // answers are within the bound. So there is always room for an answer of our own.
 bool H1Connection::answers_taken() {
-  if (transport_.waiting_bytes() >= kHttp1UnsentAnswerBytes) transport_.flush();
-  return !transport_.broken() && transport_.waiting_bytes() < kHttp1UnsentAnswerBytes;
+  if (transport_.waiting_bytes() >= kHttp1PipelinedUnsentBytes) transport_.flush();
+  return !transport_.broken() && transport_.waiting_bytes() < kHttp1PipelinedUnsentBytes;
 }
 
 // Reads more of a head. Returns false if nothing came, or if the connection is closed.

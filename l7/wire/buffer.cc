@@ -102,7 +102,7 @@ void BlockQueue::clear() {
 
 bool OutQueue::append(std::string_view data) {
   const size_t tail = count_ == 0 ? 0 : kBlockBytes - pieces_[count_ - 1].end;
-  if (data.size() > tail + (kBlocks - count_) * kBlockBytes) return false;
+  if (data.size() > tail + (kUnsentBlocks - count_) * kBlockBytes) return false;
   bytes_ += data.size();
   while (!data.empty()) {
     if (count_ == 0 || pieces_[count_ - 1].end == kBlockBytes) pieces_[count_++] = {pool_.lease(), 0, 0};

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "l7/limits.h"
+
 namespace tidegate::l7 {
 
 // One block is enough for the largest request head. It is also the size of one recv(2).
@@ -86,10 +88,9 @@ class BlockQueue {
   size_t bytes_ = 0;
 };
 
-// Bytes that wait to be sent, at most kBlocks blocks. Check bytes() before adding, and wait unless it is 0.
+// Bytes that wait to be sent, at most kUnsentBlocks blocks. Check bytes() before adding, and wait unless it is 0.
 class OutQueue {
  public:
-  static constexpr size_t kBlocks = 4;
   explicit OutQueue(BlockPool& pool) : pool_(pool) {}
   ~OutQueue() { clear(); }
   OutQueue(const OutQueue&) = delete;
@@ -98,7 +99,7 @@ class OutQueue {
   size_t bytes() const { return bytes_; }
   // Returns false, and takes nothing, if `data` does not fit.
   [[nodiscard]] bool append(std::string_view data);
-  size_t gather(iovec* out) const;  // at most kBlocks entries
+  size_t gather(iovec* out) const;  // at most kUnsentBlocks entries
   std::string_view front() const;   // empty if nothing waits
   void sent(size_t bytes);
   void clear();
@@ -109,7 +110,7 @@ class OutQueue {
     size_t begin = 0, end = 0;
   };
   BlockPool& pool_;
-  std::array<Piece, kBlocks> pieces_;  // the first count_ are in use, in order
+  std::array<Piece, kUnsentBlocks> pieces_;  // the first count_ are in use, in order
   size_t count_ = 0;
   size_t bytes_ = 0;
 };

@@ -153,7 +153,7 @@ bool Transport::flush() {
 
 bool Transport::write_plain(std::string_view data) {
   while (out_.bytes() > 0 || !data.empty()) {
-    iovec pieces[OutQueue::kBlocks + 1];
+    iovec pieces[kUnsentBlocks + 1];
     size_t count = out_.gather(pieces);
     if (!data.empty()) pieces[count++] = {const_cast<char*>(data.data()), data.size()};
     msghdr message{};
