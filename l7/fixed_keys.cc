@@ -18,7 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Whether a file can be created in the directory, or the directory itself in the nearest existing one above it.
+// Checks that a file can be created in the directory. If the directory does not exist, checks that the nearest existing
+// parent allows to create it.
 Result<void> check_directory(const char* key, const fs::path& directory) {
   std::error_code ignored;
   fs::path there = directory.empty() ? fs::path(".") : directory;

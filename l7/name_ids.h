@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NameIds: numbers for names, so that a record of a request needs four bytes for each name. A number means the same
+// NameIds: numbers for names. So a record of a request needs only four bytes for each name. A number means the same
 // name until the process ends, even if the name leaves the configuration.
 //
 // Threads: the main thread. Workers only copy numbers.

@@ -10,8 +10,8 @@ namespace tidegate::l7 {
 
 namespace {
 
-// The numbers of these names. Numbers of the previous plan are used if the name at that place is the same, so that the
-// change of one element does not cost a lookup of each.
+// The numbers of these names. If the previous plan has the same name at the same place, its number is used without a
+// lookup.
 template <class List>
 std::vector<uint32_t> numbers_of_names(const List& elements, const List* before,
                                        const std::vector<uint32_t>& numbers_before, NameIds& names) {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plan: a Description (l7/plan/description.h) with the state of the process that serves it. Immutable and shared by all
 // workers. Each worker wraps the one in force in its own LocalPlan, with the TLS contexts that threads must not share.
-// A request pins the LocalPlan with which it began by a plain count. So no two workers write the same cache line for
-// it.
+// A request pins the LocalPlan with which it began by a plain count. So no two workers write the same cache line.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +42,7 @@ struct Plan : Description {
   std::string digest() const;
 };
 
-// The Plan comes in force: the registries get what is new in it. The caller trims them afterwards.
+// Call it when the Plan comes into force: the registries get its new entries. The caller trims them afterwards.
 std::shared_ptr<const Plan> attach(Description description, const Plan* previous, RuntimeRegistry& registry,
                                    policy::Registry& policies);
 

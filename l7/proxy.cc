@@ -154,7 +154,7 @@ void Proxy::mark_taken_down(const Plan& next) {
 Result<Description> Proxy::describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) const {
   const uint32_t node_index = snapshot->model->node_index(node.name);
   const Description* previous = plan_ ? plan_.get() : upcoming_.get();
-  // What was made for the candidate is used, except the live state, which may be newer.
+  // Uses all that was made for the candidate, except the live state, because a newer one may be in force.
   if (held_ && held_->snapshot->configured == snapshot->configured) previous = held_.get();
   return describe({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous);
 }

@@ -39,21 +39,21 @@ class Proxy {
   // Compiles and publishes to all workers; the first call starts them. An Error (a certificate that cannot be used, an
   // address that cannot be bound) leaves everything as it was.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
-  // Prepares a version: compiles it, makes its TLS contexts, and binds the ports that this process does not have.
-  // Nothing of it takes effect before apply() with the same Model. If the vote is not yes, nothing is held.
+  // Prepares a version: compiles it, makes its TLS contexts, and binds the ports that this process does not have. All
+  // of this takes effect only at apply() with the same Model. The proxy holds the candidate only if its vote is yes.
   Vote hold(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
   // Releases what hold() took and apply() did not use.
   void release();
   // Lets requests in progress finish, for at most the node's drain_timeout, and then calls `done`.
   void drain(std::function<void()> done);
 
-  // Another process follows this one (conf/upgrade_hooks.h); upgrade.cc.
+  // For another process that replaces this one (conf/upgrade_hooks.h); in upgrade.cc.
   std::vector<LentSocket> sockets() const;
   void let_go(std::function<void(UniqueFd lock)> done);
   void take_back();
   void leave(std::function<void()> done);
   size_t connections() const;
-  // This process follows another one; before the first hold().
+  // For this process when it replaces another one. Call before the first hold().
   void inherit(const HandOverItem& item, UniqueFd socket);
   void inherit_lock(UniqueFd lock) { cache_lock_ = std::move(lock); }
 
@@ -63,7 +63,7 @@ class Proxy {
 
   std::string digest() const;
   void add_status(nlohmann::json& status) const;
-  std::string warnings() const;  // for /healthz: what does not work although the proxy serves
+  std::string warnings() const;  // for /healthz: names what does not work although the proxy serves
   Result<nlohmann::json> explain(const HttpRequest& request) const;
   // The real address of a configured endpoint (port 0 in tests).
   std::optional<Endpoint> bound(const Endpoint& bind) const;
@@ -109,7 +109,7 @@ class Proxy {
   std::shared_ptr<const Description> upcoming_;  // of the prepared version, until the first plan is in force
   std::shared_ptr<const Description> held_;      // of a candidate, from hold()
   HeldPorts held_ports_;
-  UniqueFd cache_lock_;  // lock of the process before this one, until the cache is opened
+  UniqueFd cache_lock_;  // lock of the previous process, until the cache is opened
   Node started_as_;
   std::vector<std::string> needs_restart_;  // keys whose current values take effect only at the next start
 };

@@ -185,8 +185,8 @@ void Worker::resume_later(Transaction& transaction) {
 }
 
 void Worker::resume_queued() {
-  // One at a time from the front, because resuming one may end another, which then leaves the list, or may add it
-  // again.
+  // Takes one transaction at a time from the front: to resume it may end another one, which then leaves the list, or
+  // may add one to the list.
   for (size_t turns = queued_.size(); turns > 0 && !queued_.empty(); --turns) {
     Transaction* next = queued_.front();
     queued_.erase(queued_.begin());

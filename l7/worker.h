@@ -33,7 +33,7 @@
 
 namespace tidegate::l7 {
 
-// What all workers of the process share.
+// The state that all workers of the process share.
 struct WorkerShared {
   Stats& stats;
   AccessLog& log;

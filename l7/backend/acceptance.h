@@ -5,10 +5,10 @@
 
 namespace tidegate::l7 {
 
-// What the kernels know of a new connection.
+// The state of a new connection, as our kernel and the backend's kernel show it.
 enum class Acceptance : uint8_t {
-  unknown,         // it is too early to tell
-  acknowledged,    // the backend's kernel has it
+  unknown,         // not known yet
+  acknowledged,    // the backend's kernel has accepted the connection
   unanswered,      // TCP's first packet was repeated, and nobody answered
   unacknowledged,  // established, but no byte that was sent on it is acknowledged, although bytes were sent again
 };

@@ -43,7 +43,7 @@ const char* name(Breaker::State state) {
   return "half_open";
 }
 
-// In a state that is not closed.
+// Call it only if the breaker is open or half-open.
 bool Breaker::would_grant_trial(uint64_t seen, uint64_t now_ns, const PoolBreaker& config) {
   if (state_of(seen) == State::open) return now_ns / kNsPerMs >= detail_of(seen);
   return given(detail_of(seen)) < config.trials;
@@ -79,7 +79,7 @@ Breaker::Change Breaker::settle(const Permit& permit, Result result, uint64_t no
   if (state_of(seen) != State::closed || period_of(seen) != permit.period) return Change::none;
   count(result, now_ns, config);
   if (result == Result::good) {
-    // Read first, so that the cache line stays shared between the workers.
+    // A store would take the cache line from the other workers. So the store is left out if nothing changes.
     if (failures_in_a_row_.load(std::memory_order_relaxed) != 0) failures_in_a_row_.store(0, std::memory_order_relaxed);
     return Change::none;
   }

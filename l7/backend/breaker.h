@@ -2,8 +2,8 @@
 // Breaker: a circuit breaker (Nygard, "Release It!", 2007). It is closed while all is well, open when too many requests
 // failed or were slow, and then half-open: exactly `trials` requests go through, and their results decide.
 //
-// All workers share it, without a lock. Its whole state is one word, so that no two workers ever see halves of it:
-// a trial is given out once, and a result counts only for the period in which its permit was given.
+// All workers share it, without a lock. Its whole state is one word, so no worker ever sees half of a change. A trial
+// is given out once. A result counts only for the period in which its permit was given.
 //
 // Requests are counted in kBuckets parts of the window. A part is one word too. It forgets an older window when it is
 // used again.
@@ -32,14 +32,14 @@ class Breaker {
   // What a call changed, for log and counters. Exactly one caller is told of each change.
   enum class Change : uint8_t { none, opened, closed };
 
-  // Whether ask() would grant one now.
+  // True if ask() would grant a permit now.
   bool would_grant(uint64_t now_ns, const PoolBreaker& config) const {
     const uint64_t seen = state_.load(std::memory_order_relaxed);
     return state_of(seen) == State::closed || would_grant_trial(seen, now_ns, config);
   }
   Permit ask(uint64_t now_ns, const PoolBreaker& config);
   Change settle(const Permit& permit, Result result, uint64_t now_ns, const PoolBreaker& config);
-  // The request said nothing about the backend (its client left). Another one may make the trial.
+  // The result says nothing about the backend, because the client left. Another request may make the trial.
   void forgo(const Permit& permit);
 
   State state(uint64_t now_ns) const;
@@ -51,8 +51,8 @@ class Breaker {
   static constexpr uint32_t kBuckets = 10;
 
  private:
-  // The state word: 2 bits State, 14 bits period, 48 bits of detail. Open: until when, in ms. Half-open: 24 bits trials
-  // given out, 24 bits of them that went well.
+  // The state word: 2 bits State, 14 bits period, 48 bits of detail. Detail of open: the end of that state, in ms.
+  // Detail of half-open: 24 bits for the number of trials given out, 24 bits for the successful ones.
   static constexpr uint64_t word(State state, uint16_t period, uint64_t detail) {
     return uint64_t{static_cast<uint8_t>(state)} << 62 | uint64_t{period & 0x3fffu} << 48 | detail;
   }

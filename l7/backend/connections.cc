@@ -88,7 +88,7 @@ UniqueFd BackendConnections::open_socket(const BackendAddress& address) {
   }
 }
 
-// Closes the one that was kept longest, HTTP/1 first.
+// Closes the idle connection that was kept longest. HTTP/1 connections come first.
 bool BackendConnections::drop_one_idle(Slot& s) {
   if (!s.idle.empty()) {
     drop_idle(s.idle.front().get());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendConnections: one worker's connections to all backends. An HTTP/1 connection is idle or in the hands of one
-// exchange; Idle ones are taken last in, first out. So few stay in use and the others time out. HTTP/2 connections are
-// shared. The first one with room is used, so that later ones become empty and time out.
+// BackendConnections: one worker's connections to all backends. An HTTP/1 connection is idle or serves one exchange.
+// The connection that became idle last is used first. So few connections stay in use and the others time out. HTTP/2
+// connections are shared. The first connection with room is used, so later ones become empty and time out.
 //
 // Threads: the worker's.
 #pragma once
@@ -37,15 +37,15 @@ class BackendConnections {
       : loop_(loop), blocks_(blocks), hooks_(std::move(hooks)) {}
   ~BackendConnections();
 
-  // A kept connection to exactly that peer, or a stream of one; or null. `must_be_alive`: only one whose socket was
-  // checked just now.
+  // A kept connection to exactly that peer, or a stream of a shared one; or null. `must_be_alive`: only a connection
+  // whose socket was checked just now.
   std::unique_ptr<BackendStream> take_idle(const BackendRuntime& backend, const BackendPeer& peer, bool must_be_alive);
   // The backend has said that it opens no tunnels over HTTP/2.
   bool refuses_http2_tunnels(const BackendRuntime& backend) const {
     return backend.id < slots_.size() && slots_[backend.id].no_http2_tunnels;
   }
-  // Whether it may have one more exchange: it has fewer connections than that, or one that is idle or has room.
-  // `past_accepted`: the bound of note_not_accepted() does not count.
+  // True if the backend may have one more exchange: it has fewer than `max_connections` connections, or one of them is
+  // idle or has room. `past_accepted`: ignores the bound of note_not_accepted().
   bool has_room(const BackendRuntime& backend, uint32_t max_connections, bool past_accepted = false) const;
   // A new connection, which is connecting. An idle one is closed to make room for it. Null at `max_connections`. If
   // there is no free descriptor, the connection fails with out_of_sockets.
@@ -59,7 +59,7 @@ class BackendConnections {
   uint32_t open_to(const BackendRuntime& backend) const {
     return backend.id < slots_.size() ? slots_[backend.id].open : 0;
   }
-  // The most connections that it may have because of note_not_accepted(); UINT32_MAX: no bound.
+  // The bound of note_not_accepted() for connections to the backend. UINT32_MAX: no bound.
   uint32_t most_accepted(const BackendRuntime& backend) const {
     return backend.id < slots_.size() ? slots_[backend.id].most : UINT32_MAX;
   }
@@ -69,16 +69,18 @@ class BackendConnections {
   bool drop_one_idle();
 
   // --- for the connections
-  // After an exchange: kept when it may serve another, else closed. Safe from within the connection's own callback.
+  // Takes a connection after an exchange. It is kept if it may serve another exchange, else closed. Safe from within
+  // the connection's own callback.
   void take_back(std::unique_ptr<BackendH1Connection> connection, const Pool& pool);
   void drop_idle(BackendH1Connection* connection);
   // Ends the connection, even with exchanges in progress. Safe from within its own callback.
   void drop_http2(BackendH2Connection* connection);
-  // The connection's socket went to HTTP/1.
+  // Call it when the connection's socket was given to HTTP/1.
   void forget_http2(BackendH2Connection* connection);
-  // Which protocol TLS chose. While connections are being made, exchanges may share one only if it will be HTTP/2.
+  // Notes the protocol that TLS chose. Exchanges may share a connection that is still being made only if it will be
+  // HTTP/2.
   void note_protocol(uint32_t backend, bool http2);
-  // What a backend's SETTINGS say about tunnels over HTTP/2. The last SETTINGS count.
+  // Notes whether the backend's SETTINGS allow tunnels over HTTP/2. The last SETTINGS count.
   void note_tunnels(uint32_t backend, bool allowed) { slot(backend).no_http2_tunnels = !allowed; }
   // The backend's kernel has acknowledged a connection.
   void note_acknowledged(uint32_t backend);
@@ -96,7 +98,7 @@ class BackendConnections {
     uint32_t pool = 0;  // PoolRuntime::id
     // Set while connections are not accepted, see note_not_accepted().
     uint32_t most = UINT32_MAX;
-    uint32_t too_many = 0;      // the largest number of connections at which one was not accepted
+    uint32_t too_many = 0;      // the largest number of connections at which a new one was not accepted
     uint32_t acknowledged = 0;  // how many of `open` are acknowledged, as far as they were checked
     uint32_t ended = 0;         // exchanges since `most` was changed, while that many were open
     bool speaks_http2 = false;

@@ -103,7 +103,7 @@ void BackendH1Connection::read_head() {
   }
 }
 
-// Returns true if the head needs no more bytes: it is there, or it is broken.
+// Returns true if the head needs no more bytes: it is complete, or it is malformed.
 bool BackendH1Connection::parse_head() {
   for (;;) {
     const http1::ParseResult parsed =

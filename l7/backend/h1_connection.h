@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendH1Connection: one HTTP/1.1 connection to a backend. It serves one exchange at a time and is kept between them.
 //
-// It returns the response's head and pieces of its body as views into the socket's buffer. While its user does not ask,
-// it does not read the socket. That is the back-pressure.
+// It returns the response's head and pieces of its body as views into the socket's buffer. It reads the socket only
+// when its user asks. That is the back-pressure.
 #pragma once
 
 #include <memory>
@@ -57,9 +57,9 @@ class BackendH1Connection final : public BackendStream, public BackendSocket::Ow
   bool leads_to(const BackendPeer& peer) const { return socket_->leads_to(peer); }
   bool seen_acknowledged() const { return socket_->seen_acknowledged(); }
   uint32_t backend() const { return backend_; }
-  // Nobody uses the connection. It closes itself after `timeout_ms`.
+  // Call it when no exchange uses the connection. The connection closes itself after `timeout_ms`.
   void rest(uint64_t timeout_ms);
-  // Closes it for good.
+  // Closes the connection.
   void close();
 
  private:

@@ -37,7 +37,7 @@ namespace tidegate::l7 {
 
 class BackendConnections;
 
-// Its first cache line has what a choice reads.
+// The first cache line of a member has all that a choice reads.
 struct alignas(64) PoolMember {
   uint32_t index = 0;  // index into Pool::backends
   uint32_t weight = 0;
@@ -68,7 +68,7 @@ class BackendPool {
     // BackendRuntime::id of the backends on which this request has failed
     std::span<const uint32_t> tried;
     const BackendConnections* connections = nullptr;  // backends that have no room there are skipped
-    bool past_accepted = false;                       // max_connections is the only bound of that room
+    bool past_accepted = false;                       // ignores the bound of note_not_accepted() there
   };
   struct Choice {
     const PoolMember* member = nullptr;
@@ -89,7 +89,8 @@ class BackendPool {
   // Reports the result of a try to the member's breaker, if `permit` belongs to it. The permit is used up then. A
   // change of the breaker is counted and logged.
   void settle_breaker(const PoolMember& member, Breaker::Permit& permit, Breaker::Result result, uint64_t now_ns) const;
-  // The choice of consistent_hash and ring_hash without load and ejections. It is what explain can say beforehand.
+  // The choice of consistent_hash and ring_hash without load and ejections. explain shows it, because it is known
+  // before the request.
   const PoolMember* preferred(uint64_t hash) const;
   // Charges the member with a failure. Returns true if the member is now ejected, for eject_ms.
   bool note_failure(const PoolMember& member, uint64_t now_ns) const;
@@ -98,11 +99,11 @@ class BackendPool {
   void note_not_accepted(const PoolMember& member, BackendConnections& connections, uint32_t ordinal) const;
   // The part of the requests that each level gets at this time. If anything is healthy, they add up to 1.
   std::array<double, kLevels> shares(uint64_t now_ns) const;
-  // Fewer backends are healthy than panic_threshold says, so ejections do not count.
+  // True if fewer backends are healthy than panic_threshold requires. Then ejections do not count.
   bool in_panic(uint64_t now_ns) const;
 
-  // The pool is in force from now on. Backends that come into service start slowly, except at the start of the process.
-  // Main thread.
+  // Call it when the pool comes into force. Backends that come into service start slowly, except at the start of the
+  // process. Main thread.
   void enter_service(uint64_t now_ns, bool at_start) const;
 
   const Pool& config() const { return *config_; }
@@ -130,14 +131,14 @@ class BackendPool {
     HashRing::View ring;
     std::shared_ptr<TurnCounter> turn;  // weighted_round_robin
   };
-  // Which part of each level is ejected. While any member may be ejected, it is computed again every kHealthAgeNs.
+  // The ejected part of each level. It is computed again every kHealthAgeNs while any member may be ejected.
   struct Health {
     std::atomic<uint64_t> looked_ns{0};
     std::array<std::atomic<uint64_t>, kLevels> ejected_weight{};
   };
   static constexpr uint64_t kHealthAgeNs = 20'000'000;
 
-  // Asked for each member that a policy looks at, so what is usual is inline.
+  // Called for each member that a policy looks at. So the usual case is inline.
   Obstacle obstacle(const PoolMember& member, const Question& question, Strictness strictness) const {
     const BackendRuntime& its = *member.runtime;
     if (its.taken_down.load(std::memory_order_relaxed)) return Obstacle::unfit;

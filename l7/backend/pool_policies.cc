@@ -104,8 +104,7 @@ const PoolMember* BackendPool::by_least_requests(const Level& level, const Quest
   return best;
 }
 
-// The memory of all drawn members is fetched before the first one is looked at, so that they do not miss the cache one
-// after the other.
+// The memory of all drawn members is prefetched before the first member is read. So the cache misses overlap.
 const PoolMember* BackendPool::least_of_sample(const Level& level, const Question& question,
                                                Strictness strictness) const {
   const std::span<const PoolMember> members = members_of(level);
@@ -166,7 +165,7 @@ const PoolMember* BackendPool::by_table(const Level& level, const Question& ques
   return first != nullptr ? first : first_acceptable(level, question, strictness);
 }
 
-// Each refusal moves to the next point.
+// If a backend cannot take the request, the next point of the ring is tried.
 const PoolMember* BackendPool::by_ring(const Level& level, const Question& question, Strictness strictness) const {
   if (level.ring.empty()) return nullptr;
   const double total = runtime_->in_flight.load(std::memory_order_relaxed) + 1.0;

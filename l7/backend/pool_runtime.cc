@@ -9,7 +9,7 @@
 namespace tidegate::l7 {
 
 void BackendRuntime::note_success() {
-  // Read first, so that the cache line of a healthy backend stays shared between the workers.
+  // A store would take the cache line from the other workers. So the store is left out while the backend is healthy.
   if (consecutive_failures.load(std::memory_order_relaxed) != 0) {
     consecutive_failures.store(0, std::memory_order_relaxed);
     ejected_until_ns.store(0, std::memory_order_relaxed);

@@ -21,8 +21,9 @@
 
 namespace tidegate::l7 {
 
-// How long a backend's answers take: an average that follows a rise at once and a fall slowly (Finagle's peak EWMA). It
-// decays towards zero while no answer comes, so a backend that was slow once is tried again. Threads: any.
+// PeakEwma: the time that a backend's answers take, as an average that follows a rise at once and a fall slowly
+// (Finagle's peak EWMA). It decays towards zero while no answer comes, so a backend that was slow once is tried again.
+// Threads: any.
 class PeakEwma {
  public:
   void observe(uint64_t sample_ns, uint64_t now_ns);
@@ -46,8 +47,9 @@ struct alignas(64) BackendRuntime {
   std::atomic<uint64_t> in_service_since_ns{0};  // monotonic; 0: since the start
   PeakEwma latency;
   std::atomic<uint32_t> consecutive_failures{0};
-  // An operator took it down: it gets no new request, and its running work ends. The main thread sets this before the
-  // workers get the Plan that says so. So a request that began under an older Plan does not choose it either.
+  // True if an operator took the backend down: it gets no new request, and its running work ends. The main thread sets
+  // this before the workers get the Plan that says so. So a request that began under an older Plan does not choose it
+  // either.
   std::atomic<bool> taken_down{false};
   Breaker breaker;
   std::atomic<uint64_t> requests{0};
@@ -69,23 +71,24 @@ struct alignas(64) BackendRuntime {
   // A connection that began at `began_ns` was not accepted. Returns true if nothing has come from the backend for
   // `longest_ns`, so it is not only busy.
   bool was_silent(uint64_t began_ns, uint64_t now_ns, uint64_t longest_ns);
-  // Whether this state of a connection that began at `began_ns` shows that the queue of the backend's kernel is full.
-  // If nothing answers at the address, it shows that only if the backend has answered other connections since.
+  // True if `acceptance`, the state of a connection that began at `began_ns`, shows that the queue of the backend's
+  // kernel is full. If nothing answers at the address, the queue counts as full only if the backend has answered other
+  // connections since.
   bool shows_full_queue(Acceptance acceptance, uint64_t began_ns) const {
     return acceptance == Acceptance::unacknowledged ||
            (acceptance == Acceptance::unanswered && answered_ns.load(std::memory_order_relaxed) >= began_ns);
   }
-  // Returns false if another thread has ejected it meanwhile.
+  // Ejects the backend. Returns false if another thread has ejected it meanwhile.
   bool eject(uint64_t now_ns, uint64_t eject_ns);
-  // The part of its weight that it gets during a slow start. It grows from kSlowStartLeast to 1 in the `slow_start_ns`
-  // after it came into service or its ejection ended. It is 1 if slow_start_ns is 0.
+  // The share of its weight that the backend has now. In a slow start it grows from kSlowStartLeast to 1, in the
+  // `slow_start_ns` after the backend came into service or its ejection ended. It is 1 if slow_start_ns is 0.
   double share_of_weight(uint64_t now_ns, uint64_t slow_start_ns) const;
   static constexpr double kSlowStartLeast = 0.1;
 };
 
-// How many retries a pool may add to the load that failed. It is a fraction of the requests that the pool gets, which
-// can be saved up for a while, and in addition a few retries per second, so that a quiet pool can retry at all (after
-// Finagle's RetryBudget).
+// The number of retries that a pool may add to its load (after Finagle's RetryBudget). It is a fraction of the requests
+// that the pool gets. Unused retries are saved up for a while. A few retries per second are added, so a quiet pool can
+// retry too.
 class RetryBudget {
  public:
   void deposit(double fraction);
@@ -127,7 +130,8 @@ class RuntimeRegistry {
   std::shared_ptr<BackendRuntime> backend(const std::string& pool, const std::string& name);
   // The turn counter of a part of a pool. `part` distinguishes it from the pool's other parts.
   std::shared_ptr<TurnCounter> turns(const std::string& pool, const std::string& part);
-  // Forgets entries that the model does not name and nobody holds. Does so only when they outnumber the others.
+  // Forgets entries that the model does not name and nobody holds, but only when there are far more entries than the
+  // model names.
   void trim(const Model& model);
   // All names in the records of requests.
   NameIds& names() { return names_; }

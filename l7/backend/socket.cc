@@ -60,7 +60,7 @@ void BackendSocket::connect(UniqueFd fd, uint64_t idle_timeout_ms) {
   if (http1_alone_) transport_.offer("http/1.1");
 }
 
-// connect() chooses the port, so that as many connections are possible as without a local address.
+// bind() chooses no port: connect() does. So a local address does not reduce the number of possible connections.
 bool BackendSocket::bind_local(int fd) {
   const int one = 1;
   ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
@@ -72,7 +72,7 @@ bool BackendSocket::bind_local(int fd) {
 void BackendSocket::close() {
   stage_ = Stage::closed;
   acceptance_check_.cancel();
-  // Otherwise the kernel goes on sending bytes for which nobody waits any more.
+  // Without a reset the kernel would continue to send bytes that nobody needs any more.
   if (acceptance() == Acceptance::unacknowledged) transport_.reset_on_close();
   transport_.close();
 }
@@ -117,7 +117,7 @@ void BackendSocket::on_connecting() {
   ::getsockopt(transport_.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
   if (error != 0) return fail_with(Failure::connect_failed, std::strerror(error));
   tcp_connected_ns_ = loop_.now_ns();
-  // An empty send buffer takes these few bytes whole.
+  // The send buffer is empty, so one send() takes all of the few bytes of the preface.
   if (!preface_.empty() && ::send(transport_.fd(), preface_.data(), preface_.size(), MSG_NOSIGNAL) !=
                                static_cast<ssize_t>(preface_.size())) {
     return fail_with(Failure::connect_failed, std::strerror(errno));

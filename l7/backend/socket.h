@@ -41,10 +41,11 @@ class BackendSocket final : public IoHandler {
  public:
   class Owner {
    public:
-    // The socket is open now, or has failed, or can be read or written. May close the socket, but not destroy it.
+    // Called when the socket is open, has failed, or can be read or written. The owner may close the socket, but not
+    // destroy it.
     virtual void on_socket() = 0;
-    // acceptance() is known. Called again and again until it is `acknowledged`. May close the socket, but not destroy
-    // it.
+    // Called when acceptance() is known, and again until it is `acknowledged`. The owner may close the socket, but not
+    // destroy it.
     virtual void on_acceptance() = 0;
 
    protected:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // BackendStream: what a transaction needs of the backend's side of one exchange, whether it is a whole HTTP/1
-// connection or one HTTP/2 stream. Like ClientStream, it is asked for everything. It only calls its user when something
-// has moved.
+// connection or one HTTP/2 stream. Like ClientStream, the user asks it for everything. It only calls its user when
+// there is progress.
 //
 //   connected() → begin() → { send_piece() → end_request() } beside { head_ready() → take_head() → accept_head() →
 //   next_piece() → response_ended() } → give_back()
@@ -35,7 +35,7 @@ class BackendStream {
  public:
   class User {
    public:
-    virtual void on_backend() = 0;  // something has moved; the callee may give the stream back
+    virtual void on_backend() = 0;  // there is progress; the callee may give the stream back
     // An interim answer (1xx other than 100 and 101). It is valid during the call, which must not give the stream back.
     virtual void on_interim(ResponseHead& interim) = 0;
 
@@ -46,7 +46,7 @@ class BackendStream {
   virtual ~BackendStream() = default;
 
   // --- the connection
-  // Whom to call from now on.
+  // Sets the user that is called from now on.
   virtual void set_user(User& user) = 0;
   // True if the request may begin.
   virtual bool connected() const = 0;
@@ -54,13 +54,14 @@ class BackendStream {
   virtual bool reused() const = 0;
   // When TCP was connected, before TLS. 0: it is not connected.
   virtual uint64_t tcp_connected_ns() const { return 0; }
-  // Whether the backend's kernel has accepted a new connection. A kernel whose queue is full drops connections that it
-  // seemed to accept, and tells nobody. The user is called when this is noticed, and again from time to time.
+  // The state of a new connection in the backend's kernel. If the queue of that kernel is full, it drops connections
+  // that it seemed to accept, and tells nobody. The user is called when the proxy notices this, and again from time to
+  // time.
   virtual Acceptance acceptance() const { return Acceptance::acknowledged; }
   // The backend has sent something since begin().
   virtual bool anything_received() const = 0;
   virtual Failure failure() const = 0;
-  // Details of it for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
+  // Details of the failure for the log: the words of the kernel or of OpenSSL, or the parser's fault. May be empty.
   virtual const std::string& failure_detail() const = 0;
   // Ask after connected().
   virtual Tunnels tunnels() const { return Tunnels::by_upgrade; }
@@ -73,8 +74,8 @@ class BackendStream {
   // Composes the request's head for this connection's protocol and gathers it. Once, after connected(). `arena` and
   // `response` are the exchange's: the response's head will be put there.
   virtual void begin(const BackendRequest& request, Arena& arena, ResponseHead& response) = 0;
-  // Whether the backend can say that it did not process a request. Then the request is sent again, if its body is still
-  // there.
+  // True if the backend can say that it did not process a request. Such a request is sent again, if its body is still
+  // in memory.
   virtual bool may_refuse() const { return false; }
   virtual bool ready_for_piece() = 0;
   virtual void send_piece(std::string_view piece) = 0;

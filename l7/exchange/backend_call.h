@@ -55,7 +55,7 @@ class BackendCall final : public policy::Call, private BackendStream::User {
 
   RequestHead& request() { return request_; }
   void begin();
-  // Does what can be done without waiting. Call it each time the transaction runs.
+  // Does all steps that need no wait. Call it each time the transaction runs.
   void advance();
 
   bool over() const { return stage_ == Stage::over; }

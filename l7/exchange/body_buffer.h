@@ -26,7 +26,7 @@ class BodyBuffer {
   BodyBuffer& operator=(const BodyBuffer&) = delete;
 
   size_t bytes() const { return bytes_; }
-  // Whether fewer than `most` bytes are held, and the worker's budget had room for them.
+  // True if the buffer has fewer than `most` bytes, and the worker's budget had room for them.
   bool has_room(size_t most) const { return bytes_ < most && uncounted_ == 0; }
   void append(std::string_view data);
   // The bytes from `offset` to the end of their block; empty at the end of the body.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ClientStream: what a transaction needs of the client's side of one exchange, whether it is a whole HTTP/1 connection
-// or one HTTP/2 stream. The transaction asks for everything. The stream only calls Transaction::resume() when something
-// has moved, and then the transaction asks.
+// or one HTTP/2 stream. The transaction asks the stream for everything. The stream only calls Transaction::resume()
+// when there is progress. Then the transaction asks again.
 //
 // Threads: the worker's.
 #pragma once
@@ -93,7 +93,7 @@ class ClientStream {
   // The host for redirects of a request without Host: the listener's server_name, or the address that the client
   // connected to.
   virtual std::string server_name() const = 0;
-  // Where the client connected to: our own address, or the address in a PROXY header.
+  // The address to which the client connected: our own address, or the one in a PROXY header.
   virtual Endpoint destination() const = 0;
 
  protected:

@@ -39,8 +39,9 @@ bool decodes_to(std::string_view encoded, std::string_view plain) {
   return at == plain.size();
 }
 
-// Nothing if there is none. The values of a field that stands several times are one list (RFC 9110 §5.3), valid until
-// the next call on this thread. Otherwise a second field would be hidden from a rule, but not from the backend.
+// The value of the field, or nothing if there is no such field. If the field occurs several times, its values are one
+// list (RFC 9110 §5.3), valid until the next call on this thread. With the first value alone, a client could hide a
+// second one from a rule, but not from the backend.
 std::optional<std::string_view> field_value(const FieldList& fields, std::string_view name) {
   thread_local std::string list;  // static, so that its memory is used again
   const Field* first = nullptr;
@@ -80,7 +81,8 @@ std::string_view value_of_pair(std::string_view pair) {
   return pair.substr(std::min(std::min(pair.find('='), pair.size()) + 1, pair.size()));
 }
 
-// The decoded value of a parameter, valid until the next call on this thread. Nothing if it is not there, or malformed.
+// The decoded value of a parameter, valid until the next call on this thread. Nothing if there is no such parameter, or
+// if it is malformed.
 std::optional<std::string_view> query_value(std::string_view query, std::string_view name) {
   thread_local std::string decoded;  // static, so that its memory is used again
   const std::optional<std::string_view> pair = first_parameter(query, name);

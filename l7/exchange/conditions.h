@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a request meets the conditions of a route (RouteConditions): fields, query, cookies and the client's network.
-// Of a parameter or a cookie that occurs several times the first one counts, of a field all values together, as a list.
-// So two routes that ask for different values of one name never both match a request.
+// If a parameter or a cookie occurs several times, only the first one counts. If a field occurs several times, all its
+// values count, as one list. So two routes that ask for different values of one name never both match a request.
 #pragma once
 
 #include <string_view>
@@ -13,7 +13,7 @@
 namespace tidegate::l7 {
 
 // Borrows the request and the text of the client's address. Only regular expressions (core/regex.h) and fields that
-// stand several times may allocate.
+// occur several times may allocate.
 class RequestConditions final : public ConditionJudge {
  public:
   RequestConditions(const RequestHead& request, std::string_view client) : request_(request), client_(client) {}

@@ -70,7 +70,7 @@ struct CacheUse {
   std::optional<cache::Lookup> found;  // a result of the cache that was not handled yet
   cache::Pending pending;
   cache::Fill fill;                     // set while this exchange leads the fetch
-  std::optional<cache::Answer> stored;  // what is served from the cache
+  std::optional<cache::Answer> stored;  // the answer that is served from the cache
   cache::CacheStatus status;
   cache::Outcome outcome = cache::Outcome::bypass;
   bool asked = false;
@@ -105,14 +105,14 @@ struct Timing {
   uint64_t tcp_connected_ns = 0;     // of that try; 0: the connection existed before
   uint64_t connected_ns = 0;
   uint64_t first_byte_ns = 0;
-  // since when the exchange waits for the backend: connected to it, or has given it more of the request
+  // since when the exchange waits for the backend: since it connected, or sent more of the request
   uint64_t sent_ns = 0;
   uint64_t queued_since_ns = 0;
   uint64_t queued_ns = 0;        // how long it has waited in total
   uint64_t patience_end_ns = 0;  // set while the deliver step waits for both sides
 };
 
-// How it ended.
+// The end of the exchange.
 struct Outcome {
   uint16_t status = 0;
   Failure failure = Failure::none;
@@ -135,17 +135,17 @@ struct Exchange {
   const BackendPool* pool = nullptr;
   PolicyUse policies;
   const policy::DeadlineTerms* deadline = nullptr;    // of the pinned plan: the field that tells backends what is left
-  const policy::Chain* forwarding = nullptr;          // whose rules change what the backend gets; null: none does
-  RequestHead* outgoing = nullptr;                    // what the backend gets instead of `request`; null: that
-  std::string_view outgoing_host;                     // what it is asked for instead of the client's; empty: that
-  const policy::JsonChange* request_json = nullptr;   // of the pinned plan: what is done to the request's body
-  const policy::JsonChange* response_json = nullptr;  // and to the answer's
-  uint32_t split_pool = kNone;                        // instead of the route's, as a policy has decided
+  const policy::Chain* forwarding = nullptr;          // its rules change the backend's request; null: no rule does
+  RequestHead* outgoing = nullptr;                    // the backend's request if rules changed it; null: `request`
+  std::string_view outgoing_host;                     // the host for the backend; empty: the client's host
+  const policy::JsonChange* request_json = nullptr;   // of the pinned plan: the change of the request's body
+  const policy::JsonChange* response_json = nullptr;  // and of the answer's body
+  uint32_t split_pool = kNone;                        // the pool that a policy chose; kNone: the route's
   std::string_view variant;                           // of that policy, for the log
   uint32_t variant_number = 0;                        // the same, of NameIds; 0: none
-  std::string_view branch;                            // "POLICY/VARIANT": tells the cache whose answers these are
+  std::string_view branch;                            // "POLICY/VARIANT": the branch for the cache
   const policy::MirrorTerms* mirror_terms = nullptr;  // of the pinned plan: a copy is sent when a backend is asked
-  std::shared_ptr<policy::MirrorPair> mirror;         // what this request shares with its copy
+  std::shared_ptr<policy::MirrorPair> mirror;         // shared by this request and its copy
   std::string_view request_id;
   RequestKey request_key{};  // key of an id that this process made; otherwise zero
   std::string_view client_address;

@@ -192,7 +192,7 @@ void put_forwarding(Out& out, const BackendRequest& in) {
   }
 }
 
-// All fields except Host and those of framing.
+// All fields except Host and the fields that frame the message.
 template <class Out>
 void put_fields(Out& out, const BackendRequest& in) {
   for (const Field& field : in.request.fields) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forwarding: what the proxy writes into the messages that it passes on. These are the identity of the client
+// Forwarding: the fields that the proxy writes into messages that it passes on. These are the identity of the client
 // (X-Forwarded-*), its own name (Via, RFC 9110 §7.6.3), the request's id, and the route's edits, which have precedence.
 // Pure: heads and facts in, text or fields out, all in the arena.
 #pragma once
@@ -34,25 +34,25 @@ struct BackendRequest {
   std::string_view request_id;
   // Host for a request that has none (HTTP/1.0).
   std::string_view fallback_host = {};
-  std::string_view host = {};  // replaces the client's host; empty: that one is used
+  std::string_view host = {};  // replaces the client's host; empty: the client's host is used
   // A fetch for the cache has these instead of the client's own If-* and Range. What a trusted proxy says about the
   // target is then passed on only as far as the cache's key has it (client_scheme).
   const FieldList* conditions = nullptr;
-  std::string_view grpc_timeout = {};  // replaces the client's own; empty: that one is passed on
+  std::string_view grpc_timeout = {};  // replaces the client's field; empty: the client's field is passed on
   // A field that says how much time is left: its name as spelt, its name in lower case, and its value. The client's own
   // field is never passed on. Without a value no field is sent.
   std::string_view deadline_name = {}, deadline_lower_name = {}, deadline = {};
   // Whether the client's own Authorization is passed on.
   bool authorization = true;
   bool cookie = true;
-  // counts fields that are dropped because applications may confuse them with fields that the proxy sets
+  // counts dropped fields: applications may confuse them with fields that the proxy sets
   uint64_t* imitations = nullptr;
 };
 // The whole head of the request in HTTP/1.1, with the final empty line.
 std::string_view compose_http1_head(const BackendRequest& request, Arena& arena);
-// The same as fields of an HTTP/2 header block, with the pseudo-header fields first (RFC 9113 §8.3.1). Names are in
-// lower case. `scheme`: of the connection to the backend. A request with `upgrade` is a GET without a body, and becomes
-// an extended CONNECT (RFC 8441).
+// Makes the request's fields for an HTTP/2 header block, with the pseudo-header fields first (RFC 9113 §8.3.1). Names
+// are in lower case. `scheme`: of the connection to the backend. A request with `upgrade` is a GET without a body, and
+// becomes an extended CONNECT (RFC 8441).
 FieldSpan compose_http2_fields(const BackendRequest& request, std::string_view scheme, Arena& arena);
 
 // Whether the request towards the backend carries its body chunked.
@@ -61,7 +61,8 @@ inline bool sends_chunked(const RequestHead& request) { return request.body == B
 // The head of a request without a body, into another arena.
 void copy_head(const RequestHead& from, Arena& arena, RequestHead& to);
 
-// Its method gives content a meaning. Without content, such a request must say so (RFC 9110 §8.6).
+// True if the request's method gives content a meaning. Such a request needs Content-Length: 0 if it has no content
+// (RFC 9110 §8.6).
 bool has_meaning_for_content(const RequestHead& request);
 
 // How many entries of this node are in the request's Via.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC over HTTP/2: what the proxy must know to fail like a gRPC server. Pure.
+// gRPC over HTTP/2: functions by which the proxy reports failures as a gRPC server does. Pure.
 //
 // Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md) and "HTTP to gRPC status code mapping" of the gRPC project.
 #pragma once

@@ -26,13 +26,13 @@ class GrpcWeb {
   // The body is not base64, or ended in the middle of a group of four. `at_end`: the body has ended.
   bool broken(bool at_end) const { return broken_ || (at_end && grouped_ != 0); }
 
-  // Makes the answer's head one of gRPC-Web. If the backend's answer is not gRPC, it is passed on unchanged.
+  // Changes the answer's head to a head of gRPC-Web. If the backend's answer is not gRPC, the head stays as it is.
   void take_head(ResponseHead& response, Arena& arena);
   // True if the answer's body ends with a frame of trailers.
   bool ends_with_trailers() const { return framed_; }
-  // The most bytes that to_client() takes at once, so that its result is at most one block.
+  // The most bytes that to_client() takes in one call. So its result is at most one block.
   static constexpr size_t kMostBytes = 48 * 1024;
-  // A part of the answer's body for the client. Valid until the next call.
+  // Converts a part of the answer's body for the client. The result is valid until the next call.
   std::string_view to_client(std::string_view bytes);
   // The frame of trailers that ends the body, before to_client().
   static std::string trailer_frame(const Trailers& trailers);
@@ -49,7 +49,7 @@ class GrpcWeb {
   bool framed_ = false;
   std::array<char, 4> group_{};
   size_t grouped_ = 0;  // characters in the present group of four
-  std::string made_;    // what the last call returned
+  std::string made_;    // the result of the last call
 };
 
 }  // namespace tidegate::l7

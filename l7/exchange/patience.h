@@ -21,7 +21,7 @@ class Patience {
  public:
   bool waiting() const { return waiting_; }
 
-  // We wait for the client from now on, or still do. Returns when patience ends unless the client moves something.
+  // Call it while we wait for the client. Returns the time at which patience ends, unless the client moves bytes.
   uint64_t wait(const PatienceTerms& terms, uint64_t now_ns) {
     if (!waiting_) {
       waiting_ = true;
@@ -29,7 +29,7 @@ class Patience {
     }
     return since_ns_ + terms.whole_ns - std::min(spent_ns_, terms.whole_ns);
   }
-  // We wait for somebody else.
+  // Call it when we wait for somebody else.
   void pause(uint64_t now_ns) {
     spend(now_ns);
     waiting_ = false;
@@ -51,7 +51,7 @@ class Patience {
     }
     return wait(terms, now_ns);
   }
-  // Whether something came since patience was last whole.
+  // True if bytes have moved since patience was last whole.
   bool trickles() const { return trickles_; }
 
  private:

@@ -27,9 +27,9 @@ const PoolMember* sticky_member(const HashKey& key, const BackendPool& pool, std
 // The client's token; empty if it sent none.
 std::string_view token_of_request(const PoolSticky& sticky, const RequestHead& request);
 
-// What the client gets: the value of Set-Cookie, or of the field.
+// The value for the client: of Set-Cookie, or of the field.
 std::string sticky_field(const PoolSticky& sticky, std::string_view token, bool secure);
-// How long a new token is valid.
+// The time for which a new token is valid.
 uint64_t sticky_seconds(const PoolSticky& sticky);
 
 }  // namespace tidegate::l7

@@ -135,7 +135,7 @@ void Transaction::let_client_go(Failure why) {
     exchange_.facts.destination = std::construct_at(
         reinterpret_cast<Endpoint*>(arena_.allocate_aligned(sizeof(Endpoint))), *exchange_.facts.destination);
   }
-  // Others may wait for this fetch. When the last of them leaves, it ends. (The fill step is called anyway.)
+  // Other requests may wait for this fetch. When the last one leaves, the fetch ends. (The fill step is called anyway.)
   if (exchange_.cache.fill && step_ != Step::fill) exchange_.cache.fill.on_resume([this] { resume_fill(); });
 }
 

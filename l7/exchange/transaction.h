@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Transaction: the driver of one Exchange, as a machine of named steps. Each step does one thing and names its
-// successor, or suspends. A step that suspended is run again when something has moved (client, backend, cache, timer).
-// Every way ends in log.
+// successor, or suspends. A suspended step is run again when there is progress (client, backend, cache, timer). Every
+// way ends in log.
 //
 //   route ── policies ─┬─ answer (fixed, redirect, refused) ─────────────────────────────┐
 //                      ├─ buffer (the body, where the pool says so; then lookup)         │
@@ -42,10 +42,10 @@ struct AccessRecord;
 
 enum class Step : uint8_t {
   route,     // find the route, and the policies that apply there
-  policies,  // ask each of them; a policy may make the request wait
+  policies,  // ask each policy; a policy may make the request wait
   buffer,    // collect the request's body before a backend is asked
   lookup,    // ask the cache; its result may come later
-  serve,     // send the client what is stored, or what is arriving for another transaction
+  serve,     // send the client a stored body, or one that is arriving for another transaction
   choose,    // choose a backend by the pool's policy, and a connection to it
   queue,     // wait until a backend has room for one more connection
   connect,   // wait for the connection
@@ -58,11 +58,11 @@ enum class Step : uint8_t {
   answer,    // send a response of our own: fixed, redirect, failure
   log,       // count the request and write it to the log
   over,
-  suspend,  // not a step: stay, and run again when something moved
+  suspend,  // not a step: stay, and run again when there is progress
 };
 const char* name(Step step);
 
-// How a request that could not be read is answered, and why. The views must be valid only during start_refused().
+// The answer to a request that could not be read, and the reason. The views need be valid only during start_refused().
 struct Refusal {
   uint16_t status;
   std::string_view sentence;
@@ -87,17 +87,17 @@ class Transaction final : public BackendStream::User {
   Arena& arena() { return arena_; }
   RequestHead& request() { return exchange_.request; }
   void start(ClientStream& client, PlanPin plan);
-  // Instead of start(): answers a request that could not be read, so that it is counted and logged.
+  // Called instead of start(): answers a request that could not be read. The request is counted and logged.
   void start_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
-  // The same for a client whose stream is reset instead of answered: the request is counted and logged.
+  // Called instead of start(), for a client whose stream is reset without an answer. The request is counted and logged.
   void log_refused(ClientStream& client, PlanPin plan, const Refusal& refusal);
 
-  // Instead of start(): the request never became complete. The transaction goes back to the pool.
+  // Called instead of start() if the request never became complete. The transaction goes back to the pool.
   void abandon();
 
   // --- while it runs
   void resume();
-  // The client has gone. The stream is not used again, and on_transaction_over() is not called.
+  // Call it when the client has gone. After that the stream is not used, and on_transaction_over() is not called.
   void client_gone(Failure why = Failure::client_gone);
   void on_backend() override { resume(); }
   void on_interim(ResponseHead& interim) override;
@@ -105,7 +105,8 @@ class Transaction final : public BackendStream::User {
   const RequestHead& request() const { return exchange_.request; }
   // For a policy that has an answer of its own (Decision::buffered). Empty until a backend or a policy answers.
   BodyBuffer& answer_buffer() { return response_buffer_; }
-  // Whether it has a connection to a backend that an operator took down, and what ends it (take_down.cc).
+  // Whether the transaction has a connection to a backend that an operator took down; and the call that gives the
+  // connection up (take_down.cc).
   bool uses_taken_down() const;
   void leave_taken_down();
 
@@ -158,7 +159,7 @@ class Transaction final : public BackendStream::User {
     return std::min({timing.head_deadline_ns, timing.exchange_deadline_ns, timing.call_deadline_ns});
   }
   bool expired() const;
-  // total_timeout, exchange_timeout or deadline_exceeded if that time is over, otherwise none.
+  // The failure of the time that is over: total_timeout, exchange_timeout or deadline_exceeded; otherwise none.
   Failure own_time_over() const;
   // The backend has answered. The time limit for the head does not apply any more.
   void end_head_deadline() { exchange_.timing.head_deadline_ns = UINT64_MAX; }
@@ -188,11 +189,11 @@ class Transaction final : public BackendStream::User {
   std::string_view words_of_policies();
 
   // transaction_fetch.cc
-  // The client left and no other waits for what this transaction leads.
+  // True if the client left and no other request waits for the fetch that this transaction leads.
   bool nobody_waits() const {
     return exchange_.client_gone && !exchange_.mirrored && !(exchange_.cache.fill && exchange_.cache.fill.wanted());
   }
-  // connect, or pool_down; nothing if every backend is full.
+  // The next step: connect, or the step that fails. Nothing if every backend is full.
   std::optional<Step> take_backend();
   std::optional<Step> take_backend_past_accepted();
   const PoolMember* choose_member(BackendPool::Choice& choice);
@@ -239,7 +240,7 @@ class Transaction final : public BackendStream::User {
   void refuse_tunnel_of_ours();
 
   // transaction_coding.cc
-  // What policies may compress. To be called before the head is composed.
+  // Offers the content to policies that compress. Call it before the head is composed.
   void offer_content(BodyKind body, std::optional<uint64_t> length);
   void send_answer_head(std::string_view reason, BodyKind body, uint64_t length, bool length_known);
   // `last`: nothing follows it. It may be false for the last one.
@@ -301,7 +302,7 @@ class Transaction final : public BackendStream::User {
   bool not_accepted();
   void note_not_accepted();
   bool may_retry(Failure failure);
-  // The route has this answer thrown away, and another backend can be asked.
+  // True if the route throws this answer away and another backend can be asked.
   bool retries_status();
   BackendPool::Question question_of_retry() const;
   bool others_are_left(Retry retry) const;
@@ -335,13 +336,12 @@ class Transaction final : public BackendStream::User {
   WaitQueue::Waiter waiter_{this};
   Timer timer_;
   std::string cache_status_text_;  // a member only so that its memory is used again
-  // the beginning of the request's body, as long as it is the whole body; a member only so that its memory is used
-  // again
+  // the request's body so far, if no part is missing; a member only to use its memory again
   std::string kept_body_;
   std::unique_ptr<GrpcWeb> web_;  // set for a call of gRPC-Web
   BodyBuffer request_buffer_;     // the request's body, from its first byte
   BodyBuffer response_buffer_;    // the part of the response's body that the client has not taken
-  // what the last try said about its failure, for the log; a member only so that its memory is used again
+  // details of the last try's failure, for the log; a member only to use its memory again
   std::string failure_detail_;
   Step step_ = Step::over;
   bool running_ = false;

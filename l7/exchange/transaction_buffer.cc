@@ -12,7 +12,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// How much of a request is buffered: as much as the pool says, or as a policy needs.
+// The most bytes of a request's body that are buffered: the bound of the pool or of a policy.
 uint64_t most_of_request(const Exchange& exchange) {
   const uint64_t of_policy = exchange.request_json == nullptr ? 0 : exchange.request_json->most();
   return std::max<uint64_t>(exchange.pool->config().buffer_request_bytes, of_policy);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a transaction that use the cache: look up, serve what is stored or arriving, fill while leading.
+// The steps of a transaction that use the cache: look up; serve a body that is stored or arriving; fill as the leader.
 #include <algorithm>
 
 #include "cache/policy/validation.h"
@@ -117,8 +117,8 @@ Step Transaction::serve_stored(cache::Answer answer) {
   return Step::serve;
 }
 
-// What an exchange without a client takes from the exchange that begins it. It may outlive the connection of that one,
-// so it keeps no view of it.
+// Copies what an exchange without a client needs from the exchange that begins it. The copy may outlive the connection
+// of the first exchange, so it keeps no view of that connection.
 void Transaction::begin_without_client(const Exchange& from) {
   Exchange& to = exchange_;
   to.plan = from.plan;
@@ -166,7 +166,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   worker_.resume_later(other);
 }
 
-// --- serve: send what is stored, or arriving for another transaction
+// --- serve: send a stored body, or one that is arriving for another transaction
 
 Step Transaction::serve() {
   if (exchange_.client_gone) return fail(Failure::client_gone);

@@ -64,7 +64,7 @@ void Transaction::end_content(const Trailers& trailers) {
   client_->end_response(trailers);
 }
 
-// --- what the cache has, or will have, in the coding that was chosen
+// --- compressed bodies in the cache
 
 // The answer is from the cache, and a policy has chosen a coding for it. Returns true if the cache has the body in that
 // coding, which the client then gets. Otherwise the compressed bytes are kept for the next request.
@@ -84,7 +84,7 @@ bool Transaction::take_stored_coding() {
   return false;
 }
 
-// Takes all of its room from the worker's budget at once, so that several growing bodies do not block each other.
+// Takes room for the whole body from the worker's budget at once. So several growing bodies do not block each other.
 void Transaction::begin_keeping() {
   if (worker_.memory().take(cache::kCodedBytes)) exchange_.coding.kept = std::make_unique<std::string>();
 }

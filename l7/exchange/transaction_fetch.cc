@@ -368,7 +368,7 @@ Step Transaction::begin_passed_response() {
   return Step::deliver;
 }
 
-// How long the deliver step may be without any movement.
+// The longest time that the deliver step may take without progress.
 uint64_t Transaction::silence_ns() const {
   const bool tunnel = exchange_.response.body == BodyKind::tunnel && !exchange_.attempts.request_sent;
   return (tunnel ? exchange_.pool->config().tunnel_timeout_ms : exchange_.pool->config().idle_timeout_ms) * kNsPerMs;

@@ -101,7 +101,7 @@ std::optional<Step> Transaction::begin_gather() {
   if (response.body == BodyKind::none && !empty_content) {
     describe_changed(response.fields, arena_);
     if (response.status != 304) set_new_content_type(response.fields, exchange_.response_json->new_content_type());
-    // The length is the one of the body before the change.
+    // The length is that of the unchanged body, so it is wrong for the new one.
     if (exchange_.request.is_head()) response.has_content_length = false;
     return std::nullopt;
   }

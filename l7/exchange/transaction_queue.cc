@@ -61,7 +61,7 @@ bool Transaction::join_queue() {
   return true;
 }
 
-// The next waiter is woken, because the room that this one was woken for may be free.
+// This waiter may have been woken for a free place that it did not take. So the next waiter is woken.
 void Transaction::leave_queue(bool with_its_turn) {
   if (!waiter_.waits() && !waiter_.is_pushed_out()) return;
   with_its_turn ? WaitQueue::take_turn(waiter_) : WaitQueue::leave(waiter_);

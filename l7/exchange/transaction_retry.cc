@@ -25,7 +25,7 @@ Step Transaction::attempt_failed(Failure failure) {
     ++exchange_.attempts.not_accepted;
     --exchange_.attempts.count;
   } else if (info(failure).retry == Retry::refused) {
-    // The same backend may take it on another connection.
+    // The backend does not count as failed: it may take the request on another connection.
   } else if (exchange_.attempts.failed_count < exchange_.attempts.failed.size()) {
     exchange_.attempts.failed[exchange_.attempts.failed_count++] = exchange_.attempts.member->runtime->id;
   }
@@ -55,14 +55,16 @@ void Transaction::note_not_accepted() {
   exchange_.pool->note_not_accepted(*attempts.member, worker_.backends(), attempts.ordinal);
 }
 
-// A backend that closes without an answer has done one of three things.
+// Finds why a backend closed the connection without an answer. There are three cases.
 Failure Transaction::what_happened(Failure failure) const {
-  // A unix socket whose queue is full while nothing runs: there is nothing to wait for.
+  // The queue of a unix socket is full, and no other exchange runs there. So no place can get free, and waiting does
+  // not help.
   if (backend_->failure() == Failure::not_accepted && exchange_.attempts.ordinal == 1) return Failure::connect_failed;
   if (failure != Failure::backend_closed) return failure;
-  // It closed a kept connection at the moment when we used it again.
+  // The backend closed an idle connection at the moment when we used the connection again.
   if (backend_->reused() && !backend_->anything_received()) return Failure::stale_connection;
-  // It gave up a request whose body the client had not sent completely. Any backend does that after some time.
+  // The backend gave up the request, because the client had not sent the whole body. Every backend does that after some
+  // time.
   return exchange_.patience.waiting() ? Failure::gave_up_waiting : failure;
 }
 
@@ -171,7 +173,7 @@ bool Transaction::may_retry(Failure failure) {
   return false;
 }
 
-// The question that the pool would be asked for a retry.
+// The question to the pool for a retry.
 BackendPool::Question Transaction::question_of_retry() const {
   return {.now_ns = worker_.loop().now_ns(),
           .is_retry = true,
@@ -186,8 +188,8 @@ bool Transaction::others_are_left(Retry retry) const {
   return retry == Retry::unsent && exchange_.attempts.member->addresses.size() > exchange_.attempts.count;
 }
 
-// Whether another backend, in service and not tried, could take this request at once. Only for it an answer is thrown
-// away.
+// True if another backend, in service and not tried, could take this request at once. An answer is thrown away only in
+// this case.
 bool Transaction::another_is_free() const {
   const BackendPool::Question question = question_of_retry();
   const std::vector<PoolMember>& members = exchange_.pool->members();
@@ -196,8 +198,8 @@ bool Transaction::another_is_free() const {
   });
 }
 
-// How a request ends that finds no backend now: as its last try did. It is `now` if no backend has failed it yet, or if
-// the last one answered with a status that is tried again.
+// The failure of a request that finds no backend now: that of its last try. It is `now` if no try has failed yet, or if
+// the last backend answered with a status that is tried again.
 Failure Transaction::failure_of_tries(Failure now) const {
   const Attempts& attempts = exchange_.attempts;
   return attempts.failed_count == 0 || attempts.last_failure == Failure::none ? now : attempts.last_failure;

@@ -61,7 +61,7 @@ WaitQueue::Waiter* WaitQueue::first_guest(const Client& client) {
   return nullptr;
 }
 
-// It goes before its client's other guests of its priority, because it came before them.
+// The waiter goes before the other guests of its client and its priority, because it came before them.
 void WaitQueue::make_guest(Waiter& waiter) {
   remove(waiter);
   waiter.guest_ = true;
@@ -91,8 +91,7 @@ WaitQueue::Waiter* WaitQueue::next(bool for_all) const {
   return found;
 }
 
-// Whose place a newcomer takes in a full queue; null: nobody's. One that is no guest has no guests of its own client
-// before it.
+// The waiter whose place a newcomer takes in a full queue. Null: the newcomer gets no place.
 WaitQueue::Waiter* WaitQueue::gives_way_to(const Waiter& newcomer) const {
   const auto own = static_cast<size_t>(newcomer.priority_);
   for (size_t priority = 0; priority < kPriorities; ++priority) {

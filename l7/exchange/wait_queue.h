@@ -2,8 +2,8 @@
 // WaitQueue: the requests of one worker that wait for a backend of one pool, because each backend has its
 // max_connections. Only the next one may take a connection:
 //   - the first one of the highest priority;
-//   - once in kQueueTurns turns, the one that has waited longest. So nobody waits for ever: who has n requests before
-//     it in the order of arrival has its turn after (n + 1) * kQueueTurns turns at the latest.
+//   - once in kQueueTurns turns, the one that has waited longest. So nobody waits for ever: a request with n requests
+//     before it in the order of arrival has its turn after at most (n + 1) * kQueueTurns turns.
 // A request that has already failed on a backend can use only the other backends. While it is next, it must not block
 // the failed backend for others. So the next request that can use every backend may take a connection too.
 //
@@ -41,7 +41,7 @@ class WaitQueue {
     Waiter(const Waiter&) = delete;
     Waiter& operator=(const Waiter&) = delete;
     bool waits() const { return queue_ != nullptr; }
-    // It has lost its place to another one, and has not called leave() since.
+    // True if the waiter has lost its place to another waiter, and has not called leave() since.
     bool is_pushed_out() const { return pushed_out_; }
     Transaction& transaction() const { return *transaction_; }
 
@@ -68,8 +68,8 @@ class WaitQueue {
     explicit operator bool() const { return joined; }
   };
 
-  // Adds a waiter at the end of its list. It does not join if the queue already holds `most` and none of them gives way
-  // to it. `picky`: the waiter cannot use every backend.
+  // Adds a waiter at the end of its list. The waiter does not join if the queue already has `most` waiters and none of
+  // them gives way. `picky`: the waiter cannot use every backend.
   [[nodiscard]] Joined join(Waiter& waiter, uint64_t client, uint32_t most, bool picky = false,
                             QueuePriority priority = QueuePriority::normal);
   static void leave(Waiter& waiter);
@@ -107,7 +107,7 @@ class WaitQueue {
   static constexpr size_t kPriorities = static_cast<size_t>(QueuePriority::high) + 1;
   // Each list is in the order of arrival.
   struct Client {
-    uint32_t in_share = 0;  // how many wait that are no guests
+    uint32_t in_share = 0;  // the number of waiters that are no guests
     std::array<OfClient, kPriorities> share, guests;
   };
 

@@ -30,7 +30,7 @@ struct AdmissionShared {
   explicit AdmissionShared(const HashKey& key);
   void configure(const L7Node& node);
   TokenRate rate() const;
-  // What an address may have, if it has `connections` open connections.
+  // The bounds of an address that has `connections` open connections.
   struct AddressView {
     uint32_t connections = 0, most_connections = 0;
     uint64_t new_connections_left = 0;

@@ -146,9 +146,9 @@ void AccessLog::drop_rest_of_line() {
   }
 }
 
-// A disk or a collector that takes nothing costs log lines, but never requests. Bytes that it does not take stay in the
-// ring and are written later. Lines that find no room in the ring are dropped and counted. Returns false if nothing was
-// written.
+// If a disk or a collector takes nothing, log lines are lost, but no request fails or waits. Bytes that it does not
+// take stay in the ring and are written later. Lines that find no room in the ring are dropped and counted. Returns
+// false if nothing was written.
 bool AccessLog::note_written(ssize_t written) {
   const int trouble = written > 0 ? 0 : written == 0 ? EIO : errno;
   full_pauses_ = trouble == EAGAIN ? full_pauses_ + 1 : 0;

@@ -26,8 +26,8 @@ namespace tidegate::l7 {
 
 class LogSink;  // log_sink.h
 
-// What the log says about a request. Views need only live for the call. Durations are in nanoseconds from the request's
-// head; 0: it did not happen.
+// The values of a request for its log line. Views need only live for the call. Durations are in nanoseconds from the
+// request's head; 0: it did not happen.
 struct AccessRecord {
   uint64_t realtime_ns = 0;
   std::string_view request_id, client, peer, listener, method, host, path, query, route, pool, backend, cache,
@@ -68,7 +68,8 @@ class LogRing {
   static constexpr size_t kBytes = size_t{1} << 20;
   LogRing() : data_(new char[kBytes]) {}
   bool push(std::string_view line);  // for the worker; false: there is no room
-  // For the log's thread: peek() returns what is there, up to the ring's end. take() says how much of it was taken.
+  // For the log's thread: peek() returns the bytes that wait, up to the ring's end. take() removes as many of them as
+  // were written.
   std::string_view peek() const;
   void pop(size_t bytes) { head_.store(head_.load(std::memory_order_relaxed) + bytes, std::memory_order_release); }
 
@@ -87,7 +88,7 @@ struct AccessLogOptions {
   std::string tag;        // of syslog: APP-NAME
   std::string host;       // of syslog: HOSTNAME
 };
-// From a node that was validated.
+// The options of a node that was validated.
 AccessLogOptions access_log_options(const Node& node);
 
 class AccessLog {

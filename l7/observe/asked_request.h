@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The request that explain is asked about. It is written as a client would send it over HTTP/1.1, and read by the
-// parser that reads what clients send. So explain sees the same head, and refuses the same requests.
+// parser for clients' requests. So explain sees the same head, and refuses the same requests.
 #pragma once
 
 #include <string>

@@ -77,7 +77,7 @@ void explain_conditions(const Route& route, nlohmann::json& answer) {
   for (const auto& [name, pattern] : route.match.query_regex) match["query_regex"][name] = pattern;
 }
 
-// Whether it counts by the client's name or by claims of its token, as a limit or a concurrency lane may.
+// True if the policy counts by the client's name or by claims of its token, as a limit or a concurrency lane may.
 bool counts_by_identity(const nlohmann::json& entry) {
   const auto is_one = [](const nlohmann::json& word) {
     return word.is_string() && needs_identity(word.get<std::string>());
@@ -195,7 +195,7 @@ class Explaining {
       nlohmann::json& entry = answer_["policies"].emplace_back(
           nlohmann::json{{"policy", rule->policy}, {"kind", rule->kind}, {"stage", policy::name(rule->stage)}});
       rule->explain(subject, now_ns, entry);
-      // These decide nothing about the request.
+      // Rules of these stages do not decide how the request ends.
       if (rule->stage >= policy::Stage::compress || rule->stage == policy::Stage::mirror) continue;
       if (may_be_known && counts_by_identity(entry)) entry.erase("verdict");
       if (rule->stage == policy::Stage::split) {
@@ -266,7 +266,7 @@ class Explaining {
     ask_pool(index);
   }
 
-  // It is reported even if the request ends earlier, because that may differ for the next request.
+  // The pool is reported even if this request ends earlier: the next request may reach it.
   void ask_pool(uint32_t index) {
     const nlohmann::json ends = answer_["ends"], reason = answer_["reason"];
     explain_pool(plan_, index, request_, client_, split_.pool, answer_);

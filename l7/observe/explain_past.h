@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Explain of a past request: what the records say about it. Names and numbers are those of the moment when the request
-// ended, whatever the configuration is now.
+// Explain of a past request: what the records say about it. Names and numbers are those in use when the request ended,
+// even if the configuration has changed since.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -58,7 +58,7 @@ void explain_found(const Snapshot& snapshot, uint32_t pool, const Backend& serve
   }
 }
 
-// What the name of a backend leads to, and the state of its servers.
+// Adds the servers that were found by the name of a backend, with their state.
 void explain_name(const BackendPool& pool, const NameBook* names, uint32_t i, uint64_t now_ns, nlohmann::json& entry) {
   const std::string key = name_key(pool.config().backends[i]);
   if (key.empty()) return;

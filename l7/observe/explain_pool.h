@@ -14,7 +14,7 @@ namespace tidegate::l7 {
 
 struct PolicyWords {
   const char* name;
-  // the reason given by a policy that decides at the moment of the request; empty: it decides by a hash
+  // the reason, for a policy that decides at the moment of the request; empty: the policy decides by a hash
   const char* reason;
 };
 PolicyWords policy_words(PoolPolicy policy);
@@ -24,7 +24,7 @@ PolicyWords policy_words(PoolPolicy policy);
 // used.
 const BackendPool& pool_for_route(const Plan& plan, uint32_t route, uint32_t split_pool);
 
-// Adds "pool", "policy", "eligible", "backend", "reason" and what else the pool has. Asking changes nothing.
+// Adds "pool", "policy", "eligible", "backend", "reason" and further facts about the pool. Changes nothing.
 void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,
                   uint32_t split_pool, nlohmann::json& answer);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LogSink: where the access log's thread writes lines. It may wait for a disk, and briefly for a collector. Workers
+// LogSink: the target of the access log's thread. A write may wait for a disk, and briefly for a collector. Workers
 // never wait for it.
 //
 // Threads: the log's.

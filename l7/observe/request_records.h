@@ -80,8 +80,9 @@ template <class T>
 using PlainField = T;
 using RequestRecord = RequestRecordOf<PlainField>;
 
-// One field in the ring. Release and acquire are plain moves on x86. They order a record's fields after the count of
-// records. From this count a reader sees that a record was being overwritten.
+// One field in the ring. Release and acquire are plain moves on x86. They order the stores to a record's fields and to
+// the count of records. After a reader has copied a record, it reads the count. The count shows whether the worker has
+// overwritten the record meanwhile.
 template <class T>
 class SharedField {
  public:
@@ -148,8 +149,8 @@ class RequestRecords {
   // Always returns the same for the same moment, because the clock is read only at the start.
   uint64_t realtime_of(uint64_t monotonic) const { return started_realtime_ns_ + (monotonic - started_ns_); }
   uint64_t size() const;
-  // Since when every request is remembered: the start, the last time that a ring forgot a record, or keep_ns ago,
-  // whichever is latest.
+  // The time since which every request is remembered. It is the latest of: the start, the last time that a ring forgot
+  // a record, and keep_ns ago.
   uint64_t complete_since_ns(uint64_t now_ns) const;
 
  private:

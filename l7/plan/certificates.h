@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which certificates the proxy shows, and what it answers to an authority that checks whether a name is ours.
+// The certificates that the proxy shows, and its answers to an authority that checks whether a name is ours.
 //
 // A certificate of the configuration comes from files, or is ordered. An ordered one is in the live state once it is
 // issued; until then the proxy makes one that it signs itself, so that clients which do not check are served at once.
@@ -31,7 +31,7 @@ struct ServedCertificate {
 std::vector<ServedCertificate> served_certificates(const Snapshot& snapshot, const Model* before_model,
                                                    const std::vector<ServedCertificate>* before);
 
-// One that the proxy signs itself, for the names of an order.
+// Makes a certificate that the proxy signs itself, for the names of an order.
 Result<ServedCertificate> make_certificate(const Certificate& certificate);
 
 // Certificates that should have an OCSP answer of their authority, and have none now.
@@ -46,7 +46,7 @@ struct AcmeIdentity {
   std::string proof;  // key in the live state, "alpn/NAME", and the digest
   TlsIdentity identity;
 };
-// Keeps those of `before` (may be null) that are still needed.
+// Identities in `before` (may be null) that are still needed are used again.
 std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std::vector<AcmeIdentity>* before);
 
 // The token in the path of an http-01 request. Nothing if it is another path.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Description: what the proxy makes of a Snapshot, without what it has learned while it serves (runtime state of
-// backends, counts of policies). Nothing in the process changes when one is made. A Plan (l7/plan.h) is a Description
-// together with that state.
+// backends, counts of policies). Making a Description changes nothing else in the process. A Plan (l7/plan.h) is a
+// Description together with the runtime state.
 //
 // Immutable; any thread.
 #pragma once

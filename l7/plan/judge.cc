@@ -25,7 +25,7 @@ namespace {
 
 constexpr size_t kChainStep = 16 * 1024;  // chains that differ by less are sent alike
 
-// Contents in which nothing was found, so that a change costs what changed. Any thread.
+// Remembers contents that were judged without a fault. So a change judges only the contents that changed. Any thread.
 class SoundContents {
  public:
   bool has(const std::string& content) {
@@ -128,7 +128,8 @@ class Judge {
     const std::string content =
         fmt::format("clients {} {} {} {}", of_listener, clients.optional, clients.ca.hash, clients.crl.hash);
     if (sound_contents().has(content)) return;
-    // What is asked of clients does not depend on the certificate that is shown.
+    // The rules for client certificates do not depend on the certificate that the listener shows. So any certificate
+    // will do.
     Certificate any;
     any.order.names = {"localhost"};
     const Result<ServedCertificate> own = make_certificate(any);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxy would refuse in a version because of its content, or could not serve to anybody. It is found by the
-// functions by which the proxy makes its routes and TLS contexts. Facts of a host are not part of it.
+// The faults in a version's content: parts that the proxy would refuse, or could serve to no client. The functions that
+// find them are those by which the proxy makes its routes and TLS contexts. Facts of a host are not part of it.
 #pragma once
 
 #include <vector>

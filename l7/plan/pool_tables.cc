@@ -64,7 +64,7 @@ class Builder {
       one.addresses.push_back({{each.endpoint.address, port}, {}});
       one.name = backend.name + "/" + one.addresses[0].to_string();
       one.weight = std::min<uint32_t>(UINT16_MAX, backend.weight * each.weight);
-      // RFC 2782: they serve if the others do not
+      // RFC 2782: servers of later priorities are used only if those of the first one are not available
       if (each.priority > first_priority) one.level = PoolTables::kLevels - 1;
       add_server(std::move(one), usable);
     }

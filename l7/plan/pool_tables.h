@@ -21,11 +21,11 @@
 
 namespace tidegate::l7 {
 
-// Which backends of the pool are used, and in which order.
+// The selection of the pool's backends, and their order.
 struct PoolShape {
   uint32_t site = kNone;                // the proxy's own site, for prefer_site
   std::span<const std::string> labels;  // only backends that have all of these labels
-  const NameBook* names = nullptr;      // what the names of backends lead to
+  const NameBook* names = nullptr;      // the servers that names of backends lead to
 };
 
 // One of the endpoints of a backend's name, or the backend itself.

@@ -15,7 +15,7 @@ Error certificate_failed(const Description& description, uint32_t index, const E
   return fail(fmt::format("certificate {}: {}", description.model().certificates[index].name, why.message));
 }
 
-// From what is in force, or from what a candidate needs. Null if it is in neither.
+// The context of this content, from those in force or those of a candidate. Null if neither has it.
 template <class Object>
 std::shared_ptr<Object> find_known(const std::string& made_of,
                                    const std::map<std::string, std::shared_ptr<Object>>& known,

@@ -19,7 +19,7 @@
 
 namespace tidegate::l7 {
 
-// What the contexts of a listener and of a pool are made of, without their certificates and tickets.
+// The options of the contexts of a listener and of a pool, without certificates and tickets.
 TlsServerOptions server_options(const Listener& listener);
 TlsClientOptions client_options(const Pool& pool);
 
@@ -31,11 +31,11 @@ class TlsContexts {
     std::vector<std::shared_ptr<TlsContext>> listeners;
     std::vector<std::shared_ptr<TlsContext>> pools;  // parallel to Model::pools; null: plain text
   };
-  // What was made before and is not needed for this one is forgotten.
+  // Contexts of earlier versions that this version does not need are forgotten.
   Result<Set> prepare(const Description& description);
-  // Makes what a candidate needs, so that prepare() has it at hand. What is in force stays.
+  // Makes the contexts that a candidate needs, so prepare() need not make them. The contexts in force stay.
   Result<void> hold(const Description& description);
-  void release() { held_ = {}; }  // forgets what was made for the candidate
+  void release() { held_ = {}; }  // forgets the contexts that were made for the candidate
   // The staples that the identities of the last prepare() show from now on; null: none any more. Identities that never
   // had a staple are left out. The worker sets them when it takes the plan.
   using Staples = std::vector<std::pair<std::shared_ptr<const ServerIdentity>, std::shared_ptr<const Staple>>>;

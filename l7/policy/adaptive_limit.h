@@ -4,7 +4,7 @@
 //
 // The idea is that of gradient limits (TCP Vegas; Netflix' concurrency-limits; Envoy's adaptive concurrency). A backend
 // without load answers in a certain time, the base. Answers that take longer have waited in a queue. So the limit is
-// multiplied by base / measured, and a little is added, so that the limit can also grow into new capacity.
+// multiplied by base / measured. Then a little is added, because a limit must also be able to grow into new capacity.
 //
 // The base must be measured without a queue. At the start, and then every kProbeNs while the limit is in use, the limit
 // is halved until answers get no faster. A limit that is not half used is left alone: the measured time is the base

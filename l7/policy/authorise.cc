@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The authorise policy (conf/policy/authorise.h): the rules networks, places and roles, so that counters and logs
-// tell which of them refused. Networks and places are asked before authenticate, because they cost less.
-// A request without a client (a revalidation, a mirror's copy) is not judged: the one that it repeats has passed.
+// The authorise policy (conf/policy/authorise.h): the rules networks, places and roles. They are separate rules, so
+// counters and logs name the rule that refused. Networks and places are asked before authenticate, because they cost
+// less. A request without a client (a revalidation, a mirror's copy) is not judged: the one that it repeats has passed.
 // Runtime: the databases of places, which are read again when they have changed.
 #include <fmt/format.h>
 

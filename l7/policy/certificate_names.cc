@@ -33,7 +33,8 @@ CertificateNames::CertificateNames(const CertificateClients& rules)
   }
 }
 
-// The exact name, or else the longest of those above it, with one lookup for each slash.
+// Finds the client of the certificate's name: by the exact name, or else by the longest listed prefix of the name that
+// ends with a slash. The prefixes cost one lookup for each slash.
 CertificateNames::Found CertificateNames::find(const PeerCertificate& certificate) const {
   const std::string_view name = certificate.*name_from_;
   if (name.empty()) return {Outcome::nameless};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which client a TLS certificate stands for: `certificates` of the authenticate policy.
+// CertificateNames: finds the client of a TLS certificate (`certificates` of the authenticate policy).
 #pragma once
 
 #include <map>

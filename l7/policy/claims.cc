@@ -6,7 +6,7 @@
 namespace tidegate::l7::policy {
 namespace {
 
-// Nothing if it is not there, or occurs twice.
+// The member of this name. Nothing if the object has no such member, or has it twice.
 std::optional<JsonView> only_member(const JsonView& object, std::string_view wanted, Arena& arena) {
   std::optional<JsonView> found;
   for (JsonWalk walk(object); walk.next();) {

@@ -19,7 +19,8 @@ namespace tidegate::l7::policy {
 // the way occurs twice.
 std::optional<JsonView> find_claim(std::string_view claims, std::string_view name, Arena& arena);
 
-// Whether it is one of these texts, or a list that contains one. A number and `true` are compared as they are written.
+// True if the claim is one of these texts, or a list that contains one of them. A number and `true` are compared as
+// they are written.
 bool claim_has(const JsonView& claim, const std::vector<std::string>& wanted, Arena& arena);
 
 }  // namespace tidegate::l7::policy

@@ -8,8 +8,8 @@
 // the proxy itself, parts (206), and answers with a coding, with no-transform, or with a digest of their bytes.
 //
 //   ETag    a strong one becomes weak (RFC 9110 §8.8.3): the bytes differ, the meaning does not. A suffix would keep it
-//           strong, but then If-None-Match would have to be undone before the cache and before backends. A weak one is
-//           compared as it is (§13.1.2). A 304 to a client that shows the weak one has the weak one.
+//           strong, but then the suffix would have to be removed from If-None-Match before the cache and backends see
+//           it. A weak one is compared as it is (§13.1.2). A 304 to a client that shows the weak one has the weak one.
 //   Vary    Accept-Encoding, on every answer that could have been compressed (§12.5.5), and on 206 and 304 of it
 //   BREACH  an answer to a request that shows who the client is, or that `authenticate` has let in, is left as it is,
 //           unless it is `public`

@@ -6,8 +6,8 @@
 //
 //   requests  a fixed number for each key, in a table that all workers share (LimitTable; the word is the count)
 //   adaptive  one number for all requests of the policy, found by measuring (adaptive_limit.h). Measured is the time
-//             from here to the first byte of the backend's answer, its queue and its tries included. A hit and a
-//             refusal of this node tell nothing. An answer that did not come in its time counts with what it took.
+//             from here to the first byte of the backend's answer, its queue and its tries included. Hits and refusals
+//             of this node are not measured. If an answer did not come in time, the time until the failure counts.
 //
 // Requests of low priority may take only a share of the places, so they are refused first.
 //
@@ -62,7 +62,7 @@ struct Lane {
   std::shared_ptr<LaneRuntime> runtime;
 };
 
-// What a request has taken and gives back at its end. It is in the arena of its exchange.
+// The places that a request has taken and gives back at its end. The object is in the arena of the exchange.
 struct Held {
   Count* place = nullptr;        // a place in the policy's, its key's or its lane's count; null: none
   const Lane* lane = nullptr;    // null: the policy has no lanes
@@ -391,7 +391,7 @@ class ConcurrencyRule final : public Rule {
     if (adaptive_ != nullptr) return adaptive_->limit(terms_);
     return concurrency_.requests == 0 ? UINT64_MAX : concurrency_.requests;
   }
-  // For a lane with its own limit.
+  // The most requests at one time in a lane that has its own limit.
   uint64_t most_of(const Lane& lane) const {
     return adaptive_ == nullptr ? lane.config.requests : share_of(most(), lane.config.share);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Credentials in a request: how they are read from its fields, and checked against what is stored.
+// Credentials in a request: they are read from its fields, and checked against stored hashes.
 #pragma once
 
 #include <array>
@@ -54,7 +54,8 @@ class RightPasswords final : public Runtime {
   RightPasswords();
   bool has(std::string_view text) const;
   void add(std::string_view text);
-  // Whether one more password hash may be computed now: wrong passwords must not block a worker.
+  // True if one more password hash may be computed now. Their number is bounded: wrong passwords must not block a
+  // worker.
   bool may_compute(uint64_t now_ns);
 
  private:

@@ -42,7 +42,7 @@ class DeadlineRule final : public Rule {
 
   Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t now_ns) const override {
     if (exchange.deadline == nullptr) exchange.deadline = &terms_;
-    remove_other_spellings(exchange.request.fields, terms_.lower_field);  // the field itself is written anew
+    remove_other_spellings(exchange.request.fields, terms_.lower_field);  // the field itself is written again
     bool malformed = false;
     const std::optional<uint64_t> time_ns = time_of(exchange.request, malformed);
     if (malformed) runtime_->count.add();

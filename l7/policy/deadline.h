@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a deadline policy stores in an exchange: the field that tells the backend how much time is left.
+// The terms that a deadline policy stores in an exchange: the field that tells the backend how much time is left.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,7 @@
 // holds back. So one piece of a block's size never produces more than kBurstBytes.
 //
 // The worker's pool bounds the number of encoders. gzip and zstd encoders are kept for the next answers; brotli has no
-// reset, so it is made anew for each answer (it allocates some hundred kilobytes).
+// reset, so each answer gets a new one (it allocates some hundred kilobytes).
 //
 // Threads: everything here belongs to one worker.
 #pragma once

@@ -37,7 +37,7 @@ class FaultRule final : public Rule {
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
-    // Otherwise chance decides.
+    // In all other cases chance decides.
     if (!is_for(subject.request)) {
       out["verdict"] = name(Verdict::exempt);
     } else if (fault_.abort_status == 0 || fault_.abort_percent <= 0) {

@@ -45,7 +45,7 @@ struct Name {
 };
 std::vector<Name> names_of(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
 
-// Names go into logs and into a field for backends.
+// A name is short printable ASCII, because it goes into logs and into a field for backends.
 bool is_name(std::string_view text) {
   return text.size() <= kTokenNameBytes &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f'; });
@@ -151,7 +151,8 @@ class ForwardRule final : public Rule {
     for (const Name& header : request_headers_) all.push_back("header:" + header.lower);
     return all;
   }
-  // A text that is equal in two versions if remembered answers may be used again.
+  // If two versions give the same text, answers that were remembered under the first version are valid under the second
+  // one.
   std::string question() const {
     const ForwardAuth& f = forward_;
     return sha256_hex(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", pool_name_, f.cache_ttl_ms, f.path, f.host,
@@ -196,7 +197,7 @@ class ForwardRule final : public Rule {
       if (ours) continue;  // the client's own would say something else
       if (trusted || std::any_of(request_headers_.begin(), request_headers_.end(), named)) fields.add(field);
     }
-    // Our own entries in Via show a loop.
+    // The fields Via are passed on: our own entries in them show a loop.
     for (const Field& field : request.fields) {
       if (field.kind == FieldKind::via) fields.add(field);
     }

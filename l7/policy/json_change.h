@@ -43,20 +43,20 @@ class JsonChange {
   JsonChange(const TransformJson& json, const JsonContent& content);
 
   uint64_t most() const { return most_; }
-  // Whether a body with this Content-Type is of the form that is changed.
+  // True if bodies with this Content-Type are changed.
   bool takes(std::string_view content_type) const;
   // A body of no bytes is changed too: it is a message of Protobuf whose fields all have their default values.
   bool takes_empty() const { return from_ == BodyForm::protobuf; }
-  // Content-Type of the new body; empty: the one of the received body.
+  // The Content-Type of the new body. Empty: the Content-Type stays.
   std::string_view new_content_type() const;
-  // What it makes of bodies, for people: "json to protobuf (shop.v1.Order)". Empty if they keep their form.
+  // The conversion as text for people: "json to protobuf (shop.v1.Order)". Empty if bodies keep their format.
   std::string conversion() const;
   // Writes the new body into `out`, which must be empty. After a fault `out` must not be used. The arena is used during
   // the call.
   JsonFault change(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
 
  private:
-  // What happens at one name below another.
+  // The changes at one name, and at the names below it.
   struct Node {
     std::map<std::string, Node, std::less<>> below;
     bool removed = false, redacted = false, set = false;
@@ -65,9 +65,9 @@ class JsonChange {
     TextTemplate value;
   };
   struct Run;
-  // From the form of the received body to JSON.
+  // Converts the received body to JSON.
   JsonFault read(std::string_view body, std::string& json) const;
-  // From JSON to the form of the body that is sent.
+  // Converts JSON to the format of the body that is sent.
   JsonFault write(std::string_view json, std::string& out, Arena& arena) const;
   JsonFault change_json(std::string_view body, const TemplateValues& values, std::string& out, Arena& arena) const;
   bool leaves_json() const { return !makes_anew_ && !picks_some_ && edits_.below.empty(); }

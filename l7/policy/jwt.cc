@@ -114,7 +114,7 @@ bool read_members(std::string_view json, std::initializer_list<JsonMember*> memb
   return given.is_whole();
 }
 
-// A decoded part, stored in the arena.
+// Decodes a part of the token into the arena.
 std::optional<std::string_view> decoded(std::string_view part, Arena& arena) {
   const std::optional<std::string> text = base64url_decode(part);
   return text ? std::optional(arena.copy(*text)) : std::nullopt;
@@ -153,7 +153,7 @@ void read_roles(const JsonView& value, Arena& arena, TokenClaims& out) {
   out.roles = roles;
 }
 
-// It goes into the log and into a field for the backend.
+// The claim's value goes into the log and into a field for the backend.
 bool is_claim_name(std::string_view text) {
   return !text.empty() && text.size() <= kTokenNameBytes &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < '\x7f'; });

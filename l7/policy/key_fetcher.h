@@ -37,7 +37,7 @@ class KeyFetcher {
   EventLoop& loop_;
   std::unique_ptr<CurlLoop> curl_;  // null: nothing had to be fetched so far
   std::map<KeySource*, std::unique_ptr<Work>> works_;
-  Timer timer_;  // fires now and then while there are sources, because no worker wakes this thread
+  Timer timer_;  // fires from time to time while there are sources, because no worker wakes this thread
 };
 
 }  // namespace tidegate::l7::policy

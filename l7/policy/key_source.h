@@ -31,7 +31,7 @@ class KeySource final : public Runtime {
   const Terms& terms() const { return terms_; }
 
   // --- any thread
-  // Null: none was fetched yet. Good until this thread's next call.
+  // The present set of keys. Null: none was fetched yet. Valid until this thread's next call.
   const std::vector<Jwk>* keys() const;
   // Number of the set. Another set has another number, one of another source too: what is remembered of tokens outlives
   // a source.

@@ -184,7 +184,7 @@ class LimitRule final : public Rule {
     }
     return table_->find_or_add(key, now_ns, [&](uint64_t state) { return window_.free_at_ns(state, now_ns); });
   }
-  // Nothing if the server cannot be asked. Then this proxy's own quota decides.
+  // The decision of the shared quota. Nothing if the server cannot be asked: then this proxy's own quota decides.
   std::optional<Decision> ask_quota(Exchange& exchange, Note& note, uint64_t key, uint64_t now_ns) const {
     PolicyUse& use = exchange.policies;
     if (use.call != nullptr) {
@@ -207,7 +207,7 @@ class LimitRule final : public Rule {
         case SharedQuota::Answer::asks:
           break;
       }
-      // Others may have spent the tokens that came. Then the request has waited long enough.
+      // Other requests may have spent the tokens of the new lease. After `timeout` this request waits no longer.
       if (now_ns - note.values[kAskedSinceNs] >= limit_.shared.timeout_ms * kNsPerMs) break;
       auto call = std::make_unique<LeaseCall>(*use.transaction);
       quota_->wait(key, call->waiter);

@@ -2,11 +2,11 @@
 // LimitTable: the state of every key of one limit, in memory of a fixed size. All workers share it without a lock: a
 // state is one word of 64 bits, changed by compare-and-swap.
 //
-// A key can be in two places, each a cache line of four slots. If the state of a slot equals no state (its bucket is
-// full again, its windows are over), another key may take the slot, and the old state need not be cleared. If all eight
-// slots are in use, the key that would be free first is forgotten. That key gets its whole quota again, so an overfull
-// table errs in favour of the client. `keys` keys leave at least a fifth of the slots empty. Of a million keys, about
-// ten find both places full by chance.
+// A key can be in two places, each a cache line of four slots. A slot is free if its state means nothing any more: its
+// bucket is full again, or its windows are over. Then another key may take the slot, and the old state need not be
+// cleared. If all eight slots are in use, the key that would be free first is forgotten. That key gets its whole quota
+// again, so an overfull table errs in favour of the client. `keys` keys leave at least a fifth of the slots empty. Of a
+// million keys, about ten find both places full by chance.
 //
 // Processes that share the memory count together, like threads, because a state is only one word.
 //
@@ -39,7 +39,7 @@ namespace tidegate::l7::policy {
 class LimitTable final : public Runtime {
  public:
   explicit LimitTable(size_t keys) : LimitTable(TableMemory::make({}, 0, bytes_for(keys))) {}
-  // Continues with the states of the process before this one, if it left them.
+  // Continues with the states of the previous process, if it left them.
   LimitTable(TableMemories& memories, const std::string& key, uint64_t fingerprint, size_t keys)
       : LimitTable(memories.take(key, fingerprint, bytes_for(keys))) {}
   // Uses memory of bytes_for(keys), which is zeroed or has the states of another process.
@@ -61,11 +61,11 @@ class LimitTable final : public Runtime {
     __builtin_prefetch(&set_[both[0]], 1);
     __builtin_prefetch(&set_[both[1]]);
   }
-  // Null: it is not there.
+  // The state of the key. Null: the table does not have the key.
   std::atomic<uint64_t>* find(uint64_t key) const {
     key = stored(key);
     const std::array<size_t, 2> both = places(key);
-    foresee(key);  // so that the two do not miss the cache one after the other
+    foresee(key);  // so both cache misses overlap
     for (const size_t place : both) {
       if (Slot* const slot = slot_of(set_[place], key)) return &slot->state;
     }

@@ -18,7 +18,7 @@ struct Allowance {
 };
 
 // A token bucket as GCRA (ITU-T I.371), like core/token_bucket.h: the state is the time at which the bucket is full
-// again. It also says what is left, and can reserve turns that are at most `wait_ns` away.
+// again. It also returns the rest of the quota, and can reserve turns that are at most `wait_ns` away.
 struct RequestBucket {
   uint64_t interval_ns;  // time between two tokens, at least 1
   uint64_t burst;        // tokens of a full bucket, at least 1

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a mirror policy (conf/policy/mirror.h) stores in an exchange, and what a request and its copy share.
+// The terms that a mirror policy (conf/policy/mirror.h) stores in an exchange, and the state that a request and its
+// copy share.
 //
 // Threads: any thread may use MirrorRuntime. A MirrorPair belongs to the worker that serves both.
 #pragma once
@@ -14,7 +15,7 @@
 
 namespace tidegate::l7::policy {
 
-// How a request that should be copied ended.
+// The result of a request that should be copied.
 enum class MirrorResult : uint8_t {
   alike,      // both answers have the same status
   different,  // the statuses differ
@@ -39,7 +40,7 @@ struct MirrorRuntime final : Runtime {
   void leave() { in_flight.fetch_sub(1, std::memory_order_relaxed); }
 };
 
-// In the pinned plan.
+// The terms of a copy. They are in the pinned plan.
 struct MirrorTerms {
   uint32_t pool;
   uint64_t most, timeout_ns;

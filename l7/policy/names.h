@@ -11,8 +11,8 @@
 
 namespace tidegate::l7::policy {
 
-// Whether two lower-case names are the same to CGI and similar readers: each byte except letters and digits counts as
-// '-'.
+// True if two lower-case names are the same to CGI and similar readers, which read each byte except letters and digits
+// as '-'.
 inline bool reads_as(std::string_view name, std::string_view lower) {
   const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-'; };
   return std::equal(name.begin(), name.end(), lower.begin(), lower.end(),

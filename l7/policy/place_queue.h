@@ -49,7 +49,7 @@ class PlaceQueue final : public Runtime {
   bool leave(Count& count, const WaiterPtr& waiter);
   // Gives free places of `count` to waiters. Call it after a place was freed, and after join().
   void serve(Count& count, uint64_t most);
-  // Whether somebody waits for it. It costs no lock while nobody waits at all.
+  // True if a request waits for a place in this count. Takes no lock while the queue is empty.
   bool awaited(const Count& count) const;
   uint64_t length() const { return length_.load(std::memory_order_relaxed); }
 

@@ -21,7 +21,7 @@ struct Place {
 
 class Places {
  public:
-  // The databases in order. Each one is asked for what the earlier ones do not say.
+  // The databases in order. Each database is asked only for facts that earlier ones do not have.
   explicit Places(std::vector<std::shared_ptr<const Mmdb>> databases) : databases_(std::move(databases)) {}
   Place of(const IpAddress& address) const;
 
@@ -43,7 +43,7 @@ class PlaceFiles final : public Runtime {
   std::shared_ptr<const Places> places_;
 };
 
-// Those of the document's `geo`.
+// The databases of the document's `geo`.
 std::shared_ptr<PlaceFiles> place_files(const Geo& geo, Registry& registry);
 
 }  // namespace tidegate::l7::policy

@@ -140,7 +140,7 @@ void Policies::build_chains(const Model& model) {
   }
 }
 
-// Those of policies that hold on every route of the listener.
+// Finds the rules that foresee, in the policies that hold on every route of the listener.
 void Policies::find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener) {
   std::vector<const Rule*>& found = foreseeing_.emplace_back();
   for (const std::vector<uint32_t>* each : {&everywhere, &of_listener}) {

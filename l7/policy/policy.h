@@ -87,16 +87,17 @@ struct Decision {
   Failure failure = Failure::none;  // if refused: how the request ends
   uint64_t wait_until_ns = 0;       // not 0: ask again at this monotonic time; `verdict` does not count yet
   const char* detail = "";          // if refused: for the log
-  bool waits = false;               // ask again when PolicyUse::call has moved; `verdict` does not count yet
+  bool waits = false;               // ask again when PolicyUse::call makes progress; `verdict` does not count yet
   bool buffered = false;            // if answered: the body is in Transaction::answer_buffer(), not in `body`
   // if answered, or refused with another status than the failure's; 0: the failure's status
   uint16_t status = 0;
-  // If answered, or refused with another text than the failure's sentence. Views of the rule or of the arena.
+  // Set if the rule has answered, or refuses with another text than the failure's sentence. Views of the rule or of the
+  // arena.
   std::string_view body = {}, content_type = {};
 };
 
-// Something that a rule has started for one exchange, such as a question to a service. Destroying it ends it at any
-// time. When it moves, it runs the transaction again, and so the rule is asked again.
+// Something that a rule has started for one exchange, such as a question to a service. To destroy the Call ends it, at
+// any time. When the Call makes progress, it runs the transaction again, and the rule is asked again.
 class Call {
  public:
   Call() = default;
@@ -105,14 +106,14 @@ class Call {
   virtual ~Call() = default;
 };
 
-// What a rule stores in one exchange, from its request to its answer. Initially all zero.
+// The values that a rule stores in one exchange, from its request to its answer. Initially all zero.
 struct Note {
   std::array<uint64_t, 3> values;
   uint64_t wait_until_ns;  // not 0: it has waited, or is still waiting
   Verdict verdict;
 };
 
-// How often a rule gave each verdict.
+// The number of times that a rule gave each verdict.
 class VerdictCounts {
  public:
   void add(Verdict verdict) {
@@ -145,7 +146,8 @@ class MirrorPair;      // mirror.h
 
 class Registry {
  public:
-  // The same key gives the same object for as long as a Plan uses it. `key` begins with the policy's name and the kind.
+  // Returns the object of the key: the same object as long as a Plan uses it. `key` begins with the policy's name and
+  // the kind.
   template <class T, class... Arguments>
   std::shared_ptr<T> get(const std::string& key, Arguments&&... arguments) {
     std::shared_ptr<Runtime>& entry = entries_[key];
@@ -211,14 +213,14 @@ class Rule {
   }
   virtual bool watches_end() const { return false; }
   // A request of this client will be asked about soon, if the rule `foresees`: has the memory fetched that the decision
-  // reads. Called before on_request, maybe in vain; it changes nothing.
+  // reads. Called before on_request, perhaps needlessly. Changes nothing.
   virtual void foresee(const IpAddress& client) const { static_cast<void>(client); }
   virtual bool foresees() const { return false; }
-  // Adds what it is set to, and what it would say now, without counting the request.
+  // Adds the rule's settings and its verdict on a request now. The request is not counted.
   virtual void explain(const Subject& subject, uint64_t now_ns, nlohmann::json& out) const = 0;
-  // Whether a request that it passes counts as allowed, where a listener denies by default.
+  // True if a request that this rule passes counts as allowed where a listener denies by default.
   virtual bool allows() const { return false; }
-  // Whether it answers preflights. Then they take the route of the request that they ask for.
+  // True if the rule answers preflights. Then a preflight takes the route of the request that it asks for.
   virtual bool answers_preflights() const { return false; }
   virtual void add_samples(std::vector<Sample>& out) const { static_cast<void>(out); }
   // Gives what records of requests name of it a number; before the Plan is published.
@@ -275,13 +277,13 @@ class Policies {
   const Chain* chain(uint32_t listener, uint32_t route) const {
     return chains_.empty() ? nullptr : find(listener, route);
   }
-  // A request has come, and its route will be looked up now. What the rules need that hold on every route of the
-  // listener is fetched from memory meanwhile.
+  // A request has come, and its route will be looked up now. Meanwhile the memory is prefetched that rules need which
+  // hold on every route of the listener.
   void foresee(uint32_t listener, const IpAddress& client) const {
     if (foreseeing_.empty()) return;
     for (const Rule* rule : foreseeing_[set_of(set_of_listener_, listener)]) rule->foresee(client);
   }
-  // Whether any chain does.
+  // True if a rule of any chain answers preflights.
   bool answers_preflights() const { return answers_preflights_; }
   // The sources that must be fetched for them.
   const std::vector<KeySourceUse>& key_sources() const { return key_sources_; }
@@ -322,7 +324,7 @@ struct Identity {
   std::string_view claims = {};  // claims of its token, as JSON; empty: there is no token
 };
 
-// What an exchange stores for its policies.
+// The state of an exchange for its policies.
 struct PolicyUse {
   const policy::Chain* chain = nullptr;  // in the pinned plan; null: no policy is bound
   policy::Note* notes = nullptr;         // one for each rule, in the arena

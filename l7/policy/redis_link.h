@@ -28,7 +28,7 @@ class RedisLink {
     std::string user, password;  // empty: none
     uint64_t timeout_ms = 20;
   };
-  // The integers of the answer. Empty: the command failed.
+  // Gets the integers of the answer. The vector is empty if the command failed.
   using Done = std::function<void(const std::vector<int64_t>& answer)>;
 
   RedisLink(Options options, std::string script);

@@ -34,7 +34,7 @@ std::string_view cookie_in(const FieldList& fields, const std::string& wanted) {
   return {};
 }
 
-// Whether every request has it. A client may leave out other things, and is then counted by its address.
+// True if every request has this property. A client may leave out any other one, and is then counted by its address.
 bool always_known(LimitBy::What what) {
   return what == LimitBy::What::route || what == LimitBy::What::host || what == LimitBy::What::pool;
 }

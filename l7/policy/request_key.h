@@ -26,7 +26,8 @@ class RequestKey {
 
   // `address`: the parsed form of subject.client. The arena is used during the call.
   uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
-  // Whether the client's address is all that counts. Then this is of() for every request of that client.
+  // True if the key depends only on the client's address. Then of_client() equals of() for every request of that
+  // client.
   bool by_client_alone() const { return by_client_alone_; }
   uint64_t of_client(const IpAddress& address) const;
 

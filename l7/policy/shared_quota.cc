@@ -52,7 +52,8 @@ uint64_t pack(const State& state) {
 
 }  // namespace
 
-// A sixtieth of the quota, so that unused tokens at other proxies are a few percent of it; or the tokens of 50 ms.
+// The larger of a sixtieth of the quota and the tokens of 50 ms, within bounds. So few tokens lie unused at other
+// proxies.
 uint64_t SharedQuota::Terms::lease_of(uint64_t requests, uint64_t per_ms, uint64_t burst) {
   const uint64_t wanted = std::max(requests / 60, requests * 50 / per_ms);
   return std::clamp<uint64_t>(std::min(wanted, burst / 4), 1, 10'000);

@@ -31,7 +31,7 @@ class SharedQuota final : public Runtime {
     uint64_t interval_us;  // time between two tokens
     uint64_t burst;        // tokens of a full bucket
     uint64_t lease;        // tokens that are taken at once
-    // The size of a lease, so that calls are few and few tokens lie unused at other proxies.
+    // The size of a lease. A small lease needs many calls, and a large one leaves many tokens unused at other proxies.
     static uint64_t lease_of(uint64_t requests, uint64_t per_ms, uint64_t burst);
   };
   enum class Answer : uint8_t {

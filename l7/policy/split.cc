@@ -120,7 +120,8 @@ class SplitRule final : public Rule {
     for (CompiledVariant& each : variants_) each.number = names.id(each.config.name);
   }
 
-  // Null: it depends on chance, or on who the client is, which only a request shows.
+  // The variant that a request gets. Null: it depends on chance or on the client's identity, which only a real request
+  // shows.
   const CompiledVariant* decided(const Subject& subject, Arena& arena) const {
     for (const CompiledVariant& each : variants_) {
       if (!each.when) continue;

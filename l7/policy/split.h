@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// split (conf/policy/split.h): where it sends a request.
+// split (conf/policy/split.h): the pool to which it sends a request.
 #pragma once
 
 #include "conf/model/common.h"
@@ -12,7 +12,7 @@ struct SplitChoice {
   std::string_view branch;  // branch for the cache (cache/message.h), stored in the plan; empty: none
 };
 
-// What the first split of the chain decides for such a request. `chain` may be null.
+// The decision of the chain's first split for such a request. `chain` may be null.
 SplitChoice split_choice_of(const Chain* chain, const Subject& subject);
 
 }  // namespace tidegate::l7::policy

@@ -26,7 +26,7 @@ struct TableMemory::Head {
 namespace {
 
 constexpr std::string_view kTableMagic = "TGTABLE1";
-// The size cannot change any more, so no other process can make an access to the table fault.
+// The seals fix the size. So no other process can shorten the file and thereby crash this one.
 constexpr int kTableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 }  // namespace

@@ -53,9 +53,9 @@ class TableMemories final : public Runtime {
  public:
   static constexpr const char* kRegistryKey = "tables";
 
-  // Takes memory of a process before this one. Ignores it, with a line in the log, if it is not valid.
+  // Takes a table's memory from the previous process. If it is not valid, ignores it and logs that.
   void inherit(UniqueFd fd);
-  // The inherited memory of this key that fits, which is then forgotten here; or new memory.
+  // Returns the inherited memory of this key if it fits, and forgets it here. Otherwise returns new memory.
   std::shared_ptr<TableMemory> take(const std::string& key, uint64_t fingerprint, size_t bytes);
   // Forgets memory that no rule has taken.
   void forget_inherited() { inherited_.clear(); }

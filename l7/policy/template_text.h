@@ -32,8 +32,8 @@ struct TemplateValues {
 };
 TemplateValues values_of(const Exchange& exchange);
 
-// What the text is for. It decides how values are escaped: a value must not be able to end the place where it is
-// inserted.
+// The place of the text. The place decides how values are escaped: a value must not be able to end the place where it
+// is inserted.
 enum class TemplateUse : uint8_t {
   field,  // as they are
   path,   // percent-encoded; a value that comes from the path is inserted as it is
@@ -48,7 +48,7 @@ std::optional<std::string_view> expand(const TextTemplate& text, const TemplateV
 
 // The value of the first parameter with that name, as it is written in the query. Empty if there is none.
 std::string_view query_parameter(std::string_view query, std::string_view name);
-// Whether a name in a query, which may have escapes, is this name.
+// True if a name in a query, which may have escapes, equals `name`.
 bool is_parameter_named(std::string_view written, std::string_view name);
 
 }  // namespace policy

@@ -84,7 +84,7 @@ class RequestTransformRule final : public Rule {
     return {};
   }
 
-  // What the backend would get. Values that only a real request has (claims, the port) are empty.
+  // Shows the request that the backend would get. Values that only a real request has (claims, the port) are empty.
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     Arena arena;
     RequestHead head(subject.request);

@@ -240,7 +240,7 @@ TransformFault Transformer::change_field(const Edit& edit, const TemplateValues&
     if (!http1::is_field_value(*text)) return TransformFault::bad_value;
     const std::string_view value = trimmed_value(*text);
     if (edit.action == Action::set) {
-      // A backend must not confuse a client's own field with the added one, whatever its spelling.
+      // A backend must not confuse a client's own field, in any spelling, with the added one.
       if (of_request) remove_imitations(fields, edit.lower_name);
       fields.remove_named(edit.lower_name);
     }

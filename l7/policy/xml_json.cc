@@ -27,7 +27,7 @@ bool is_xml_name(std::string_view name) {
   return !name.empty() && is_xml_name_start(name[0]) && std::all_of(name.begin(), name.end(), is_xml_name_char);
 }
 
-// What XML 1.0 §2.2 allows.
+// True for the characters that XML 1.0 §2.2 allows.
 bool is_xml_character(uint32_t code) {
   return code == 0x9 || code == 0xa || code == 0xd || (code >= 0x20 && code <= 0xd7ff) ||
          (code >= 0xe000 && code <= 0xfffd) || (code >= 0x10000 && code <= 0x10ffff);
@@ -107,7 +107,7 @@ class XmlReader {
     return (comment && comment->find("--") == std::string_view::npos) || fail();
   }
 
-  // White space and comments around the document's element.
+  // Skips white space and comments around the document's element.
   bool skip_misc() {
     for (;;) {
       skip_space();
@@ -274,7 +274,7 @@ class JsonWriter {
     (((out_ += '"') += mark) += name) += "\":";
   }
 
-  // Writes those of one name together, at the place of the first one.
+  // Writes the children of one name together, at the place of the first child.
   bool put_children(const XmlElement& element) {
     std::vector<size_t> order(element.children.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -333,7 +333,7 @@ class XmlWriter {
     return put_text(*text) && end_element(name);
   }
 
-  // For a list that is the whole document.
+  // Writes a list that is the whole document.
   bool put_items(std::string_view root, const JsonView& list) {
     (out_ += '<') += root;
     out_ += '>';

@@ -25,7 +25,7 @@ class RoutePatterns {
 
   // `path`: normalised, in the form in which routes are matched.
   bool takes_path(std::string_view path) const { return !path_ || path_->takes_whole(path); }
-  // By the name of a field or parameter.
+  // Regular expressions, each with the name of its field or parameter.
   using Pairs = std::vector<std::pair<std::string, Regex>>;
   const Pairs& headers() const { return headers_; }
   const Pairs& query() const { return query_; }

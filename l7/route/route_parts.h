@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RouteParts: what one route says about the requests that it takes, in the form of which a Router is made. Whoever
-// judges a version before its commit makes the same.
+// RouteParts: the compiled conditions of one route: path, hosts, regular expressions. A Router is made of them. The
+// judge of a version (l7/plan/judge.h) makes the same parts before the commit.
 #pragma once
 
 #include <memory>

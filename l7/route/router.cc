@@ -128,7 +128,7 @@ bool same_conditions(const RouteConditions& a, const RouteConditions& b) {
          a.path_regex == b.path_regex && a.headers_regex == b.headers_regex && a.query_regex == b.query_regex;
 }
 
-// Whether each route takes the same requests in both. What becomes of them may be another thing.
+// True if each route takes the same requests in both versions. The routes may do other things with them.
 bool same_patterns(const Elements<Route>& a, const Elements<Route>& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {

@@ -69,9 +69,9 @@ class Router {
   RouteMatch match(uint32_t listener, std::string_view method, std::string_view host, std::string_view path,
                    RouteParameters& parameters, const ConditionJudge* judge = nullptr) const;
   const Model& model() const { return *model_; }
-  // Why a route cannot be used; empty: all can.
+  // Why a route cannot be used. Empty: all routes can be used.
   const std::string& fault() const { return tries_->fault; }
-  // Whether both were compiled as one.
+  // True if both Routers share one set of tries.
   bool shares_tries(const Router& other) const { return tries_ == other.tries_; }
 
  private:

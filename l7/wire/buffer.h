@@ -42,8 +42,8 @@ class InBuffer {
 
   std::string_view bytes() const { return {block_.get() + begin_, end_ - begin_}; }
   bool empty() const { return begin_ == end_; }
-  // Where the next bytes may be written. If less than a quarter of the block is free at the end, moves the held bytes
-  // to the front. Then views into bytes() are no longer valid.
+  // The space where the next bytes may be written. If less than a quarter of the block is free at the end, moves the
+  // held bytes to the front. Then views into bytes() are no longer valid.
   struct Space {
     char* data;
     size_t bytes;

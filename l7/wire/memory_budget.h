@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MemoryBudget: how many bytes of bodies a worker may hold beyond the fixed windows and buffers of its connections.
-// Growing HTTP/2 windows and bodies that pools buffer share it (kHttp2GrownWindowBytes).
+// MemoryBudget: the bytes of bodies that a worker may hold in addition to the fixed windows and buffers of its
+// connections. Growing HTTP/2 windows and bodies that pools buffer share it (kHttp2GrownWindowBytes).
 //
 // Threads: the worker's.
 #pragma once

@@ -153,7 +153,7 @@ const char* name(HttpVersion version) {
 const MessageFaultInfo& info(MessageFault fault) { return kMessageFaults[static_cast<size_t>(fault)]; }
 
 FieldKind classify_field(std::string_view n) {
-  // The sizes are compared by the switch: what is left is one comparison of a constant size.
+  // The switch has compared the sizes. So the rest is one comparison of a constant size.
   const auto is = [n]<size_t kBytes>(const char(&text)[kBytes]) {
     return std::memcmp(n.data(), text, kBytes - 1) == 0;
   };
@@ -353,7 +353,7 @@ MessageFault response_from_http1(const http1::Head& head, bool to_head, Arena& a
     const bool says_protocol = (head.status == 101 || head.status == 426) && lower == "upgrade";
     if (kind == FieldKind::hop_by_hop && !says_protocol) continue;
     if (kind == FieldKind::content_length) {
-      // Also for an answer without a body (to HEAD, or 304): the length that the body would have had.
+      // An answer without a body (to HEAD, or 304) may have a length too: the length that the body would have had.
       const char* const end = field.value.data() + field.value.size();
       out.has_content_length = std::from_chars(field.value.data(), end, out.content_length).ptr == end;
       continue;

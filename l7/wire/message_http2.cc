@@ -12,7 +12,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// What the bytes of a name say of it.
+// The properties of a field's name, found in one pass over its bytes.
 struct NameMarks {
   bool valid;  // RFC 9113 §8.2.1: a name that a strict HTTP/1 parser would refuse must not become HTTP/1
   bool odd;    // is_odd_name()

@@ -26,7 +26,8 @@ struct ProxyHeader {
   };
   Status status = Status::incomplete;
   size_t bytes = 0;  // its length, if ok
-  // Nothing if the connection is the sender's own (LOCAL, UNKNOWN, or a family that is not IP).
+  // The addresses in the header. Nothing if the connection is the sender's own (LOCAL, UNKNOWN, or a family that is not
+  // IP).
   std::optional<ProxyAddresses> addresses;
 };
 

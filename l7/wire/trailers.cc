@@ -11,7 +11,7 @@
 namespace tidegate::l7 {
 namespace {
 
-// In addition to the fields that classify_field() knows.
+// Further fields that are never trailers, beside those that classify_field() knows.
 constexpr std::string_view kNeverTrailers[] = {
     "age",
     "authorization",

@@ -47,19 +47,19 @@ class Transport {
   bool peer_gone() const { return gone_; }        // the connection is over in both directions
   Status handshake();
 
-  // Reads what is there and fits. ok: something came; closed: orderly end; blocked: nothing there now, no space, or no
-  // more in this round.
+  // Reads as many bytes as have come and fit. ok: bytes came; closed: orderly end; blocked: no bytes now, no space, or
+  // no more in this round.
   Status fill(InBuffer& in);
   // Lets other connections go first: the handler is called again in the next round.
   void yield();
 
   // Gathers bytes. Returns false (and is broken) if the bounded queue is full.
   bool queue(std::string_view data);
-  // Sends what was gathered and then `data`. What the socket does not take now is copied and waits for flush().
+  // Sends the gathered bytes and then `data`. Bytes that the socket does not take now are copied and wait for flush().
   bool send(std::string_view data);
   bool flush();
   bool drained() const { return out_.bytes() == 0 && (!tls_ || tls_->drained()); }
-  // Whether more may be offered: the socket is not known to be full, and less than a block is gathered.
+  // True if the caller may offer more bytes: the socket is not known to be full, and less than a block is gathered.
   bool takes_more() const { return !broken_ && (drained() || (writable_ && out_.bytes() < kBlockBytes)); }
   size_t waiting_bytes() const { return out_.bytes(); }
   bool broken() const { return broken_; }
@@ -78,7 +78,7 @@ class Transport {
     uint32_t repeated = 0;  // packets that were sent again, including the SYN
   };
   FirstBytes first_bytes() const;
-  // From now on close() sends a reset (RST) and throws away what the peer has not taken.
+  // After this call close() sends a reset (RST) and throws away bytes that the peer has not taken.
   void reset_on_close();
 
  private:
