@@ -3,8 +3,8 @@
 // looks them up again when their TTL ends, within the bounds of the pool. Found endpoints do not make a new version.
 // Control puts them into the live state. The proxy looks up the other names, and puts what it finds into its Plan.
 //
-// A lookup that fails, or finds nothing any more, keeps what was found last, because an empty pool serves nobody.
-// Probes, ejection and breakers find the addresses that no longer answer.
+// If a lookup fails, or finds nothing any more, the last endpoints stay, because an empty pool serves nobody. Probes,
+// ejection and breakers find the addresses that no longer answer.
 //
 // Threads: the loop's.
 #pragma once
@@ -28,7 +28,8 @@ namespace tidegate {
 
 // Empty for a backend without a name, and for a server that was found by a name. Such a server still has `host`.
 std::string name_key(const Backend& backend);
-// What its name leads to. Null if it has no name, or if nothing is known of it yet.
+// The record of the backend's name in the book. Null if the backend has no name, or if the book has no record of it
+// yet.
 const FoundName* find_name(const NameBook* book, const Backend& backend);
 
 class BackendNames {
@@ -39,10 +40,10 @@ class BackendNames {
 
   // Looks up the names of these pools of the model from now on, and no others.
   void follow(const Model& model, const std::vector<uint32_t>& pools, const std::vector<Endpoint>& resolvers);
-  // The same for every pool.
+  // Follows the names of all pools.
   void follow(const Model& model, const std::vector<Endpoint>& resolvers);
   std::shared_ptr<const NameBook> book() const { return book_; }
-  // Whether each lookup of this key of the book has had an answer, perhaps a failure, since the name is followed.
+  // True if each lookup for this key of the book has had an answer since follow() named it. A failure is an answer too.
   bool is_answered(const std::string& key) const;
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes as text: what a probe sends and expects may be binary, and a document is text. Pure.
+// Bytes as text: the data that a probe sends and expects may be binary, and a document is text. Pure.
 #pragma once
 
 #include <string>

@@ -36,7 +36,7 @@ struct CandidateVersion {
   std::vector<CandidateChange> changes;  // ordered by kind and name
 };
 
-// How a plane, or a host with its planes, answers.
+// The answer of a plane, or of a host for its planes.
 struct Vote {
   enum class Choice : uint8_t {
     yes,     // it holds everything that the candidate needs
@@ -58,18 +58,18 @@ const char* name(Vote::Choice choice);
 
 // JSON. Without keys, the bytes of private keys are left out.
 std::string encode_candidate(const CandidateVersion& candidate, bool with_keys);
-// Checks shapes, order, and that all bytes are what their hash says. An Error names what is wrong.
+// Checks shapes, order, and that all bytes match their hashes. An Error names the fault.
 Result<CandidateVersion> decode_candidate(std::string_view text);
 std::string encode_vote(const Vote& vote);
 Result<Vote> decode_vote(std::string_view text);
 
 // The changes that lead from `base` to a version with these entries, which are in order. `object` gives the bytes of an
-// entry that the base does not have. It may return null for the others.
+// entry that the base does not have. For an entry that the base has, it may return null.
 CandidateVersion candidate_between(
     uint64_t id, const Manifest& base, const std::vector<ManifestEntry>& entries,
     const std::function<std::shared_ptr<const std::string>(const ManifestEntry&)>& object);
 
-// The same for one object with other content. Nothing if `base` does not have it.
+// The candidate that changes the content of one object. Nothing if `base` does not have the object.
 std::optional<CandidateVersion> candidate_with(uint64_t id, const Manifest& base, CandidateChange change);
 
 // The candidate's manifest, with the version number that it gets if no other version is committed first. An Error if

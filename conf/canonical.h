@@ -10,8 +10,8 @@
 
 namespace tidegate {
 
-// Contains only what was written, with scalars in canonical spelling. A value that the table does not know or cannot
-// read stays as it is.
+// Contains only the keys that were written, with scalars in canonical spelling. A value that the table does not know or
+// cannot read stays as it is.
 nlohmann::json canonical_json(const Section& section, const DocumentNode& node);
 
 // Canonical JSON as YAML: keys in the table's order, one element per line if it fits. Reading it gives the same JSON.

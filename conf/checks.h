@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks: what every cross check needs: the model, the document behind it, and where faults were already found.
+// Checks: the common data of all cross checks: the model, its document, and the places where faults were already found.
 #pragma once
 
 #include <initializer_list>
@@ -64,7 +64,7 @@ void check_traffic(Checks& checks);      // in validate_traffic.cc: vips, servic
 void check_acls(Checks& checks);         // in validate_acls.cc: lists of clients, limits of services
 void check_addresses(Checks& checks);    // in validate_addresses.cc: addresses of VIPs, ports, backends
 void check_acme(Checks& checks);         // in validate_acme.cc: the authority, ordered certificates
-void check_ocsp(Checks& checks);         // in validate_ocsp.cc: what authorities are asked about certificates
+void check_ocsp(Checks& checks);         // in validate_ocsp.cc: the questions to authorities about certificates
 void check_probes(Checks& checks);       // in validate_probes.cc
 void check_ports(Checks& checks);        // in validate_ports.cc: ports that the daemons of a node bind
 void check_dns(Checks& checks);          // in validate_dns.cc: zones, geo, httpdns

@@ -29,14 +29,14 @@ struct DocumentNode;  // scalar, list or map, each with line and column; see doc
 using FileReader = std::function<std::shared_ptr<const std::string>(const std::string& path, std::string& error)>;
 // Reads files relative to the document's directory.
 FileReader files_beside(const std::string& document_path);
-// The same, without the files that a zone file includes.
+// Like files_beside(), without the files that a zone file includes.
 FileReader plain_files_beside(const std::string& document_path);
-// Reads what is included: a file that is below the document's folder once every symbolic link is followed. Of another
-// one the error is kLeadsOut.
+// Reads included files. Such a file must be below the document's folder after all symbolic links are followed. Of
+// another one the error is kLeadsOut.
 FileReader files_below(const std::string& document_path);
 constexpr const char* kLeadsOut = "a symbolic link leads out of the document's folder";
-// What a FileReader returns for a private key that this process does not read. It is recognised by its address. The
-// Blob that is made of it has a name only.
+// The value that a FileReader returns for a private key that this process does not read. Compare its address to
+// recognise it. The Blob of such a file has only a name.
 const std::shared_ptr<const std::string>& withheld_file();
 // Reads files from memory: for bundles of the API and objects of a version.
 FileReader files_from(std::map<std::string, std::shared_ptr<const std::string>> files);
@@ -60,7 +60,7 @@ class Document {
   const DocumentNode& root() const;
   // Exchanges an element of a top-level list for the content of `element`.
   void swap_element(std::string_view list, size_t index, Document& element);
-  nlohmann::json to_json() const;  // contains only what was written, with canonical scalars
+  nlohmann::json to_json() const;  // contains only the keys that were written, with canonical scalars
   std::string to_yaml() const;     // canonical, without comments, in stable order
 
  private:

@@ -3,10 +3,9 @@
 // elements themselves are common until one of the two lists changes its own. So a version in which one of 10,000 routes
 // changed has one route of its own.
 //
-// It reads like a std::vector, but its elements do not lie one behind the other. Access through a list that is not
-// const gives an element that belongs to this list alone, and copies it first if it is shared: so read through a const
-// list. As with a vector, a copy of the list must not be made while somebody still writes through a reference from
-// before.
+// It reads like a std::vector, but its elements are not contiguous in memory. Access through a list that is not const
+// first copies an element that is shared. So read through a const list. While somebody writes through a reference to an
+// element, the list must not be copied (this holds for a vector too).
 //
 // Threads: lists that share elements may be used by different threads, each as a std::vector may.
 #pragma once
@@ -24,7 +23,7 @@ namespace tidegate {
 
 template <class T>
 class Elements {
-  // By index, because an element has no neighbour in memory.
+  // The position is an index, because an element has no neighbour in memory.
   template <class List, class Item>
   class Iterator {
    public:
@@ -81,7 +80,7 @@ class Elements {
   const T& back() const { return *items_.back(); }
   const_iterator begin() const { return {this, 0}; }
   const_iterator end() const { return {this, size()}; }
-  // Whether both lists have the very same object there: nothing in it has changed from one to the other.
+  // True if both lists have the same object at this index. Then the element is equal in both.
   bool shares(size_t index, const Elements& other) const {
     return index < size() && index < other.size() && items_[index] == other.items_[index];
   }
@@ -92,7 +91,7 @@ class Elements {
   T& back() { return own(items_.back()); }
   iterator begin() { return {this, 0}; }
   iterator end() { return {this, size()}; }
-  // In place of the element there: a new one with nothing but defaults.
+  // Replaces the element at this index by a new one that has only defaults.
   T& renew(size_t index) { return *(items_[index] = std::make_shared<T>()); }
 
   void reserve(size_t count) { items_.reserve(count); }
@@ -112,7 +111,7 @@ class Elements {
 
   static T& own(Item& item) {
     if (item.use_count() != 1) return *(item = std::make_shared<T>(*item));
-    // Another thread may have let go of the element just now: what it read there comes before what is written here.
+    // Another thread may have released the element just now. Its reads must come before the writes of this thread.
     std::atomic_thread_fence(std::memory_order_acquire);
     return *item;
   }

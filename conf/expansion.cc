@@ -39,8 +39,8 @@ class Inserter {
  public:
   explicit Inserter(const Surroundings& surroundings) : surroundings_(surroundings) {}
 
-  // Returns what is wrong, or nothing. A value that is only one insertion counts as unquoted, because in a flow list or
-  // map it could not be written without quotes.
+  // Returns the fault, or nothing. A value that is only one insertion counts as unquoted, because in a flow list or map
+  // it could not be written without quotes.
   std::optional<Complaint> insert_into(DocumentNode& node) {
     const std::string_view text = node.text;
     if (text.find(kOpens) == std::string_view::npos) return {};

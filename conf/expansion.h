@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a document on disk may take from other files and from the environment. It is inserted when the file is read. So
-// a version contains all of it and means the same on every host.
+// Expansion: inserts parts from other files and from the environment into a document on disk, when the file is read. So
+// a version is complete and means the same on every host.
 //   include: [parts/app.yaml]   the sections of another document, below this document's folder
 //   ${NAME}  ${NAME:-default}   a variable of the environment
 //   ${file:PATH}                the content of a file, without the newline at its end
@@ -28,7 +28,7 @@ Surroundings surroundings_of(const std::string& document_path);
 
 struct ExpandedDocument {
   std::unique_ptr<Document> document;  // null after a syntax fault in the document itself
-  // nothing is missing, so load_model() finds no faults that only follow from others
+  // no file or variable is missing, so load_model() finds no faults that only follow from a missing one
   bool complete = false;
 };
 // Any input bytes are safe. Faults have their place in the file that has them.

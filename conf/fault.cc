@@ -171,7 +171,7 @@ bool add_fault(std::vector<Fault>& faults, Fault fault) {
     faults.push_back(std::move(fault));
     return true;
   }
-  // It has no place, so it is sorted after all others.
+  // This fault has no place, so it is sorted after all others.
   faults.push_back(
       {"too_many", {}, std::move(fault.file), 0, 0, "there are more faults than these", {}, "mend these first"});
   return false;

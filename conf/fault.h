@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults: everything that is wrong with a document, each with its place. One run finds all of them.
+// Faults: the mistakes in a document, each with its place. One run finds all of them.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct Fault {
   std::optional<std::string> line_text = std::nullopt;
 };
 
-// After this many faults one last fault "too_many" says so, and further ones are dropped. Nobody reads more, and memory
+// After this many faults comes one last fault, "too_many", and further ones are dropped. Nobody reads more, and memory
 // stays bounded.
 constexpr size_t kMaxFaults = 1'000;
 constexpr size_t kMaxShownLineBytes = 1'000;  // maximum length of Fault::line_text
@@ -31,14 +31,14 @@ constexpr size_t kMaxShownLineBytes = 1'000;  // maximum length of Fault::line_t
 // Adds a fault within that bound. Returns false if no more faults are kept.
 bool add_fault(std::vector<Fault>& faults, Fault fault);
 
-// The column that people see (characters) for a byte's column in a line of UTF-8. Both begin at 1.
+// The column in characters, which people count, for a column in bytes of a line in UTF-8. Both begin at 1.
 uint32_t shown_column(std::string_view line, uint32_t byte_column);
 
 // The faults in one line, for a log or a status: "zones/a.zone:3:9: not an IPv4 address (and 2 more faults)". `faults`
 // is not empty.
 std::string summary_of(const std::vector<Fault>& faults);
 
-// Formats faults for people:
+// The faults as text for people:
 //    edge.yaml:12:7: weight is 70000; expected 0 to 65535
 //      12 |       wieght: 70000
 //         |       ^~~~~~

@@ -24,7 +24,7 @@ struct Pointer {
   std::string to_string() const;
 };
 
-// What is wrong, without its place. Fault describes the members.
+// A fault without its place. Fault describes the members.
 struct Complaint {
   std::string code, detail, expected, hint;
 };
@@ -46,7 +46,7 @@ class FaultList {
   void set_text(std::string_view text);
   uint32_t shown_column(uint32_t line, uint32_t column) const;
 
-  // The value there is wrong only because of a fault at another place, so it is not reported again.
+  // Marks a value that is wrong only because of a fault at another place. It is not reported again.
   void mark(std::string pointer) { marked_.push_back(std::move(pointer)); }
   const std::vector<std::string>& marked() const { return marked_; }
 

@@ -44,8 +44,8 @@ enum class FieldType : uint8_t {
 using InterfaceAddress = std::pair<IpAddress, uint8_t>;
 using TextPair = std::pair<std::string, std::string>;
 
-// One decoded value. Durations are in ms and sizes in bytes, whatever the unit of the member is. A choice is the index
-// in Field::choices. A reference is a name until the loader replaces it by the element's index.
+// One decoded value. Durations are in ms and sizes in bytes, for any unit of the member. A choice is the index in
+// Field::choices. A reference is a name until the loader replaces it by the element's index.
 using ScalarValue =
     std::variant<bool, uint64_t, double, std::string, IpAddress, InterfaceAddress, Cidr, Endpoint, Blob, TextPair>;
 
@@ -66,7 +66,7 @@ struct Field {
   std::string_view refers_to;  // top-level key
   const Section* section = nullptr;
   std::optional<ScalarValue> default_value;
-  bool secret = false;           // only those may see its values who may write the configuration
+  bool secret = false;           // only roles that may write the configuration may see the values
   bool on_when_present = false;  // the key `enabled` of a section: true if the section is written
 
   // Access to the member of the key, with its type erased. `owner` is the struct that the section describes. Lists are
@@ -89,7 +89,7 @@ struct Section {
 // The whole document; describes Model.
 const Section& root_section();
 
-// Whether a key of this name is secret in any section.
+// True if a key of this name is secret in any section.
 bool is_secret_key(std::string_view key);
 
 // The sections of the top-level keys, each with the file that has its table:

@@ -27,18 +27,18 @@ struct FollowerHooks {
   // reach back far enough, is another log, or cannot be read, one Purge of kind `all` replaces the missing ones. May be
   // empty.
   std::function<void(const Purge&)> on_purge;
-  // Called before on_snapshot until the first Snapshot is in force. It opens what purges act on, and returns the last
-  // purge that is durably applied there. The follower then delivers the purges after that one, and only then calls
-  // on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May be empty if there is nothing
-  // to purge. of_file does not call it, because a file has no purges.
+  // Called before on_snapshot until the first Snapshot is in force. It opens the store to which purges apply (the
+  // cache), and returns the last purge that this store has durably applied. The follower then delivers the purges after
+  // that one, and only then calls on_snapshot, so nothing that was purged is served. An Error refuses the Snapshot. May
+  // be empty if there is nothing to purge. of_file does not call it, because a file has no purges.
   std::function<Result<PurgePosition>(const std::shared_ptr<const Snapshot>&)> prepare;
   // Returns the faults in a file's content that only the plane can find, with their place or with the pointer alone.
   // Any fault refuses the file. It is not called for versions of a state, because they were judged before the commit.
   // May be empty.
   std::function<std::vector<Fault>(const std::shared_ptr<const Model>&)> judge;
   // Prepares a candidate: acquires all that the Snapshot needs and this process does not have yet (ports, certificates,
-  // databases), without any effect on what is served. If the vote is not yes, nothing is held. The next on_snapshot of
-  // the same Model uses what is held. May be empty: then the vote is yes.
+  // databases), without any effect on what is served. The plane holds the candidate only if the vote is yes. The next
+  // on_snapshot of the same Model uses what is held. May be empty: then the vote is yes.
   std::function<Vote(const std::shared_ptr<const Snapshot>&)> hold;
   // Releases what is still held. It may be called when nothing is held. May be empty.
   std::function<void()> release;
@@ -46,16 +46,16 @@ struct FollowerHooks {
   // plane refuses the first version that the follower finds, the remembered one is put in force, and the newest is
   // offered again as always. If it is empty, nothing is remembered.
   std::string plane;
-  // Whether the plane uses the private keys of certificates. If not, its Models have none, and it opens no file that
-  // contains one.
+  // True if the plane uses the private keys of certificates. If it is false, the plane's Models have no keys, and the
+  // plane opens no file that contains one.
   bool private_keys = false;
 };
 
 class Follower {
  public:
   // Follows a host's state. While there is no state or no version yet, it waits without failing: control may start
-  // later. What exists already is delivered before this returns. If another environment replaces the open one, the
-  // follower notices within a second and follows the new one.
+  // later. A version that exists already is delivered before this returns. If another environment replaces the open
+  // one, the follower notices within a second and follows the new one.
   static Result<std::unique_ptr<Follower>> of_state(EventLoop& loop, const std::string& state_dir, FollowerHooks hooks);
   // Follows one file without a control plane: everything counts as up. reload() reads the file again, and keeps the old
   // Snapshot if the file is faulty. The first Snapshot is delivered before this returns. An Error contains every fault,

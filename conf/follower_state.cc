@@ -218,7 +218,7 @@ void StateFollower::read_certificates(LiveState& live_state) const {
   }
 }
 
-// What authorities say about certificates. An answer that cannot be read is not shown.
+// Reads the OCSP answers of authorities. An answer that cannot be read is not shown to clients.
 void StateFollower::read_staples(LiveState& live_state) const {
   for (auto& [name, staple] : live_state.staples) {
     if (staple.answer_hash.empty()) continue;
@@ -344,7 +344,7 @@ Result<void> StateFollower::put_in_force(uint64_t version) {
   std::shared_ptr<const Snapshot> snapshot = make_snapshot(version, record->digest, model, live_state_);
   if (Result<void> caught_up = catch_up(snapshot); !caught_up) return caught_up;
   Result<void> offered = offer(std::move(snapshot));
-  // In force or refused: what was held for it is not needed any more.
+  // The version is in force or refused. The plane need not hold anything for it any more.
   if (holding_.on_version(record->digest)) let_go(nullptr);
   return offered;
 }
@@ -390,7 +390,7 @@ Vote StateFollower::prepare(const CandidateVersion& candidate) {
                                    live_state_ ? live_state_ : std::make_shared<const LiveState>()));
 }
 
-// `why` is for the log; null: what was held is in use now.
+// `why` is for the log. Null: the held candidate is in force now.
 void StateFollower::let_go(const char* why) {
   hold_timer_.cancel();
   held_model_ = nullptr;
@@ -435,7 +435,7 @@ Result<void> StateFollower::tell_purges(uint64_t sequence) {
   const Result<bool> continued = log_continues(sequence);
   if (!continued) return continued.error();
   if (!*continued) {
-    // This covers both the missed rest of the old log and everything in the new one.
+    // One Purge of kind `all` replaces the missed purges of the old log and all purges of the new one.
     const Result<std::vector<Purge>> last = store_->purges_after(sequence == 0 ? 0 : sequence - 1, 1);
     if (!last) return last.error();
     Purge everything = everything_up_to(sequence);

@@ -31,7 +31,7 @@ Backend found_backend(const Backend& named, const NamedEndpoint& found, uint16_t
   return server;
 }
 
-// What a pool may still get.
+// The servers that a pool may still get.
 struct Bounds {
   size_t room = SIZE_MAX;         // servers
   std::set<IpAddress> forbidden;  // addresses

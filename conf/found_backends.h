@@ -36,8 +36,8 @@ std::string found_name(const Backend& backend, const Endpoint& endpoint);
 // loop. Returns the same object if nothing is replaced.
 std::shared_ptr<const Model> with_found_backends(std::shared_ptr<const Model> model, const NameBook& names);
 
-// What the plane l4 or dns cannot do when it runs from a file, because control looks up names: forward to, or answer
-// with, the servers of a pool with names.
+// Faults of a file for the plane l4 or dns that runs without control. Only control looks up names. So such a plane
+// cannot use a pool whose backends have names.
 std::vector<Fault> faults_without_control(const Model& model, std::string_view plane);
 
 // Why a server of the snapshot's pool gets no new work from forwarder and DNS: SRV gives it a later priority than

@@ -155,7 +155,7 @@ Slots by_fewest_moves(const Members& members, uint32_t slots, const Slots& befor
     --left[owner];
     table[slot] = before[slot];
   }
-  // The free slots go round the members that lack some, so that neighbouring slots go to different members.
+  // The free slots go to the members that lack slots, in turns. So neighbouring slots go to different members.
   size_t next = 0;
   for (uint16_t& slot : table) {
     if (slot != kMaglevEmpty) continue;
@@ -264,7 +264,7 @@ std::vector<HashReport> compare_hashes(const std::vector<MaglevMember>& members,
   const auto mean = static_cast<uint32_t>(std::max<uint64_t>(sum_of_weights(weighted) / weighted.size(), 1));
   uint32_t unused = 0;
   for (const MaglevMember& member : weighted) unused = std::max(unused, member.index + 1u);
-  // The member in the middle is the one that changes, because a scheme may favour the last one.
+  // The member in the middle changes, because a scheme may favour the last member.
   const size_t middle = weighted.size() / 2;
   const std::string added_name = std::string(weighted[middle].name) + "-added";
   Members added = weighted, removed = weighted, halved = weighted;

@@ -23,7 +23,7 @@ enum class HashScheme : uint8_t {
   bounded,     // Mirrokni et al. 2018: a ring on which no member gets more than kBound of its share
   rendezvous,  // Thaler and Ravishankar 1998: the highest score wins; weights after Schindelhauer and Schomaker 2005
   maglev,      // Eisenbud et al. 2016
-  minimal,     // the previous table, with as few moves as exact shares allow; it depends on what was before
+  minimal,     // the previous table, with as few moves as exact shares allow; it depends on the previous table
 };
 constexpr std::array kHashSchemes = {HashScheme::modulo,  HashScheme::jump,       HashScheme::ring,
                                      HashScheme::bounded, HashScheme::rendezvous, HashScheme::maglev,
@@ -44,7 +44,7 @@ size_t lookup_bytes(HashScheme scheme, const std::vector<MaglevMember>& members,
 // Jump consistent hash: the bucket of `hash` among `buckets`, which is at least 1.
 uint32_t jump_bucket(uint64_t hash, uint32_t buckets);
 
-// What a change of members costs and how fair the table is. All fractions are of the slots.
+// The cost of a change of members, and the fairness of the table. All fractions are of the slots.
 struct HashReport {
   HashScheme scheme = HashScheme::modulo;
   double share_error = 0;   // the largest relative error of a member's share

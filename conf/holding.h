@@ -3,7 +3,7 @@
 // no sockets, no clock of its own. The caller does what a Step says.
 //
 // A plane holds at most one candidate. It releases the candidate when control says so, when it prepares a newer one,
-// when the candidate came in force, or after kHeldNs without a message from control.
+// when the candidate came into force, or after kHeldNs without a message from control.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ class Holding {
   Step on_prepare(uint64_t id) {
     if (id == last_id_ && !released_) return {Step::Kind::repeat};
     if (id == last_id_) return {Step::Kind::refuse, false, "the candidate was released already"};
-    // A late old message must not displace what a newer candidate needs.
+    // A late message about an old candidate must not displace a newer one.
     if (holds() && id < last_id_) return {Step::Kind::refuse, false, "a newer candidate is held"};
     return {Step::Kind::prepare, holds()};
   }
@@ -46,7 +46,8 @@ class Holding {
   // Control gave the candidate up. Returns true if the held things must be released. A repeated or late call changes
   // nothing.
   bool on_release(uint64_t id) { return id == last_id_ && let_go(); }
-  // A version came in force. If it is not the held candidate, that one may still come next, and stays held.
+  // A version came into force. If it is another version than the held candidate, the candidate stays held, because it
+  // may be the next version.
   bool on_version(const std::string& digest) { return holds(digest) && let_go(); }
   bool on_time(uint64_t now_ns) { return now_ns >= until_ns_ && let_go(); }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LiveState: what operators and probes say about the edge. It is separate from the configuration and survives its
-// changes. An override comes from an operator ("drain this"). A health verdict comes from a probe. Both are kept in the
-// state store.
+// LiveState: the overrides of operators and the verdicts of probes. It is separate from the configuration and survives
+// its changes. An override comes from an operator ("drain this"). A health verdict comes from a probe. Both are kept in
+// the state store.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace tidegate {
 enum class OverrideState : uint8_t {
   drained,
   down,
-  up,     // only of a plane: it is in service, whatever control finds
+  up,     // only of a plane: it is in service, even if control finds it down
   quota,  // only of a policy's limit: it has another quota than the configuration says
 };        // no record: control decides
 
@@ -40,8 +40,9 @@ struct HealthVerdict {
   bool operator==(const HealthVerdict&) const = default;
 };
 
-// What steers of the policy `shed` do about the load of a site. Control decides it from what the site's proxies report
-// (control/health/shed_controller.h), so that every name server does the same.
+// The load of a site, and the share of its clients that it sends away, for steers of the policy `shed`. Control
+// computes the share from the reports of the site's proxies (control/health/shed_controller.h). So every name server
+// uses the same share.
 struct SiteLoad {
   uint32_t load_percent = 0;   // when the share was decided
   uint32_t shed_permille = 0;  // share of the site's clients that are sent on
@@ -57,8 +58,8 @@ struct IssuedCertificate {
   uint32_t failures = 0;                      // tries in a row that failed
   int64_t next_try_s = 0;                     // epoch; 0: as soon as it is due
   std::string error;                          // of the last try; empty if it succeeded
-  // When the authority wants the certificate renewed (RFC 9773), epoch; an end of 0: it has not said. Then: when to ask
-  // it next.
+  // The window in which the authority wants a renewal (RFC 9773), epoch; an end of 0: it has named none. Then the time
+  // at which to ask it next.
   int64_t window_start_s = 0, window_end_s = 0, ask_window_at_s = 0;
   // The content, in a plane that uses private keys. Null elsewhere, or if it cannot be read. Not part of the record.
   std::shared_ptr<const std::string> certificate, key;
@@ -66,7 +67,7 @@ struct IssuedCertificate {
   bool is_issued() const { return !certificate_hash.empty(); }
 };
 
-// What the authority of a certificate last said about it (OCSP, RFC 6960), as control judged the answer.
+// The status of a certificate by the last OCSP answer of its authority (RFC 6960), as control judged the answer.
 enum class RevocationStatus : uint8_t {
   not_known,  // no usable answer came yet, or the authority does not know the certificate
   good,
@@ -86,9 +87,9 @@ struct StapleRecord {
   std::shared_ptr<const std::string> answer;
 };
 
-// What the edge must show to an authority while a certificate is ordered. Keys: "http/TOKEN" with the key authorization
-// (RFC 8555 §8.3), "alpn/NAME" with its SHA-256 in hex (RFC 8737 §3), "dns/NAME/VALUE" with an empty text: the TXT
-// record VALUE of _acme-challenge.NAME (RFC 8555 §8.4).
+// The proofs that the edge must show to an authority while a certificate is ordered. Keys: "http/TOKEN" with the key
+// authorization (RFC 8555 §8.3), "alpn/NAME" with its SHA-256 in hex (RFC 8737 §3), "dns/NAME/VALUE" with an empty
+// text: the TXT record VALUE of _acme-challenge.NAME (RFC 8555 §8.4).
 using AcmeProofs = std::map<std::string, std::string>;
 
 // A server that the name of a backend leads to.
@@ -109,7 +110,7 @@ struct FoundName {
   bool operator==(const FoundName&) const = default;
 };
 
-// By "host NAME" or "srv NAME".
+// Keys: "host NAME" or "srv NAME".
 using NameBook = std::map<std::string, FoundName>;
 
 // Keys of overrides: "backend/<pool>/<backend>", "pool/<pool>", "site/<site>", "vip/<vip>" and

@@ -38,7 +38,7 @@ struct LogPart {
 struct LogTemplate {
   std::vector<LogPart> parts;  // at most kLogTemplateParts; empty: the line is JSON
 
-  // What is wrong with the text. `detail` is empty if nothing is. `offset` is the place, in bytes.
+  // The first fault in the text. `detail` is empty if there is none. `offset` is its place, in bytes.
   struct Trouble {
     size_t offset = 0;
     std::string detail, expected, hint;

@@ -6,7 +6,7 @@
 //
 // The paper turns weights into "relative frequencies of turns" and leaves the rest open. Here the k-th turn of a member
 // comes at time k * W / w, in units of turns (W: sum of weights); ties go by rank. Equal weights give exactly the
-// paper's rounds. A turn costs O(1) whatever the weights are. Credits that are added up round by round would cost more.
+// paper's rounds. A turn costs O(1) for any weights. Credits that are added up round by round would cost more.
 #include "conf/maglev.h"
 
 #include <algorithm>
@@ -150,7 +150,8 @@ uint32_t next_of_many(const Filling& filling, const Walk& walk) {
   return slot;
 }
 
-// The same, fast when fewer slots are free. It checks four slots together: one unpredictable branch for four.
+// Like next_of_many(), but faster when few slots are free. It checks four slots together, so there is one unpredictable
+// branch for four slots.
 uint32_t next_of_few(const Filling& filling, const Walk& walk) {
   const uint8_t* taken = filling.taken.data();
   for (uint32_t first = walk.slot;;) {

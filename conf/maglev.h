@@ -21,7 +21,7 @@ struct MaglevMember {
 constexpr uint16_t kMaglevEmpty = UINT16_MAX;
 
 // Returns the slots, filled with member indexes; all are kMaglevEmpty if no member has weight. `slots` must be prime.
-// The same members, weights and key give the same table on every host, whatever the order of the list.
+// The same members, weights and key give the same table on every host, in any order of the list.
 //
 // Shares: A member with weight gets at least one slot if there are enough slots. Otherwise each gets its ideal share,
 // slots * weight / sum of weights, rounded down or up (largest remainder). This holds for any sum of weights. If there

@@ -9,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-// The work of a change grows with the square of this number, and that of a whole build does not.
+// The work of a change grows with the square of this number. The work of a whole build does not.
 constexpr uint32_t kMostTurnsOfAMember = 100;
 // Before this many slots are left for a turn, walking along the permutation takes fewer steps than looking at each of
 // them.
@@ -41,7 +41,8 @@ uint64_t inverse_modulo(uint32_t value, uint32_t slots) {
   return static_cast<uint64_t>(x < 0 ? x + slots : x);
 }
 
-// What find_taker() asks about a slot: which members may have passed over it. `margin` covers the rounding of `coarse`.
+// The question of find_taker() about a slot: which members may have passed over the slot? `margin` covers the rounding
+// of `coarse`.
 struct PassedQuestion {
   const uint32_t *first, *coarse, *last;  // by Id, as many as a multiple of kLanes
   size_t ids;
@@ -118,7 +119,7 @@ std::vector<uint16_t> ChangingMaglev::build(const std::vector<MaglevMember>& mem
   return table;
 }
 
-// Stores only what is cheap. prepare() does the rest when the first change comes.
+// Does only the cheap work. prepare() does the rest when the first change comes.
 void ChangingMaglev::remember(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key,
                               uint32_t weight) {
   slots_ = slots;
@@ -292,7 +293,7 @@ bool ChangingMaglev::find_taker(uint32_t slot, uint32_t from_k, Turn& taker, uin
   return before_k != UINT32_MAX - 1;
 }
 
-// Some slots are still vacant. Members take them in further turns, after all of their earlier ones.
+// Some slots are still vacant. Members take them in additional turns, after all regular turns.
 void ChangingMaglev::take_last_turns() {
   // In the order of turns: the k-th turns of all members come before the next ones.
   for (uint32_t k = walks_[ranked_.back()].quota; !vacant_.empty(); ++k) {
@@ -367,8 +368,8 @@ ChangingMaglev::Id ChangingMaglev::add_member(const MaglevMember& source) {
   return id;
 }
 
-// The turn takes the first slot from a position on that is free or belongs to a later turn. That one goes on in the
-// same way.
+// The turn takes the first slot, from the position `from` on, that is free or belongs to a later turn. A turn that
+// loses its slot in this way looks for another slot in the same way.
 void ChangingMaglev::place(Turn turn, uint32_t from) {
   for (;;) {
     const uint64_t turns_before = uint64_t{turn.k} * ranked_.size() + walks_[turn.id].rank;
@@ -399,7 +400,8 @@ void ChangingMaglev::walk(Turn turn, uint32_t from, uint32_t& slot, uint32_t& at
   }
 }
 
-// The same, by looking at each slot that is free or belongs to a later turn.
+// Finds the same slot as walk(). It examines only the slots that are free or belong to a later turn. Near the end there
+// are few of them.
 void ChangingMaglev::find_near_the_end(Turn turn, uint32_t from, uint32_t& slot, uint32_t& at) const {
   const Walk& member = walks_[turn.id];
   at = UINT32_MAX;

@@ -30,7 +30,7 @@ class ChangingMaglev {
  public:
   // Builds the table of these members. `slots` is prime.
   std::vector<uint16_t> build(const std::vector<MaglevMember>& members, uint32_t slots, const HashKey& key);
-  // Tables that were derived from the one before, since the start.
+  // The number of tables that were derived from the previous table, since the start.
   uint64_t derived() const { return derived_; }
 
   static constexpr size_t kMostChanges = 4;
@@ -46,7 +46,7 @@ class ChangingMaglev {
     uint64_t rank_hash = 0;
     uint16_t index = 0;
   };
-  // What the search needs of a member.
+  // The numbers of a member that the search needs.
   struct Walk {
     uint64_t per_distance = 0;  // the inverse of skip modulo the slots, divided by the slots, in units of 2^-64
     uint32_t first_slot = 0, skip = 0;

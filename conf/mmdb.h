@@ -16,7 +16,7 @@
 
 namespace tidegate {
 
-// The databases of `geo`, in order. Each one is asked for what the earlier ones do not say.
+// The databases of `geo`, in order. Each database is asked only for facts that earlier ones do not have.
 std::vector<std::string> mmdb_paths(const Geo& geo);
 // A text that changes if one of these files is replaced, changes, comes or goes.
 std::string mmdb_stamp(const Geo& geo);

@@ -45,7 +45,8 @@ std::string host_name() {
   return name.data();
 }
 
-// The node of the Model that this process is: the one that was named, the one with the host's name, or the only one.
+// Finds this process's node in the Model: the node that was named, else the node with the host's name, else the only
+// node.
 Result<const Node*> find_node(const Model& model, const std::string& told) {
   const std::string wanted = told.empty() ? host_name() : told;
   if (const uint32_t index = model.node_index(wanted); index != kNone) return &model.nodes[index];
@@ -254,7 +255,7 @@ Result<void> Plane::Impl::apply(const std::shared_ptr<const Snapshot>& snapshot)
   return {};
 }
 
-// Takes the sockets of the process before this one. It goes on meanwhile.
+// Takes the sockets of the previous process, which continues to serve.
 Result<void> Plane::Impl::take_over() {
   auto sockets = predecessor->take_sockets(name, hooks.upgrade.data_format);
   if (!sockets) return sockets.error();
@@ -273,8 +274,8 @@ Result<void> Plane::Impl::take_over() {
   return {};
 }
 
-// Prepares the first version as a candidate is prepared. Only then does the process before this one release what two
-// processes cannot have.
+// Prepares the first version as a candidate is prepared. Only then the previous process releases what two processes
+// cannot have at the same time.
 Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {
   if (!predecessor || warmed) return {};
   if (hooks.hold) {
@@ -290,16 +291,16 @@ Result<void> Plane::Impl::warm_up(const std::shared_ptr<const Snapshot>& snapsho
   return {};
 }
 
-// The sockets are served. From now on the process before this one accepts nothing.
+// The sockets are served. From now on the previous process accepts nothing.
 Result<void> Plane::Impl::serve_on() {
   if (!ready) return fail(follower->refused().empty() ? "there is no version to serve" : follower->refused());
-  if (hooks.release) hooks.release();  // what was taken over or prepared and is not needed
+  if (hooks.release) hooks.release();  // releases all that was taken over or prepared and is not needed
   if (Result<void> bound = listen(); !bound) return bound;
   Result<UniqueFd> channel = predecessor->serving();
   if (!channel) return channel.error();
   predecessor.reset();
-  // When the process before this one speaks, it has told the manager who follows. Until then the manager accepts
-  // messages only from it.
+  // When the previous process sends a message, it has named the new process to the manager. Until then the manager
+  // accepts messages only from it.
   upgrade.draining.add(*std::move(channel), [this] {
     stores = !draining;
     keep_sockets();
@@ -307,7 +308,7 @@ Result<void> Plane::Impl::serve_on() {
   return {};
 }
 
-// Used after a crash of the process before this one.
+// Used after a crash of the previous process.
 void Plane::Impl::take_kept_sockets() {
   stores = true;
   for (auto& [item, socket] : store.take()) {

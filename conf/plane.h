@@ -53,7 +53,8 @@ struct PlaneHooks {
   std::function<void()> release;
   std::function<std::string()> digest;              // digest of the derived tables in force
   std::function<void(nlohmann::json&)> add_status;  // Adds the plane's own members to /status. May be empty.
-  // What does not work although the plane may serve: more lines for /healthz, each with its '\n'. May be empty.
+  // Returns more lines for /healthz, each with its '\n': they name what does not work although the plane may serve. May
+  // be empty.
   std::function<std::string()> warnings;
   bool private_keys = false;  // see FollowerHooks::private_keys
   // Returns false if the plane has a version in force but cannot serve anybody. Then /healthz is 503. May be empty.
@@ -66,7 +67,8 @@ struct PlaneHooks {
   std::vector<QueryParameter> explain_parameters;  // all parameters of /explain; others are answered with 400
   // Further admin paths. Returns false if it does not know the path. May be empty.
   std::function<bool(const HttpExchangePtr&)> admin;
-  // This host's control asked whether the plane is alive, and said whether it hears who decides. May be empty.
+  // Called when this host's control asks whether the plane is alive. The question says whether control hears the
+  // leader. May be empty.
   std::function<void(bool hears_leader)> on_control;
   // SIGUSR1: a log file was renamed; go on in a new file of that name. May be empty.
   std::function<void()> reopen_logs;

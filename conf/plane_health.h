@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PlaneHealth: what records about planes ("plane/<node>/<plane>") mean. A plane without a record is up. An override of
-// the plane counts more than what control found. Pure.
+// PlaneHealth: the meaning of records about planes ("plane/<node>/<plane>"). A plane without a record is up. An
+// override of the plane counts more than control's verdict. Pure.
 #pragma once
 
 #include <optional>
@@ -19,8 +19,8 @@ bool runs(const Node& node, PlaneKind kind);
 // The state of each node's planes, parallel to Model::nodes. Empty if no record says anything about a plane.
 std::vector<NodeStatus> plane_states(const Model& model, const LiveState& live_state);
 
-// Which nodes have the forwarders of a VIP: the nodes of its site, or all nodes if it has no site. Made once for many
-// VIPs. The model must outlive it.
+// Forwarders: the nodes that have the forwarders of a VIP: the nodes of its site, or all nodes if it has no site. Made
+// once for many VIPs. The model must outlive it.
 class Forwarders {
  public:
   explicit Forwarders(const Model& model);
@@ -35,7 +35,7 @@ class Forwarders {
   std::vector<std::vector<uint32_t>> of_sites_;
 };
 
-// Which plane of its node a backend is. The ports at which the pool is reached tell it. None if the port belongs to
+// The plane of its node that serves as this backend. The ports of the pool determine it. Nothing if the ports belong to
 // neither the proxy nor the name server of the node.
 std::optional<PlaneKind> plane_of_backend(const Model& model, uint32_t pool, const Backend& backend);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A version that goes back to the one before unless somebody confirms it in time. It is kept in <state>/provisional
-// beside the state. Control writes the file. Planes read it: after the host went back, they serve the version before.
+// A provisional version: if nobody confirms it in time, the previous version comes back. It is kept in
+// <state>/provisional beside the state. Control writes the file. Planes read it: after the host went back, they serve
+// the previous version.
 //
 // Threads: any; the file is replaced as a whole.
 #pragma once
@@ -18,7 +19,7 @@ struct ProvisionalVersion {
   std::string digest;       // of its manifest
   uint64_t back_to = 0;     // the version before
   uint64_t confirm_ms = 0;  // the time in which it must be confirmed
-  bool went_back = false;   // this host heard nothing in time, and serves the version before
+  bool went_back = false;   // this host heard nothing in time, and serves the previous version
   bool operator==(const ProvisionalVersion&) const = default;
 };
 

@@ -69,8 +69,8 @@ struct PathPattern {
   bool operator==(const PathPattern&) const = default;
 };
 
-// What stands for the final "/*" of a pattern in a path that it matches: "/b/c" of "/a/b/c" for "/a/*". It has one
-// slash at its beginning, or is empty ("/a"), also if the pattern has no "*".
+// The part of a path that the final "/*" of its pattern matches: "/b/c" of "/a/b/c" for "/a/*". The part begins with
+// one slash, or is empty (path "/a"). It is also empty if the pattern has no "*".
 std::string_view rest_of_path(std::string_view path, std::string_view pattern);
 
 // Greater means more specific. A total order by the kinds of segments from the left. A longer pattern is above its own

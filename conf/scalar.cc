@@ -31,7 +31,7 @@ Decoded refuse(std::string code, const Field& field, const DocumentNode& node, s
           {std::move(code), fmt::format("{} is {}", field.key, described(node)), expectation(field), std::move(hint)}};
 }
 
-// A fault with a reason that says more than what was expected.
+// A fault with a reason. The reason says more than the expected form does.
 Decoded refuse_because(const Field& field, const DocumentNode& node, const std::string& reason) {
   return {std::nullopt, {"bad_value", fmt::format("{} is {}: {}", field.key, described(node), reason), {}, {}}};
 }
@@ -207,7 +207,7 @@ Decoded decode_text_pair(const Field& field, const DocumentNode& node) {
   return {TextPair{node.key, node.text}, {}};
 }
 
-// Text that one function for the field's type accepts or refuses.
+// Decodes the pattern of a host or a path.
 Decoded decode_pattern(const Field& field, const DocumentNode& node) {
   if (field.type == FieldType::host_pattern) {
     const auto pattern = HostPattern::parse(node.text);

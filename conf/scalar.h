@@ -30,7 +30,7 @@ std::string size_text(uint64_t bytes);
 nlohmann::json scalar_json(const Field& field, const ScalarValue& value);
 std::string scalar_text(const Field& field, const ScalarValue& value);
 
-// What a value of the field must look like, with its bounds: "0 to 65535", "a duration from 10ms to 1h".
+// The expected form of the field's value, with its bounds: "0 to 65535", "a duration from 10ms to 1h".
 std::string expectation(const Field& field);
 
 // The value for a sentence: "70000" for a number, "'70 000'" in quotes for other text, "a list", "empty".

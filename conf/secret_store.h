@@ -19,15 +19,16 @@
 
 namespace tidegate {
 
-// Whether a file holds a private key in PEM, of any kind, or a secret JWK: the object of such a file is a secret.
+// True if a file holds a private key in PEM, of any kind, or a secret JWK. The object of such a file is a secret.
 bool holds_private_key(std::string_view bytes);
 
 class SecretStore {
  public:
   static std::string directory(const std::string& state_dir) { return state_dir + "/secrets"; }
 
-  // Creates what is missing. `group` may read in addition to the owner; if it is empty, the directory stays as it is.
-  // Returns an Error if there is no such group, or if the process may not give the directory to it.
+  // Creates the directory and the environment if they are missing. `group` may read in addition to the owner; if it is
+  // empty, the directory stays as it is. Returns an Error if there is no such group, or if the process may not give the
+  // directory to it.
   static Result<std::unique_ptr<SecretStore>> open_for_writing(const std::string& state_dir, const std::string& group);
   // Returns an Error if this process may not read keys. It names the directory and the option that allows reading.
   static Result<std::unique_ptr<SecretStore>> open_for_reading(const std::string& state_dir);

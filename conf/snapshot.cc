@@ -38,7 +38,7 @@ void apply_override(BackendStatus& status, const Override& record, const char* w
   combine(status, down ? BackendState::down : BackendState::draining, why);
 }
 
-// What is known about the pool as a whole, apart from its single backends.
+// The records about the pool as a whole, without those about its backends.
 struct PoolRecords {
   const Override* admin = nullptr;
   bool probed = false;       // the pool has a probe, and somebody probes (the version is not 0)
@@ -71,7 +71,7 @@ void apply_plane(BackendStatus& status, const Snapshot& snapshot, uint32_t pool,
           std::string(name(*kind)) + " of node " + snapshot.model->nodes[backend.node].name + ": " + plane.why);
 }
 
-// What the lookup of its name says about a backend for which no server was found.
+// Why the lookup of a backend's name found no server.
 std::string lookup_trouble(const Snapshot& snapshot, const Backend& backend) {
   const FoundName* const found = find_name(&snapshot.live_state->names, backend);
   const std::string trouble = found == nullptr ? "not looked up yet" : found->trouble;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Snapshot: everything from which a plane decides. It is immutable and published through one pointer. A request, packet
+// Snapshot: all data from which a plane decides. It is immutable and published through one pointer. A request, packet
 // burst or query keeps one Snapshot until it is done and sees no other. A change of live state shares the old Model.
 // Each plane keeps its own derived tables beside the Snapshot.
 #pragma once
@@ -15,7 +15,7 @@
 
 namespace tidegate {
 
-// What may be sent to a backend. Overrides and health together decide it.
+// Which work a backend may get. Overrides and health together decide it.
 enum class BackendState : uint8_t {
   up,        // new and old work
   draining,  // old work only
@@ -39,7 +39,7 @@ struct PoolStatus {
   bool fail_open = false;
 };
 
-// What runs on a node. The values are indexes into NodeStatus::planes.
+// The planes of a node. The values are indexes into NodeStatus::planes.
 enum class PlaneKind : uint8_t { l4, l7, dns };
 constexpr std::array<PlaneKind, 3> kPlaneKinds = {PlaneKind::l4, PlaneKind::l7, PlaneKind::dns};
 const char* name(PlaneKind kind);

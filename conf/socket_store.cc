@@ -20,8 +20,8 @@ int option_of(int fd, int option) {
   return ::getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 ? value : 0;
 }
 
-// "tcp-192.0.2.1-443-51966", "memory-1234". The last part is the descriptor's own number, so that one of a group can be
-// removed. Empty if it cannot be kept.
+// "tcp-192.0.2.1-443-51966", "memory-1234". The last part is the descriptor's own number, because each socket of a
+// group needs its own name. Empty if the socket cannot be kept.
 std::string name_of(const LentSocket& socket) {
   struct stat facts {};
   const HandOverItemKind kind = socket.item.kind;

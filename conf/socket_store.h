@@ -27,9 +27,10 @@ class SocketStore {
   // Takes the sockets of a process that crashed. A descriptor that is not a plane's socket is closed and forgotten,
   // with a line in the log.
   std::vector<std::pair<HandOverItem, UniqueFd>> take();
-  // The manager may have kept this one already for the process that hands it over.
+  // The manager may have this socket already, because the previous process gave it to the manager. So keep() does not
+  // give it again.
   void expect(const LentSocket& socket);
-  // From now on the manager keeps these, and forgets others.
+  // From now on the manager keeps these sockets and no others.
   void keep(const std::vector<LentSocket>& sockets);
   void forget_all() { keep({}); }
 
@@ -38,7 +39,7 @@ class SocketStore {
 
  private:
   ServiceManager& manager_;
-  std::map<std::string, bool> names_;  // names of what is kept; true: the plane listens on it
+  std::map<std::string, bool> names_;  // names of kept descriptors; true: the plane listens on it
   size_t taken_ = 0;
 };
 

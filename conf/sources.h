@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sources: the files that one document was made from. Their lines are numbered through, so that a place in the tree is
-// one number. Faults get the place in their own file back.
+// Sources: the files that one document was made from. The lines of all files have consecutive numbers. So a place in
+// the tree is one number. Faults get the place in their own file back.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the writers of the state share: a transaction that remembers its first fault, the kept answers, and the
+// Helpers for the writers of the state: a transaction that remembers its first fault, the kept answers, and the
 // replacement of whole sets of records. One write is one transaction with its audit record and its answer. Then the
 // notify file is touched.
 #pragma once

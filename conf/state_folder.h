@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The folders and files of a host's state: who may use them.
+// The folders and files of a host's state, and their permissions.
 #pragma once
 
 #include <sys/types.h>

@@ -102,8 +102,9 @@ IssuedRecords issued_in(const StateBatch& batch, const StateDbs& dbs) {
   return records;
 }
 
-// Makes the database `issued` contain exactly `wanted`. Objects are counted like those of versions. What a new record
-// names is stored before what an old one names is released. `new_objects` has the bytes of those that the store lacks.
+// Makes the database `issued` contain exactly `wanted`. Objects are counted like those of versions. The objects of new
+// records are stored before the objects of old records are released. `new_objects` has the bytes of the objects that
+// the store lacks.
 void replace_issued(StateBatch& batch, const StateDbs& dbs, const IssuedRecords& before, const IssuedRecords& wanted,
                     const std::vector<std::string>& new_objects) {
   std::map<std::string, const std::string*> bytes_by_hash;  // by the raw hash

@@ -48,7 +48,7 @@ Result<std::vector<std::string>> database_names(const lmdb::Env& env) {
   return names;
 }
 
-// One copy under way: what is read, what is written, and the keys that were left out.
+// One copy in progress: the source, the target, and the keys that were left out.
 class StateCopy {
  public:
   StateCopy(lmdb::Txn from, lmdb::Txn to) : from_(std::move(from)), to_(std::move(to)) {}

@@ -12,7 +12,7 @@
 
 namespace tidegate {
 
-// Without the version (which is the key) and the entries (which are stored separately).
+// The record of a version. It leaves out the number, which is the key, and the entries, which are stored separately.
 std::string encode_version(const Manifest& manifest);
 Result<Manifest> decode_version(uint64_t version, std::string_view record);
 
@@ -28,7 +28,7 @@ Result<SiteLoad> decode_load(std::string_view record);
 std::string encode_found_name(const FoundName& record);
 Result<FoundName> decode_found_name(std::string_view record);
 
-// What the live state contains about ordered certificates, as records of the database `issued`:
+// The live state of ordered certificates, as records of the database `issued`:
 //   certificate/NAME  -> JSON; "objects" in it are the hashes of its chain and its key
 //   account/DIRECTORY -> JSON; "objects" has the hash of the account's key
 //   staple/NAME       -> JSON; "objects" has the hash of an answer of OCSP, if one is shown

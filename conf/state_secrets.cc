@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the state and its private keys stay consistent. The writer opens them together. At the start it repairs what a
-// process left when it ended between their two transactions. Both are copied together.
+// How the state and its private keys stay consistent. The writer opens them together. If a process ended between the
+// two transactions, the writer repairs the result at its start. A backup copies both together.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -59,7 +59,7 @@ Result<void> put_keys_of_lost_state_aside(const std::string& state_dir) {
   return {};
 }
 
-// Whether a copy has every private key that it names. No other process has it open.
+// True if a copy of the state has every private key that the copy names. No other process has the copy open.
 Result<bool> is_whole(const std::string& directory) {
   lmdb::EnvOptions options;
   options.map_bytes = kStateMapBytes;

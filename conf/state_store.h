@@ -89,7 +89,7 @@ struct StateHead {
   bool operator==(const StateHead&) const = default;
 };
 
-// Which write this state adopted last, if writes are decided outside of its host. Sequence 0: they are decided here.
+// The last write that this state adopted, if a journal decides writes. Sequence 0: writes are decided on this host.
 struct JournalPosition {
   uint64_t sequence = 0;
   std::string digest;  // digest over all write sets up to this one, in hex
@@ -125,8 +125,8 @@ class StateStore {
   Result<Manifest> manifest_without_entries(uint64_t version) const;
   Result<std::vector<Manifest>> list_versions(size_t newest) const;  // without entries, newest first
   Result<std::string> object(const std::string& hash) const;
-  // Whether it is a private key that this reader does not get. Then object() returns an Error, and objects() gives it
-  // without its bytes.
+  // True if the object is a private key that this reader does not get. Then object() returns an Error, and objects()
+  // returns the object without its bytes.
   bool withholds(const std::string& hash) const;
   bool has_object(const std::string& hash) const;
   Result<std::vector<ConfigObject>> objects(const Manifest& manifest) const;
@@ -142,7 +142,7 @@ class StateStore {
   // Replaces an earlier answer to the same request.
   Result<void> keep_answer(const KeptAnswer& kept);
 
-  // How many versions are kept, the newest ones; kVersionsKept by default. It applies from the next commit on.
+  // Sets how many of the newest versions are kept (kVersionsKept by default). It applies from the next commit on.
   static constexpr size_t kVersionsKept = 1'000;
   void keep_versions(size_t count);
 
@@ -169,9 +169,9 @@ class StateStore {
   Result<uint64_t> set_override(const std::string& key, const std::optional<Override>& record, std::string_view who);
   // Stores several verdicts in one commit. Returns the new sequence.
   Result<uint64_t> set_verdicts(const std::vector<std::pair<std::string, std::optional<HealthVerdict>>>& verdicts);
-  // The same for the load shares of sites. A site without a value sheds nothing.
+  // Changes the load shares of sites. A site without a value sheds nothing.
   Result<uint64_t> set_loads(const std::vector<std::pair<std::string, std::optional<SiteLoad>>>& loads);
-  // The same for what names lead to.
+  // Changes the records of names. A name without a value loses its record.
   Result<uint64_t> set_names(const std::vector<std::pair<std::string, std::optional<FoundName>>>& names);
   // Changes the records of ordered certificates in one commit. For every hash in a record, the object must be stored
   // already or be in `changes.objects`. Private keys are stored like those of versions.

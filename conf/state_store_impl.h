@@ -76,7 +76,7 @@ struct StateStore::Impl {
   // A writer always has it open. A reader opens it for the first private key, so a reader without the right to read
   // keys can still work.
   mutable std::unique_ptr<SecretStore> secrets;
-  // What the writer committed last, kept in memory so that a commit can compare without reading.
+  // The content of the last commit. It is kept in memory, so the next commit can compare without reading.
   uint64_t cached_version = 0;
   std::vector<ManifestEntry> cached_entries;
 

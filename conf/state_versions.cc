@@ -19,7 +19,7 @@ namespace {
 // Versions are trimmed one in twenty at a time, because trimming looks at every entry.
 constexpr size_t kVersionsSlackShare = 20;
 
-// How one object changes from one version to the next.
+// The change of one object from one version to the next.
 struct EntryChange {
   const ManifestEntry* entry;  // the new entry; if the object is gone, the old one
   bool gone;

@@ -47,7 +47,7 @@ void Successor::Watch::detach() {
   fd = -1;
 }
 
-// It is destroyed later, because its function may be running now.
+// The Watch is destroyed later, because its function may be running now.
 void Successor::drop(std::unique_ptr<Watch>& watch) {
   if (!watch) return;
   watch->detach();
@@ -148,7 +148,7 @@ void Successor::give_up(const std::string& why) {
 void Successor::on_ended() {
   int status = 0;
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return;
-  // Its last messages may have come together with its end.
+  // The process may have sent its last messages just before its end.
   while (messages_ && step_ != Step::failed && channel_.readable()) {
     Result<HandOverReceived> last = channel_.receive(0);
     if (!last) break;
@@ -170,7 +170,8 @@ void Successor::on_message() {
   if (received) return take(received->message);
   drop(messages_);
   if (serves()) return;
-  // If the process has ended, its exit status says more, and follows. If it lives and closed its end, it is given up.
+  // The other end of the channel is closed. If the new process has ended, its exit status comes next and says more. If
+  // no exit status comes in time, the process still runs, and it is given up.
   if (received.error().message != "it ended") return give_up(received.error().message);
   hung_up_ = true;
   deadline_.arm_after_ms(std::min<uint64_t>(order_.within_ms, kHungUpMs));
@@ -254,7 +255,7 @@ void Successor::go(UniqueFd lock) {
 void Successor::tell_progress() {
   if (!messages_) return;  // it has ended
   const size_t left = events_.connections ? events_.connections() : 0;
-  // If the peer reads nothing, the next message tells it.
+  // If the peer did not read this message, it gets the state with the next one.
   (void)channel_.send({HandOverKind::progress, left, std::to_string(::getpid()), {}});
   progress_.arm_after_ms(kProgressMs);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Successor: the process that is to follow this one, from its start until this one has ended. It is a child of this
-// process, is started with the same arguments, and speaks on a socket pair (core/hand_over.h). Until it serves, this
-// process gives up only what `let_go` gives up. Main thread.
+// Successor: the new process that is to replace this one, from its start until this process has ended. It is a child of
+// this process, has the same arguments, and uses a socket pair to talk to this process (core/hand_over.h). Until the
+// new process serves, this process gives up only what `let_go` gives up. Main thread.
 #pragma once
 
 #include <sys/types.h>

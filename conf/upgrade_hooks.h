@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plane does so that another process can replace it without a pause. Main thread.
+// The functions of a plane by which another process can replace it without a pause. Main thread.
 #pragma once
 
 #include <cstddef>
@@ -41,8 +41,8 @@ struct UpgradeHooks {
 
   // --- in the process that follows, before its first version
 
-  // What can be made ready for this version while the process before still serves. An Error ends this process. May be
-  // empty.
+  // Prepares for this version all that can be prepared while the previous process still serves. An Error ends this
+  // process. May be empty.
   std::function<Result<void>(const std::shared_ptr<const Snapshot>& snapshot, const Node& node)> get_ready;
   std::function<void(const HandOverItem& item, UniqueFd socket)> inherit;
   std::function<void(UniqueFd lock)> inherit_lock;  // may be empty

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross checks of what is ordered from a certificate authority.
+// Cross checks of ordered certificates.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -87,7 +87,7 @@ void check_order(Checks& checks, size_t index) {
   }
 }
 
-// Either files or an order.
+// Checks that the certificate comes from files or from an order, and not from both.
 void check_source(Checks& checks, size_t index) {
   const Certificate& certificate = checks.model().certificates[index];
   const bool ordered = checks.written({"certificates", index, "acme"});

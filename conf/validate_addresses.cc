@@ -36,8 +36,8 @@ const char* kind_without_host(const IpAddress& address) {
 
 using Networks = std::vector<std::pair<IpAddress, uint8_t>>;  // addresses of ports with their prefix lengths
 
-// Whether it is the first or last address of one of these IPv4 networks, which no host has (RFC 1122 §3.2.1.3). In
-// networks of two addresses, both are hosts (RFC 3021).
+// True for the first and last address of these IPv4 networks: no host has them (RFC 1122 §3.2.1.3). In a network of two
+// addresses, both belong to hosts (RFC 3021).
 bool is_of_network(const IpAddress& address, const Networks& networks) {
   if (!address.is_v4()) return false;
   return std::any_of(networks.begin(), networks.end(), [&](const auto& own) {
@@ -56,7 +56,7 @@ void check_not_of_network(Checks& checks, Way way, const IpAddress& address, con
                       {}});
 }
 
-// Returns false if there is a fault, this one or another.
+// Refuses an address that no host can have. Returns false if the address is refused, here or earlier.
 bool check_host(Checks& checks, Way way, const IpAddress& address) {
   if (!checks.sound(way)) return false;
   const char* kind = kind_without_host(address);

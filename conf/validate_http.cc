@@ -27,8 +27,8 @@
 namespace tidegate {
 namespace {
 
-// What earlier checks of certificates and authorities found, by content: reading one takes a fraction of a millisecond,
-// and every version has all of them again. Any thread.
+// The results of earlier checks of certificates and authorities, by content. To read a certificate takes a fraction of
+// a millisecond, and every version has all of them again. Any thread.
 class KnownVerdicts {
  public:
   // Why the content is unusable, or an empty text. Calls `judge` for content that it does not know.
@@ -74,7 +74,7 @@ void check_certificates(Checks& checks) {
   }
 }
 
-// What a pool or probe says about the certificates that it checks.
+// The keys of a pool or probe about the certificates that it checks.
 struct BackendTls {
   std::string_view list;
   size_t index;
@@ -157,7 +157,7 @@ void check_backend_tls(Checks& checks) {
   }
 }
 
-// Listeners without a site are on every site, so they can collide with those of every site.
+// A listener without a site is on every site. So it can collide with the listeners of every site.
 void check_listeners_collide(Checks& checks) {
   std::map<Endpoint, std::vector<size_t>> bound;
   const Elements<Listener>& listeners = checks.model().listeners;
@@ -204,7 +204,8 @@ bool is_one_of(std::string_view name, std::initializer_list<std::string_view> na
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-// Whether a part of the path decides which host `host` is. {path}, {rest} and {query} begin with what ends a host.
+// True if a part of the path decides the host of a redirect. {path}, {rest} and {query} cannot do that after {host}:
+// they begin with a character that ends a host.
 bool client_chooses(std::string_view host) {
   const std::string_view first = leading_variable(host);
   if (first.empty()) return false;

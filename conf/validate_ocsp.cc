@@ -14,7 +14,7 @@
 namespace tidegate {
 namespace {
 
-// It becomes the target of a request, so it may have nothing that ends a line.
+// The URL becomes the target of a request, so it must not contain anything that ends a line.
 bool is_responder_url(std::string_view url) {
   const size_t scheme = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
   return scheme != 0 && url.size() > scheme && url[scheme] != '/' &&

@@ -2,7 +2,8 @@
 // Finds routes that tie: some request would match both, and neither is more specific. Two patterns can tie only if
 // their hosts are the same and their paths have the same shape (conf/route_pattern.h). So routes are compared within
 // buckets. If only few have changed since there was no conflict, each of them is compared with all others, without
-// buckets; whatever looks like a conflict then is looked for as a whole, so that its text is always the same.
+// buckets. If this finds a possible conflict, all routes are compared as usual. So the text of a fault is always the
+// same.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,8 +33,8 @@ bool intersect(const std::vector<T>& a, const std::vector<T>& b) {
 
 bool same_name(std::string_view a, std::string_view b) { return a == b; }
 
-// Whether both have a name with different values. Then no request meets both, because only the first of several equal
-// names in a request counts (l7/exchange/conditions.h).
+// True if both have a name with different values. Then no request meets both: if a request has a name several times,
+// only the first one counts (l7/exchange/conditions.h).
 bool exclude(const RouteConditions::Pairs& a, const RouteConditions::Pairs& b,
              bool (*same)(std::string_view, std::string_view)) {
   return std::any_of(a.begin(), a.end(), [&](const auto& left) {
@@ -55,12 +56,12 @@ class Patterns {
     add(match.headers_regex, headers_);
     add(match.query_regex, query_);
   }
-  // Whether no request meets both, because their expressions match no common text.
+  // True if no request can meet both: their expressions match no common text.
   bool exclude(const Patterns& other) const {
     return apart(path_, other.path_) || exclude(headers_, other.headers_, http1::equals_ignore_case) ||
            exclude(query_, other.query_, same_name);
   }
-  // The same for the exact values that another route asks for.
+  // True if these expressions exclude the exact values that another route asks for.
   bool exclude(const RouteConditions& other) const {
     return exclude(headers_, other.headers, http1::equals_ignore_case) || exclude(query_, other.query, same_name);
   }
@@ -133,7 +134,7 @@ bool tie(const Route& a, const Route& b) {
          can_meet_both(a.match, b.match);
 }
 
-// Refuses too many expressions: a request tries those of one host and path one after another.
+// Refuses too many expressions: a request tries all expressions of one host and path, one after another.
 void refuse_many(Checks& checks, size_t route, const std::string& host) {
   checks.refuse(
       {"routes", route, "match"},
@@ -167,8 +168,8 @@ bool share_a_host(const Route& a, const Route& b) {
   return intersect(a.hosts, b.hosts);
 }
 
-// Whether both patterns have one shape. Most pairs are told apart without parsing them: texts without a parameter are
-// their own shape, and before the first parameter so are the others.
+// True if both patterns have the same shape. Most pairs differ before the first parameter, so they need no parsing: up
+// to the first parameter a pattern is its own shape.
 bool same_shape(std::string_view a, std::string_view b) {
   const size_t parameter = a.find('{');
   if (parameter != b.find('{') || a.substr(0, parameter) != b.substr(0, parameter)) return false;
@@ -177,7 +178,7 @@ bool same_shape(std::string_view a, std::string_view b) {
   return left && right && left->shape() == right->shape();
 }
 
-// The routes that are other ones than in `before`; nothing if they cannot be told, or are many.
+// The routes that differ from those in `before`. Nothing if they are many, or if the lists cannot be compared.
 std::optional<std::vector<size_t>> few_changed(const Elements<Route>& before, const Elements<Route>& now) {
   constexpr size_t kFew = 16;  // each is compared with all others
   if (before.size() != now.size()) return std::nullopt;
@@ -205,7 +206,7 @@ bool stands_alone(const Checks& checks, size_t r, PatternsOfRoutes& patterns) {
   return true;
 }
 
-// Whether there is none, because `before` had none and the routes that changed since bring none.
+// True if it is certain that no routes conflict: `before` had no conflict, and the routes that changed since have none.
 bool still_without_conflicts(const Checks& checks, const Model& before) {
   const auto changed = few_changed(before.routes, checks.model().routes);
   PatternsOfRoutes patterns;

@@ -69,7 +69,8 @@ void check_port_mtu(Checks& checks, size_t n, size_t p) {
   }
 }
 
-// A port that is a further VLAN of another one's device. Its tags tell its frames from those of the others.
+// Checks a port that is a further VLAN of another port's device. Its tags must differ from those of all ports on the
+// device.
 void check_shared_device(Checks& checks, size_t n, size_t p) {
   const std::vector<L4Port>& ports = checks.model().nodes[n].l4.ports;
   const L4Port& port = ports[p];
@@ -418,7 +419,8 @@ bool is_protocol(std::string_view text) {
   return http1::is_token(text.substr(0, slash)) && (!versioned || http1::is_token(text.substr(slash + 1)));
 }
 
-// Another HTTP in a tunnel would pass requests that no route and no policy sees.
+// True for HTTP, in any version. A tunnel must not carry it: its requests would pass without a route and without
+// policies.
 bool is_http(std::string_view protocol) {
   const std::string_view token = protocol.substr(0, protocol.find('/'));
   return http1::equals_ignore_case(token, "http") || http1::equals_ignore_case(token, "h2c") ||

@@ -144,7 +144,8 @@ void warn_of_uncovered_hosts(Checks& warnings, const std::vector<std::optional<C
   }
 }
 
-// Warns of a route that no client can use: its listener denies by default, and no policy of the route allows anybody.
+// Warns of a route that no client can use: its listener denies by default, and the route has no policy that allows a
+// client.
 void warn_of_denied_routes(Checks& warnings) {
   const Model& model = warnings.model();
   const auto allows = [&](uint32_t p) {

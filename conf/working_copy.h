@@ -33,8 +33,8 @@ class WorkingCopy {
   // Does not change the copy itself. Returns nothing if a single element is not enough: no element has that name yet,
   // or the element names files, before or after.
   std::optional<Tried> try_element(const std::string& kind, const std::string& name, std::unique_ptr<Document> element);
-  // The same for the file of a zone (an index into the model's): other content at the same path, which no other zone
-  // names. `element` is null in the result.
+  // Tries other content of a zone's file. `zone` is the zone's index in the model. No other zone may name the file.
+  // `element` is null in the result.
   Tried try_zone_file(uint32_t zone, std::shared_ptr<const std::string> bytes);
   const Model& model() const { return *model_; }
   // Call it when the tried change is in force.

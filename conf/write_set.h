@@ -22,7 +22,7 @@ struct WriteSet {
     std::string key;                   // 1 to 511 bytes
     std::optional<std::string> value;  // nothing: the record is erased
   };
-  bool whole = false;  // the changes make the whole state; what was there before is gone
+  bool whole = false;  // the changes make the whole state; the earlier state is removed
   std::vector<Change> changes;
   std::vector<std::pair<std::string, std::string>> secrets;  // SHA-256 (32 bytes) and bytes of new private keys
 
@@ -31,7 +31,7 @@ struct WriteSet {
 
 // The binary form. It contains private keys in plain form: seal it before storing it elsewhere.
 std::string encode_write_set(const WriteSet& set);
-// Takes any bytes. An Error says what is wrong with them.
+// Takes any bytes. An Error names the fault in the bytes.
 Result<WriteSet> decode_write_set(std::string_view bytes);
 
 }  // namespace tidegate

@@ -71,7 +71,8 @@ Stop friendlier(const YAML::Exception& error) {
   return syntax(error.mark, error.msg);
 }
 
-// What yaml-cpp reports for a value without a tag: nothing or "?" if it is plain, "!" if it is in quotes.
+// True for the tags that yaml-cpp reports for a value without a tag: nothing or "?" if the value is plain, "!" if it is
+// in quotes.
 bool is_untagged(const std::string& tag) { return tag.empty() || (tag.size() == 1 && tag.front() == '?'); }
 
 bool is_core_tag(const std::string& tag) {
@@ -235,7 +236,7 @@ class TreeBuilder : public YAML::EventHandler {
     for (const DocumentNode& child : node.children) count_copy(child, mark);
   }
 
-  // How many values of the open list or map number `depth` are finished.
+  // The number of finished values in the open list or map at `depth`.
   size_t children_of(size_t depth) const {
     const size_t end = depth + 1 < open_.size() ? open_[depth + 1].first_child : finished_.size();
     return end - open_[depth].first_child;

@@ -18,7 +18,7 @@ struct CertificateOrder {
   AcmeChallenge challenge = AcmeChallenge::http01;
 };
 
-// Whether the proxy staples the authority's OCSP answer to a certificate.
+// The rules for stapling the authority's OCSP answer to a certificate.
 struct CertificateOcsp {
   bool enabled = false;
   std::string responder;  // its URL; empty: the one that the certificate names

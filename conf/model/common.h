@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What several kinds of the Model need.
+// Types that several kinds of the Model use.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace tidegate {
 
-// In place of an index into a list of the Model: nothing is referred to.
+// A reference to no element. Other references are indexes into a list of the Model.
 constexpr uint32_t kNone = UINT32_MAX;
 
 // Content of a file that the document names (certificate, key, zone). It is an object of the version, identified by its
@@ -19,7 +19,7 @@ struct Blob {
   std::shared_ptr<const std::string> bytes;
 };
 
-// If no backend is usable: use every backend without an override, or refuse
+// What to do if no backend is usable. open: use every backend without an override. closed: refuse.
 enum class AllDown : uint8_t { open, closed };
 
 }  // namespace tidegate

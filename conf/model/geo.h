@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where clients are.
+// The places of clients: databases and networks.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct GeoNetwork {
 struct Geo {
   // Path on the host of a City-like database. It is not an object of the version, because licences forbid copying it.
   std::string mmdb;
-  std::vector<std::string> other_mmdbs;  // used for what the earlier ones do not say
+  std::vector<std::string> other_mmdbs;  // used for facts that earlier ones do not have
   std::vector<GeoNetwork> networks;      // the longest prefix wins, and has precedence over the mmdb
   uint32_t default_site = kNone;
 };

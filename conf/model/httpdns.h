@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may ask HTTPDNS.
+// The accounts of HTTPDNS: who may ask, and how often.
 #pragma once
 
 #include <cstdint>

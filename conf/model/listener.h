@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the proxy takes connections.
+// Listeners: the addresses and ports at which the proxy takes connections.
 #pragma once
 
 #include <cstdint>

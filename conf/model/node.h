@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The hosts of the edge: what each plane on them gets and may use.
+// Nodes: the hosts of the edge, with the settings and resources of each plane.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct L4Port {
   uint16_t vlan = 0;                // tag of every frame on its link; 0: frames have no tag
   uint16_t outer_vlan = 0;          // with vlan: the tag before it (QinQ); 0: none
   uint16_t mtu = 0;  // of a port that is not a kernel interface (a kernel interface has its own); 0: 1,500
-  // `device` of an earlier port: this one is a further VLAN of its device, and its own `device` is only a name.
+  // `device` of an earlier port. Then this port is a further VLAN of that device, and its own `device` is only a name.
   std::string shares;
   // The devices that the port bonds, each opened by `driver`; its own `device` is then only a name. Empty: no bond.
   std::vector<std::string> members;
@@ -36,7 +36,7 @@ struct L4Node {
   std::vector<L4Port> ports;
   uint32_t workers = 1;
   uint64_t flows = 262'144;          // entries in each worker's flow table; its memory is fixed at start
-  std::string punt = "drop";         // drop | tap: what happens to frames that are not ours
+  std::string punt = "drop";         // drop | tap: the treatment of frames that are not ours
   uint32_t memory_mb = 128;          // EAL memory without hugepages
   uint32_t maglev_slots = 65'537;    // a prime number
   std::vector<Cidr> tunnel_sources;  // outer sources, varied by flow; at most one per family

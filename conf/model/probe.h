@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How control finds out whether a backend is healthy.
+// Probes: the checks by which control finds out whether a backend is healthy.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +23,11 @@ struct Probe {
   bool tls_verify = true;    // https; grpc with tls
   Blob tls_ca;               // PEM; none: the system's authorities
   bool tls = false;          // grpc
-  std::string grpc_service;  // grpc: what is asked for; empty: the server as a whole
+  std::string grpc_service;  // grpc: the service to ask for; empty: the server as a whole
   uint16_t expect_status = 200;
   std::string send;                   // tcp and udp: sent when the connection is open
-  std::string expect;                 // tcp and udp: what the answer must contain
-  std::string dns_name = ".";         // dns: what is asked
+  std::string expect;                 // tcp and udp: text that the answer must contain
+  std::string dns_name = ".";         // dns: the name to ask for
   std::string dns_type = "SOA";       // dns
   std::string dns_rcode = "NOERROR";  // dns: the code that the answer must have
   uint32_t tls_days = 14;             // tls: how many days the certificate must still be valid

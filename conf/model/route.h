@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which requests the proxy takes, and what becomes of them.
+// Routes: which requests the proxy takes, and what it does with them.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace tidegate {
 
-// What a request must have in addition to host, path and method. All conditions must hold.
+// Conditions on a request in addition to host, path and method. All of them must hold.
 struct RouteConditions {
   using Pairs = std::vector<std::pair<std::string, std::string>>;  // the value "*": any
   Pairs headers, query, cookies;
@@ -38,10 +38,10 @@ struct RouteCache {
   bool purge_both_schemes = false;  // true: a purge of an http URL also purges the https URL, and the reverse
 };
 
-// Among the requests that wait for room at a backend of one pool, in the order of rising priority.
+// The priority among requests that wait for room at a backend of one pool, in rising order.
 enum class QueuePriority : uint8_t { low, normal, high };
 
-// What happens to the requests of a route.
+// The action of a route: a pool, a redirect or a fixed answer.
 struct RouteToPool {
   uint32_t pool = kNone;
   bool operator==(const RouteToPool&) const = default;

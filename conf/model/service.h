@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the forwarder does: services on VIPs, and the lists of clients that they allow or deny.
+// The configuration of the forwarder: services on VIPs, and the lists of clients that they allow or deny.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Acl {
   std::vector<std::string> countries;  // ISO 3166-1: "US"; their networks come from the databases of `geo`
 };
 
-// How much clients may send to a service: tokens per second, and how many tokens can be saved up. A rate of 0 means no
-// limit. A burst of 0 means as many tokens as one second brings.
+// The bounds of what clients may send to a service: tokens per second, and the number of tokens that can be saved up. A
+// rate of 0 means no limit. A burst of 0 means as many tokens as one second brings.
 struct ServiceLimits {
   uint64_t packets = 0, packets_burst = 0;                // of all clients together
   uint64_t flows = 0, flows_burst = 0;                    // new ones

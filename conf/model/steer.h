@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names whose answers depend on the client: DNS and HTTPDNS steer clients by them.
+// Steers: names whose answers depend on the client, in DNS and HTTPDNS.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ constexpr bool goes_by_distance(SteerPolicy policy) {
   return policy == SteerPolicy::nearest || policy == SteerPolicy::shed;
 }
 
-// What a steer's target can be.
+// The kinds of targets of a steer.
 struct TargetVip {
   uint32_t vip = kNone;
   bool operator==(const TargetVip&) const = default;

@@ -137,7 +137,8 @@ void check_part_fields(Checks& checks, size_t p, const std::vector<std::string>&
         {"out_of_range", fmt::format("{} fields", names.size()), fmt::format("at most {}", kAggregateFieldsMost), {}});
     return;
   }
-  // These belong to one message, or ask for a part or another form of the body, which the proxy could not use.
+  // These fields are never passed on to parts. Some belong to one message alone. The others ask for a part of the body
+  // or for another coding, and the proxy could not use such an answer.
   constexpr std::string_view kOwn[] = {
       "accept-encoding", "content-type",        "expect", "host", "if-match",    "if-modified-since", "if-none-match",
       "if-range",        "if-unmodified-since", "range",  "via",  "x-request-id"};

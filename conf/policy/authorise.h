@@ -29,7 +29,7 @@ struct AuthorisePlaces {
   bool any() const {
     return enabled && !(allow_countries.empty() && deny_countries.empty() && allow_asns.empty() && deny_asns.empty());
   }
-  // Whether it names clients that may come, and not only clients that may not.
+  // True if the rule names clients that are allowed. A rule may also only name clients that are refused.
   bool allows() const { return enabled && !(allow_countries.empty() && allow_asns.empty()); }
 };
 

@@ -33,7 +33,7 @@ struct CompressPolicy final : PolicyPart {
 
 // One word of `types`: "text/html", "text/*", "application/*+json".
 bool is_type_pattern(std::string_view word);
-// Whether the pattern matches a Content-Type. Parameters of the type, and case, do not matter.
+// True if the pattern matches a Content-Type. Parameters of the type are ignored, and so is case.
 bool takes_type(std::string_view pattern, std::string_view content_type);
 
 }  // namespace tidegate

@@ -19,7 +19,7 @@ namespace {
 
 using namespace fields;
 
-// These keys have no default, because another key may say how many.
+// These keys have no default: either this key or another key sets the number.
 template <class Owner>
 Field optional_integer(const char* key, uint64_t Owner::*member, Range range, const char* sentence) {
   Field field = integer(key, member, range, sentence);
@@ -166,7 +166,7 @@ void check_tenant(Checks& checks, size_t p, const ConcurrencyPolicy& concurrency
   }
 }
 
-// Checks how many requests the lane may have: exactly one key says it, and it is the one that fits the policy.
+// Checks the limit of a lane: exactly one key sets it, and that key must fit the policy.
 void check_lane_limit(Checks& checks, size_t p, size_t l, const ConcurrencyPolicy& concurrency) {
   const ConcurrencyLane& lane = concurrency.lanes[l];
   const bool adaptive = concurrency.adaptive.enabled;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PolicyKind: what the configuration needs to know about one kind of policy. Each file of conf/policy defines one.
+// PolicyKind: the description of one kind of policy for the configuration. Each file of conf/policy defines one.
 #pragma once
 
 #include <functional>

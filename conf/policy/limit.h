@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of a limit: how many requests a client, or whatever else `by` names, may make in a time.
+// The keys of a limit: the number of requests that a client may make in a time. `by` may name something else than the
+// client.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +50,8 @@ struct QuotaFault {
   std::string what, expected, hint;
 };
 QuotaFault quota_fault(const LimitPolicy& limit);
-// The limit of this policy with the quota that the live state has for it, if there is one that it can have. True: it
-// has another one now.
+// Gives the limit of this policy the quota that the live state has for it, if the limit can have such a quota. Returns
+// true if the quota has changed.
 bool take_quota(const LiveState& live_state, std::string_view policy, LimitPolicy& limit);
 
 // One word of `by`.
@@ -59,7 +60,7 @@ struct LimitBy {
   What what = What::client;
   std::string name;  // of the header (lower case), of the cookie, or of the claim
 };
-// Nothing if it is none.
+// Nothing if the text is no such word.
 std::optional<LimitBy> parse_limit_by(std::string_view word);
 // Whether `authenticate` must run first: the word stands for the client's identity or for a claim of its token.
 bool needs_identity(std::string_view word);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of respond: what the proxy itself says to clients. These are security fields, CORS, error pages, maintenance
-// and mock answers.
+// The keys of respond: answers and fields of the proxy itself. These are security fields, CORS, error pages,
+// maintenance and mock answers.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of split: which of several pools gets a request, by weight or by what the request says.
+// The keys of split: the choice among several pools for a request, by weight or by a value in the request.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ struct SplitVariant {
   uint32_t weight = 0;              // its share of the requests that match no `when`
   std::string when;                 // "header:NAME", "cookie:NAME", "claim:NAME"; empty: by weight alone
   std::vector<std::string> values;  // values of `when`; empty: any value
-  // As those of a route (conf/model.h), for its requests and their answers.
+  // As the same keys of a route (conf/model/route.h), for the variant's requests and their answers.
   std::vector<std::pair<std::string, std::string>> request_headers = {}, response_headers = {};
 };
 
 struct SplitPolicy final : PolicyPart {
   std::vector<SplitVariant> variants;
-  std::vector<std::string> sticky;  // like `by` of a limit; empty: the choice is made anew for each request
+  std::vector<std::string> sticky;  // like `by` of a limit; empty: each request has its own choice
 };
 
 // One word of `when`.

@@ -52,8 +52,8 @@ Result<TextTemplate> parse_template(std::string_view text);
 // "path.id", for sentences.
 std::string variable_name(const TemplatePart& part);
 
-// Whether the URL, as the client sent it, determines the value. If it does, a cache may keep the answers, because its
-// key contains the URL.
+// True if the URL, as the client sent it, determines the value. Then a cache may keep the answers, because its key
+// contains the URL.
 bool is_of_url(TemplatePart::What what);
 
 // Why a literal text cannot stand in a path (RFC 3986 §3.3), as a sentence. Empty: it can.

@@ -109,7 +109,7 @@ struct TransformPlace {
   size_t groups = 0;  // groups of `match`, including the whole match
 };
 
-// Reports what is wrong with a text. Returns the text if nothing is.
+// Reports a fault in a text. Returns the text if it has none.
 std::optional<TextTemplate> check_template(Checks& checks, Way way, const std::string& text,
                                            const TransformPlace& place) {
   Result<TextTemplate> parsed = parse_template(text);
@@ -139,7 +139,7 @@ std::optional<TextTemplate> check_template(Checks& checks, Way way, const std::s
   return *std::move(parsed);
 }
 
-// How many groups it has, including the whole match; 0 if it is refused.
+// The number of groups of the expression, including the whole match. 0 if the expression is refused.
 size_t check_regex(Checks& checks, Way way, const std::string& pattern) {
   const Result<Regex> regex = Regex::compile(pattern, kRegexMemoryBytes);
   if (regex) return regex->groups() + 1;
@@ -275,8 +275,8 @@ void for_each_request_text(const TransformPolicy& transform, Visit visit) {
   for (const TransformEdit& edit : transform.request_headers) visit(Step("request_headers"), edit.value);
 }
 
-// What a cache keeps is for everybody, and its key is the URL as the client sent it. So nothing else from a client may
-// change the backend's request.
+// A cached answer goes to all clients, and the key of the cache is the URL as the client sent it. So nothing else from
+// a client may change the backend's request.
 void check_transform_of_cached(Checks& checks, size_t p, const TransformPolicy& transform) {
   const auto complain = [&](const Step& key, const Route& route, std::string_view what) {
     checks.refuse({"policies", p, "transform", key},
@@ -399,7 +399,8 @@ bool is_own_field(std::string_view lower_name, bool of_answer) {
       "connection", "content-length",    "expect",  "http2-settings", "keep-alive", "proxy-connection", "te",
       "trailer",    "transfer-encoding", "upgrade", "host",           "via",        "x-request-id"};
   constexpr std::string_view kOfRequests[] = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"};
-  // They describe the bytes of the content, which stay as they are.
+  // A transform cannot change these fields of answers. The first two describe the bytes of the content, which stay as
+  // they are.
   constexpr std::string_view kOfAnswers[] = {"content-encoding", "content-range", "date", "age", "cache-status"};
   const auto has = [lower_name](const auto& names) {
     return std::find(std::begin(names), std::end(names), lower_name) != std::end(names);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of transform: what is changed in requests on their way to the backend, and in the fields of answers.
+// The keys of transform: changes of requests on their way to the backend, and of the fields of answers.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,7 @@ enum class BodyForm : uint8_t { json, xml, protobuf };
 
 struct TransformJson {
   std::vector<std::string> pick;         // paths to keep; empty: everything stays
-  std::vector<TransformJsonEdit> edits;  // changes of what was picked
+  std::vector<TransformJsonEdit> edits;  // changes of the picked value
   std::string body;                      // a text with variables that is the whole new body; empty: none
   uint64_t most = 256 * 1024;            // bytes of a body before and after; more is refused
   BodyForm from = BodyForm::json;        // form of the received body; a body of another form is not changed
