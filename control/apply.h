@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Apply: makes a version from a document, or reports everything that is wrong with it. examine() is pure and may run on
-// any thread. Only apply() commits, on the control's loop.
+// Apply: makes a version from a document, or reports all faults of the document. examine() is pure and may run on any
+// thread. Only apply() commits, on the control's loop.
 //
 //   text + files -> examine: Document::parse -> load_model -> plan_version -> split_objects -> Candidate -> apply ->
 //   HostState::commit
@@ -91,19 +91,20 @@ struct ApplyRequest {
   AnswerTo<ApplyOutcome> answer = {};  // is committed with the version
 };
 
-// What applying a candidate would do: its faults, or the changes from the version in force. Pure: any thread.
+// The outcome that applying a candidate would have: its faults, or the changes from the version in force. Pure: any
+// thread.
 ApplyOutcome preview(const Manifest& in_force, const Candidate& candidate);
 
 // Commits a candidate after the version in force, as a whole or not at all. `voting`: the vote of the planes.
 ApplyOutcome apply(HostState& host_state, const Candidate& candidate, const ApplyRequest& request);
-// The same for a candidate that was voted on, and for which preview() returned dry_run.
+// Commits a candidate that was voted on. preview() must have returned dry_run for it.
 ApplyOutcome commit(HostState& host_state, const Candidate& candidate, ApplyOutcome previewed,
                     const ApplyRequest& request, const Voting& voting);
 
 // A new content of one element, tried on a working copy together with everything else. The cost is the decoding of one
 // element, a validation of the whole document, and the checks of the planes that it concerns.
 struct Trial {
-  // Not set if replacing one element is not enough: it is new, or it names files.
+  // Not set if it is not enough to replace one element: the element is new, or it names files.
   std::optional<WorkingCopy::Tried> tried;
   std::shared_ptr<const Plans> plans;  // the plans with the new element
 };
@@ -111,14 +112,14 @@ struct Trial {
 // null.
 Trial try_element(WorkingCopy& copy, const std::string& kind, const std::string& name,
                   std::unique_ptr<Document> element, const std::shared_ptr<const Plans>& known);
-// The same for the content of a zone's file.
+// Tries other content of a zone's file.
 Trial try_zone_file(WorkingCopy& copy, uint32_t zone, std::shared_ptr<const std::string> bytes,
                     const std::shared_ptr<const Plans>& known);
 // The form for planes. Nothing if nothing valid was tried.
 std::optional<CandidateVersion> as_sent(const Trial& trial, uint64_t id, const Manifest& base);
-// What committing a trial would do, in the form of preview(). Returns nothing if nothing was tried.
+// The outcome that committing a trial would have, as preview() returns it. Nothing if nothing was tried.
 std::optional<ApplyOutcome> preview(const Manifest& in_force, const Trial& trial);
-// Commits what was tried on the working copy that `host_state` has. preview() must have returned dry_run for it.
+// Commits the change that was tried on the working copy of `host_state`. preview() must have returned dry_run for it.
 ApplyOutcome apply_trial(HostState& host_state, Trial trial, ApplyOutcome previewed, const ApplyRequest& request,
                          const Voting& voting);
 

@@ -225,7 +225,7 @@ struct Control::Parts : std::enable_shared_from_this<Control::Parts> {
       prober.reset();
       verdicts.reset();
       load_watch.reset();
-      // This may be running inside the result of one of their own writes.
+      // The objects are destroyed later, because this may be running inside the result of one of their own writes.
       loop.defer([gone = std::move(orders), also_gone = std::move(staples)] {});
       return;
     }

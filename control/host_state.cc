@@ -87,7 +87,7 @@ Result<HostState::InForce> HostState::read_next_version(uint64_t version, ModelB
   InForce in_force;
   in_force.manifest = std::make_shared<const Manifest>(*std::move(manifest));
   const Result<std::shared_ptr<const Model>> model = models.build(*store_, *in_force.manifest);
-  if (!model) return read_version(version);  // which tells what is wrong, and whether the version is there at all
+  if (!model) return read_version(version);  // which names the fault, also if there is no such version
   in_force.model = *model;
   return in_force;
 }
@@ -185,7 +185,7 @@ void HostState::take_version(std::shared_ptr<const Manifest> manifest, std::shar
   notify({.version = true});
 }
 
-// The last references to a large version are freed outside of the loop.
+// Frees the last references to a large version outside of the loop.
 void HostState::let_go(std::shared_ptr<const void> of_last_version) const {
   if (writes_ && of_last_version) {
     writes_->discard(std::make_shared<std::shared_ptr<const void>>(std::move(of_last_version)));

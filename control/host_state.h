@@ -32,7 +32,7 @@ class EventLoop;
 class ModelBuilder;
 struct Plans;
 
-// Which parts of the head a write has changed.
+// The parts of the head that a write has changed.
 struct HostStateChange {
   bool version = false, live_state = false, purge = false;
 };
@@ -41,18 +41,18 @@ struct HostStateChange {
 class WriteJournal {
  public:
   virtual ~WriteJournal() = default;
-  // Has a write decided, after all earlier ones. Calls `done` once, from the loop, never before it returns. An Error
-  // begins with kNotDecided or kNotKnown.
+  // Lets the journal decide a write, after all earlier writes. Calls `done` once, from the loop, never before append()
+  // returns. An Error begins with kNotDecided or kNotKnown.
   virtual void append(std::shared_ptr<const WriteSet> set, std::function<void(Result<JournalPosition>)> done) = 0;
   // The write was decided, but this host cannot store it.
   virtual void not_stored(const Error& why) = 0;
   // This host stored a write that was not decided. So its position has no digest any more.
   virtual void left_position() = 0;
 };
-// Nothing was changed, and nothing will be.
+// The beginning of an error: the write has changed nothing, and will change nothing.
 inline constexpr std::string_view kNotDecided = "not decided: ";
-// The answer was lost: the write may have been decided. A client that repeats the request with the same Idempotency-Key
-// learns the result.
+// The beginning of an error: the answer was lost, and the write may have been decided. A client that repeats the
+// request with the same Idempotency-Key learns the result.
 inline constexpr std::string_view kNotKnown = "not known whether it is decided: ";
 
 // The outcome of a failed write that returns an R.
@@ -98,8 +98,8 @@ class HostState {
   // Gives the working copy away, for use on another thread. Null if there is none.
   std::unique_ptr<WorkingCopy> take_working_copy();
 
-  // Has a write decided. `write` calls one of the writing functions below and returns what it returns. Without a
-  // journal `done` is called at once. With one, it is called when the write is decided and stored here, or was refused.
+  // Decides a write. `write` calls one of the writing functions below and returns its result. Without a journal `done`
+  // is called at once. With one, it is called when the write is decided and stored here, or was refused.
   template <class R>
   void decide(std::function<R()> write, std::function<void(R)> done) {
     if (journal_ == nullptr && !deciding_) {
@@ -123,8 +123,9 @@ class HostState {
     });
     decide_next();
   }
-  // The same for a version. `write` is called outside of the loop. Except by the writing function that it calls, it
-  // must not touch what the loop changes. `refuse` is called before it, on the loop. An Error refuses the write.
+  // Decides the write of a version. `write` is called outside of the loop. It must not touch what the loop changes,
+  // except through the writing function that it calls. `refuse` is called first, on the loop. An Error of `refuse`
+  // refuses the write.
   template <class R>
   void decide_version(
       std::function<R()> write, std::function<void(R)> done,
@@ -204,7 +205,7 @@ class HostState {
                              const AnswerTo<uint64_t>& answer);
   // Stores the answer to a request that changed nothing, or replaces the one that was committed with the change.
   Result<void> keep_answer(const KeptAnswer& kept);
-  // Stores what the control of another host committed. A version is stored and read outside of the loop: see adopt().
+  // Stores the commit of another host's control. A version is stored and read outside of the loop: see adopt().
   using NewObjects = std::vector<std::pair<std::string, std::string>>;  // hash and bytes
   void replicate_version(Manifest manifest, NewObjects new_objects, Adopted done);
   // If something is being written outside of the loop, waits for it and takes it up.
@@ -223,8 +224,8 @@ class HostState {
     std::shared_ptr<const Model> model;  // null if this release cannot read it
   };
   Result<InForce> read_version(uint64_t version) const;  // any thread
-  // The same for another host's version. `models` has the last one's model: if no element came or went since, only the
-  // changed elements are read. That the whole version is valid was judged by the control that committed it.
+  // Reads another host's version. `models` has the model of the previous version: if no element came or went since
+  // then, only the changed elements are read. The control that committed the version has judged the whole.
   Result<InForce> read_next_version(uint64_t version, ModelBuilder& models) const;
   void take_read(InForce in_force);
   Result<void> reload_live_state();
@@ -245,7 +246,7 @@ class HostState {
   // Runs `work` outside of the loop. Then, on the loop, calls `take_up` and `then`. end_work_beside() calls `take_up`
   // earlier.
   void run_beside(std::function<void()> work, std::function<void()> take_up, std::function<void()> then);
-  // Stores another host's write with `store`, outside of the loop if it is large. Then takes up what it changed.
+  // Stores another host's write with `store`, outside of the loop if it is large. Then takes up the changes.
   struct OtherWrite;
   void store_other(std::function<Result<void>()> store, bool large, OtherWrite write, Adopted done);
   // If something is being written outside of the loop, waits for it and takes it up.
@@ -260,7 +261,7 @@ class HostState {
   StateHead head_;
   std::shared_ptr<const Manifest> manifest_ = std::make_shared<Manifest>();
   std::shared_ptr<const Model> model_;
-  // Has the model in force if another host committed it, otherwise nothing: a second model would cost memory. Only the
+  // The model in force, if another host committed it. Otherwise empty: a second model would cost memory. Only the
   // thread that stores another host's write uses it.
   std::shared_ptr<ModelBuilder> models_;
   std::shared_ptr<const Plans> plans_;

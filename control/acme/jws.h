@@ -21,7 +21,7 @@ inline std::string_view text_of(const Sha256& digest) {
 std::string public_jwk(const SigningKey& key);
 // RFC 7638, in base64url.
 std::string thumbprint(const SigningKey& key);
-// What the answer to a challenge must be: token "." thumbprint (RFC 8555 §8.1).
+// The required answer to a challenge: token "." thumbprint (RFC 8555 §8.1).
 std::string key_authorization(std::string_view token, const SigningKey& account);
 
 struct JwsHead {

@@ -23,7 +23,7 @@
 
 namespace tidegate::acme {
 
-// What the orders of one account share. It survives them. A failure clears it.
+// The state that the orders of one account share. It outlives an order. A failure clears it.
 struct Session {
   std::optional<Directory> directory;
   std::string account_url;
@@ -37,8 +37,8 @@ struct Wanted {
   std::string eab_key_id, eab_key;
   std::vector<std::string> names;
   std::string challenge;  // "http-01", "tls-alpn-01", "dns-01"
-  // The certificate that this order renews (RFC 9773 §5), so that the authority's limits do not count the order. Empty:
-  // none, or the authority does not know the certificate.
+  // The certificate that this order renews (RFC 9773 §5). The authority's limits do not count a renewal. Empty: the
+  // order renews none, or the authority does not know the certificate.
   std::string replaces = {};
 };
 

@@ -46,7 +46,7 @@ double random_share() {
   return static_cast<double>(static_cast<uint8_t>(bytes[0]) << 8 | static_cast<uint8_t>(bytes[1])) / 65'536.0;
 }
 
-// Whether a plane of that kind serves with this live state.
+// True if a plane of that kind serves with this live state.
 bool is_shown(const nlohmann::json& status, const std::string& plane, uint64_t live_state) {
   for (const nlohmann::json& node : status.value("nodes", nlohmann::json::array())) {
     for (const nlohmann::json& each : node.value("planes", nlohmann::json::array())) {
@@ -66,7 +66,7 @@ std::string text_of(const Certificate& certificate, const Acme& authority) {
                      authority.eab_key);
 }
 
-// The authority's certificate is used only if it is what was ordered.
+// The authority's certificate is used only if it matches the order.
 Result<CertificateInfo> judge(const std::string& chain_pem, const std::string& key_pem,
                               const std::vector<std::string>& names) {
   Result<CertificateInfo> info = inspect_identity({chain_pem, key_pem});
@@ -132,7 +132,7 @@ void Orders::look_for_changes(const Model& model) {
   known_ = std::move(known);
 }
 
-// Starts what is due, or sleeps until something is.
+// Starts the order that is due, or sleeps until one is due.
 void Orders::schedule() {
   if (running_ || asks_) return;
   const std::shared_ptr<const Model> model = host_state_.model();
@@ -348,8 +348,9 @@ void Orders::publish(AcmeProofs proofs) {
   });
 }
 
-// A plane that does not follow must not block all renewals, so after a while the order continues. If no plane shows the
-// proofs, for example while an edge starts, the authority is not told, because it would count a failure.
+// The order waits for the planes only for a while: one plane that does not follow must not block all renewals. If no
+// plane shows the proofs, for example while an edge starts, the authority is not told, because it would count a
+// failure.
 void Orders::wait_for_planes(uint64_t live_state, uint64_t deadline_ns) {
   fleet_.status([weak = weak_from_this(), live_state, deadline_ns](const nlohmann::json& status) {
     const auto alive = weak.lock();

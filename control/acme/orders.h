@@ -34,7 +34,7 @@ class Orders : public std::enable_shared_from_this<Orders> {
   Orders(EventLoop& loop, HostState& host_state, Fleet& fleet);
   ~Orders();
 
-  // Checks what is due. Call it at the start, and for each version.
+  // Looks for orders that are due. Call it at the start, and for each version.
   void update();
 
  private:

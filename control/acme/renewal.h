@@ -13,9 +13,9 @@
 
 namespace tidegate::acme {
 
-// The time at which a certificate for `names` must be ordered, in seconds since 1970; 0: at once. `record`: what is
-// known about it; null: nothing. A valid certificate is renewed within the authority's window (RFC 9773), or after two
-// thirds of its lifetime plus up to a thirtieth. The same certificate gives the same time on every host.
+// The time at which a certificate for `names` must be ordered, in seconds since 1970; 0: at once. `record`: the record
+// of that certificate; null: there is none. A valid certificate is renewed within the authority's window (RFC 9773), or
+// after two thirds of its lifetime plus up to a thirtieth. The same certificate gives the same time on every host.
 int64_t due_at_s(const IssuedCertificate* record, const std::vector<std::string>& names,
                  const std::optional<RenewalInfo>& info);
 
@@ -26,7 +26,7 @@ std::optional<RenewalInfo> window_in(const IssuedCertificate& record);
 // the first hour, fewer later. `random` is from 0 to 1.
 uint64_t pause_after_failure_s(const Failure& failure, uint32_t failures, double random);
 
-// Whether `offered` has every one of `names`, in any order.
+// True if `offered` contains each of `names`, in any order.
 bool same_names(std::vector<std::string> names, std::vector<std::string> offered);
 
 }  // namespace tidegate::acme

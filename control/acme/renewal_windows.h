@@ -2,8 +2,8 @@
 // RenewalWindows: asks the authority when each certificate should be renewed (ARI, RFC 9773), if the authority offers
 // that.
 //
-// Invariant: an answer about a certificate counts only for that certificate, and until the next answer. An authority
-// that does not answer changes nothing.
+// Invariant: an answer about a certificate counts only for that certificate, and until the next answer. If an authority
+// does not answer, nothing changes.
 //
 // Threads: the control's loop.
 #pragma once
@@ -25,17 +25,17 @@ class RenewalWindows {
  public:
   explicit RenewalWindows(AuthorityClient& transport) : transport_(transport) {}
 
-  // By the hash of the issued chain.
+  // The renewal window of a certificate. `certificate_hash` is the hash of the issued chain.
   std::optional<RenewalInfo> of(const std::string& certificate_hash) const;
-  // When to ask the authority about it, in seconds since 1970; 0: now.
+  // The time at which to ask the authority about the certificate, in seconds since 1970; 0: now.
   int64_t ask_at_s(const std::string& certificate_hash) const;
 
   struct Question {
     std::string certificate_hash, chain_pem;
     std::string directory_url, ca_pem;
   };
-  // Asks. Calls `done` when of() and ask_at_s() have the answer, but never before this call has returned. Stores the
-  // directory in the session, if it is missing. One question at a time, and no order at the same time.
+  // Asks the authority. Calls `done` when of() and ask_at_s() have the answer, but never before this call has returned.
+  // Stores the directory in the session, if it is missing. One question at a time, and no order at the same time.
   void ask(const Question& question, Session& session, std::function<void()> done);
   // Restores an answer that an earlier leader got, or this control before a restart. Ignored if this control has asked
   // already.

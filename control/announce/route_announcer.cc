@@ -37,7 +37,7 @@ bool same(const AnnouncedAddress& a, const AnnouncedAddress& b) {
          a.why == b.why;
 }
 
-// Replaced by a rename, so that BIRD never reads a half-written file.
+// Writes a new file and renames it to `path`. So BIRD never reads a half-written file.
 Result<void> replace_file(const std::string& path, const std::string& text) {
   const std::string fresh = path + ".new";
   UniqueFd fd(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
@@ -71,7 +71,7 @@ RouteAnnouncer::RouteAnnouncer(EventLoop& loop, HostState& host_state, const Fle
       failures_(metrics().counter("tidegate_control_bird_failures_total",
                                   "Attempts to tell BIRD what was decided that failed.")) {}
 
-// Nothing before the first verdict.
+// The verdict on this host's forwarder. Nothing before the first verdict.
 std::optional<HealthVerdict> RouteAnnouncer::forwarder() {
   const OwnPlanes::Verdicts verdicts = own_.verdicts();
   const auto found = verdicts.find("l4");
@@ -200,7 +200,7 @@ void RouteAnnouncer::tell(const std::string& command, const std::vector<std::str
   });
 }
 
-// BIRD is there, or gone. Its state is not known then.
+// Called when BIRD has connected or is gone. After that its state is not known.
 void RouteAnnouncer::on_bird() {
   needs_configure_ = true;
   if (bird_.answers()) return step();

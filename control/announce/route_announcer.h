@@ -6,9 +6,9 @@
 //   OwnPlanes, live state, version -> update() -> plan_announcements -> the file -> BirdClient: enable, disable
 //
 // Invariants: the file has the last decision before BIRD is told, so a BIRD that starts later agrees. Nothing is
-// decided before this host's forwarder has its first verdict; until then an earlier file stays valid. A change for the
-// worse counts at once, a change for the better after a wait (ReturnGuard). When control ends, nothing changes, because
-// the forwarder continues to serve.
+// decided before this host's forwarder has its first verdict; until then an earlier file stays valid. A worse verdict
+// counts at once, a better verdict after a wait (ReturnGuard). When control ends, nothing changes, because the
+// forwarder continues to serve.
 //
 // Threads: the control's loop.
 #pragma once
@@ -59,12 +59,12 @@ class RouteAnnouncer {
   const std::string file_;
   BirdClient bird_;
   Timer retry_;   // for BIRD, and for the file
-  Timer return_;  // the forwarder is better, and must wait
+  Timer return_;  // a better verdict on the forwarder must wait
   ReturnGuard guard_;
   std::optional<HealthVerdict> counted_;  // last verdict on the forwarder
   std::optional<std::vector<AnnouncedAddress>> wanted_;
   std::string written_;               // the file's text
-  std::map<std::string, bool> told_;  // what BIRD has: protocol, and whether it is enabled
+  std::map<std::string, bool> told_;  // BIRD's state: protocol, and whether it is enabled
   bool needs_configure_ = true;
   bool busy_ = false;
   uint64_t decided_ns_ = 0;

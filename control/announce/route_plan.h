@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which VIP addresses this host's forwarder should attract traffic to, and the file that tells BIRD. Pure.
+// The VIP addresses that BIRD should announce for this host's forwarder, and the file from which BIRD reads them. Pure.
 //
 // Each address has its own protocol in BIRD (`protocol static`), with a blackhole route whose bgp_next_hop is the
 // forwarder's own address. A decision enables or disables a protocol. The file has the same decision. A BIRD that

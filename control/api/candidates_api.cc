@@ -21,7 +21,7 @@ std::optional<uint64_t> number_in_path(const ApiCall& call, const char* name) {
   return number;
 }
 
-// How each plane voted on a version, and whether it serves it or a later one.
+// For each plane: its vote on the version, and whether it serves this version or a later one.
 json count_planes(uint64_t version, const json& voted, const json& status) {
   json planes = json::array();
   size_t prepared = 0, in_force = 0, asked = 0;
@@ -142,8 +142,8 @@ void add_confirm_routes(RouteTable& table, HostState& host_state, ProvisionalVer
                  confirmed();
                  return answer();
                }
-               // Decided like every write, so that no host reverts a confirmed version. It is too late only after the
-               // revert was decided.
+               // A confirmation is decided like every write. So no host reverts a confirmed version. A confirmation
+               // comes too late only if the revert was decided first.
                host_state.decide<Result<void>>(
                    [&host_state, version, who = call.who.name] { return host_state.end_provisional(version, who); },
                    [&provisionals, call, version, answer](const Result<void>& decided) {

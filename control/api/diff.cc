@@ -123,8 +123,8 @@ void redact(nlohmann::json& value) {
 }
 
 std::string element_yaml(const std::string& kind, const nlohmann::json& element) {
-  // It is written as the only element of its list, because there the order of keys is known. Then the list around it is
-  // removed:
+  // The element is written as the only element of its list, because only a list of the document gives the order of
+  // keys. Then the list around the element is removed:
   //   pools:
   //     - name: origins
   constexpr size_t kIndent = 4;
@@ -139,7 +139,7 @@ std::string element_yaml(const std::string& kind, const nlohmann::json& element)
 
 namespace {
 
-// Whether the file is a JWK set (RFC 7517) with a secret or a private key in it.
+// True if the file is a JWK set (RFC 7517) that contains a secret or a private key.
 bool has_secret_keys(std::string_view bytes) {
   if (bytes.find("\"keys\"") == std::string_view::npos) return false;
   const Result<nlohmann::json> set = parse_json(bytes);

@@ -14,7 +14,7 @@ namespace tidegate {
 // Returns the value, or an Error that says where the text is not JSON. An object with the same key twice is refused.
 Result<nlohmann::json> parse_json(std::string_view text);
 
-// Like dump(), but never throws: bytes that are not UTF-8 become U+FFFD.
+// nlohmann's dump() throws if bytes are not UTF-8. This function writes U+FFFD for them.
 std::string dump(const nlohmann::json& value, int indent = -1);
 
 // Members of a foreign answer. If one is absent, null or of another type, returns `otherwise`.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Live state over REST: operators drain and undrain. Every reader sees what is in service, and why something is not.
+// Live state over REST: operators drain and undrain. Every reader sees which parts are in service, and why others are
+// not.
 #pragma once
 
 #include "control/api/long_calls.h"

@@ -144,7 +144,8 @@ void LongCalls::finish(const ApiCall& call, const Change& change, uint64_t base,
   if (!waits) call.respond(crowded_out());
 }
 
-// It is this change's turn, and no other one can be committed until it is decided. Returns false if it was answered.
+// Starts the vote on a change whose turn has come. No other change can be committed until this one is decided. Returns
+// false if there is no vote, because the call was answered.
 bool LongCalls::decide(const ApiCall& call, const Change& change, uint64_t base, int attempt,
                        const std::shared_ptr<Examined>& examined) {
   if (auto refused = refusal(call, change)) {
@@ -219,7 +220,8 @@ void LongCalls::commit_accepted(const ApplyRequest& request, const std::string& 
     return done(FailedWrite<ApplyOutcome>::of(said.error()));
   }
   auto with_record = [this, provisional, commit = std::move(commit)] {
-    // With a journal, the other hosts learn it with the version. Otherwise the replica's stream tells them.
+    // With a journal, the other hosts get the provisional record together with the version. Without a journal, they get
+    // it by the replica's stream.
     if (host_state_.has_journal()) host_state_.set_next_provisional(dump(to_json(provisional)));
     ApplyOutcome outcome = commit();
     host_state_.set_next_provisional({});
@@ -256,7 +258,7 @@ void LongCalls::revert(const ProvisionalVersion& provisional, std::function<void
 
 bool LongCalls::decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,
                               const std::function<void(bool)>& done) {
-  // It was examined on the provisional version, and no other one has come since.
+  // The revert is made for the provisional version, which must still be in force.
   if (host_state_.manifest().version != provisional.version) return false;  // something else has ended it
   ApplyRequest request{"control", fmt::format("version {} was not confirmed", provisional.version),
                        provisional.back_to};
@@ -391,8 +393,8 @@ void LongCalls::finish_element(uint64_t base, std::optional<TriedElement> tried)
   if (!candidates_.when_free([this, base, kept] { return decide_element(base, kept); })) answer_element(crowded_out());
 }
 
-// It is the first element's turn, and nothing else can be committed until it is decided. Returns false if it was
-// answered, or will be tried again.
+// Starts the vote on the first element change. No other change can be committed until it is decided. Returns false if
+// there is no vote: the call was answered, or the change will be tried again.
 bool LongCalls::decide_element(uint64_t base, const std::shared_ptr<TriedElement>& tried) {
   ElementChange& change = elements_.front();
   if (host_state_.manifest().version != base) {

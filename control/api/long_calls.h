@@ -52,7 +52,7 @@ using TryObject = std::function<TriedObject(WorkingCopy& copy, const std::shared
 
 class LongCalls {
  public:
-  // How often a change is examined again because other versions came first. After that it is refused as stale.
+  // A change is examined again if another version was committed first. After this many attempts it is refused as stale.
   static constexpr int kMaxAttempts = 5;
   // An answer that names more changes, faults or elements than this is written outside of the loop, because it takes
   // milliseconds.
@@ -61,11 +61,11 @@ class LongCalls {
   LongCalls(EventLoop& loop, HostState& host_state, Candidates& candidates, ProvisionalVersions& provisionals);
 
   // `why` returns the reason if this host cannot do what a candidate needs, and nothing if it can. The candidate's
-  // content does not show this. It is called outside of the loop. Call this before the first change.
+  // content alone does not decide this. It is called outside of the loop. Call this before the first change.
   void refuse_candidates(std::function<std::optional<std::string>(const Model&)> why) { why_not_ = std::move(why); }
   void answer(const ApiCall& call, std::function<HttpResponse()> read);
-  // The same for a read that names this many `elements`. A small answer is written at once, and so is one if no job is
-  // free.
+  // Answers a read that names this many `elements`. A small answer is written at once. A large one is written outside
+  // of the loop, if a job is free.
   void answer_list(const ApiCall& call, size_t elements, std::function<HttpResponse()> read);
   // Reads the manifest of a version outside of the loop, and calls `then` on the loop. Answers 404 if there is none.
   void with_version(const ApiCall& call, uint64_t number, std::function<void(std::shared_ptr<const Manifest>)> then);
@@ -73,12 +73,12 @@ class LongCalls {
   // it. `done` is called on the loop and says whether it was committed.
   void revert(const ProvisionalVersion& provisional, std::function<void(bool)> done);
   void change(const ApiCall& call, Change change, int attempt = 1);
-  // Replaces one element. Such changes are tried outside of the loop, one after the other, each on the result of the
+  // Replaces one element. Changes of elements are tried outside of the loop, one at a time, each on the result of the
   // previous one. If replacing one element is not enough, `otherwise` is called on the loop.
   void change_element(const ApiCall& call, const WriteTarget& target, nlohmann::json element,
                       std::function<void()> otherwise);
-  // The same for any one object that `attempt` tries. `attempt` runs outside of the loop and may be called again.
-  // `comment` is stored with the version if the call has none.
+  // Changes any one object, by `attempt`. `attempt` runs outside of the loop and may be called again. `comment` is
+  // stored with the version if the call has none.
   void change_object(const ApiCall& call, const WriteTarget& target, TryObject attempt, std::function<void()> otherwise,
                      std::string comment);
 
@@ -114,7 +114,7 @@ class LongCalls {
   Proposal proposal(CandidateMessage message, std::shared_ptr<const Model> model, const ApplyRequest& request) const;
   ApplyOutcome refused(const Voting& voting) const;
   std::optional<HttpResponse> refuse_while_provisional(const ApplyRequest& request) const;
-  // Commits what was accepted, as a provisional version if the request says so. Calls `done` when that is decided.
+  // Commits the accepted candidate, as a provisional version if the request says so. Calls `done` when that is decided.
   void commit_accepted(const ApplyRequest& request, const std::string& digest, std::function<ApplyOutcome()> commit,
                        std::function<void(ApplyOutcome)> done);
   bool decide_revert(const ProvisionalVersion& provisional, const std::shared_ptr<Examined>& examined,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Watch: GET /v1/watch, server-sent events (WHATWG HTML §9.2) for every change: version, live state, purge, applied.
-// The id of an event is the head after it ("version.words.purge"). A client that sends it as Last-Event-ID gets what it
-// missed: each version, each purge, and the present live state. A watcher needs a descriptor, but no thread.
+// The id of an event is the head after it ("version.words.purge"). A client that sends the id as Last-Event-ID gets the
+// events that it missed: each version, each purge, and the present live state. A watcher needs a descriptor, but no
+// thread.
 #pragma once
 
 #include <map>

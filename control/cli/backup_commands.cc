@@ -167,7 +167,8 @@ void restore(Cli& cli, const BackupArguments& arguments) {
     return refuse(cli, fmt::format("a tidegate-control runs on {}: stop it first", arguments.state_dir));
   }
   fs::create_directories(state_dir, error);
-  // In the state directory, next to the present state, so that a full disk does not harm it.
+  // The copy is staged in the state directory, next to the present state. If the disk is full, the present state is
+  // unharmed.
   const fs::path staging = state_dir / "restoring";
   const Result<std::string> staged = stage(arguments.directory, staging);
   if (!staged) {

@@ -27,7 +27,7 @@ void add_if_match(CLI::App* command, ChangeOptions& options);
 void print_outcome(Cli& cli, const nlohmann::json& answer, const ChangeOptions& options);
 
 // Returns the If-Match for a text that this tool prints: *, an ETag, a version's number, or a digest or its beginning.
-// If it stands for no version, sets exit status 1 and returns nothing.
+// If the text names no version, sets exit status 1 and returns nothing.
 std::optional<std::string> entity_tag_for(Cli& cli, const std::string& text);
 
 }  // namespace tidegate::cli

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cli: what all commands share: how to reach the API, how to print, and the exit status.
+// Cli: common parts of all commands: access to the API, printing, and the exit status.
 #pragma once
 
 #include <CLI/CLI.hpp>

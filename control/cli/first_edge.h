@@ -32,7 +32,7 @@ struct FirstEdge {
 // "192.0.2.7:8080, [2001:db8::7]:8080": at least one, at most kMaxBackends. The Error says what is wrong with which
 // one.
 Result<std::vector<Endpoint>> parse_backends(std::string_view text);
-// Whether a host can have it as its own: no multicast, no reserved or unspecified address.
+// True if a host can have the address: it is not multicast, reserved or unspecified.
 bool is_of_a_host(const IpAddress& address);
 // "192.0.2.1:80", or without a port (0 then: the caller's default). Every address is one to listen at.
 Result<Endpoint> parse_listen(std::string_view text);

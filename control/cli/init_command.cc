@@ -244,8 +244,8 @@ std::string in_one_line(const nlohmann::json& map) {
   return "{" + escape_expansions(out) + "}";
 }
 
-// Takes what cannot change before a new process starts from the node that runs on this host, so that the document can
-// be applied to it. Returns false if no control answers here, or has several nodes.
+// Copies the settings that a running process cannot change from the node that runs on this host. So the document can be
+// applied to that node. Returns false if no control answers here, or has several nodes.
 bool take_running_node(Cli& cli, FirstEdge& edge) {
   if (::access(cli.api.c_str(), R_OK | W_OK) != 0) return false;
   HttpClientRequest request;
@@ -301,7 +301,7 @@ void init(Cli& cli, const InitArguments& arguments) {
     fmt::print(stderr, "refused: {}\n", reason);
     cli.exit_status = kRefused;
   };
-  // Checked first, because nobody should answer five questions for nothing.
+  // Checked first: nobody should answer five questions and then get a refusal.
   std::error_code ignored;
   if (fs::exists(arguments.file, ignored)) return refuse(arguments.file + " exists already and is left as it is");
   std::optional<FirstEdge> edge = interview(cli, arguments);

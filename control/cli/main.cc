@@ -55,7 +55,7 @@ void add_help_commands(CLI::App& app, Cli& cli) {
       cli.exit_status = kMisuse;
       return;
     }
-    // help() would print the help of the parsed command, which is this one.
+    // app.help() would print the help of the parsed command `help` itself.
     const CLI::App* told = word->empty() ? &app : app.get_subcommand(*word);
     const std::string name = word->empty() ? "tidegate" : "tidegate " + *word;
     fmt::print("{}", app.get_formatter()->make_help(told, name, CLI::AppFormatMode::Normal));

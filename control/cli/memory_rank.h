@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// MemoryRank: whom the kernel ends first if memory is short (oom_score_adj of proc(5)). A supervisor holds all daemons,
-// and without the forwarder and the name server nobody finds the others, so these end last. Nothing is as large as a
-// proxy, and it comes back with its cache. Without the privilege to end later than others, nothing changes.
+// MemoryRank: which process the kernel ends first if memory is short (oom_score_adj of proc(5)). The supervisor, the
+// forwarder and the name server end last: without the supervisor all daemons end, and without the other two no client
+// finds the rest. The proxy is the largest process, and it comes back with its cache. Without the privilege to lower
+// the value, nothing changes.
 #pragma once
 
 #include <string>
@@ -11,9 +12,9 @@ namespace tidegate::cli {
 class MemoryRank {
  public:
   MemoryRank();  // reads this process's rank
-  // Lets this process end last, and the children that it starts from then on.
+  // Lets this process end last, and also the children that it starts after this call.
   void raise() const;
-  // Called in a child: a plane that need not end last has the rank again that its parent had at first.
+  // Called in a child: a plane that need not end last gets the original rank of its parent.
   void settle(const std::string& plane) const;
 
  private:

@@ -43,8 +43,8 @@ class SupervisedProcess final : private IoHandler {
 };
 
 std::string how_it_ended(std::optional<int> status);
-// Whether the exit status says that another try would end in the same way (core/exit_status.h), or that there is no
-// program to run.
+// True if another start would end in the same way: the exit status says so (core/exit_status.h), or there is no program
+// to run.
 bool ended_for_good(std::optional<int> status);
 
 }  // namespace tidegate::cli

@@ -220,7 +220,7 @@ class Supervisor::Daemon final : private IoHandler {
 
   void follow(pid_t pid) {
     Result<std::unique_ptr<SupervisedProcess>> watched = watch(pid);
-    // It has ended already, and its predecessor does not serve any more.
+    // The new process has ended already, and its predecessor does not serve any more.
     if (!watched) return print_line(fmt::format("upgraded, but {}", watched.error().message));
     print_line(fmt::format("upgraded: process {} serves, process {} finishes its connections", pid, main_->pid()));
     replaced_.push_back(std::exchange(main_, *std::move(watched)));
@@ -254,7 +254,7 @@ class Supervisor::Daemon final : private IoHandler {
     retry(how);
   }
 
-  // It is destroyed later, because its function may be running now.
+  // The object is destroyed later, because its function may be running now.
   void let_die(std::unique_ptr<SupervisedProcess> process) {
     loop_.defer([gone = std::make_shared<std::unique_ptr<SupervisedProcess>>(std::move(process))] { gone->reset(); });
   }
@@ -357,7 +357,8 @@ Supervisor::~Supervisor() = default;
 
 int Supervisor::run() {
   signals_ = std::make_unique<SignalReader>(*this);
-  // A process that has followed another one becomes this process's child when that one has ended.
+  // An upgraded daemon is a child of its predecessor. When the predecessor has ended, the daemon becomes a child of
+  // this process.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   memory_rank_.raise();
   for (const auto& daemon : daemons_) daemon->start();
@@ -376,7 +377,7 @@ void Supervisor::on_signal(int signal) {
   end();
 }
 
-// Nothing is reported about children that no daemon knows (children of a daemon that outlived it).
+// Ignores children that belong to no daemon: they are children of a daemon that ended before them.
 void Supervisor::reap() {
   int status = 0;
   for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {

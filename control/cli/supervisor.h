@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Supervisor: keeps a few daemons running. It starts them, prints their output line by line with their names, starts
 // them again with growing pauses if they crash, and ends them in order when it must end. An upgraded daemon names the
-// process that serves from then on, as it does to systemd. The earlier process is watched until it ends.
+// new process by sd_notify(3), as it does to systemd. The supervisor watches the old process until it ends.
 //
 // A daemon whose exit status says that it cannot run is not started again. If it never served, the start failed: all
 // daemons end, and the exit status of this process says so. If it served before, it stays down and the others go on.
 //
-// Threads: one loop. kill -9 leaves no process behind: children die with this one (PR_SET_PDEATHSIG), and processes
-// that followed others watch it (ServiceManager::on_gone).
+// Threads: one loop. kill -9 leaves no process behind: children die with this process (PR_SET_PDEATHSIG), and upgraded
+// daemons watch this process (ServiceManager::on_gone).
 #pragma once
 
 #include <sys/types.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command upgrade: a new process of each plane takes over from the one that runs, without a pause.
+// The command upgrade: a new process of each plane replaces the running process, without a pause.
 
 #include <fmt/format.h>
 #include <unistd.h>

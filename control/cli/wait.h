@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// --wait: the command returns when the planes have applied what it asked for.
+// --wait: the command returns when the planes have applied its change.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,7 +11,7 @@ namespace tidegate::cli {
 // Waits for a version and a sequence of the live state (0: any) and prints the outcome. Sets exit status 1 if a plane
 // did not follow.
 void wait_until_applied(Cli& cli, uint64_t version, uint64_t words);
-// The same for an answer that already has the outcome.
+// Prints the outcome of an answer that already has it.
 void print_applied(Cli& cli, const nlohmann::json& outcome);
 
 }  // namespace tidegate::cli

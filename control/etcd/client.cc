@@ -247,7 +247,7 @@ void Client::watch(const json& request, std::function<void(const WatchAnswer&)> 
 void Client::end_watch() {
   if (!watch_) return;
   curl_.remove(watch_->easy.handle);
-  // It is destroyed later, because its callback may be running.
+  // The watch is destroyed later, because its callback may be running.
   loop_.defer([gone = std::exchange(watch_, nullptr)] {});
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Client: etcd's v3 API by its JSON gateway, over libcurl, on control's event loop. It never blocks the loop. It has
-// several endpoints. If one does not answer, it tries the next one, and stays with the one that answers. With a user it
-// logs in, and again when its token has expired.
+// several endpoints. If one does not answer, it tries the next one, and stays with the one that answers. With a user,
+// it logs in, and logs in again when the token has expired.
 //
 // Every call may be sent twice, if the first answer was lost. So callers may send only requests that can be repeated.
 //
@@ -32,7 +32,7 @@ struct ClientOptions {
   std::string user, password;  // no user: no login
 };
 
-// Accepts "http[s]://HOST[:PORT],...", with at most kMaxEtcdEndpoints. An Error names what is wrong.
+// Accepts "http[s]://HOST[:PORT],...", with at most kMaxEtcdEndpoints. An Error names the fault.
 Result<std::vector<std::string>> parse_endpoints(const std::string& list);
 
 class Client {

@@ -203,7 +203,7 @@ void EdgeStore::ask_campaign() {
       election_.failed(monotonic_ns());
       return step();
     }
-    // The answer to an earlier try may have been lost: then the key is there, with our lease.
+    // If the answer to an earlier try was lost, the key exists already, with our lease. Then this control has won.
     const bool won = parsed->succeeded || parsed->kvs[0].lease == lease;
     election_.campaigned(won, parsed->succeeded ? parsed->revision : parsed->kvs[0].create_revision);
     leader_seen_ = std::max(leader_seen_, parsed->revision);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// EdgeStore: the state of an edge in etcd, from one of its controls. It takes part in the election of the leader, has
-// the leader's writes decided, and updates this host's state to the decided one. The host's state is a copy, so planes
-// can work without etcd.
+// EdgeStore: the state of an edge in etcd, from one of its controls. It takes part in the election of the leader, lets
+// etcd decide the leader's writes, and updates this host's state to the decided state. The host's state is a copy, so
+// planes can work without etcd.
 //
 // News come in two ways: at once by a watch stream, and by a read every kPollMs, which also shows whether etcd answers.
 // A read needs a quorum, so a member that is cut off from the others cannot answer it.
@@ -50,8 +50,8 @@ class EdgeStore : public WriteJournal {
   EdgeStore(EventLoop& loop, HostState& host_state, EdgeStoreOptions options, std::function<void(bool)> on_role);
   ~EdgeStore() override;
   Result<void> start();
-  // Gives up the leadership, so that another control need not wait for the lease to end. `done` is called within a
-  // second.
+  // Gives up the leadership at once. So another control need not wait for the end of the lease. `done` is called within
+  // a second.
   void resign(std::function<void()> done);
 
   bool leads() const;
@@ -60,13 +60,13 @@ class EdgeStore : public WriteJournal {
   std::optional<HttpResponse> refusal() const;
   nlohmann::json describe() const;
   bool answers() const { return answers_; }
-  // How many decided writes this host is missing, among those that it knows of.
+  // The number of decided writes that this host knows of and has not adopted.
   uint64_t behind() const;
 
   void append(std::shared_ptr<const WriteSet> set, std::function<void(Result<JournalPosition>)> done) override;
   void not_stored(const Error& why) override;
   void left_position() override;
-  // There is a leader, here or elsewhere, and this host has its decisions.
+  // True if there is a leader, here or elsewhere, and this host has its decisions.
   bool hears_a_leader() const { return election_.create_revision() != 0 || (answers_ && leader_ && trouble_.empty()); }
 
  private:

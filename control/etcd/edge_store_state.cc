@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How this host's state follows the decided writes, and how the leader has its own writes decided.
+// How this host's state follows the decided writes, and how the leader lets etcd decide its own writes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -152,7 +152,7 @@ void EdgeStore::on_read(const Result<void>& result) {
 
 // --- the leader
 
-// This host has all decided writes that it knows of.
+// Called when this host has adopted all decided writes.
 void EdgeStore::begin_to_lead() {
   const uint64_t created = election_.create_revision();
   if (created == 0 || read_from_ != created || ready_ || beginning_) return;

@@ -29,9 +29,9 @@ class Election {
   // If false, this control does not campaign, because its state must not lead.
   void may_lead(bool may) { may_lead_ = may; }
 
-  // What to ask now. The returned question is in progress until one of the answers below, or failed(), is called.
+  // The question to send now. It is in progress until one of the answers below, or failed(), is called.
   Ask next(uint64_t now_ns);
-  // When next() will have something to ask if no other news come. UINT64_MAX: never.
+  // The time at which next() will have a question if no other news come. UINT64_MAX: never.
   uint64_t wake_ns() const;
 
   void granted(uint64_t sent_ns, uint64_t lease, uint64_t ttl_ns);

@@ -27,8 +27,8 @@ class JournalWriter {
   // may.
   JournalWriter(EventLoop& loop, Client& client, const Keys& keys, std::function<bool()> leads);
 
-  // Begins to write for the key with that create revision. Removes what an earlier leader left after the head. `head`:
-  // the one in etcd; nothing: etcd has no state of this edge yet.
+  // Begins to write for the leader's key with that create revision. Removes records that an earlier leader left after
+  // the head. `head`: the head in etcd. Nothing: etcd has no state of this edge yet.
   void begin(uint64_t create_revision, std::optional<Head> head, uint64_t head_revision,
              std::function<void(Result<void>)> done);
   void end() { create_revision_ = 0; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an edge keeps in etcd, below its prefix:
+// The keys of an edge in etcd, below its prefix:
 //
 //   now/leader                         who leads; lives as long as that control's lease
 //   now/head                           the newest decided write: it is decided when this key names it

@@ -12,7 +12,7 @@
 
 namespace tidegate {
 
-// Both must outlive the returned object.
+// `fleet` and `host_state` must outlive the returned object.
 std::shared_ptr<const ForwarderDoor> make_forwarder_door(Fleet& fleet, const HostState& host_state);
 // Sends the order to the forwarder of this host.
 void order_probe_here(Fleet& fleet, std::string order, uint64_t timeout_ms, ForwarderDoor::Answer answer);

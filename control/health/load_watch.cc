@@ -112,7 +112,7 @@ void LoadWatch::look(std::function<void()> done) {
   });
 }
 
-// For each site: the mean over those of its proxies that have two reports.
+// For each site: the mean over its proxies that have sent two reports.
 std::map<std::string, LoadWatch::Measured> LoadWatch::measured_in(const json& edge) {
   std::map<std::string, ProxyCounters> came;
   for (const json& node : edge.value("nodes", json::array())) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoadWatch: asks the proxies for their load, decides what share of its clients each site sheds, and writes that to the
-// live state, where every name server reads it. It asks only while there is a steer with the policy `shed`.
+// LoadWatch: asks the proxies for their load, decides the share of clients that each site sheds, and writes the shares
+// to the live state, where every name server reads them. It asks only while there is a steer with the policy `shed`.
 //
 // Invariants: at most one commit per period, for all sites together, and none while no share changes. A site whose
 // proxies do not answer keeps its share. After a start, or when another control leads, the shares in force stay.
@@ -29,7 +29,7 @@ struct ProxyCounters {
   uint64_t at_ns = 0, cpu_ns = 0;  // time on its monotonic clock; CPU time of all its threads
   uint64_t workers = 0, connections = 0, max_connections = 0;
 
-  // Nothing if a member is missing or impossible.
+  // The counters of a proxy's answer. Nothing if a member is missing or has an impossible value.
   static std::optional<ProxyCounters> from_json(const nlohmann::json& status);
 };
 

@@ -68,7 +68,8 @@ class NameWatch {
   uint64_t pause_ms_ = 0;  // pause after a failed commit; 0: the last one succeeded
 };
 
-// How long a server to which its name no longer leads keeps its running work: as long as an idle TCP flow stays.
+// The time for which a server keeps its running work after its name no longer leads to it: as long as an idle TCP flow
+// stays.
 constexpr uint64_t kLeftServerNs = 900 * kNsPerS;
 
 // Computes the record of a name from the stored and the found servers. Until the lookups of this process have

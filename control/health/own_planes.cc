@@ -23,7 +23,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxAliveBytes = 64 << 10;
 
-// An error says nothing about the plane, unless nothing listens at its socket or the time was over.
+// Only two errors say something about the plane: nobody listens at its socket, or the time was over.
 PlaneAnswer of_error(const std::string& sentence) {
   PlaneAnswer answer;
   const auto says = [&](const char* words) { return sentence.find(words) != std::string::npos; };

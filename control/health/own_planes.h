@@ -31,7 +31,7 @@ class OwnPlanes {
   OwnPlanes(EventLoop& loop, HostState& host_state, Fleet& fleet, std::string run_dir);
   ~OwnPlanes();
 
-  // Planes are told whether this control hears who decides; null: it is itself the only one.
+  // Sets the function that tells planes whether this control hears the leader. Null: there is only this control.
   void tell_planes(std::function<bool()> hears_leader) { hears_leader_ = std::move(hears_leader); }
   void add_routes(RouteTable& table);
   Verdicts verdicts() const;

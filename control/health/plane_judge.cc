@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kDecidingProbes = 2;
 
-// What `applied` is missing of `wanted`: "version 7" or "words 12".
+// The part of `wanted` that `applied` does not have: "version 7" or "words 12".
 std::string missing(const PlaneAnswer& applied, const StateHead& wanted) {
   if (applied.version < wanted.version) return fmt::format("version {}", wanted.version);
   if (applied.live_state < wanted.live_state) return fmt::format("words {}", wanted.live_state);

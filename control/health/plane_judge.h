@@ -7,8 +7,9 @@
 //   workers serve while its main thread builds tables.
 // - A plane says itself that it is down (no version, no working port) or that it takes no new work (it is ending, or it
 //   serves an older version because it refuses the one in force).
-// - A plane that has not applied, kPlaneLagMs later, what control had committed, takes no new work.
-// - Before a plane was up once, nothing is said for kPlaneStartMs: a host that boots starts one process after another.
+// - A plane that has not applied a commit of control after kPlaneLagMs takes no new work.
+// - A plane that was never up gets no verdict for kPlaneStartMs, because a host that boots starts one process after
+// another.
 #pragma once
 
 #include <cstdint>
@@ -42,11 +43,11 @@ class PlaneJudge {
 
   // Returns true if the verdict changed. `head` is what this host's control has committed. Times are monotonic.
   bool observe(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns);
-  // Nothing before the first judgement. `since_ns` is not set.
+  // The present verdict; `since_ns` is not set. Nothing before the first judgement.
   const std::optional<HealthVerdict>& verdict() const { return verdict_; }
 
  private:
-  // What is wrong with a plane that serves and has applied this state: "" or a reason.
+  // Why a plane that serves lags behind `head`. Empty if it does not.
   std::string lag(const PlaneAnswer& answer, const StateHead& head, uint64_t now_ns);
   bool decide(HealthVerdict verdict, uint64_t now_ns);
 
@@ -61,16 +62,16 @@ class PlaneJudge {
 // 0: up, 1: drains, 2: down.
 inline int badness(const HealthVerdict& verdict) { return verdict.up ? 0 : verdict.drains ? 1 : 2; }
 
-// A minimum time between changes. A change for the worse counts at once, because clients suffer. A change for the
-// better counts after a wait, which doubles with each change for the worse and is reset after kPlaneCalmMs without one.
-// So a plane that flaps is written at most twice in each wait.
+// A minimum time between changes. A worse verdict counts at once, because clients suffer. A better verdict counts after
+// a wait. The wait doubles with each worse verdict, and is reset after kPlaneCalmMs without one. So a plane that flaps
+// is written at most twice in each wait.
 class ReturnGuard {
  public:
   void on_worse(uint64_t now_ns);
   bool may_return(uint64_t now_ns) const { return now_ns >= returns_ns_; }
 
  private:
-  uint64_t worse_ns_ = 0;  // the last change for the worse; 0: none
+  uint64_t worse_ns_ = 0;  // time of the last worse verdict; 0: none
   uint64_t wait_ns_ = 0;
   uint64_t returns_ns_ = 0;
 };
@@ -82,7 +83,7 @@ class HostHearing {
   explicit HostHearing(uint64_t now_ns) : heard_ns_(now_ns) {}
 
   void on_heard(uint64_t now_ns);
-  // This process did not run for this long, so the host's silence in this time does not count.
+  // This process was paused for this time. Silence of the host in this time does not count.
   void on_pause(uint64_t paused_ns) { heard_ns_ += paused_ns; }
   bool wants_probes(uint64_t now_ns) const;
   bool is_silent(uint64_t now_ns) const;

@@ -51,7 +51,7 @@ void add(std::vector<ProbeTarget>& targets, const IpAddress& address, uint16_t p
   add(targets, target);
 }
 
-// How a UDP service shows that its VIP is served: as the pool's probe asks its backends, else by ICMP echo.
+// The probe that shows whether the VIP of a UDP service is served: the probe of the pool if it has one, else ICMP echo.
 ProbeTarget udp_target(const Model& model, const Service& service, const IpAddress& vip) {
   ProbeTarget target;
   const uint32_t probe = model.pools[service.pool].probe;
@@ -308,7 +308,7 @@ void PlaneWatch::probe(const std::string& node, Peer& peer) {
           say_cannot_probe(asked, result.reason);
         }
         if (--round->pending != 0) return;
-        // If this host could not probe, the round says nothing, unless another probe was answered.
+        // If this host could not send one of the probes, the round counts only if another probe succeeded.
         if (round->success || round->looked) peer.hearing.on_probe(round->plane, round->success, round->why);
       }));
     }

@@ -4,14 +4,14 @@
 //
 // It gets the state of its own planes from OwnPlanes, and of other hosts' planes from their controls (GET
 // /v1/node/planes). A host that reports nothing for kHostSilentMs is silent. Only then the clients' path decides: TCP
-// to the VIPs of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). A forwarder
-// with UDP services alone is asked by what its pools' probes ask, else by ICMP echo to its VIPs, which a forwarder
-// answers itself. So a broken management network, or the restart of a control, takes no plane down.
+// to the VIPs of a forwarder, to the addresses of a proxy, to the ports of a name server (`probes_of`). If a forwarder
+// has only UDP services, its VIPs get the probes of the pools (udp, dns), else ICMP echo, which a forwarder answers
+// itself. So a broken management network, or the restart of a control, takes no plane down.
 //
 // Invariants: a plane without a record is up, so a healthy edge writes nothing. A node without a management address
 // cannot report and gets no verdicts. If several other hosts are all silent, and none of their addresses for clients
-// can be reached, this control is itself cut off, and all verdicts stay. Changes for the worse are written at once,
-// changes for the better after a wait (ReturnGuard).
+// can be reached, this control is itself cut off, and all verdicts stay. Worse verdicts are written at once, better
+// verdicts after a wait (ReturnGuard).
 //
 // Threads: the control's loop.
 #pragma once
@@ -34,9 +34,10 @@
 
 namespace tidegate {
 
-// How clients reach a plane of a node: at most kMostProbes probes. Empty: nothing can be probed. If one of several
-// forwarders holds a VIP, probing the VIP says something only about the holder. For a forwarder that shares such VIPs,
-// only the VIPs that it holds count, because another forwarder answers for the others. `planes` is Snapshot::nodes.
+// The probes that reach a plane of a node as clients do: at most kMostProbes. Empty: nothing can be probed. If one of
+// several forwarders holds a VIP, probing the VIP says something only about the holder. For a forwarder that shares
+// such VIPs, only the VIPs that it holds count, because another forwarder answers for the others. `planes` is
+// Snapshot::nodes.
 std::vector<ProbeTarget> probes_of(const Model& model, const std::vector<NodeStatus>& planes, uint32_t node,
                                    PlaneKind kind);
 

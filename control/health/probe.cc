@@ -31,7 +31,7 @@ class HttpAttempt final : public ProbeAttempt {
     request.headers.emplace_back("User-Agent", "tidegate-probe");
     request.timeout_ms = target.timeout_ms;
     request.max_body_bytes = kMaxProbeBodyBytes;
-    // This deadline makes the reason say how long nothing came, for any state of the HTTP client.
+    // With this deadline, the reason names the time without an answer, in every state of the HTTP client.
     deadline_ = std::make_unique<Deadline>(loop, target.timeout_ms, [this, ms = target.timeout_ms] {
       call_.reset();
       done_({false, timeout_sentence(ms), true, ProbeCause::timeout});

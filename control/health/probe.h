@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Probe: one check of one backend. It connects, or sends a request, and says in a sentence what was wrong.
+// Probe: one check of one backend. It connects, or sends a request. After a failure it gives the reason as a sentence.
 //
 // Threads: the loop's. Nothing blocks. `done` is called once, within the probe's timeout. The destructor cancels the
 // attempt. An attempt may not be destroyed inside its own `done`.
@@ -29,7 +29,7 @@ struct ForwarderDoor {
   std::function<void(const std::string& node, std::string order, uint64_t timeout_ms, Answer answer)> order;
 };
 
-// What to check and how. Two equal targets are the same probe.
+// The address to check, and the kind of check. Two equal targets are the same probe.
 struct ProbeTarget {
   ProbeType type = ProbeType::tcp;
   Endpoint endpoint;
@@ -62,7 +62,7 @@ struct ProbeTarget {
 // The backend's first address is probed. `commands`: runs the programs of probes of type command.
 ProbeTarget probe_target(const Probe& probe, const Backend& backend, std::shared_ptr<ProbeCommands> commands = {});
 
-// Turns it into a probe via the VIPs of the services that use the pool. `backend` must be in the pool.
+// Turns the target into a probe via the VIPs of the services that use the pool. `backend` must be in the pool.
 void ask_for_vips(ProbeTarget& target, const Model& model, uint32_t pool, const Backend& backend,
                   std::shared_ptr<const ForwarderDoor> door);
 

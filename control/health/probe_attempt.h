@@ -30,8 +30,8 @@ inline std::string connect_sentence(int error) {
 
 inline std::string timeout_sentence(uint64_t timeout_ms) { return fmt::format("nothing for {} ms", timeout_ms); }
 
-// The deadline of an attempt. Time in which this process did not run does not count against the backend. So a deadline
-// that comes late begins again, at most a few times.
+// The deadline of an attempt. If this process was paused, the backend must not be blamed. So a deadline that fires late
+// begins again, at most a few times.
 class Deadline {
  public:
   Deadline(EventLoop& loop, uint64_t timeout_ms, std::function<void()> on_end)

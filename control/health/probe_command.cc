@@ -32,7 +32,7 @@ constexpr size_t kReasonBytes = 160;                  // most bytes of the progr
 constexpr int kFirstFreeFd = 3;
 constexpr int kCannotRun = 126, kNotFound = 127;  // exit statuses of setpriv if the program could not be started
 
-// Whether only root or this user can have put it there.
+// True if only root or this process's user can have written the file.
 bool is_trusted(const struct stat& file) {
   return (file.st_uid == 0 || file.st_uid == ::geteuid()) && (file.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }

@@ -13,8 +13,8 @@ namespace tidegate {
 // root.
 std::string dns_probe_query(uint16_t id, std::string_view name, std::string_view type);
 
-// Nothing: the message is not an answer to that query, so the probe waits on. An empty text: the answer has the
-// expected code. Otherwise what is wrong: "answers SERVFAIL, expected NOERROR".
+// The fault of an answer: "answers SERVFAIL, expected NOERROR". Empty: the answer has the expected code. Nothing: the
+// message is not an answer to the query, so the probe continues to wait.
 std::optional<std::string> dns_probe_fault(std::string_view answer, uint16_t id, std::string_view expected_rcode);
 
 }  // namespace tidegate

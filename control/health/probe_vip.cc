@@ -139,7 +139,7 @@ class VipAttempt final : public ProbeAttempt {
     ask(forwarder + 1);
   }
 
-  // Nothing if it is not an answer to the order.
+  // The result in the forwarder's answer. Nothing if the body is not an answer to the order.
   std::optional<ProbeResult> judge(const std::string& body) const {
     const Result<json> read = parse_json(body);
     const auto results = read && read->is_object() ? read->find("results") : json::const_iterator();

@@ -34,13 +34,13 @@ class Prober {
          std::string site = {});
   ~Prober();
 
-  // For a control that does not lead: its verdicts are passed here and not written. The first verdict on each backend
-  // is passed even if it changes nothing.
+  // For a control that does not lead: verdicts go to `told` and are not written. The first verdict on each backend is
+  // passed even if it changes nothing.
   using Told = std::function<void(const std::string& key, bool up, const std::string& reason)>;
   void tell_instead(Told told) { told_ = std::move(told); }
-  // Sets what runs the programs of probes of type command. Without it, such probes do nothing.
+  // Sets the object that runs the programs of probes of type command. Without it, such probes do nothing.
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }
-  // Sets what makes forwarders send probes via the VIP. Without it, such probes do nothing.
+  // Sets the object by which forwarders send probes via the VIP. Without it, such probes do nothing.
   void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }
   // Uses the present model of the host state: starts, changes and stops probes.
   void update();

@@ -9,7 +9,7 @@
 namespace tidegate {
 namespace {
 
-// One measurement changes the share at most as if the load were this many times too high or too low.
+// A load that is more than this many times too high or too low counts as this many times.
 constexpr double kMostRatio = 4;
 
 }  // namespace

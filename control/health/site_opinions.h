@@ -29,8 +29,8 @@ class SiteOpinions {
   void note_other(const std::string& node, Opinions opinions) { others_[node] = std::move(opinions); }
 
   const Opinions& own() const { return own_; }
-  // The conclusion for this host. `node`: the backend's own node, or empty. Nothing: this control has no result yet, or
-  // only its own probe failed and the others may still report otherwise (`patient`).
+  // The conclusion for this host. `node`: the backend's own node, or empty. Nothing: this control has no result yet;
+  // or, if `patient`, only its own probe failed and other controls may still report a success.
   std::optional<Opinion> conclude(const std::string& key, const std::string& node, bool patient) const;
 
  private:

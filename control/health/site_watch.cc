@@ -86,7 +86,7 @@ void SiteWatch::begin(const std::string& site) {
   });
 }
 
-// Asks the next nodes after this one in the order of names, so that every control is asked by some.
+// Asks the nodes that come next after this one in the order of names. So every control is asked by some other one.
 void SiteWatch::ask_others(const std::string& site) {
   const std::shared_ptr<const Model> model = host_state_.model();
   const std::string own = fleet_.own_node(model.get());

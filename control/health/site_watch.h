@@ -35,7 +35,7 @@ class SiteWatch {
   SiteWatch(EventLoop& loop, HostState& host_state, Fleet& fleet, const HashKey& spread_key,
             std::function<bool()> leader_is_heard);
   ~SiteWatch() { *self_ = nullptr; }
-  // This control leads now and probes everything, so this object stops.
+  // Call it when this control begins to lead: then its Prober probes all backends.
   void stop();
   void set_commands(std::shared_ptr<ProbeCommands> commands) { commands_ = std::move(commands); }  // for the Prober
   void set_door(std::shared_ptr<const ForwarderDoor> door) { door_ = std::move(door); }            // for the Prober

@@ -24,8 +24,8 @@ class VerdictWriter {
   static constexpr uint64_t kCoalesceMs = 2;
   using Pending = std::map<std::string, std::optional<HealthVerdict>>;
 
-  // everywhere: for the control that leads; its verdicts are decided and valid everywhere. site: for a control that
-  // does not lead and has no contact to a leader; its verdicts are valid only on this host.
+  // everywhere: the verdicts of the control that leads; they are decided and valid on all hosts. site: the verdicts of
+  // a control that hears no leader; they are valid only on this host.
   enum class Scope : uint8_t { everywhere, site };
   VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope = Scope::everywhere);
   ~VerdictWriter();

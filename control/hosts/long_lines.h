@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LongLines: cuts a stream of bytes into lines. A line of megabytes stays in pieces, so that no byte is moved on the
-// event loop because another one came.
+// LongLines: cuts a stream of bytes into lines. A line of megabytes stays in pieces. So the event loop never copies the
+// received bytes again when more bytes come.
 #pragma once
 
 #include <algorithm>

@@ -21,7 +21,7 @@ std::string encode_hashes(const std::vector<std::string>& hashes);
 Result<std::vector<std::string>> decode_hashes(std::string_view body);
 
 void append_object(std::string& answer, std::string_view hash, std::string_view bytes);
-// The objects of an answer. An Error if they are not what their hashes say, or not those that were asked for.
+// The objects of an answer. An Error if an object does not match its hash, or was not asked for.
 Result<HashedObjects> decode_objects(std::string_view answer, const std::vector<std::string>& asked);
 
 }  // namespace tidegate

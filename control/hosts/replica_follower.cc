@@ -276,7 +276,7 @@ void ReplicaFollower::take_objects(const std::vector<std::string>& asked, std::s
   if (!begun) give_up("objects of earlier connections are still being read");
 }
 
-// For a leader of a release that does not give many objects at once.
+// Fetches a single object. Leaders of earlier releases cannot send many objects in one answer.
 void ReplicaFollower::fetch_one(const std::string& hash) {
   fetch_ =
       http_call(loop_, target(), request("/v1/objects/" + hash), [this, hash](const Result<HttpResponse>& response) {

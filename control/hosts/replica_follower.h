@@ -36,7 +36,7 @@ class ReplicaFollower {
   static constexpr size_t kMaxLineBytes = 64 << 20;
   // A longer line is read outside of the loop, because that takes milliseconds.
   static constexpr size_t kLineReadAtOnceBytes = 64 << 10;
-  // The same for a line that changes a version with more entries.
+  // The bound for a line that changes a version: with more entries it is read outside of the loop.
   static constexpr size_t kEntriesReadAtOnce = 100;
 
   ReplicaFollower(EventLoop& loop, HostState& host_state, ProvisionalVersions& provisionals, const Endpoint& leader,
@@ -47,7 +47,7 @@ class ReplicaFollower {
 
   const Endpoint& leader() const { return leader_; }
   bool connected() const { return connected_; }
-  // It is connected, and is not in the middle of taking a version over.
+  // True if the follower is connected and no version is arriving.
   bool up_to_date() const { return connected_ && !arriving_; }
   const std::string& trouble() const { return trouble_; }  // why it is not connected; empty while it is
 
@@ -93,7 +93,7 @@ class ReplicaFollower {
   Peers peers_;
   std::unique_ptr<HttpCall> stream_;
   std::unique_ptr<HttpCall> fetch_;
-  nlohmann::json held_;     // a line that waits until the version before it is stored; null: none
+  nlohmann::json held_;     // a line that waits until the previous version is stored; null: none
   LongLines lines_;         // those that are not taken yet
   bool taking_ = false;     // take_lines() is running
   int working_ = 0;         // lines that are read or stored outside of the loop; the next lines wait

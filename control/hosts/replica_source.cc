@@ -22,7 +22,8 @@ ReplicaSource::ReplicaSource(EventLoop& loop, HostState& host_state, const Provi
       provisionals_(provisionals),
       node_(std::move(node)),
       alive_(loop, [this] { keep_alive(); }),
-      // At most one version's line and one answer with objects for each stream, and for each that has just ended.
+      // A stream needs at most two jobs: a line of a version, and an answer with objects. A stream that has just ended
+      // may still have its two jobs.
       lines_(loop, "control-replicas", 4 * kHttpStreams) {
   host_state_.subscribe([this](const HostStateChange&) { push_all(); });
   alive_.arm_after_ms(kAliveMs);
@@ -109,7 +110,7 @@ void ReplicaSource::open(const ApiCall& call) {
   });
   streams_[next_id_++] = stream;
   write(*stream, {{"type", "hello"}, {"node", node_}, {"head", to_json(host_state_.head())}});
-  // A confirmation that the follower did not get.
+  // The follower may have missed the confirmation of this version. So push() sends the confirmation.
   const bool has_head = stream->sent.version == host_state_.head().version;
   if (has_head && !provisionals_.current()) stream->confirmed = stream->sent.version;
   push(stream);
@@ -232,7 +233,7 @@ void ReplicaSource::push_version(const StreamPtr& stream) {
   }
   const auto kept = std::make_shared<VersionLine>(std::move(version));
   auto write = [&store = host_state_.store(), kept]() -> Line {
-    // A copy, because the loop reads the other one meanwhile.
+    // Works on a copy, because the loop reads the original meanwhile.
     VersionLine line{kept->from, kept->to, false, kept->provisional, {}};
     if (line.from == nullptr) line.from = kept_manifest(store, *kept);
     line.as_changes =

@@ -38,7 +38,7 @@ class ReplicaSource {
   static constexpr uint64_t kAliveMs = 1'000;
   // Bound for objects in one line. Others are fetched by POST /v1/objects.
   static constexpr size_t kMaxInlineBytes = 256 << 10;
-  // A line with more changes has the whole manifest, which is no longer then.
+  // If there are more changes, the line has the whole manifest, which is then shorter.
   static constexpr size_t kMaxChanges = 1'000;
   // With more entries, a version's line takes milliseconds.
   static constexpr size_t kEntriesWrittenAtOnce = 100;
@@ -58,10 +58,10 @@ class ReplicaSource {
     HttpExchangePtr exchange;
     StateHead sent;
     std::shared_ptr<const Manifest> sent_manifest;  // of the version that was sent last on this stream; null: none
-    std::string has_digest;  // of the version that it has by its own word, `sent.version`; empty: none
+    std::string has_digest;  // digest of the version that the follower says it has, `sent.version`; empty: none
     bool reads_changes = false;
-    bool writing = false;    // a version's line is being written; what follows waits
-    uint64_t confirmed = 0;  // a version of which the follower must still hear that it was confirmed; 0: none
+    bool writing = false;                // a version's line is being written; what follows waits
+    uint64_t confirmed = 0;              // a version whose confirmation must still be sent to the follower; 0: none
     std::set<std::string> sent_objects;  // objects of ordered certificates, by hash, that the follower has by now
     bool gone = false;
   };
@@ -74,7 +74,7 @@ class ReplicaSource {
     bool as_changes = false;
     std::optional<ProvisionalVersion> provisional;
     std::vector<StreamPtr> streams;
-    // Without `from`: the version that the streams have by their own word.
+    // Without `from`: the version that the followers say they have.
     uint64_t has_version = 0;
     std::string has_digest = {};
   };

@@ -16,8 +16,8 @@ namespace tidegate {
 // order failed. A certificate with `ocsp` is in trouble if it is revoked or has no good answer. next_try_s: epoch.
 nlohmann::json certificate_troubles(const Model& model, const LiveState& live_state, int64_t now_s);
 
-// What is known about its revocation: {"state", "this_update_s", "next_update_s", "next_try_s", "failures", "error"};
-// members without a value are left out. "state" is ocsp::state_word().
+// The known facts about the certificate's revocation: {"state", "this_update_s", "next_update_s", "next_try_s",
+// "failures", "error"}; members without a value are left out. "state" is ocsp::state_word().
 nlohmann::json describe_staple(const Certificate& certificate, const LiveState& live_state, int64_t now_s);
 
 }  // namespace tidegate

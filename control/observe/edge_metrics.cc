@@ -39,7 +39,7 @@ EdgeMetrics::EdgeMetrics(HostState& host_state) : host_state_(host_state) {
   });
 }
 
-// Finds what follows `before`, thing by thing. Nearly always a thing is at the same index as before.
+// Finds the successor of each element of `before`. Nearly always it has the same index.
 class EdgeMetrics::Noting {
  public:
   explicit Noting(const States& before) : before_(before) { next_.reserve(before.size()); }
@@ -138,7 +138,8 @@ std::vector<EdgeMetrics::Series> EdgeMetrics::plain_series(const States& states,
   return series;
 }
 
-// A certificate that was never issued ends at 0, so that an alert on its end sees it.
+// The metric has 0 as the end of a certificate that was never issued. So an alert on the end also finds this
+// certificate.
 void EdgeMetrics::look_at_ordered_certificates(const Snapshot& snapshot) {
   ordered_.clear();
   failures_.clear();

@@ -101,8 +101,8 @@ class Walk : public std::enable_shared_from_this<Walk> {
                      });
   }
 
-  // This edge does not say where the name leads, or not to a VIP. The walk continues at the first VIP with a service on
-  // that port, or at the proxies.
+  // The edge has no answer for the name, or its answer is not a VIP. The walk continues at the first VIP with a service
+  // on that port, or at the proxies.
   void go_without_dns() {
     for (const Service& service : model_->services) {
       const Vip& vip = model_->vips[service.vip];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Explain of a past request, by its X-Request-Id. Every proxy of the edge is asked for its records. For each recorded
-// pass through a proxy, the forwarders of the VIP's site are asked for the flow. The answer also says what could not be
-// asked, and what a proxy has forgotten.
+// pass through a proxy, the forwarders of the VIP's site are asked for the flow. The answer also lists proxies that
+// could not be asked, and proxies that have forgotten the request.
 //
 // Threads: the control's loop.
 #pragma once

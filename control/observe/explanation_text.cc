@@ -136,7 +136,7 @@ ExplanationLine describe_l7(const json& step) {
   return line;
 }
 
-// For a past request: the flow as the forwarder has it now.
+// For a past request: the forwarder's present flow.
 ExplanationLine describe_past_l4(const json& step) {
   ExplanationLine line{"l4", "", "", ""};
   const std::string vip = string_member(step, "vip");

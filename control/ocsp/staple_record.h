@@ -12,7 +12,7 @@
 
 namespace tidegate::ocsp {
 
-// How a question ended.
+// The outcome of a question.
 struct StapleOutcome {
   enum class Kind : uint8_t {
     judged,     // an answer came and was checked

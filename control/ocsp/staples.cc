@@ -84,7 +84,7 @@ acme::AuthorityClient* Staples::free_line() {
   return nullptr;
 }
 
-// Asks what is due, as long as there are free lines, or sleeps until something is due.
+// Sends the questions that are due, as long as there are free lines, or sleeps until one is due.
 void Staples::schedule() {
   const std::shared_ptr<const Model> model = host_state_.model();
   if (!model) return;

@@ -102,7 +102,7 @@ void Ballot::give_up() {
   }
   decision_ = Decision::no;
   for (size_t i = 0; i < voters_.size(); ++i) {
-    // Also if no vote came, because the question may have arrived.
+    // A voter without a vote is released too: it may have received the question and hold the candidate.
     if (voters_[i].since_ns != 0) orders_.push_back({Order::Kind::release, i});
   }
 }

@@ -8,8 +8,8 @@
 // - A voter is reached if it answers the greeting within `reach_ns`. The others are behind: the version comes to them
 //   later. A voter that is known to be silent is not waited for, but it is asked if it answers in time.
 // - A voter that was reached and does not vote within `prepare_ns` counts as no.
-// - The decision is yes if nobody says no. Then whoever holds the candidate waits for the version. Otherwise everybody
-//   is told to release it. A vote that comes after that is released again.
+// - The decision is yes if nobody says no. Then each voter that holds the candidate waits for the version. If the
+//   decision is no, every voter is told to release the candidate. A voter whose vote comes later is told so again.
 //
 // The caller executes the orders, and passes each answer to the Ballot, once or several times, in any order.
 #pragma once

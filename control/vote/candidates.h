@@ -26,7 +26,7 @@
 
 namespace tidegate {
 
-// What is voted on.
+// The proposal for a vote.
 struct Proposal {
   CandidateMessage message;
   std::shared_ptr<const Model> model;  // the candidate's model
@@ -51,8 +51,8 @@ class Candidates {
   // Calls `turn` when no other candidate is in progress: now, or later. `turn` returns true if it called decide().
   // Returns false if too many wait already.
   [[nodiscard]] bool when_free(std::function<bool()> turn);
-  // Has the proposal voted on. `done` commits it if it was accepted, and reports this by calling `committed` once, now
-  // or later. Without a commit, the voters release the candidate. The next candidate waits until then.
+  // Starts the vote on the proposal. `done` commits it if it was accepted, and reports this by calling `committed`
+  // once, now or later. Without a commit, the voters release the candidate. The next candidate waits until then.
   using Done = std::function<void(const Voting&, std::function<void(bool)> committed)>;
   void decide(Proposal proposal, Done done);
 

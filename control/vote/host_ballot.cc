@@ -25,7 +25,7 @@ constexpr uint64_t kDefaultTimeoutMs = 5'000;
 constexpr uint64_t kLongestTimeoutMs = 60'000;
 // The leader must get this host's answer before it stops waiting.
 constexpr uint64_t kMarginMs = 250;
-// A leader asks about one candidate at a time. It may have given up the one before.
+// A leader asks about one candidate at a time. Messages of a candidate that it gave up may still be in work.
 constexpr size_t kCandidatesReadAtOnce = 4;
 
 void answer_vote(const ApiCall& call, const Vote& vote, const json& planes) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plans: what the planes derive from a version's content, by their own functions, for every node of the document. So
-// what a plane would refuse is refused before the commit. Facts of a host (devices, addresses, files by path) are not
-// part of it.
+// Plans: what the planes derive from a version's content, by their own functions, for every node of the document. So a
+// version that a plane would refuse is refused before the commit. Facts of a host (devices, addresses, files by path)
+// are not part of it.
 #pragma once
 
 #include <memory>
@@ -31,9 +31,9 @@ struct PlannedVersion {
 // Pure: any thread. `previous` may be null.
 PlannedVersion plan_version(const std::shared_ptr<const Model>& model, const Plans* previous);
 
-// The same, if the two versions differ only in one element of the list `kind`. `before` is the earlier one. Planes that
-// it does not concern are not asked. If `plans` is null without faults, no plane is concerned, and the plans of the
-// previous version stay valid.
+// The plans of a version that differs from the earlier one (`before`) only in one element of the list `kind`. Planes
+// that do not use the element are not asked. If `plans` is null without faults, no plane is concerned, and the plans of
+// the previous version stay valid.
 PlannedVersion plan_element(const std::shared_ptr<const Model>& model, std::string_view kind, const Model& before,
                             const Plans* previous);
 

@@ -16,7 +16,7 @@ namespace tidegate {
 
 class Probation {
  public:
-  // How long a host waits for the leader's message after the time is over.
+  // The time that a host waits for the leader's message after the end of the provisional time.
   static constexpr uint64_t kPatienceNs = 5'000'000'000;
 
   enum class Due : uint8_t { nothing, revert, go_back };
@@ -40,13 +40,13 @@ class Probation {
     provisional_.reset();
     return true;
   }
-  // Another version came in force. Returns true if this ended a provisional version.
+  // Another version came into force. Returns true if this ended a provisional version.
   bool on_version(uint64_t version) {
     if (!provisional_ || version == provisional_->version) return false;
     provisional_.reset();
     return true;
   }
-  // Returns what is due, once.
+  // Returns the step that is due. Each step is returned once.
   Due on_time(uint64_t now_ns) {
     if (!provisional_ || told_ || now_ns < deadline_ns_) return Due::nothing;
     told_ = true;

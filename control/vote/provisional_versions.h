@@ -26,10 +26,11 @@ class ProvisionalVersions {
   // Continues with what the previous process left. The time begins again, because nobody knows how much of it is over.
   void start(Revert revert);
 
-  // Also applies to a provisional version in force: the control that leads reverts it.
+  // Tells whether this control leads: the control that leads reverts a provisional version, also one that is in force
+  // already.
   void set_leads(bool leads);
 
-  // Call it before the version is committed or replicated, so that a crash cannot make it permanent.
+  // Call it before the version is committed or replicated. So a crash cannot make the version permanent.
   Result<void> announce(const ProvisionalVersion& provisional);
   // The announced version did not come.
   void withdraw();
@@ -63,7 +64,7 @@ class ProvisionalVersions {
 
 // The form in the state's record and in the replica's stream.
 nlohmann::json to_json(const ProvisionalVersion& provisional);
-// Nothing if it is null or malformed.
+// Nothing if the JSON is null or malformed.
 std::optional<ProvisionalVersion> provisional_from_json(const nlohmann::json& json);
 
 }  // namespace tidegate

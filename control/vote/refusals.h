@@ -14,11 +14,11 @@ namespace tidegate {
 
 class Refusals {
  public:
-  // Reads those of the process before. What is no such file counts as none, with a line in the log.
+  // Reads the refusals that the previous process wrote. A file that cannot be read counts as empty and is logged.
   explicit Refusals(std::string state_dir);
 
-  // `record`: an object with the number `candidate`. The log tells if it cannot be written; then it is known until the
-  // end of the process.
+  // `record`: an object with the number `candidate`. If the record cannot be written, a log line says so; then it is
+  // known until the end of the process.
   void add(nlohmann::json record);
   nlohmann::json newest_first() const;     // an array
   nlohmann::json find(uint64_t id) const;  // null: it is not known
