@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bodies of stored and arriving responses, as clients read them. A body comes in refcounted pieces; reading never
-// copies and never blocks.
+// The bodies of stored and arriving responses, as clients read them. A body comes in refcounted pieces. To read it
+// never copies and never blocks.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@
 //   attach   send found.answer; it follows the body of another transaction's fetch as it arrives
 //   refuse   answer 504: the request says only-if-cached and nothing usable is stored (RFC 9111 §5.2.1.7)
 //   failed   answer 502 or 504: another transaction's fetch reached no backend; found.status.detail says why
-//   wait     keep found.pending; on_found brings one of the others on your loop
+//   wait     keep found.pending; on_found brings one of the other outcomes on your loop
 //
 // The one that fetches is the leader. Its fetch fills the cache; clients, its own included, read from the cache. The
 // leader drops its client's Range and conditional fields from the backend request and adds fill.conditional_fields().
@@ -70,12 +70,12 @@ struct Options {
 };
 Options make_options(const CacheNode& node, const std::string& state_dir);
 
-// What to send to the client. Move-only.
+// The answer to send to the client. Move-only.
 struct Answer {
   std::shared_ptr<const StoredHead> head;
   uint16_t status = 0;  // the stored status; or 206, 304, 412, 416 by the request's conditions and Range
   uint64_t age_s = 0;   // the Age field (RFC 9111 §5.1)
-  // length of what `body` gives; not set: not known yet, so send chunked or DATA frames
+  // the length of `body`. Not set: the length is not known yet, so send chunked or DATA frames
   std::optional<uint64_t> content_length;
   ByteRange range;  // the part of the body, when status is 206
   BodyReader body;  // empty for HEAD, 304, 412 and 416
@@ -107,7 +107,7 @@ struct FillDecision {
   Kind kind = Kind::pass;
   const char* reason = "";       // why it is not storable: a token for Cache-Status and the metrics
   std::optional<Answer> answer;  // for the leader's own client; absent for a background fetch
-  std::optional<int64_t> ttl_s;  // of what was stored
+  std::optional<int64_t> ttl_s;  // of the stored response
 };
 
 // The right and duty to fetch one response for everybody who waits for it. Move-only; for the leader's thread.
@@ -122,8 +122,8 @@ class Fill {
   // If-None-Match and If-Modified-Since, when a stored response can be validated (RFC 9111 §4.3.1). The views live as
   // long as the Fill.
   Fields conditional_fields() const;
-  // Whether the backend request may carry this field of the client's request. A background fetch is for everybody: it
-  // sends no credentials (Authorization, Cookie), unless the stored response's Vary names them.
+  // True if the backend request may carry this field of the client's request. A background fetch is for all clients. So
+  // it sends no credentials (Authorization, Cookie), unless the stored response's Vary names them.
   bool sends(std::string_view field_name) const;
 
   // Call it once, with the final (not 1xx) head. Decides whether the response is stored and tells every waiter.
@@ -133,7 +133,7 @@ class Fill {
   // then.
   void on_resume(std::function<void()> fn);
   // Returns false if nobody waits or reads, and the rest is not worth fetching. Then drop the Fill. Before the head,
-  // the leader's own client does not count, so ask when it has left.
+  // the leader's own client is not counted. So call this only after that client has left.
   bool wanted() const;
   // The body is complete by its framing. Publishes the object.
   void finish();
@@ -202,7 +202,7 @@ class Cache {
   // example), the cache works from memory alone and says so in the log, in Totals and in tidegate_cache_disk_working.
   // Errors: impossible options. `lock`: from let_go() in another process; empty: none.
   static Result<std::unique_ptr<Cache>> open(const Options& options, Metrics& metrics, UniqueFd lock = {});
-  ~Cache();  // call it after the last worker's last transaction; commits what is queued
+  ~Cache();  // call it after the last worker's last transaction; commits the queued work
 
   // `now_ms` is realtime. `on_found` is called at most once, on `loop`, and only after `wait` was returned; it never
   // gets `wait`. `request` and `policy` are not needed after the call.
@@ -228,7 +228,7 @@ class Cache {
   // The last durable sequence. A plane's follower resumes there (PlaneHooks::prepare).
   PurgePosition last_applied_purge() const;
 
-  // What lookup() would do now. Changes nothing.
+  // The result that lookup() would have now. Changes nothing.
   Explanation explain(const RequestView& request, const RouteCache& policy, uint64_t now_ms) const;
 
   struct Totals {
@@ -241,11 +241,12 @@ class Cache {
   Totals totals() const;
   // Returns when everything queued so far is committed. For tests and an orderly end.
   void flush();
-  // Another process takes over the disk tier. Queued work is committed. After that nothing is written, no response goes
-  // to the disk, and bodies are read from a snapshot of this moment (for kHandedOverSnapshotMs). Then `done` is called,
-  // on another thread, with the lock for the other process; empty: there is no disk tier. It may be called again.
+  // Hands the disk tier over to another process. Queued work is committed. After that nothing is written, no response
+  // goes to the disk, and bodies are read from a snapshot of this moment (for kHandedOverSnapshotMs). Then `done` is
+  // called, on another thread, with the lock for the other process; empty: there is no disk tier. It may be called
+  // again.
   void let_go(std::function<void(UniqueFd lock)> done);
-  // The other process has ended without serving, and this one writes again. Purges that came meanwhile are written
+  // Takes the disk tier back: the other process has ended without serving. Purges that came meanwhile are written
   // first. Bodies that came meanwhile are not on the disk. If the other process replaced the file, nothing is written,
   // and Totals::disk_trouble says so.
   void take_back();

@@ -21,8 +21,8 @@ struct RequestView {
   std::string_view path;    // origin form, as received, never decoded: '/' differs from '%2F'
   std::string_view query;   // what follows '?'
   Fields fields;
-  // What else decided where the answer comes from: the variant of a split, as a text without line ends. Answers of
-  // different branches are variants of one key. Empty: nothing.
+  // The variant of a split that was chosen for the request, as a text without line ends. Answers of different branches
+  // are variants of one key. Empty: nothing.
   std::string_view branch;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a request was answered and why. The log, the metrics and Cache-Status (RFC 9211) use this value.
+// CacheStatus: how a request was answered, and why. The log, the metrics and Cache-Status (RFC 9211) use this value.
 #pragma once
 
 #include <cstdint>

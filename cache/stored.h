@@ -14,7 +14,7 @@
 namespace tidegate::cache {
 
 // The times of a stored response. Freshness is computed from these alone (RFC 9111 §4.2). The index keeps a copy in
-// each entry, so that it can decide without the head.
+// each entry. So it can decide without the head.
 struct Freshness {
   uint64_t born_ms = 0;                    // response time minus corrected initial age; age = now - born
   uint64_t lifetime_ms = 0;                // §4.2.1
@@ -31,7 +31,8 @@ struct StoredHead {
   // that are made for each answer: Content-Length, Content-Range, Age, Transfer-Encoding.
   std::string field_text;
   std::vector<http1::Field> fields;
-  // The same names in the same order, as the backend spelt them, without separators. Empty: all are in lower case.
+  // The names of the fields in the same order, as the backend spelt them, without separators. Empty: all names are in
+  // lower case.
   std::string spelt_names;
   std::string reason;  // the phrase of HTTP/1; empty: the registered phrase
   Freshness freshness;

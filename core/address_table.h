@@ -4,10 +4,10 @@
 //
 // Bounds: The constructor allocates all memory. An address can use one of kWays entries in one set. A keyed hash
 // chooses the set, so nobody without the key can fill the set of another address. If a set is full, the least useful
-// entry is reused: one that holds nothing, and among those the one whose bucket is full first. So nobody loses a debt
-// by sending from many addresses, and an address that loses its entry gets a full bucket. If every entry of a set holds
-// something, the address is not counted (`untracked()`). That takes tens of thousands of addresses, and a limit per
-// address would not help against so many.
+// entry is reused: one that holds nothing, and among those the one whose bucket is full first. So nobody gets rid of a
+// debt by sending from many addresses, and an address that loses its entry gets a full bucket. If every entry of a set
+// holds something, the address is not counted (`untracked()`). That takes tens of thousands of addresses, and a limit
+// per address would not help against so many.
 //
 // Threads: any, without locks. Counts of one thread are exact. If two threads see an address for the first time at the
 // same moment, it may have two entries for a while. If an entry changes its owner at the same moment as a charge, the
@@ -69,7 +69,7 @@ class AddressTable {
   };
   View look(const IpAddress& address, const TokenRate& rate, uint64_t now_ns) const;
 
-  // How often every entry of an address's set held something.
+  // The number of times that an address was not counted, because every entry of its set held something.
   uint64_t untracked() const { return untracked_.load(std::memory_order_relaxed); }
   size_t capacity() const { return sets_ * kWays; }
   // True if the table counts both as one address.

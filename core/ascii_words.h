@@ -26,7 +26,7 @@ constexpr uint64_t letters_of(uint64_t word, char first, char last) {
 
 constexpr uint64_t lower(uint64_t word) { return word | letters_of(word, 'A', 'Z') >> 2; }
 
-// Whether eight bytes differ only in the case of letters.
+// True if the eight bytes of both words differ at most in the case of letters.
 constexpr bool same_but_for_case(uint64_t a, uint64_t b) {
   const uint64_t differ = a ^ b;
   if ((differ & ~in_each_byte(0x20)) != 0) return false;

@@ -18,5 +18,5 @@ namespace tidegate {
        ? static_cast<void>(0)                        \
        : ::tidegate::assertion_failed(__FILE__, __LINE__, #condition, message))
 
-// For a branch that no input can reach.
+// Marks a branch that no input can reach.
 #define TIDEGATE_UNREACHABLE(message) ::tidegate::assertion_failed(__FILE__, __LINE__, "unreachable", message)

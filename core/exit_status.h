@@ -14,7 +14,7 @@ constexpr int kExitTryAgain = 75;
 
 // kExitCannotRun or kExitTryAgain. `why` is the message of an Error: a sentence with the system's text. Any thread.
 int exit_status_of(std::string_view why);
-// Whether the system refused for a reason that only a person takes away: a port is taken, a privilege is missing.
+// True if only a person can remove the reason why the system refused: a port is taken, a privilege is missing.
 bool needs_a_person(std::string_view why);
 
 }  // namespace tidegate

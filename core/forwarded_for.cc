@@ -22,7 +22,7 @@ bool is_port(std::string_view text) {
 std::optional<IpAddress> parse_forwarded_hop(std::string_view element) {
   std::string_view text = trimmed(element);
   const bool bracketed = !text.empty() && text.front() == '[';
-  std::string_view after;  // what follows the address: nothing, or ":" and a port
+  std::string_view after;  // the rest after the address: nothing, or ":" and a port
   if (bracketed) {
     const size_t end = text.find(']');
     if (end == std::string_view::npos) return std::nullopt;

@@ -7,7 +7,7 @@
 namespace tidegate {
 
 // Whether `message`, the error of a failed write to the environment in `directory`, means that its disk or its map is
-// full. LMDB returns EIO for a write that was cut short, so then the free space of the file system decides.
+// full. LMDB returns EIO for a write that was cut short. In that case the free space of the file system decides.
 bool disk_is_full(const std::string& message, const std::string& directory);
 
 }  // namespace tidegate

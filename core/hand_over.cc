@@ -74,7 +74,7 @@ void put_item(std::string& out, const HandOverItem& item) {
   }
 }
 
-// Takes every descriptor of a message, so that none leaks whatever else is wrong with it.
+// Takes every descriptor of a message first. So no descriptor leaks if the message is faulty.
 std::vector<UniqueFd> descriptors_of(msghdr& message) {
   std::vector<UniqueFd> descriptors;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {

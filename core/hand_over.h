@@ -28,8 +28,8 @@
 
 namespace tidegate {
 
-// The formats that this program speaks. A new process speaks the one that the old process names when it starts it, if
-// it can: so one version up and one version down understand each other.
+// The formats that this program speaks. The old process names a format when it starts the new process, and the new
+// process uses that format if it can. So releases with neighbouring formats understand each other, in both directions.
 struct HandOverFormats {
   uint16_t oldest = 1;
   uint16_t newest = 2;
@@ -49,7 +49,7 @@ enum class HandOverItemKind : uint8_t {
   memory,       // (a sealed memfd) counts that both processes share; from format 2 on
 };
 
-// Whether messages of that format can have it.
+// True if messages of that format can have items of that kind.
 bool is_in_format(HandOverItemKind kind, uint16_t format);
 
 struct HandOverItem {
@@ -85,9 +85,9 @@ class HandOverChannel {
 
   // `descriptors`: one for each item, borrowed.
   Result<void> send(const HandOverMessage& message, const std::vector<int>& descriptors = {});
-  // Waits up to `timeout_ms` for a message; 0: takes one that is there. Errors: nothing came, the other end is closed
-  // ("it ended"), the message is malformed or its descriptors do not fit its items. Then all its descriptors are
-  // closed. Later messages are sent in the format of the received one.
+  // Waits up to `timeout_ms` for a message. With 0 it takes only a message that has already arrived. Errors: nothing
+  // came, the other end is closed ("it ended"), the message is malformed or its descriptors do not fit its items. Then
+  // all its descriptors are closed. Later messages are sent in the format of the received one.
   Result<HandOverReceived> receive(int timeout_ms);
   // A message, or the end, can be received.
   bool readable() const;

@@ -321,7 +321,7 @@ Fault HeadParser::split_absolute_target() {
 }
 
 // RFC 9112 §3.2: HTTP/1.1 needs exactly one valid Host. If the target has an authority, the target wins (§3.2.2), and a
-// recipient behind us never sees the other one. The target of CONNECT must be equal to Host.
+// recipient behind us never sees the Host field. The target of CONNECT must be equal to Host.
 Fault HeadParser::check_host() {
   if (seen_.host == nullptr) return head_.minor_version == 0 ? Fault::none : Fault::missing_host;
   const std::string_view host = seen_.host->value;

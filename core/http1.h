@@ -2,10 +2,10 @@
 // HTTP/1 on the wire (RFC 9112). It is pure: bytes in, views and decisions out. The proxy, HTTPDNS and the API share
 // it.
 //
-// It is strict: whatever RFC 9112 allows a recipient to refuse is refused and never repaired (bare LF or CR, obs-fold,
-// space before the colon, doubled or conflicting framing, control bytes). Two readers that repair differently make
-// request smuggling possible. It accepts what all readers understand alike: a status line without a reason phrase and
-// the space before it, statuses up to 999, an empty port.
+// It is strict: if RFC 9112 allows a recipient to refuse a message, it is refused and never repaired (bare LF or CR,
+// obs-fold, space before the colon, doubled or conflicting framing, control bytes). Two readers that repair differently
+// make request smuggling possible. It accepts what all readers understand alike: a status line without a reason phrase
+// and the space before it, statuses up to 999, an empty port.
 #pragma once
 
 #include <algorithm>

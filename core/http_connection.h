@@ -5,8 +5,8 @@
 //    head -> body -> answering -> head ...          each stage names what the connection waits for
 //                  \-> lingering -> closed          a refused request is answered; later input is discarded
 //
-// A request is processed only after the one before it was answered. Pipelined requests wait in the socket, so memory is
-// bounded by one head, one body and one answer (or stream backlog).
+// A request is processed only after the previous request was answered. Pipelined requests wait in the socket, so memory
+// is bounded by one head, one body and one answer (or stream backlog).
 //
 // Ownership: The server's state owns connections. An exchange owns its connection. The connection has only a weak
 // pointer to its exchange. close() may be called at any moment and ends every role at once.
@@ -33,7 +33,7 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 class HttpConnection;
 
-// What the connections of a server share. It outlives the server while an exchange is held.
+// What the connections of a server share. The state outlives the server while somebody holds an exchange.
 struct HttpServerState {
   HttpServerState(EventLoop& loop_in, HttpHandler handler_in, const HttpServerLimits& limits_in);
   std::string_view date();  // IMF-fixdate (RFC 9110 §5.6.7), formatted once a second

@@ -53,7 +53,8 @@ struct HttpResponse {
 
 // The handle for answering one request. Keep the shared_ptr to answer later. If the last one is destroyed without an
 // answer, the client gets 500. If that happens in the middle of a stream, the connection is cut (the client sees a body
-// without its end). It may outlive the connection and the server, but not the loop; what is sent then goes nowhere.
+// without its end). It may outlive the connection and the server, but not the loop; bytes that are sent after that are
+// dropped.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
@@ -67,7 +68,7 @@ class HttpExchange {
   virtual void begin_stream(int status, std::vector<std::pair<std::string, std::string>> headers) = 0;
   // Returns false if the peer is gone or did not read `max_stream_backlog` bytes. Then the stream is closed.
   virtual bool write(std::string_view bytes) = 0;
-  // The same for bytes that are not copied if they are many.
+  // Like write(), but does not copy a large body.
   virtual bool write_shared(std::shared_ptr<const std::string> bytes) = 0;
   virtual void end_stream() = 0;
   // Calls `fn` once if the connection closes before the response or stream has ended. The call comes at the end of the

@@ -44,7 +44,7 @@ class IdleList {
     head_.previous_ = &link;
     ++size_;
   }
-  // The member is busy or ends. Does nothing if it is not in the list.
+  // Call it when the member is busy or ends. Does nothing if the member is not in the list.
   void remove(T& member) {
     IdleLink& link = member;
     if (!link.is_idle()) return;

@@ -54,7 +54,7 @@ Result<void> reserve_lock_file(const std::string& directory, const EnvOptions& o
   if (::stat(path.c_str(), &now) == 0 && static_cast<uint64_t>(now.st_blocks) * kBlockBytes >= bytes) return {};
   const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, options.file_mode));
   if (!fd || ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)) == 0) return {};
-  // Other reasons are those of file systems that cannot do this, or LMDB tells them.
+  // Only a full disk is an Error here. Some file systems have no fallocate(2). LMDB itself reports any other fault.
   if (errno != ENOSPC && errno != EDQUOT) return {};
   return fail("lmdb: " + path + ": " + std::strerror(errno));
 }

@@ -103,7 +103,7 @@ class Txn {
   // Copies bytes that get() or a cursor gave. False: they cannot be read, and sound() is an Error then. In an
   // expendable environment, read values in this way only: a plain read could fault.
   bool copy(std::string_view value, char* out) const;
-  // Whether nothing was committed since this snapshot.
+  // True if nothing was committed after this snapshot.
   bool is_latest() const;
   // Returns an Error once get() or a cursor met damage: entries that they did not find may still exist.
   Result<void> sound() const;

@@ -139,9 +139,9 @@ void on_assertion(MDB_env* env, const char* assertion) {
   if (!ends) throw Garbled{};
 }
 
-// Finds where the environment's file is mapped; LMDB does not tell. Lines of proc(5) maps: begin-end modes offset dev
-// inode path. An abandoned environment of the same directory may still be mapped: its file was moved or deleted, which
-// the path shows. Its inode number may have been used again. The lock file lies beside it.
+// Finds the place where the environment's file is mapped. LMDB has no call for it. Lines of proc(5) maps: begin-end
+// modes offset dev inode path. An abandoned environment of the same directory may still be mapped: its file was moved
+// or deleted, which the path shows. Its inode number may have been used again. The lock file lies beside it.
 void find_maps(MDB_env* env, Watched& slot) {
   mdb_filehandle_t fd = -1;
   std::array<char, 4096> path{};

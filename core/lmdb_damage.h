@@ -5,8 +5,9 @@
 // next start.
 //
 // The lock file is mapped too, and LMDB touches it in every transaction. If somebody cuts it off (a copy over a live
-// directory does), the handler puts empty memory in its place: no process ends. Then nobody knows any more who reads
-// and who writes, so every transaction that would begin is an Error (is_lock_lost()) until all have closed it.
+// directory does), the handler puts empty memory in its place: no process ends. Then the registers of readers and of
+// the writer are lost. So every new transaction is an Error (is_lock_lost()) until all processes have closed the
+// environment.
 //
 // An environment that the process needs ends the process then. An expendable one (a cache) does not: the operation
 // under way fails, and the environment is not used any more.
@@ -33,12 +34,12 @@ void tell_abandoned(MDB_env* env);
 // Whether the lock file was cut off under this watched environment.
 bool is_lock_lost(const MDB_env* env);
 
-// What guarded() returns beside LMDB's own codes.
+// Return codes of guarded(), in addition to LMDB's own codes.
 constexpr int kAssertionFailed = -30'000;  // LMDB failed an assertion
 constexpr int kFaulted = -30'001;          // a fault within LMDB or its map
 
 // Whether a jump out of the handler must restore the signal mask, which costs guarded() a system call. The handler
-// blocks no signal. But ThreadSanitizer puts a handler of its own in front, and that one blocks them all.
+// blocks no signal. But ThreadSanitizer calls the handler from a handler of its own, which blocks all signals.
 #if defined(__SANITIZE_THREAD__)
 constexpr int kRestoreMask = 1;
 #elif defined(__has_feature)

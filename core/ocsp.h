@@ -11,7 +11,7 @@
 
 namespace tidegate {
 
-// What a certificate says about OCSP.
+// The facts about OCSP in a certificate.
 struct OcspFacts {
   std::string responder;     // the first URL that it names, with http or https; empty: none
   bool must_staple = false;  // clients refuse it without a staple (RFC 7633)
@@ -20,8 +20,8 @@ struct OcspFacts {
 // The facts of the first certificate of a chain in PEM.
 Result<OcspFacts> ocsp_facts(const std::string& chain_pem);
 
-// The question about the chain's first certificate, in DER. It has no nonce, so that a responder may answer with what
-// it signed before (RFC 5019 §4). An Error if the chain does not have the issuer.
+// The question about the chain's first certificate, in DER. It has no nonce. So a responder may send an answer that it
+// has signed earlier (RFC 5019 §4). An Error if the chain does not have the issuer.
 Result<std::string> ocsp_question(const std::string& chain_pem);
 
 enum class OcspVerdict : uint8_t {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many files and sockets this process may open at once, and which errors mean that our own limit is reached.
+// The number of files and sockets that this process may have open, and the errors which mean that our own limit is
+// reached.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ void raise_open_files_limit();
 // returns true. The kernel gives the lowest free number, so a number tells how many are open. kReservedFiles numbers
 // are reserved; of a small limit, an eighth.
 bool is_reserved_file(int fd);
-// Returns the same file with the lowest free number. Use it for a file with a reserved number after another file was
-// closed for it, so that numbers continue to tell how many are open. If it fails, the file keeps its number.
+// Returns the same file with the lowest free number. Use it when another file was closed to make room for a file that
+// has a reserved number. Then the numbers still show how many files are open. If it fails, the file keeps its number.
 UniqueFd under_lowest_number(UniqueFd fd);
 
 // True if the error of an open, accept or connect means that this process or host reached a limit of its own:

@@ -52,7 +52,7 @@ class OutBuffer {
     sent_ += bytes;
     if (pieces_.empty() || sent_ < pieces_.front().bytes().size()) return;
     sent_ = 0;
-    // The last buffer is kept for what comes next, unless it is large.
+    // The last buffer is kept for later bytes, unless it is large.
     if (pieces_.size() == 1 && !pieces_[0].shared && pieces_[0].own.capacity() <= kHttpKeptBufferBytes) {
       pieces_[0].own.clear();
     } else {

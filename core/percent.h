@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Percent-encoding (RFC 3986 §2.1) and the value of a hex digit: the one place for both.
+// Percent-encoding (RFC 3986 §2.1), and the value of a hex digit. All rooms use these functions.
 #pragma once
 
 #include <optional>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel knows about this process, as Prometheus text.
+// The kernel's figures for this process, as Prometheus text.
 #pragma once
 
 #include <string>

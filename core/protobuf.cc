@@ -28,7 +28,7 @@ namespace {
 namespace pb = google::protobuf;
 
 constexpr const char* kUrlPrefix = "type.googleapis.com";
-// What libprotobuf may write beyond a bound: it asks for room ahead.
+// The bytes that libprotobuf may write beyond a bound, because it asks for room in advance.
 constexpr size_t kAhead = 64;
 
 // libprotobuf writes to stderr what it finds wrong with bytes. Clients could fill a disk with that.
@@ -72,11 +72,12 @@ class BoundedOutput final : public pb::io::ZeroCopyOutputStream {
   bool full_ = false;
 };
 
-// Whether bytes are fields that are whole, also in the messages and groups within, and not nested too deeply.
-// libprotobuf's converter takes some that are cut, and begins to count anew in each google.protobuf.Any.
+// Scanner: checks that all fields are complete, also in inner messages and groups, and not nested too deeply.
+// libprotobuf's converter accepts some fields that are cut off, and counts the depth from zero in each
+// google.protobuf.Any.
 //
-// The bytes of an Any are converted as they come, and JSON would have each member as often as the field. So there a
-// field must be written as a serializer does: once, or all its elements one behind the other.
+// libprotobuf converts the bytes of an Any in their order. If a field is written in several places, the JSON object
+// would have its member several times. So within an Any each field must be written in one place, as a serializer does.
 class Scanner {
  public:
   struct Shared {
@@ -103,7 +104,7 @@ class Scanner {
       if (field != nullptr && !order.follows(*field)) return false;
       if (!count(1) || !skip_value(tag, field == nullptr ? nullptr : field->message_type(), depth)) return false;
       if (field != nullptr && field->is_packable() && (tag & 7) == 2 && !count(packed_values(*field))) return false;
-      // Here, because libprotobuf drops text that is not UTF-8 without an error.
+      // UTF-8 is checked here, because libprotobuf drops text that is not UTF-8 without an error.
       const bool is_text = field != nullptr && field->type() == pb::FieldDescriptor::TYPE_STRING;
       if (is_text && !pb::internal::IsStructurallyValidUTF8(bytes_.data(), static_cast<int>(bytes_.size())))
         return false;
@@ -210,7 +211,7 @@ class Scanner {
   const bool in_any_;
 };
 
-// How many values a text of JSON has at the most.
+// An upper bound for the number of values in a JSON text.
 size_t values_of_json(std::string_view json) {
   size_t values = 1;
   bool in_text = false;
@@ -230,7 +231,8 @@ size_t values_of_json(std::string_view json) {
 }  // namespace
 
 struct ProtobufSchema::Types {
-  // The file with all that it imports, which must be in the set. A sentence if that fails.
+  // Adds the file and all files that it imports. They must be in the set. Returns an empty text, or a sentence with the
+  // fault.
   std::string add(const std::string& name) {
     const auto found = files.find(name);
     if (found == files.end()) return "it lacks the file " + name + ", which another one imports";
@@ -248,7 +250,7 @@ struct ProtobufSchema::Types {
   mutable pb::DynamicMessageFactory factory{&pool};  // it has a lock of its own
   std::unique_ptr<pb::util::TypeResolver> resolver;
   std::vector<std::string> messages;
-  // Of the time when it is read.
+  // Used only while the schema is read.
   std::map<std::string, const pb::FileDescriptorProto*> files;
   std::set<std::string> begun;
 };

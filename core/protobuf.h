@@ -26,7 +26,7 @@ enum class ProtobufFault : uint8_t {
   too_large,  // more than ProtobufBounds
 };
 
-// Of one conversion.
+// The bounds of one conversion.
 struct ProtobufBounds {
   size_t bytes;   // of the result
   size_t values;  // fields, elements and members; libprotobuf takes up to a microsecond for each
@@ -35,9 +35,9 @@ struct ProtobufBounds {
 class ProtobufSchema {
  public:
   // `descriptors`: a google.protobuf.FileDescriptorSet in binary form, as `protoc --include_imports
-  // --descriptor_set_out` writes it. An Error says what is wrong with it.
+  // --descriptor_set_out` writes it. An Error names the fault in it.
   static Result<std::shared_ptr<const ProtobufSchema>> read(std::string_view descriptors);
-  // The same, but if others still use a schema that was read from bytes of this hash, returns that one. Takes a lock.
+  // Like read(), but if a schema of this hash is still in use, returns that schema. Takes a lock.
   static Result<std::shared_ptr<const ProtobufSchema>> shared(const std::string& hash, std::string_view descriptors);
   ~ProtobufSchema();
   ProtobufSchema(const ProtobufSchema&) = delete;

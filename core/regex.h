@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Regular expressions by RE2: the time of a match grows with the text alone, whatever the pattern is. Texts are bytes:
-// `.` matches any byte except a line end. Other files use RE2 only through this one.
+// Regular expressions by RE2: for any pattern, the time of a match grows only with the length of the text. Texts are
+// bytes: `.` matches any byte except a line end. Other files use RE2 only through this one.
 //
 // Threads: any; a Regex is immutable. RE2 may allocate while it matches, within the bound of its pattern.
 #pragma once
@@ -27,17 +27,17 @@ class Regex {
 
   // An Error: RE2's reason, the pattern has kGroups groups or more, or it needs more memory than `most_bytes`.
   static Result<Regex> compile(std::string_view pattern, size_t most_bytes);
-  // The same, but if others still use a compiled program for this pattern, returns that one. Takes a lock.
+  // Like compile(), but if a compiled program of this pattern is still in use, returns that program. Takes a lock.
   static Result<Regex> shared(std::string_view pattern, size_t most_bytes);
   // Bounds of all texts that a pattern matches as a whole: each of them is at least `first` and at most `second`,
   // compared by bytes. Nothing if no bounds are known.
   using Bounds = std::pair<std::string, std::string>;
   static std::optional<Bounds> bounds_of(std::string_view pattern, size_t most_bytes);
-  // Whether it matches anywhere in the text. The leftmost match counts. The views are of the text.
+  // True if the expression matches anywhere in the text. The leftmost match counts. The views are of the text.
   bool search(std::string_view text, Match& out) const;
-  // Whether it matches the whole text.
+  // True if the expression matches the whole text.
   bool takes_whole(std::string_view text) const;
-  // How many groups it has, without the whole match.
+  // The number of groups, without the whole match.
   size_t groups() const;
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ServiceManager: tells systemd, or another manager of this protocol, how this daemon is (sd_notify(3)). The manager
-// names a datagram socket in $NOTIFY_SOCKET. Without it every call does nothing. `tidegate run` also names its process
-// in $TIDEGATE_SUPERVISOR_PID: a daemon does not outlive it.
+// ServiceManager: reports the state of this daemon to systemd, or to another manager with this protocol (sd_notify(3)).
+// The manager names a datagram socket in $NOTIFY_SOCKET. Without it every call does nothing. `tidegate run` also names
+// its process in $TIDEGATE_SUPERVISOR_PID: a daemon does not outlive it.
 //
 // The manager can keep descriptors (FileDescriptorStoreMax= of a unit): it has a copy of each, and gives them to the
 // next process if this one crashes (sd_listen_fds(3)). Messages go out in order. What the manager has no room for

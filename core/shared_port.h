@@ -18,8 +18,8 @@
 
 namespace tidegate {
 
-// Whether two sockets of one type conflict on these endpoints: they have the same port of one family, and the same
-// address or one has all addresses.
+// True if two sockets of one type conflict on these endpoints. They conflict if family and port are the same, and if
+// the addresses are the same or one of them is the wildcard.
 bool share_a_port(const Endpoint& a, const Endpoint& b);
 
 // An Error ("Address already in use") if any other socket has the port. `type` is SOCK_STREAM or SOCK_DGRAM. An address
@@ -44,7 +44,7 @@ class HeldPorts {
   UniqueFd take(const Endpoint& endpoint, int type);
   bool holds(const Endpoint& endpoint, int type) const { return sockets_.contains({type, endpoint}); }
   bool holds_more(const Endpoint& endpoint, int type) const;  // take() has one
-  // Whether a held socket of that type conflicts with the endpoint (share_a_port).
+  // True if a held socket of that type conflicts with the endpoint (share_a_port).
   bool meets(const Endpoint& endpoint, int type) const;
   void clear() { sockets_.clear(); }
 

@@ -39,7 +39,7 @@ class SigningKey {
     int64_t not_before_s = 0, not_after_s = 0;
     std::optional<Sha256> acme_identifier;  // RFC 8737 §3: the critical extension with this digest
   };
-  // In PEM.
+  // A certificate that the key signs itself, in PEM.
   Result<std::string> certify_itself(const SelfSigned& wanted) const;
 
  private:

@@ -32,7 +32,8 @@ struct CertificateInfo {
 // Parses certificate and key, and verifies that they belong together and that a server can use them.
 Result<CertificateInfo> inspect_identity(const TlsIdentity& identity);
 
-// What the authority of a certificate says about it (an OCSP answer), shown to clients that ask for it (RFC 6066 §8).
+// An OCSP answer: the statement of an authority about a certificate. Clients that ask for it get it in the handshake
+// (RFC 6066 §8).
 struct Staple {
   std::string answer;   // DER
   int64_t until_s = 0;  // epoch; it is not shown after that
@@ -80,7 +81,7 @@ class TicketKeys {
 struct TlsClientRules;  // core/tls_clients.h
 
 struct TlsServerOptions {
-  // The first one serves clients without a matching SNI. Those of `loaded` come after those of `identities`.
+  // The first one serves clients without a matching SNI. The identities of `loaded` come after `identities`.
   std::vector<TlsIdentity> identities;
   std::vector<std::shared_ptr<const ServerIdentity>> loaded;
   std::vector<std::string> alpn;                            // in our order of preference: {"h2", "http/1.1"}
@@ -130,7 +131,8 @@ class TlsStream {
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
 
-  // For clients, before handshake(): offers this protocol alone by ALPN (RFC 7301), not those of the context.
+  // For clients, before handshake(): offers only this protocol by ALPN (RFC 7301), and not the protocols of the
+  // context.
   void offer(const std::string& protocol);
   TlsStatus handshake();
   struct Io {

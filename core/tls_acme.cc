@@ -8,7 +8,7 @@
 namespace tidegate {
 namespace {
 
-// RFC 8737 §3: the list has this one protocol, and nothing else.
+// RFC 8737 §3: the client's list has only this protocol.
 bool offers_acme_alone(SSL* ssl) {
   const unsigned char* list = nullptr;
   size_t bytes = 0;

@@ -42,7 +42,7 @@ enum class ClientCertificateFault : uint8_t {
 };
 const char* name(ClientCertificateFault fault);
 
-// What a certificate says about its client. Texts have only visible ASCII; a text with other bytes is left out.
+// The names of a client in its certificate. They have only visible ASCII. A name with other bytes is left out.
 struct PeerCertificate {
   std::string spiffe;       // "spiffe://example.org/billing", if it is an X.509-SVID (exactly one URI)
   std::string dns;          // the first name; lower case
@@ -59,8 +59,9 @@ struct PeerCertificate {
 ClientCertificateFault client_certificate_fault(const TlsStream& stream);
 // Null: the peer has shown none.
 std::unique_ptr<PeerCertificate> peer_certificate(const TlsStream& stream);
-// What `context` (a server's) would say now of the certificate that the client of `stream` has shown. A resumed session
-// has only the client's own certificate: without those of its authorities it can be an `unknown_authority`.
+// Judges the client's certificate of `stream` by the present rules of `context`, a server's context. A resumed session
+// has only the client's own certificate. If an intermediate authority is missing, the result can be
+// `unknown_authority`.
 ClientCertificateFault judge_peer(const TlsStream& stream, const TlsContext& context);
 
 // Digest of the rules of a server's context; empty: it does not ask for certificates.

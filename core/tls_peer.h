@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the other side of a TLS connection showed.
+// Facts about the certificate of a TLS peer.
 #pragma once
 
 #include <cstdint>

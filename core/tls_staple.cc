@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a server's context shows to a client that asks for the status of its certificate (RFC 6066 §8).
+// The OCSP answer that a server's context sends to a client that asks for the certificate's status (RFC 6066 §8).
 #include <ctime>
 
 #include "core/metrics.h"
@@ -27,7 +27,7 @@ StapleCounters& staple_counters() {
 
 void TlsContext::Impl::show_staples() {
   staple_counters();  // registers the counters, so that a scrape shows them from the start
-  // What the macros SSL_CTX_set_tlsext_status_cb and _arg do, without their old-style casts.
+  // These calls do the same as the macros SSL_CTX_set_tlsext_status_cb and _arg, without their old-style casts.
   SSL_CTX_callback_ctrl(context.get(), SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB,
                         reinterpret_cast<void (*)()>(&Impl::choose_staple));
   SSL_CTX_ctrl(context.get(), SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB_ARG, 0, this);

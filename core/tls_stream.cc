@@ -34,7 +34,7 @@ struct TlsWire {
   static bool no_certificate(const TlsStream& stream) { return stream.no_certificate_; }
   static TlsStream::Wire& of(BIO* bio) { return *static_cast<TlsStream::Wire*>(BIO_get_data(bio)); }
 
-  // Sends as much as the socket takes. `bytes` becomes what is left. Returns false with errno set: EAGAIN, or the
+  // Sends as much as the socket takes. `bytes` becomes the unsent rest. Returns false with errno set: EAGAIN, or the
   // connection is over.
   static bool send_all(int fd, std::string_view& bytes) {
     while (!bytes.empty()) {
@@ -239,7 +239,7 @@ void TlsStream::cork() {
 
 TlsStatus TlsStream::uncork() {
   wire_.corked = false;
-  // What could not be sent earlier is sent first.
+  // Bytes that could not be sent earlier are sent first.
   if (!wire_.unsent.empty()) {
     TlsWire::Cork& gathered = TlsWire::cork();
     wire_.unsent.append(gathered.bytes.get(), std::exchange(gathered.used, 0));

@@ -12,7 +12,7 @@ namespace {
 
 using SslPtr = std::unique_ptr<SSL, OpensslFree<SSL_free>>;
 
-// Everything that a client may know, so that only what no client can do is a fault.
+// All groups that any client may know. So a handshake fails only if it would fail with every client.
 constexpr char kTrialGroups[] =
     "X25519:P-256:P-384:P-521:X448:brainpoolP256r1:brainpoolP384r1:brainpoolP512r1:P-224:secp256k1";
 constexpr int kMostTurns = 16;  // a handshake has three or four

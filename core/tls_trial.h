@@ -8,13 +8,13 @@
 
 namespace tidegate {
 
-// A client that takes everything connects without a server name, and shows no certificate; if that fails, one that
-// does not know TLS 1.3. An Error if the handshake fails for another reason than the missing certificate. About a
-// millisecond. The context must belong to this thread.
+// Tries a handshake in memory. The client accepts everything, sends no server name, and shows no certificate. If its
+// handshake fails, a second client tries that does not know TLS 1.3. An Error if the handshake fails for another reason
+// than the missing certificate. About a millisecond. The context must belong to this thread.
 Result<void> try_handshake(const TlsContext& server);
 
-// What decides about the result, as long as the rest of the server's options is the same: the kind of the identity's
-// key ("EC prime256v1", "RSA 2048") and the length of its chain.
+// The facts of an identity on which the result depends, if the other options of the server are the same: the kind of
+// its key ("EC prime256v1", "RSA 2048") and the length of its chain.
 struct TrialFacts {
   std::string key;
   size_t chain_bytes = 0;  // DER

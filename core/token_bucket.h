@@ -46,7 +46,7 @@ class TokenBucket {
       next_ns = std::min(std::max(due_ns, now_ns) + tokens * rate.interval_ns, now_ns + 2 * rate.burst_ns());
     } while (!due_ns_.compare_exchange_weak(due_ns, std::max(due_ns, next_ns), std::memory_order_relaxed));
   }
-  // How many tokens could be taken now.
+  // The number of tokens that could be taken now.
   uint64_t tokens(const TokenRate& rate, uint64_t now_ns) const {
     if (rate.interval_ns == 0) return rate.burst;
     const uint64_t due_ns = std::max(due_ns_.load(std::memory_order_relaxed), now_ns);

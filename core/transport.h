@@ -27,7 +27,7 @@ class Transport {
   IoStatus handshake();
   Io read(char* buffer, size_t bytes);
   Io write(const char* buffer, size_t bytes);
-  // True if bytes wait inside that the socket's readiness does not show.
+  // True if received bytes wait inside TLS. The socket's readiness does not show them.
   bool has_pending() const { return tls_ && tls_->has_pending(); }
   bool is_tls() const { return tls_ != nullptr; }
   void shutdown_write();

@@ -10,7 +10,7 @@ namespace tidegate {
 
 class TurnCount {
  public:
-  // How much of `most` is left in the round that began at `round_ns` (EventLoop::now_ns).
+  // The part of `most` that is left in the round that began at `round_ns` (EventLoop::now_ns).
   uint64_t left(uint64_t round_ns, uint64_t most) {
     if (round_ns != round_ns_) {
       round_ns_ = round_ns;

@@ -126,7 +126,8 @@ uint64_t disk_footprint(uint64_t body_bytes, uint64_t head_bytes) {
   const uint64_t whole = body_bytes / kChunkBytes, rest = body_bytes % kChunkBytes;
   const uint64_t rest_pages = rest == 0 ? 0 : (rest + sizeof(uint32_t) + 16 + kPageBytes - 1) / kPageBytes;
   const uint64_t head_pages = head_bytes > kInlineMetaBytes ? (head_bytes + 16 + kPageBytes - 1) / kPageBytes : 0;
-  // A leaf of the meta tree is about two thirds full. The shares of the branch and chunk-leaf pages are small.
+  // A leaf page of the meta tree is about two thirds full, so small records count 3/2 times. A constant covers the
+  // share in branch pages and in leaf pages of the chunk tree.
   return (whole * 16 + rest_pages + head_pages) * kPageBytes +
          std::min<uint64_t>(head_bytes, kInlineMetaBytes) * 3 / 2 + 256;
 }

@@ -28,13 +28,13 @@ class ReaderPool {
   // Returns false if kWaitingReads jobs wait already. Then the lookup counts as a miss. `must`: for a body that is
   // being sent.
   bool submit(Job job, bool must = false);
-  // Another process writes from now on. For `for_ms` every read uses a snapshot of this moment, so that a body that is
-  // being sent keeps its chunks. LMDB keeps their pages as long. Returns when every thread has its snapshot. Only the
-  // first call counts.
+  // Call it when another process begins to write. For `for_ms` every read uses a snapshot of this moment. So a body
+  // that is being sent keeps its chunks: LMDB keeps the pages of a snapshot. Returns when every thread has its
+  // snapshot. Only the first call counts.
   void pin(uint64_t for_ms);
   // The other process does not come: each read takes the latest snapshot again.
   void unpin();
-  // How long the longest read under way has held its transaction.
+  // The longest time for which a read in progress has held its transaction.
   uint64_t oldest_read_age_ns() const;
   const Store& store() const { return store_; }
 

@@ -43,8 +43,8 @@ bool is_in_page_cache(const void* at, size_t bytes) {
                      [](unsigned char page) { return (page & 1) != 0; });
 }
 
-// Which of a group's pages are in memory, the lowest bit for the first. Where the map holds only a part of the group,
-// each page is checked by itself.
+// Which of a group's pages are in memory, the lowest bit for the first. If the map has only a part of the group, each
+// page is checked by itself.
 uint32_t ResidentReader::pages_there(uintptr_t group) {
   const uintptr_t first = group * kGroupPages * page_bytes();
   std::array<unsigned char, kGroupPages> there{};

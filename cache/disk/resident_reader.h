@@ -18,8 +18,8 @@
 
 namespace tidegate::cache {
 
-// Whether all pages of [at, at + bytes) are in memory, by mincore(2). False if nothing is mapped there. Does not touch
-// the pages. The kernel tells the truth only about files that the process may write. For other files it always says
+// True if all pages of [at, at + bytes) are in memory, by mincore(2). False if nothing is mapped there. Does not touch
+// the pages. The kernel answers correctly only for files that the process may write. For other files it always says
 // yes.
 bool is_in_page_cache(const void* at, size_t bytes);
 
@@ -50,9 +50,9 @@ class ResidentReader {
 
   // False if no earlier read stored a place. Then read() cannot succeed.
   static bool may_read(const DiskPlace& place) { return !place.record.empty(); }
-  // The whole object. `place` is updated. Returns nothing if a part is not in memory, if this turn's bytes are used up,
-  // or if it is damaged. Then the pool must read it, and reports damage. `generation` is that of the chunks, `loop`
-  // this thread's. Hold no lock: LMDB takes some.
+  // Reads the whole object and updates `place`. Returns nothing if a part is not in memory, if this turn's bytes are
+  // used up, or if the object is damaged. Then the ReaderPool must read it, and reports damage. `generation`: the
+  // generation of the chunks. `loop`: the loop of this thread. Hold no lock during the call, because LMDB takes locks.
   std::shared_ptr<const StoredObject> read(const KeyHash& key, uint64_t variant, uint64_t generation, DiskPlace& place,
                                            EventLoop& loop);
   // Where a small object lies in this snapshot. Any thread.

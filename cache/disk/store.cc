@@ -29,7 +29,8 @@ constexpr std::string_view kFormat = kStoreFormat;
 constexpr unsigned kEnvFlags = MDB_NORDAHEAD | MDB_NOMEMINIT | MDB_NOMETASYNC;
 constexpr const char* kDataFile = "/data.mdb";
 constexpr const char* kLockFile = "/lock.mdb";
-// One byte for each start in a row that did not finish reading the index. Written before the file is opened.
+// The mark has one byte for each start in a row that did not finish reading the index. It is written before the file is
+// opened.
 constexpr const char* kLoadingMark = "/loading";
 constexpr const char* kInUseMark = "/in-use";    // exists while a process has the environment open
 constexpr const char* kClosedNote = "/closed";   // the data file's time and size when a process let it go in order
@@ -69,8 +70,8 @@ std::string identity_of(const std::string& path) {
   return fmt::format("{}.{:09} {}\n", info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_size);
 }
 
-// One process at a time uses a directory: two would give the same generation to different bodies. The kernel releases
-// the lock when the process ends, however it ends.
+// Only one process at a time may use a directory: two processes would give the same generation to different bodies. The
+// kernel releases the lock when the process ends, also after a crash.
 Result<UniqueFd> lock_directory(const std::string& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
@@ -85,8 +86,8 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
   return fd;
 }
 
-// Whether the descriptor still belongs to the file at this path. The configuration may name another directory, and a
-// file may have been replaced.
+// True if the descriptor still belongs to the file at this path. The configuration may name another directory now, or
+// somebody may have replaced the file.
 bool is_of(int fd, const std::string& path) {
   struct stat open {
   }, named{};
@@ -94,9 +95,9 @@ bool is_of(int fd, const std::string& path) {
          open.st_ino == named.st_ino;
 }
 
-// A sound data file may end before its last page, because LMDB left the last pages unwritten. It is grown here, so that
-// reading them does not fault. Only a check can tell whether the file was cut off instead. Returns true if it was too
-// short.
+// A sound data file may end before its last page, because LMDB left the last pages unwritten. The file is grown here,
+// so reads of these pages do not fault. Only a check can tell whether the file was cut off instead. Returns true if it
+// was too short.
 Result<bool> grow_to_last_page(const lmdb::Env& env, const std::string& directory) {
   const auto info = env.info();
   const std::string path = directory + kDataFile;
@@ -351,7 +352,7 @@ Result<void> Store::put_progress(lmdb::Txn& txn, uint64_t generation, const Purg
   return txn.put(sys_, "seal", encode_u64s(generation, seal_of(header_.keys, generation, purge)));
 }
 
-// Returns true if the seal confirms what was read.
+// Returns true if the seal confirms the header that was read.
 Result<bool> Store::read_header() {
   auto txn = lmdb::Txn::begin(env_, lmdb::Access::read);
   if (!txn) return txn.error();

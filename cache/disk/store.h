@@ -18,7 +18,7 @@ namespace tidegate::cache {
 // Names the layout. An environment with another layout is set aside.
 constexpr std::string_view kStoreFormat = "tidegate-cache 2";
 
-// What the sys records hold at the start.
+// The content of the sys records at the start.
 struct StoreHeader {
   HashKeys keys;
   uint64_t generation = 1;  // every committed generation is smaller
@@ -31,10 +31,10 @@ class Store {
  public:
   // Opens or creates the environment and keeps the directory locked, so that one process at a time uses it. An
   // environment that cannot be used (damaged, of another format, or the last starts died while reading it) is moved to
-  // `<directory>/set-aside`, and a new one is made; a log line says so. The copy there is the only one and is removed
-  // by the next start. Takes no time that grows with the file. Errors: another process uses the directory; or a new
-  // environment was not possible either. `lock` is the directory's lock from the process that released it; if it is
-  // empty, the lock is taken here.
+  // `<directory>/set-aside`, and a new one is made; a log line says so. There is only one such copy, and the next start
+  // removes it. The time of open() does not grow with the file. Errors: another process uses the directory; or a new
+  // environment could not be made. `lock` is the directory's lock from the process that released it; if it is empty,
+  // the lock is taken here.
   static Result<std::unique_ptr<Store>> open(const std::string& directory, uint64_t disk_bytes, UniqueFd lock = {});
   ~Store();
 
@@ -42,7 +42,7 @@ class Store {
   const lmdb::Env& env() const { return env_; }
   const std::string& directory() const { return directory_; }
   uint64_t map_bytes() const { return map_bytes_; }
-  // How large the file may become: the size of the map, or less if its file system has less room, minus a reserve.
+  // The largest size of the file: the size of the map, or less if its file system has less room, minus a reserve.
   uint64_t room_bytes() const;
   MDB_dbi meta_db() const { return meta_; }
   MDB_dbi chunk_db() const { return chunk_; }
@@ -55,9 +55,9 @@ class Store {
   // Stops writing, because another process opens the directory. Returns the lock, which both processes hold then: the
   // kernel releases it when both have ended. Call it after the last transaction, on its thread.
   UniqueFd let_go();
-  // The other process has ended without serving, and this one writes again. Returns a bound above every committed
-  // generation, because the other process may have committed some. Returns an Error, and nothing is written, if its
-  // file is no longer the file of this environment or cannot be read. Call it on the thread of let_go().
+  // Takes the environment back: the other process has ended without serving. The other process may have committed
+  // generations, so returns a bound above every committed one. If the file at the path is no longer the file of this
+  // environment, or cannot be read, returns an Error, and nothing is written. Call it on the thread of let_go().
   Result<uint64_t> take_back();
 
   // The last process did not end in order. Call check() before anything else is read or written.

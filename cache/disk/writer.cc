@@ -196,7 +196,7 @@ void Writer::take_back(TakeBack& work) {
     return;
   }
   client_.raise_generation(*generation);
-  // Some purges of the meantime are not known, so the next start must not use the environment.
+  // Some purges that came meanwhile are lost, so the next start must not use the environment.
   if (std::exchange(postponed_too_much_, false)) store_.distrust();
   {
     const MutexLock lock(mutex_);
@@ -239,10 +239,11 @@ void Writer::commit_batch(std::vector<Work>& batch) {
   if (!written) {
     counters_.commit_failures.add();
     if (!backing_off_) log_warn("cache: {}; making room and trying once more", named(written.error().message));
-    // A process whose disk tier this one took over may have been killed with a snapshot. That would keep pages from
-    // being reused.
+    // The previous process may have been killed while it had a snapshot. Its slot in the reader table would keep pages
+    // from being reused, so it is cleared.
     mdb_reader_check(store_.env().get(), nullptr);
-    // Pages that one transaction frees can be used by the next one. So first erase alone, then write again.
+    // Pages that one transaction frees can be used only by the next one. So the first transaction only erases, and the
+    // next one writes again.
     check_space();
     make_room(2 * incoming_bytes(batch), limit_bytes() * 9 / 10);
     std::vector<Work> nothing;

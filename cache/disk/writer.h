@@ -35,7 +35,7 @@ class StoreListener {
   virtual void on_stored(bool stored) = 0;                // the last call: the object is durable, or given up
 };
 
-// What the writer asks of the index. Called on the writer's thread.
+// The functions of the index that the writer calls, on the writer's thread.
 class WriterClient {
  public:
   virtual ~WriterClient() = default;
@@ -134,7 +134,7 @@ class Writer {
 
   uint64_t queue_bytes() const;
   uint64_t disk_bytes() const { return used_.load(std::memory_order_relaxed); }
-  // How large the file may become now: Options::disk_bytes, or less if its file system has no room.
+  // The largest size of the file now: Options::disk_bytes, or less if its file system has no room.
   uint64_t bound_bytes() const { return bound_.load(std::memory_order_relaxed); }
   // Why the last transaction could not be written. Empty if it was written. Until one is written, no body is accepted.
   std::string trouble() const;
@@ -213,7 +213,7 @@ class Writer {
   std::string lost_ TIDEGATE_GUARDED_BY(mutex_);               // why the tier could not be taken back
   uint64_t first_generation_ TIDEGATE_GUARDED_BY(mutex_) = 0;  // smaller ones may belong to bodies of the other process
 
-  // For the writer's thread alone.
+  // Used only by the writer's thread.
   std::unordered_map<uint64_t, Resident> residents_;  // by disk generation
   S3Fifo eviction_;
   std::vector<Victim> victims_;             // meta records to erase with the next transaction

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer's transactions: how each item of work becomes records. Nothing here changes the writer's own state, so
-// that a failed transaction can be written again.
+// The writer's transactions: how each item of work becomes records. Nothing here changes the writer's own state. So a
+// failed transaction can be written again.
 #include <algorithm>
 #include <cstring>
 

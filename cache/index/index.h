@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Index: what is stored, in memory, sharded by key. A miss is decided here and never touches the disk. The memory tier
-// belongs to it.
+// Index: the stored responses by key, in memory, divided into shards. A miss is decided here and never touches the
+// disk. The memory tier belongs to it.
 //
 // Each shard has one mutex. It is held for a few hundred nanoseconds: find, copy a pointer, count a use. A thread that
-// holds a shard's mutex may take a flight's mutex, never the other way round.
+// holds a shard's mutex may take a flight's mutex. A thread that holds a flight's mutex must not take a shard's mutex.
 #pragma once
 
 #include <array>
@@ -62,7 +62,7 @@ struct Retired {
   std::shared_ptr<DiskBody> disk;
 };
 
-// What an operation on a shard released. The caller destroys it after it has unlocked the mutex.
+// The objects that an operation on a shard released. The caller destroys them after it has unlocked the mutex.
 struct DeferredRelease {
   std::vector<std::shared_ptr<const StoredObject>> objects;
   std::vector<Retired> retired;

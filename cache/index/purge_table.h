@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What was purged by tag and as a whole. Each purge sets one epoch, which is compared when an object is used. So the
-// cost of a purge does not depend on the number of objects. An object of generation g is dead when a hard purge of one
-// of its tags, or of everything, has a generation >= g. A purge by URL works on the index at once instead.
+// PurgeTable: the purges by tag and the purges of everything. Each purge sets one epoch, which is compared when an
+// object is used. So the cost of a purge does not depend on the number of objects. An object of generation g is dead
+// when a hard purge of one of its tags, or of everything, has a generation >= g. A purge by URL is different: it
+// changes the index at once.
 #pragma once
 
 #include <atomic>

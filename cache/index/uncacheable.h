@@ -58,8 +58,8 @@ class UncacheableKeys {
 std::string_view place_of(std::string_view key_text);
 
 // Places where every recent answer proved uncacheable. One stored answer makes its place forget this and be trusted.
-// Trust lasts much longer than distrust, because the costs differ: a wait in vain costs one client one response time,
-// while a herd that does not wait costs the origin one request for each client. The oldest place is forgotten first.
+// Trust lasts much longer than distrust, because the costs differ: a needless wait costs one client one response time,
+// while a crowd that does not wait costs the origin one request for each client. The oldest place is forgotten first.
 //
 // Any thread. The mutex is a leaf: it may be taken under a shard's, and no other is taken under it.
 class UncacheablePlaces {

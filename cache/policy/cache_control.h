@@ -44,7 +44,7 @@ CacheControl parse_cache_control(Fields fields);
 // counts (RFC 9213 §2.1).
 std::optional<CacheControl> parse_targeted_cache_control(Fields fields);
 
-// What a response says to this cache: CDN-Cache-Control where it is valid, else Cache-Control.
+// The directives of a response for this cache: CDN-Cache-Control if it is valid, else Cache-Control.
 CacheControl response_control(Fields fields);
 
 }  // namespace tidegate::cache

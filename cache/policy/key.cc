@@ -167,7 +167,7 @@ void vary_values(std::string_view vary, const RequestView& request, std::string&
     }
     out += '\n';
   });
-  // It follows the line of the last name, so the number of names tells where it begins.
+  // The branch follows the line of the last name. So the number of names tells where the branch begins.
   out += request.branch;
 }
 

@@ -30,7 +30,7 @@ KeyHash hash_key(const HashKeys& keys, std::string_view text);
 // and query bytes as received. The route decides how much of the query counts: all, nothing, or the listed parameters
 // in the list's order.
 void make_key(const RequestView& request, const RouteCache& policy, std::string& out);
-// The same from the absolute URL of a purge. Returns nothing if it is not such a URL. `policy` gives the query options.
+// The key of the absolute URL of a purge. Nothing if the text is no absolute URL. `policy` gives the query options.
 std::optional<std::string> make_key(std::string_view url, const RouteCache& policy);
 
 // The key of the same URL with the other scheme: https for http, http for https.
@@ -39,7 +39,7 @@ std::string other_scheme_key(std::string_view key);
 // The names in Vary: lower case, sorted, once each, joined by ','. Empty if there are none. "*" was refused earlier.
 std::string canonical_vary(Fields response_fields);
 
-// Whether such a list has the field's name.
+// True if `vary`, a result of canonical_vary(), contains the field's name.
 bool is_nominated(std::string_view vary, std::string_view field_name);
 
 // Writes the request's values of those names into `out`, one line for each name, and then its branch, if it has one.

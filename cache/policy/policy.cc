@@ -252,7 +252,8 @@ UseDecision decide_use(const Freshness& freshness, const CacheControl& request, 
   if (too_old || zero_age || request.min_fresh) return {Use::validate, Forward::stale};
   const uint64_t staleness = staleness_ms(freshness, now_ms);
   const bool request_takes = request.any_max_stale || (request.max_stale && staleness <= *request.max_stale * 1000);
-  // RFC 5861 §3 comes first, because it also updates the stored response.
+  // stale-while-revalidate (RFC 5861 §3) is tried before max-stale (§4.2.4), because it also starts an update of the
+  // stored response.
   if (freshness.stale_while_revalidate_ms > 0 && staleness <= freshness.stale_while_revalidate_ms) {
     return {Use::stale_while_revalidate, Forward::none};
   }

@@ -36,8 +36,8 @@ enum class Refusal : uint8_t {
 };
 const char* token(Refusal refusal);
 
-// Which requests the refusal to store an answer concerns. One client's request must not decide how others are served.
-// Only an answer that holds for the key is remembered for all requests and removes what is stored.
+// The requests for which a refusal to store an answer holds. One client's request must not decide how other clients are
+// served. Only a refusal for the key is remembered for all requests and removes the stored response.
 enum class Scope : uint8_t {
   request,        // only this request, or an error that it may have caused
   authorization,  // requests that carry Authorization
@@ -61,12 +61,13 @@ struct StoreDecision {
   bool explicit_lifetime = false;  // the response states its lifetime, even if 0
 };
 
-// Whether a response may be stored, and for how long it is fresh (§3, §4.2). Uses only the method and fields of
+// Decides whether a response may be stored, and how long it is fresh (§3, §4.2). Uses only the method and fields of
 // `request`.
 StoreDecision decide_store(const RequestView& request, const ResponseView& response, const RouteCache& policy);
 
-// The same for a 304 (§4.3.4). `merged` are the stored response's fields with those of the 304 laid over them, `status`
-// is its status. What the 304 adds is stored by the rules of a 200, or not at all.
+// Decides whether the fields of a 304 may be stored (§4.3.4). `merged`: the stored response's fields, updated with the
+// fields of the 304. `status`: the status of the stored response. The fields of the 304 are stored by the rules of a
+// 200, or not at all.
 StoreDecision decide_freshen(const RequestView& request, uint16_t status, Fields merged,
                              const ResponseView& not_modified, const RouteCache& policy);
 
@@ -95,7 +96,8 @@ struct UseDecision {
   Use use = Use::validate;
   Forward why = Forward::stale;  // reason for Use::validate: stale, or request
 };
-// Whether a stored response may be used as an answer (§4). A soft purge makes it stale, whatever its lifetime.
+// Decides whether a stored response may be used as an answer (§4). A soft purge makes it stale, even if its lifetime is
+// not over.
 UseDecision decide_use(const Freshness& freshness, const CacheControl& request, bool soft_purged, uint64_t now_ms);
 
 // Whether a stored response may be used after an error of the origin (RFC 5861 §4).
@@ -103,7 +105,8 @@ bool may_serve_on_error(const Freshness& freshness, const CacheControl& request,
 
 // The request's Cache-Control. Where there is none, Pragma: no-cache counts (§5.4).
 CacheControl request_control(Fields fields);
-// The same. If the route ignores them, leaves out the directives that ask for a newer answer.
+// The request's Cache-Control for this route. If the route has ignore_reload, leaves out the directives that ask for a
+// newer answer.
 CacheControl request_control(Fields fields, const RouteCache& policy);
 
 // Why the cache cannot be used for the request, as a token: its method. nullptr: it can be used.

@@ -15,7 +15,7 @@
 
 namespace tidegate::cache {
 
-// What answers the request: a status and a part of the body.
+// The answer to the request: a status and a part of the body.
 struct Selection {
   uint16_t status = 0;  // the stored status, or 206, 304, 412, 416
   ByteRange range;      // for 206: the part of the body
@@ -62,7 +62,7 @@ std::shared_ptr<StoredHead> freshen_head(const StoredHead& stored, const Respons
 // The part of a head that may be stored: the head itself, or a copy without the withheld fields.
 std::shared_ptr<StoredHead> storable_head(std::shared_ptr<StoredHead> whole, const CacheControl& control,
                                           uint64_t received_ms);
-// Whether a 304 is about this stored response: the validators that it carries are the stored ones.
+// True if a 304 confirms this stored response: the validators in the 304 are those of the stored response.
 bool confirms(const StoredHead& stored, const ResponseView& not_modified);
 
 // Walks the spelt names of a head together with its fields.

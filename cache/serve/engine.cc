@@ -147,8 +147,8 @@ void Engine::publish(const Flight& flight, const KeyHash& key, uint64_t variant,
   release_deferred(deferred);
 }
 
-// What left the index also leaves the disk: the record with the writer's next transaction, the chunks when the last
-// reader releases them.
+// Objects that left the index also leave the disk: the writer's next transaction erases the record, and the chunks are
+// erased when the last reader has released them.
 void Engine::release_deferred(DeferredRelease& deferred) {
   counters.evicted_memory.add(deferred.evicted_from_ram);
   counters.evicted_variants.add(deferred.evicted_variants);

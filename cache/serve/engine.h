@@ -24,8 +24,8 @@
 
 namespace tidegate::cache {
 
-// A lookup that waits for a flight's head or for the disk. Shared by its Pending (the client's side) and by what it
-// waits for.
+// A lookup that waits for a flight's head or for the disk. Two sides share it: its Pending (the client's side), and the
+// flight or the read for which it waits.
 struct Pending::Waiter : std::enable_shared_from_this<Pending::Waiter> {
   Waiter(const RequestView& request_, const RouteCache& policy_, uint64_t now_ms, EventLoop& loop, OnFound on_found_);
 

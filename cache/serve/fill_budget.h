@@ -23,7 +23,7 @@ class FillBudget {
   }
   uint64_t bytes() const { return held_.load(std::memory_order_relaxed); }
   bool is_spent() const { return bytes() >= limit_; }
-  // How far a fetch may run ahead of its slowest reader and of the writer.
+  // The bytes by which a fetch may be ahead of its slowest reader and of the writer.
   uint64_t window_bytes() const { return is_spent() ? kSmallWindowBytes : kWindowBytes; }
 
  private:

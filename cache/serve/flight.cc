@@ -122,7 +122,8 @@ void Flight::offer_chunk(uint32_t index, const Slice& slice) {
   stop_storing();
 }
 
-// No more chunks go to disk. Those that are there stay readable for slow readers and are erased with the flight.
+// From now on no chunk goes to disk. Chunks that are on the disk stay there for slow readers, and are erased at the end
+// of the flight.
 void Flight::stop_storing() {
   if (!to_disk_) return;
   TIDEGATE_ASSERT(disk_ != nullptr, "what goes to disk has a disk body");
@@ -197,13 +198,13 @@ bool Flight::wanted() const {
   return state_ != State::body || is_wanted();
 }
 
-// Whether a client other than the leader's waits for the head, or the fetch is for the cache itself.
+// True if a client other than the leader's waits for the head, or if the fetch is for the cache itself.
 bool Flight::is_awaited() const {
   return background_ ||
          std::any_of(waiters_.begin(), waiters_.end(), [](const auto& w) { return w->loop() != nullptr; });
 }
 
-// Whether somebody reads or waits for it, or it will be stored and little of it is missing.
+// True if a client reads the flight or waits for it, or if the object will be stored and is nearly complete.
 bool Flight::is_wanted() const {
   const uint64_t first_held = uint64_t{first_chunk_} * kChunkBytes;
   const auto can_go_on = [first_held](const Reader& r) { return r.is_waited_for || r.position >= first_held; };

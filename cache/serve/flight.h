@@ -5,9 +5,9 @@
 // It holds chunks of the body, oldest first. An object that fits the memory tier is held whole. Of a larger object at
 // most kWindowBytes are held: chunks that the writer committed are dropped, and slow readers read them from disk. Where
 // nothing goes to disk, chunks are dropped when every reader has passed them. When the window is full, the leader is
-// told to pause. So a fast backend is ahead of the disk and of the slowest reader by at most one window. After the
-// others have waited for a slow reader for Options::laggard_ms, they go on without it. That reader ends with an error
-// when it needs a chunk that was dropped.
+// told to pause. So a fast backend is ahead of the disk and of the slowest reader by at most one window. If the other
+// readers have waited for a slow reader for Options::laggard_ms, they go on without it. The slow reader ends with an
+// error when it needs a chunk that was dropped.
 //
 // Threads: on_head, append, finish and fail belong to the leader. The others may be called by any worker, reader or
 // writer thread. The flight's mutex is never held while a shard's is taken.
@@ -63,8 +63,8 @@ class Flight final : public StoreListener, public std::enable_shared_from_this<F
   FillDecision on_head(const ResponseView& response, uint64_t now_ms);
   FillStep append(std::string_view bytes);
   void on_resume(std::function<void()> fn);
-  // Stops waiting for readers that hold up the others. Call it every laggard_ms while the leader pauses. Returns false
-  // if the leader does not pause any more.
+  // Stops waiting for readers that delay the other readers. Call it every laggard_ms while the leader pauses. Returns
+  // false if the leader does not pause any more.
   bool drop_laggards();
   bool wanted() const;
   EventLoop& leading_loop() { return *loop_; }

@@ -15,8 +15,8 @@ bool may_wait_for(const Freshness& freshness, const CacheControl& control, uint6
 
 bool is_large(const ResponseView& response) { return response.content_length.value_or(UINT64_MAX) > kChunkBytes; }
 
-// What a waiting request still requires of the answer. If it asked for an answer from the origin, this one is from
-// there.
+// The directives of a waiting request that the arrived answer must still meet. A demand for an answer from the origin
+// is met, because the answer comes from there.
 CacheControl control_of_waiter(Fields request_fields) {
   CacheControl control = request_control(request_fields);
   control.no_cache = false;
@@ -24,8 +24,9 @@ CacheControl control_of_waiter(Fields request_fields) {
   return control;
 }
 
-// Whether another request for this waiter would bring nothing better. The leader asked for an answer at least as young
-// and as lasting, and this is what the origin has. An origin behind another cache may send an Age above max-age.
+// True if another request for this waiter could not bring a better answer: the leader asked for one that is at least as
+// young and is fresh at least as long, and the origin has none. An origin behind another cache may send an Age above
+// max-age.
 bool asks_no_more_than(const CacheControl& waiter, const CacheControl& leader) {
   const uint64_t leaders_age = leader.no_cache ? 0 : leader.max_age.value_or(UINT64_MAX);
   return waiter.max_age.value_or(UINT64_MAX) >= leaders_age &&
@@ -141,8 +142,8 @@ FillDecision Flight::refuse(Refusal refusal, uint16_t status, uint64_t now_ms) {
   return decision;
 }
 
-// One answer to a client with a cookie proves nothing about other cookies. The refusal is remembered after a second
-// client had one.
+// One answer to a client with a cookie says nothing about other cookies. So a refusal is remembered only after a second
+// client got one.
 void Flight::remember_refusal(Scope scope, uint64_t now_ms) {
   if (scope == Scope::request) return;
   engine_.places.refused(engine_.place_hash(key_text_), scope, now_ms);
@@ -277,8 +278,8 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
       continue;
     }
     if (!may_wait_for(freshness, control, now_ms)) {
-      // It may become the leader, and other waiters with the same demands may attach to it. But this must not repeat
-      // for ever.
+      // The waiter may become the leader, and other waiters with the same demands may attach to its fetch. But this
+      // must not repeat for ever.
       if (++waiter->unsatisfied < kMaxRefusals) {
         engine_.lookup_again(waiter);
       } else {

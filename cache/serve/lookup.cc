@@ -9,7 +9,7 @@
 
 namespace tidegate::cache {
 
-// What the index holds for one request.
+// The content of the index for one request.
 struct Engine::IndexView {
   std::shared_ptr<Entry> entry;                // the variant that the request selects, not purged
   std::shared_ptr<const StoredObject> object;  // its object; null: on disk only
@@ -85,8 +85,8 @@ Lookup Engine::lookup(Asker& asker) {
   return found;
 }
 
-// Finds what is stored for this request and whether it may be used. Erases a dead entry. The caller holds the shard's
-// mutex.
+// Finds the stored response for this request, and decides whether it may be used. Erases a dead entry. The caller holds
+// the shard's mutex.
 void Engine::view_index(Shard& shard, const KeyHash& key, const Asker& asker, const CacheControl& control,
                         IndexView& view, DeferredRelease& deferred) {
   Bucket* bucket = shard.find(key);
@@ -156,7 +156,7 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   }
   view.freshness = entry.freshness;
   Lookup found;
-  // Not for a HEAD: its answer cannot be stored and would only replace the stored one.
+  // A HEAD starts no revalidation: its answer cannot be stored, and would only replace the stored response.
   if (view.use.use == Use::stale_while_revalidate && asker.request.method != "HEAD") {
     const Bucket* bucket = shard.find(key);
     bool under_way = false;
@@ -176,7 +176,8 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   return found;
 }
 
-// Nothing stored may be served. Attach to another fetch, or fetch. The caller holds the shard's mutex.
+// Called if no stored response may be served. Attaches to another fetch, or starts one. The caller holds the shard's
+// mutex.
 Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view, const CacheControl& control) {
   Forward why = view.other_variants ? Forward::vary_miss : Forward::uri_miss;
   if (view.entry != nullptr) why = view.use.why;
@@ -190,7 +191,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   Lookup found;
   if (const char* vain = reason_not_to_wait(shard, key, key_scratch(), view.entry != nullptr || view.other_variants,
                                             asker.request.fields, asker.now_ms)) {
-    // Waiting would help nobody. The answer is stored all the same if it has become cacheable.
+    // To wait would help nobody. If the answer has become cacheable, it is still stored.
     if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
     found = start_flight(asker, shard, key, view, true);
   } else {

@@ -22,7 +22,8 @@ class LoopCall : public std::enable_shared_from_this<LoopCall> {
     posted_ = true;
     loop_->post([self = shared_from_this()] { self->run(); });
   }
-  // The loop's thread; may be called within fn. Afterwards fn is not called and the loop is not touched.
+  // Call it on the loop's thread; it may be called within fn. After that, fn is not called any more, and the loop is
+  // not used.
   void cancel() {
     const MutexLock lock(mutex_);
     loop_ = nullptr;
