@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every listening socket of this plane shares.
+// Functions for every listening socket of this plane.
 #pragma once
 
 #include "core/fd.h"
@@ -12,7 +12,7 @@ namespace tidegate::dns {
 // A socket of `type` (SOCK_DGRAM, SOCK_STREAM) on a shared port of the endpoint: a held socket, or else a new one.
 Result<UniqueFd> bind_socket(const Endpoint& endpoint, int type, HeldPorts& held);
 Endpoint local_endpoint(int fd);
-// Whether it stands for every address of the host.
+// True if the address stands for every address of the host.
 bool is_wildcard(const IpAddress& address);
 
 }  // namespace tidegate::dns

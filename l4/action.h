@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Action: what is done with a packet for a backend behind a tunnel. It is derived with the tables: the outer header as
-// a template, the path's MTU, and which fields a flow varies. A backend on the link (l2dsr) needs none, because its
+// Action: how a packet goes to a backend behind a tunnel. It is derived with the tables: the outer header as a
+// template, the path's MTU, and which fields a flow varies. A backend on the link (l2dsr) needs none, because its
 // packets only get new Ethernet addresses.
 //
 // The outer headers by mode, before the packet as the client sent it:
@@ -38,7 +38,7 @@ struct alignas(64) Action {
 };
 static_assert(sizeof(Action) == 128);
 
-// How a service's packets travel to the backends of its pool.
+// The tunnel from a service to the backends of its pool.
 struct TunnelConfig {
   Forwarding mode = Forwarding::l2dsr;
   uint32_t vni = 0;
@@ -59,7 +59,7 @@ constexpr Mac kVxlanForwarderMac = {{0x02, 0x74, 0x67, 0x76, 0x78, 0x66}};
 
 const char* name(Forwarding mode);
 
-// Whether the header of a packet to the backend of `first` can also name the backend of `second` (second_hop.h).
+// True if the header of a packet to the backend of `first` can also name the backend of `second` (second_hop.h).
 bool can_name(const Action& first, const Action& second);
 
 // Makes the action for packets of `inner_family` to a backend at `destination`. `source` has the same family as

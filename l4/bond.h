@@ -14,7 +14,7 @@
 
 namespace tidegate::l4 {
 
-// What a bond tells about one of its members.
+// The state of one member of a bond, as the bond reports it.
 struct BondMemberState {
   bool used = false;           // frames leave and are accepted by it; with active_backup of one member at most
   std::optional<Mac> partner;  // the system that answers by LACP

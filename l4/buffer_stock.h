@@ -28,7 +28,8 @@ class BufferStock {
   Result<void> add(unsigned count, uint32_t bytes);
   // Null: there are none of this count and size. The caller frees them.
   rte_mempool* take(unsigned count, uint32_t bytes);
-  // Frees them with the others, and never gives them out: to free them takes longer than to close a port.
+  // Frees `buffers` later, together with the stock, and never gives them out. To free them takes longer than to close a
+  // port.
   void free_later(rte_mempool* buffers) { pools_.push_back({0, 0, buffers}); }
   void clear();
 

@@ -47,8 +47,8 @@ void Decider::tell_flow(const ServicePacket& packet, BackendId backend, const Fr
 }
 
 // A connection that did not begin here may have begun at another forwarder, or here before the flow table was lost. If
-// the pool has changed since then, its backend may be the one in the previous table. So the packet also names that one,
-// and the first backend hands it on if it does not know the connection.
+// the pool has changed since then, its backend may be the backend in the previous table. So the packet also names that
+// backend. The first backend hands the packet on if it does not know the connection.
 [[gnu::noinline]] const Action* Decider::second_chance(const ForwardingTables& tables, const ServicePacket& packet,
                                                        uint64_t hash, const Frame& frame) const {
   if (packet.first_fragment) return nullptr;  // later fragments have no ports, so nobody could hand them on

@@ -115,7 +115,7 @@ ConnTable::Inherited ConnTable::take_over(const std::vector<bool>& known_ids, ui
 
 namespace {
 
-// How much a live flow is worth. The flow with the smaller worth is evicted. An assured flow is never evicted.
+// The worth of a live flow. The flow with the smallest worth is evicted. An assured flow is never evicted.
 constexpr uint32_t kAssuredWorth = UINT32_MAX;
 
 inline uint32_t worth(const FlowEntry& entry, uint32_t now_ms) {

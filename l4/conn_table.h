@@ -8,15 +8,14 @@
 // two, which prefetch() loads ahead, and the table fills to its nominal size before a bucket overflows. There is no
 // chaining and no moving, so the cost of every call is bounded.
 //
-// Life of a flow: A flow is `embryonic` from its SYN until a packet other than a repeated SYN shows that the client
-// means it. Then it is `established`. It is `closing` after a FIN or RST from the client. A flow is `stray` if we see
-// it first in the middle, or if its protocol has no visible beginning (UDP). It stays `stray` until it has had packets
-// in kAssuringSeconds different seconds. Every packet renews the time-out of the state that it leads to. `stray` has
-// the time-out of `established`: after a restart of the forwarder, a connection that sends once in minutes must be
-// found again until it is assured. With direct return we see only the client's half. So a download after the client's
-// FIN looks like a closing connection. A closing flow that has packets in kAssuringSeconds further seconds is
-// established and assured again: it is such a download, or the FIN was forged. A connection that closes in order is
-// silent by then.
+// Life of a flow: A flow is `embryonic` from its SYN until a packet other than a repeated SYN comes from the client.
+// Then it is `established`. It is `closing` after a FIN or RST from the client. A flow is `stray` if we see it first in
+// the middle, or if its protocol has no visible beginning (UDP). It stays `stray` until it has had packets in
+// kAssuringSeconds different seconds. Every packet sets the time-out of the flow's new state. `stray` has the time-out
+// of `established`: after a restart of the forwarder, a connection that sends once in minutes must be found again until
+// it is assured. With direct return we see only the client's half. So a download after the client's FIN looks like a
+// closing connection. A closing flow that has packets in kAssuringSeconds further seconds is established and assured
+// again: it is such a download, or the FIN was forged. A connection that closes in order is silent by then.
 //
 // For the same reason a handshake can be forged: it takes two packets, and the second need not know the backend's
 // sequence number. So an established flow is `assured` only when it too has had packets in kAssuringSeconds different
@@ -137,8 +136,8 @@ class ConnTable {
  public:
   // Makes room for at least `flows` flows.
   explicit ConnTable(uint64_t flows) : ConnTable(flows, nullptr) {}
-  // The same, but uses `memory` of bytes_for(flows) bytes (a multiple of 64), which must outlive the table. It is
-  // zeroed, or holds the entries of an earlier table: then call take_over() first. Null: the table allocates its own.
+  // Uses `memory` of bytes_for(flows) bytes (a multiple of 64), which must outlive the table. The memory is zeroed, or
+  // has the entries of an earlier table: then call take_over() first. Null: the table allocates its own memory.
   ConnTable(uint64_t flows, void* memory);
   static uint64_t bytes_for(uint64_t flows);
   ~ConnTable();
@@ -162,8 +161,8 @@ class ConnTable {
     uint64_t flows = 0;
     uint64_t refused = 0;  // live entries that were damaged, or whose backend is not known
   };
-  // Checks each entry that an earlier process left. Keeps live flows of known backends, and empties the other entries.
-  // `known_ids[id]`: the backend with this BackendId is known.
+  // Checks each entry that the previous process left. Keeps live flows of known backends, and empties all other
+  // entries. `known_ids[id]`: the backend with this BackendId is known.
   Inherited take_over(const std::vector<bool>& known_ids, uint32_t now_ms);
   // Call with a hash that find() did not find. `begun_as` is embryonic or stray. Returns null if assured flows hold
   // every place.

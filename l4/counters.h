@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WorkerCounters: what one worker counts. Only that worker writes them, with plain adds (a relaxed load and store). Any
-// scraper reads them. Each worker's counters have their own cache lines.
+// WorkerCounters: the counters of one worker. Only that worker writes them, with plain adds (a relaxed load and store).
+// Any scraper reads them. Each worker's counters have their own cache lines.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ struct Traffic {
   }
 };
 
-// By ServiceId.
+// The counters of one service; index: ServiceId.
 struct ServiceCounters {
   Traffic forwarded;
   OwnedCounter flows;
@@ -54,8 +54,8 @@ struct BackendCounters {
   std::vector<OwnedCounter> flows = std::vector<OwnedCounter>(kMaxBackends);
 };
 
-// What an outgoing frame is. It is counted as sent when the device took it, otherwise as dropped. So every received
-// frame is counted exactly once as forwarded, relayed, answered, punted, consumed or dropped.
+// The kind of an outgoing frame. The frame counts as sent if the device took it, otherwise as dropped. So every
+// received frame is counted exactly once as forwarded, relayed, answered, punted, consumed or dropped.
 enum class FrameKind : uint8_t { forwarded, relayed, answered, own };
 
 struct alignas(64) WorkerCounters {

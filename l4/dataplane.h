@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dataplane: the running forwarder: ports, punt devices and workers. It is made when the first tables exist, because
-// the configuration says what to open, and once more if the ports had been left to another process. Only the control
-// thread may call it.
+// the configuration names the devices to open. It is made once more if the ports had been left to another process. Only
+// the control thread may call it.
 #pragma once
 
 #include <memory>
@@ -28,12 +28,13 @@ class Dataplane {
                                                   std::shared_ptr<const ForwardingTables> tables, const KeptState* kept,
                                                   BufferStock& stock);
   ~Dataplane();  // stops the workers, closes the ports
-  // The same as soon as possible, for another process that waits for the ports. Only the destructor may follow.
+  // Closes the ports as soon as possible, for another process that waits for them. After that only the destructor may
+  // be called.
   void leave(BufferStock& spent);
 
   void publish(std::shared_ptr<const ForwardingTables> tables);
   const std::shared_ptr<const ForwardingTables>& tables() const { return publisher_.in_force(); }
-  // Checks every port. Returns true if one stopped working or works again; the tables should then be derived anew.
+  // Checks every port. Returns true if one stopped working or works again; then derive the tables again.
   bool check_ports();
   bool ports_are_unsettled() const { return watch_->is_unsettled(); }  // after check_ports()
   const std::vector<PortState>& port_states() const { return watch_->states(); }
@@ -43,7 +44,7 @@ class Dataplane {
   // Call it when orders wait at the board: it wakes the worker that sends them.
   void send_probes() { workers_.front()->wake(); }
   Outages outages() const;
-  // The flow as a worker has it pinned now.
+  // The flow in the table of its worker, as it is now.
   std::optional<FlowEntry> find_flow(uint64_t hash) const;
 
   const std::vector<Port>& ports() const { return ports_; }

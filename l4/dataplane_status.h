@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the admin socket tells of a running dataplane: its ports, the frames that it dropped last, and what troubles it.
-// Main thread.
+// Answers of the admin socket about a running dataplane: its ports, the last dropped frames, and its troubles. Main
+// thread.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -78,7 +78,7 @@ void Decider::set_vlans() {
     if (all.empty()) all.push_back(*by);
     all.push_back(port);
   }
-  // A frame with two tags also carries what is the only tag of another VLAN.
+  // The outer tag of a frame with two tags may be the only tag of another VLAN.
   for (std::vector<uint16_t>& all : vlans_of_device_) {
     std::stable_sort(all.begin(), all.end(), [&](uint16_t a, uint16_t b) {
       return config_.ports[a].tags.bytes() > config_.ports[b].tags.bytes();

@@ -2,8 +2,7 @@
 // Decider: takes a burst of frames and gives a verdict for each. It holds all decisions of a worker, without DPDK,
 // without a clock and without system calls. So it can be tested and fuzzed as a function of bytes and time.
 //
-// A burst passes through stages, so that the memory that one packet needs is being loaded while another packet is
-// processed:
+// A burst passes through stages. While one packet is processed, the memory for other packets is being loaded:
 //    take_plain (stages.h)   reads the packet and finds its service. Nearly every packet needs only this; otherwise:
 //    classify (classify.cc)  parse_frame, then the service. Other packets are settled here (ARP, ND, unwanted ones).
 //    FlowBatch               hashes the flows eight at a time and prefetches their places in the flow table.
@@ -69,7 +68,7 @@ struct DeciderConfig {
   NeighbourBoard* board = nullptr;  // the announcing worker reports silent neighbours here
   ConflictBoard* conflicts = nullptr;
   ProbeBoard* probes = nullptr;  // probes ordered by control; null: none
-  // what services may still take, shared by all workers; null: the Decider makes its own
+  // the token buckets of services, shared by all workers; null: the Decider makes its own
   SharedBounds* bounds = nullptr;
   KeptMemory kept = {};  // memory of flows and neighbours that outlives the process, if there is any
 };
@@ -95,7 +94,7 @@ class Decider {
   // Flows that another forwarder has reported. Call between bursts.
   void learn(const LearnedFlow* flows, size_t count, uint32_t now_ms, LessonCounts& counts);
 
-  // For explain: the flow as it is pinned now.
+  // For explain: the flow in the table, as it is now.
   std::optional<FlowEntry> flow(uint64_t hash, uint32_t now_ms);
   const Neighbours& neighbours() const { return neighbours_; }
   const ConnTable& flows() const { return flows_; }
@@ -179,8 +178,8 @@ class Decider {
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
   // Sets the frame's Ethernet addresses and the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
-  // The same through a tunnel. If the packet is too long and its sender may be told, it becomes an ICMP error instead.
-  // `second` is the tunnel of a second backend, or null.
+  // Makes a frame ready to leave through a tunnel. If the packet is too long, it becomes an ICMP error for its sender,
+  // where that is allowed. `second` is the tunnel of a second backend, or null.
   void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, const NextHop& hop,
                            Frame& frame, Outcome& outcome, uint32_t now_ms);
   void settle_unsent(const Action& action, const Action* second, uint32_t link_mtu, Frame& frame, Outcome& outcome,

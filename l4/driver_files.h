@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The descriptors that poll mode drivers open. DPDK does not tell them. They are found by comparing what the process
-// has open before and after a device is opened, so only one thread may open devices.
+// The descriptors that poll mode drivers open. DPDK has no call that lists them. They are found by a comparison of the
+// open descriptors before and after a device is opened. So only one thread may open devices.
 #pragma once
 
 #include <sys/types.h>
@@ -16,7 +16,7 @@ struct DriverFiles {
   std::set<int> bpf;      // maps and programs
 };
 
-// Those of the whole process.
+// All such files of this process.
 DriverFiles driver_files();
 DriverFiles new_since(const DriverFiles& before);
 

@@ -76,7 +76,7 @@ std::string pcap_arguments(const std::string& device) {
   return out;
 }
 
-// busy_budget=0: no preferred busy polling, so that poll(2) can wait (an idle worker sleeps).
+// busy_budget=0 turns preferred busy polling off. Then poll(2) can wait, and an idle worker can sleep.
 std::string xdp_arguments(const std::string& interface, uint32_t first_queue, uint32_t queues) {
   return fmt::format("iface={},start_queue={},queue_count={},busy_budget=0", interface, first_queue, queues);
 }

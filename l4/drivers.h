@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What DPDK's poll mode drivers want: arguments, sizes of buffers, and numbers of queues.
+// The parameters of DPDK's poll mode drivers: arguments, sizes of buffers, and numbers of queues.
 #pragma once
 
 #include <cstdint>

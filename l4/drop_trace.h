@@ -2,8 +2,8 @@
 // DropTrace: the frames that a worker dropped last, with their headers, so that an operator can find out why. Its
 // memory is fixed, and only dropped frames touch it.
 //
-// A flood of frames with one reason must not displace the others, and must not cost a copy for each frame. So at most
-// kAtOnce frames are kept for each reason in one second.
+// A flood of frames with one reason must not displace frames with other reasons, and must not cost a copy for each
+// frame. So at most kAtOnce frames are kept for each reason in one second.
 #pragma once
 
 #include <algorithm>

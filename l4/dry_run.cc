@@ -39,7 +39,7 @@ std::optional<FlowTuple> flow_of(const Frame& frame) {
   return quoted;
 }
 
-// Remembers the fate of the one frame of a burst.
+// Remembers the fate of the frame in a burst of one frame.
 class LastFate final : public FrameObserver {
  public:
   void before(const Frame*, size_t, uint32_t) override {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// DryRun: what would happen to the frames of a capture file. A Decider without a device decides. It has the forwarder's
-// tables, flows and neighbours, and its token buckets are full. Nothing is sent, and the forwarder's workers are not
-// affected.
+// DryRun: decides the fate of the frames of a capture file, without effect. A Decider without a device decides. It has
+// the forwarder's tables, flows and neighbours, and its token buckets are full. Nothing is sent, and the forwarder's
+// workers are not affected.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@
 
 namespace tidegate::l4 {
 
-// What a dry run needs from a running forwarder.
+// The parts of a running forwarder that a dry run uses.
 struct DryWorld {
   std::shared_ptr<const ForwardingTables> tables;
   DeciderConfig config;  // hasher, ports, punt; one worker; no board of the forwarder

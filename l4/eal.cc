@@ -16,7 +16,7 @@
 namespace {
 
 constexpr long kTscSleepNs = 100'000'000, kShortSleepNs = 10'000'000;
-// This thread is in rte_eal_init(), and no NIC is driven by DPDK.
+// True while this thread is in rte_eal_init() for a node without a NIC that DPDK drives.
 thread_local bool eal_starts_without_nics = false;
 
 }  // namespace

@@ -19,7 +19,7 @@ struct ExplainQuestion {
   std::string protocol = "tcp";
 };
 
-// Returns the flow as its worker has it pinned.
+// Returns the flow in the table of its worker.
 using FindFlow = std::function<std::optional<FlowEntry>(uint64_t hash)>;
 
 // Returns {"plane":"l4","service","pool","decision","backend","eligible":[...],"reason"}, and "second_chance" if

@@ -13,7 +13,7 @@ namespace tidegate::l4 {
 // Devices, memory and threads are opened once. Returns the keys that differ: "l4.ports", "l4.workers".
 std::vector<std::string> differences_fixed_at_start(const L4Node& running, const L4Node& wanted);
 
-// Whether this host has the devices of `wanted` that `running` does not have open. They cannot be opened on trial: EAL
+// Checks that this host has the devices of `wanted` that `running` has not opened. They cannot be opened on trial: EAL
 // starts once per process.
 Result<void> check_devices(const L4Node& running, const L4Node& wanted);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowBatch: computes the flow hashes of a burst, eight at a time. They equal FlowHasher::tuple bit for bit. So a flow
-// that is pinned or picked by one is found by the other, on every machine.
+// FlowBatch: computes the flow hashes of a burst, eight at a time. They equal FlowHasher::tuple bit for bit. So both
+// find the same flow and pick the same backend, on every machine.
 //
 // Tuples are stored in columns, word by word. So one vector register has the same word of four tuples, and the work on
-// two such registers overlaps. The tuples are hashed only after all have been added: words that were just written one
-// by one cannot be read as one wide register without waiting for them to reach the cache.
+// two such registers overlaps. The tuples are hashed only after all have been added: a wide load of words that were
+// just stored one by one must wait until the stores have reached the cache.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// FlowEvents: one of every so many new flows, as an event for a collector. The flow's keyed hash chooses. So nobody can
-// send flows that are always reported, or never, and all forwarders of a site report the same flows. The ring has fixed
-// memory in a worker. Events that were not read in time are overwritten and counted.
+// FlowEvents: a sample of the new flows (one in `flow_events`), as events for a collector. The flow's keyed hash
+// chooses. So nobody can send flows that are always reported, or never, and all forwarders of a site report the same
+// flows. The ring has fixed memory in a worker. Events that were not read in time are overwritten and counted.
 #pragma once
 
 #include <algorithm>

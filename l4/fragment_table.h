@@ -17,8 +17,8 @@ namespace tidegate::l4 {
 
 class FragmentTable {
  public:
-  // How long the later fragments of a datagram may arrive after the first. Receivers wait longer, but in practice
-  // fragments that take another path for seconds are lost.
+  // The time after the first fragment in which later fragments of its datagram may arrive. Receivers wait longer, but
+  // in practice fragments that take another path for seconds are lost.
   static constexpr uint32_t kKeepMs = 3'000;
 
   struct Found {

@@ -77,7 +77,7 @@ void GroupMember::restart(uint32_t now_ms) {
   }
 }
 
-// A random delay, so that a thousand hosts that were asked together do not answer at the same time.
+// A random delay. A querier may ask a thousand hosts together, and they should not answer at the same time.
 uint32_t GroupMember::delay_ms(uint32_t longest_ms) {
   random_ = mix64(random_ + 0x9e3779b97f4a7c15);
   return static_cast<uint32_t>(random_ % (std::min(longest_ms, kLongestDelayMs) + 1));

@@ -36,7 +36,7 @@ class GroupMember {
   // Joins all groups again: a port came back, perhaps connected to another switch.
   void restart(uint32_t now_ms);
   void on_query(uint16_t port, const MldQuery& query, uint32_t now_ms);
-  // Sends what is due. Returns the number of reports.
+  // Sends the reports that are due. Returns their number.
   size_t tick(uint32_t now_ms, FrameSink& sink);
 
  private:

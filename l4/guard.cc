@@ -4,7 +4,7 @@
 // network, then the limit of the service. So a refused packet takes no token of the later limits, and a network that
 // sends too much does not use the service's tokens.
 //
-// New flows are limited where they begin, in choose_anew(). A frame that another worker handed over was checked there.
+// New flows are limited where they begin, in choose_anew(). A frame from another worker was checked by that worker.
 #include "l4/reset.h"
 #include "l4/stages.h"
 
@@ -22,7 +22,7 @@ FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& c
 
 }  // namespace
 
-// These three are each packet's way through the stage, so they are inlined there.
+// Every packet of the stage passes through these three functions, so they are inlined.
 [[gnu::always_inline]] inline DropReason Decider::why_client_may_not_come(const ForwardingTables& tables,
                                                                           const Guard& guard, uint8_t family,
                                                                           const AddressWords& client) {
@@ -148,7 +148,7 @@ DropReason Decider::why_flow_may_not_begin(const ServicePacket& packet, uint32_t
   return takes ? DropReason::none : DropReason::service_flows;
 }
 
-// A packet whose flow may not begin, or is not known.
+// Settles a packet of a new flow that may not begin, or of an unknown flow.
 void Decider::settle_refused(const ServicePacket& packet, Frame& frame, Outcome& outcome, uint32_t now_ms) {
   outcome = drop(packet.refused);
   if (packet.refused != DropReason::flow_unknown) {

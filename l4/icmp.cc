@@ -60,7 +60,7 @@ DropReason read_icmp_error(const uint8_t* frame, const PacketView& view, FlowTup
   const DropReason reason =
       parse_quoted_packet(icmp + kIcmpErrorHeaderBytes, view.l4_bytes - kIcmpErrorHeaderBytes, view.family, quoted);
   if (reason != DropReason::none) return DropReason::icmp_quote_malformed;
-  // If the VIP did not send the quoted packet, the error is not about a flow of ours.
+  // The quoted packet must come from the VIP. Otherwise the error is about a flow of somebody else.
   if (quoted.kind != PacketKind::transport || !(quoted.source == view.destination)) {
     return DropReason::icmp_quote_unknown;
   }

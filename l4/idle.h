@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Idle: how a worker waits when no frame comes. If the drivers have file descriptors, it sleeps in ppoll(2) until a
+// Idle: the wait of a worker when no frame comes. If the drivers have file descriptors, it sleeps in ppoll(2) until a
 // frame or a wake-up comes. That costs no CPU and adds a few microseconds of latency. If they have none (a NIC that
 // DPDK drives), it first spins and then sleeps longer and longer, up to a millisecond.
 #pragma once

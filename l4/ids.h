@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ids that outlive the tables that use them. A backend or neighbour keeps its id while it is in the configuration, so
-// that flows and resolved addresses survive every change of tables.
+// Ids that outlive the tables that use them. A backend or neighbour keeps its id while it is in the configuration. So
+// flows and resolved addresses survive every change of tables.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ enum class NeighbourId : uint16_t {};
 enum class ServiceId : uint16_t {};
 enum class AclId : uint16_t {};
 
-constexpr BackendId kNoBackend{UINT16_MAX};  // an empty Maglev slot has it too
+constexpr BackendId kNoBackend{UINT16_MAX};  // empty Maglev slots have this id too
 constexpr NeighbourId kNoNeighbour{UINT16_MAX};
 constexpr ServiceId kNoService{UINT16_MAX};
 constexpr AclId kNoAcl{UINT16_MAX};
@@ -77,7 +77,7 @@ class StableIds {
     return id;
   }
 
-  // From now on the keys of the last round are in use, and no others.
+  // Puts the keys of the last round into use, and no others.
   void adopt_round(uint64_t now_ns) {
     fresh_.clear();
     for (auto& [key, entry] : entries_) {
@@ -137,7 +137,7 @@ class StableIds {
     std::optional<uint64_t> dropped_at_ns;  // when a round without it was adopted
   };
 
-  // An id after its quarantine is not used anywhere, so this needs no adoption.
+  // After its quarantine an id is in no table and no flow. So it can be reclaimed without an adoption.
   void reclaim() {
     for (auto it = entries_.begin(); it != entries_.end();) {
       const std::optional<uint64_t>& dropped_at_ns = it->second.dropped_at_ns;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // KeptIds: the meaning of the entries of a kept flow table: which backend has each id, and how the packets of each pool
-// were sent. A successor restores it before its first tables, so that it gives the same ids to the same backends.
+// were sent. A successor restores KeptIds before its first tables. So the same backends get the same ids.
 #pragma once
 
 #include <cstdint>

@@ -75,7 +75,7 @@ struct KeptState::Header {
   char magic[8];
   uint32_t layout;
   uint32_t ready;  // 1: `l4.flows.ids` names every id in the tables
-  uint64_t table;  // random; `l4.flows.ids` has it too
+  uint64_t table;  // random; `l4.flows.ids` has the same number
   uint64_t flows, secret_check, devices_check;
   uint64_t alive_ns;
   uint32_t workers;

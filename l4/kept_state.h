@@ -9,7 +9,8 @@
 // pages of any other file system are written back to a disk while the workers write to them.
 //
 // A successor uses the tables only if everything in the header fits: layout, boot, secret, workers, size, age. Then
-// ConnTable::take_over checks each entry. If something does not fit, it is named, and the tables begin empty.
+// ConnTable::take_over checks each entry. If something does not fit, the tables begin empty, and the log names the
+// reason.
 //
 // Threads: the control thread. A worker gets its own part of the memory before it starts.
 #pragma once
@@ -26,7 +27,7 @@
 
 namespace tidegate::l4 {
 
-// What a successor must have in common with the process before it.
+// The facts that must be equal in the previous process and its successor.
 struct KeptShape {
   uint32_t workers = 1;
   uint64_t flows = 0;         // entries of each worker's table, as ConnTable counts them
@@ -58,9 +59,9 @@ class KeptState {
   // why the tables began empty; empty: they did not begin empty
   const std::string& why_new() const { return why_new_; }
   const std::string& path() const { return path_; }
-  // Makes the file anew although it could be inherited. Before memory_of().
+  // Makes a new file although the old one could be inherited. Call it before memory_of().
   Result<void> begin_anew(const KeptShape& shape, uint64_t now_ns, std::string why);
-  const KeptIds& ids() const { return ids_; }  // of the process before; empty unless inherited()
+  const KeptIds& ids() const { return ids_; }  // of the previous process; empty unless inherited()
   KeptMemory memory_of(uint32_t worker, uint64_t now_ns) const;
 
   // Call before a worker can use an id that the last call did not name. After an Error the tables are not valid for a

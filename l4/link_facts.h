@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LinkFacts: what the kernel reports about a network interface now, by rtnetlink. LinkEvents: a descriptor that becomes
-// readable when any of these facts changes. Control thread.
+// LinkFacts: the present facts of a network interface, by rtnetlink. LinkEvents: a descriptor that becomes readable
+// when any of these facts changes. Control thread.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LinkLog: what the log says about the links: stations that claim our addresses, and backends that cannot be reached.
-// Main thread.
+// LinkLog: log lines about the links: stations that claim our addresses, and backends that cannot be reached. Main
+// thread.
 #pragma once
 
 #include <cstdint>

@@ -36,7 +36,7 @@ struct Group {
 // The lists are ordered by `since`: the entries that a worker has not announced yet are at the end.
 struct LocalSet {
   std::vector<LocalAddress> addresses;
-  std::vector<LocalAddress> asked;  // of kind standby: VipAsker asks whether somebody else answers for them
+  std::vector<LocalAddress> asked;  // of kind standby: VipAsker asks whether another station answers for them
   std::vector<Group> groups;        // each group once
   std::vector<Group> left;          // groups that only the previous set has
   LookupTable group_index;          // group_key -> index into `groups`

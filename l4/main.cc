@@ -166,9 +166,9 @@ class Forwarder final : private IoHandler {
     return node;
   }
 
-  // Whether the forwarder could use a candidate. A build of tables has no effect until it is adopted, and a running
-  // forwarder needs nothing else. So nothing is held. Other sockets may share the port of shared flows, so binding it
-  // can be tried while it is in use.
+  // The vote on a candidate. A build of tables has no effect until it is adopted, and a running forwarder needs nothing
+  // else. So there is nothing to hold. Other sockets may share the port of shared flows, so binding it can be tried
+  // while it is in use.
   Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& wanted) {
     if (failed_to_start_) return Vote::no("EAL starts once per process, and this one ends");
     if (!wanted.l4.enabled || wanted.l4.ports.empty()) {
@@ -178,7 +178,7 @@ class Forwarder final : private IoHandler {
     if (dataplane_) {
       const std::vector<std::string> changed = differences_fixed_at_start(node_in_force_, wanted.l4);
       for (std::string& key : differences_fixed_at_start(running_, wanted.l4)) {
-        // Not the keys that an earlier version changed: they wait for a restart already.
+        // Keys that an earlier version changed are left out: they wait for a restart already.
         if (std::find(changed.begin(), changed.end(), key) != changed.end())
           vote.needs_restart.push_back(std::move(key));
       }
@@ -292,7 +292,8 @@ class Forwarder final : private IoHandler {
     return true;
   }
 
-  // What cannot be reached, which is not known before the dataplane runs, and what is left to other forwarders.
+  // Ports and neighbours that do not work, as soon as the dataplane runs, and addresses that are left to other
+  // forwarders.
   Outages outages() const {
     Outages outages = dataplane_ ? dataplane_->outages() : Outages{};
     outages.alone = left_vips_.alone();
@@ -310,7 +311,7 @@ class Forwarder final : private IoHandler {
       const bool ours = tables.local_kind(family, words_of(claim.address)) == LocalKind::vip;
       if (ours || left_vips_.left().contains(claim.address)) left_vips_.on_claim(claim, now_ns);
     }
-    // Answers for what was left already are no conflict.
+    // Answers for addresses that were left already are no conflict.
     std::erase_if(conflicts, [&](const AddressConflict& each) { return left_vips_.left().contains(each.address); });
     link_log_.say_conflicts(conflicts, dataplane_->ports(), now_ns);
     const bool was_alone = left_vips_.alone();
@@ -404,7 +405,7 @@ class Forwarder final : private IoHandler {
     return {};
   }
 
-  // The process before this one forwards meanwhile: all that takes long and needs none of its ports.
+  // Does all slow work that needs no port, while the previous process still forwards.
   Result<void> get_ready(const L4Node& node) {
     if (std::any_of(node.ports.begin(), node.ports.end(), is_pci_port)) {
       return fail("two processes cannot have a NIC that DPDK drives: restart the forwarder");

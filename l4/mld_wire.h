@@ -20,8 +20,8 @@ struct MldQuery {
 bool is_mld_query(const uint8_t* frame, const PacketView& view);
 DropReason read_mld_query(const uint8_t* frame, const PacketView& view, MldQuery& query);
 
-// What a report says about each group in it. A record names no sources, because packets from every source are wanted
-// (RFC 3810 §5.2.12).
+// The kinds of records in a report, one record for each group. A record names no sources, because packets from every
+// source are wanted (RFC 3810 §5.2.12).
 enum class MldRecord : uint8_t { is_member = 2, leaves = 3, joins = 4 };
 
 // As many groups as fit into IPv6's smallest MTU, 1,280 bytes.

@@ -27,18 +27,19 @@
 
 namespace tidegate::l4 {
 
-// What a port is on its link.
+// The addresses of a port on its link.
 struct PortIdentity {
   Mac mac;
   std::vector<std::pair<IpAddress, uint8_t>> addresses;  // our own addresses with their prefix lengths
   PortTags tags;
   uint32_t mtu = 0;  // the longest IP packet that its link takes; 0: not known
-  // The index of the port among whose frames this one's arrive: it is a further VLAN of that port's device.
+  // Set if this port is a further VLAN of another port's device: the index of that other port. Its queue receives the
+  // frames of both.
   std::optional<uint16_t> arrives_by = {};
 };
 
-// Who asks for `target` on a port's link: its MAC address, with the address of its own in the target's network if there
-// is one.
+// The sender of a request for `target` on a port's link: the port's MAC address, and its own address in the target's
+// network if it has one.
 OwnIdentity identity_towards(const PortIdentity& port, const IpAddress& target);
 
 // Sends frames of our own. Called on the worker's thread.
@@ -53,7 +54,7 @@ class FrameSink {
 enum class NeighbourState : uint8_t { unused, incomplete, reachable, probe };
 const char* name(NeighbourState state);
 
-// What is known about a neighbour, for operators.
+// The state of a neighbour, for operators.
 struct NeighbourView {
   IpAddress address;
   Mac mac;  // zero: not known
@@ -76,7 +77,7 @@ class Neighbours {
   // `board` is told which neighbours are silent. It is null if another worker reports them.
   explicit Neighbours(std::vector<PortIdentity> ports, NeighbourBoard* board = nullptr);
 
-  // Call for new tables. Keeps what is known about addresses that stay, forgets removed ones, and asks for new ones at
+  // Call for new tables. Keeps the states of addresses that stay, forgets removed addresses, and asks for new ones at
   // the next tick. If the set is the same, it costs nothing; otherwise it costs a walk over both sets.
   void set_targets(std::shared_ptr<const NeighbourSet> set, uint32_t now_ms);
 
@@ -94,8 +95,9 @@ class Neighbours {
   const NextHop& next_hop(NeighbourId id) const { return index_of(id) < hops_.size() ? hops_[index_of(id)] : kNoHop; }
   // A station has reported that `address` is at `mac`, after a request or without one.
   Learned learn(const IpAddress& address, const Mac& mac, uint32_t now_ms);
-  // Sends what is due. One call looks at kMaxSlotsPerTick neighbours and sends at most `most_frames` frames; the next
-  // call continues from there. So thousands of neighbours cost a worker no more cache and time per call than hundreds.
+  // Sends the requests that are due. One call looks at kMaxSlotsPerTick neighbours and sends at most `most_frames`
+  // frames; the next call continues from there. So thousands of neighbours cost a worker no more cache and time per
+  // call than hundreds.
   void tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
   NeighbourState state(NeighbourId id) const { return slots_[index_of(id)].state; }

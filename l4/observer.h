@@ -17,7 +17,7 @@ namespace tidegate::l4 {
 
 struct Outcome;
 
-// What happened to a frame. Backend and service are known if it was a packet of a service.
+// The fate of a frame. Backend and service are set if the frame was a packet of a service.
 struct Fate {
   const Outcome* outcome = nullptr;
   BackendId backend = kNoBackend;
@@ -29,7 +29,7 @@ class FrameObserver {
   virtual ~FrameObserver() = default;
   // The frames on arrival. They include copies of frames that another worker has seen already (`asked`, `learn_only`).
   virtual void before(const Frame* frames, size_t count, uint32_t now_ms) = 0;
-  // The same frames after the decisions, some of them changed, each with its fate.
+  // Called after the decisions with the same frames, of which some are changed, and the fate of each.
   virtual void after(const Frame* frames, const Fate* fates, size_t count) = 0;
 };
 

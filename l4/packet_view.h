@@ -44,7 +44,7 @@ struct PacketView {
   AddressWords source, destination;
 };
 
-// Reads a received frame. Returns DropReason::none and fills `view`, or returns why not.
+// Reads a received frame. On success fills `view` and returns DropReason::none. Otherwise returns the reason.
 DropReason parse_frame(const uint8_t* frame, size_t bytes, PacketView& view);
 
 // Reads the IP packet that an ICMP error quotes. It may be cut anywhere after the ports: RFC 792 promises 8 bytes of

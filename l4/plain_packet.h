@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // PlainPacket: the kind of nearly every packet, read in one step and kept in registers. It is TCP or UDP, whole, over
 // IPv4 without options or IPv6 without extension headers, to our own MAC address, from a source that a client can have.
-// A frame that if_plain does not take is not refused yet: parse_frame (packet_view.h) reads it and names what is wrong.
-// For a frame that if_plain takes, parse_frame gives the same result.
+// A frame that if_plain does not take is not refused yet: parse_frame (packet_view.h) reads it and names the fault. For
+// a frame that if_plain takes, parse_frame gives the same result.
 #pragma once
 
 #include <bit>

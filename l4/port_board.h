@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // PortBoard: which ports may be used now. The control thread writes it. Each worker reads it once per turn of its loop,
-// and reports when it does not use a removed port any more, so that the port's device can be closed.
+// and reports when it has stopped using a removed port. Then the port's device can be closed.
 #pragma once
 
 #include <atomic>

@@ -46,7 +46,7 @@ Result<void> Port::open_bond(const std::string& driver, uint32_t workers) {
   return {};
 }
 
-// Makes the bond of its first member, and starts it.
+// Makes the bond with its first member, and starts the bond.
 Result<void> Port::begin_bond(size_t member, uint32_t workers) {
   const std::string vdev = fmt::format("net_bonding{}", index_);
   const DriverFiles before = driver_files();

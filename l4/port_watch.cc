@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t kMostQuickChecks = 50;
 constexpr uint64_t kShortestWaitNs = 200 * kNsPerMs, kLongestWaitNs = 8 * kNsPerS;
 
-// What an interface of the kernel looks like now.
+// The present state of an interface of the kernel.
 struct Look {
   std::string problem;
   bool link = true, program = true;
@@ -24,7 +24,7 @@ struct Look {
   uint32_t index = 0;  // 0: it is gone
 };
 
-// `opened`: what it was when it was opened. Nothing: the kernel could not be asked, so nothing new is known.
+// `opened`: the facts of the interface when it was opened. Returns nothing if the kernel could not be asked.
 std::optional<Look> look_at(const std::string& interface, const LinkFacts& opened, bool is_open) {
   const Result<LinkFacts> facts = read_link(interface);
   if (!facts) return std::nullopt;
@@ -68,7 +68,7 @@ Look look_at_member(const Port& port, const PortMember& member, const MemberStat
   return look;
 }
 
-// After a failure the next try comes later and later.
+// Sets the time of the next try. After each failure the pause is twice as long, within bounds.
 void postpone(MemberState& member, const Result<void>& done) {
   member.wait_ns = done ? 0 : std::clamp(member.wait_ns * 2, kShortestWaitNs, kLongestWaitNs);
   member.next_try_ns = monotonic_ns() + member.wait_ns;
@@ -87,7 +87,7 @@ bool PortWatch::check() {
   return changed;
 }
 
-// Returns what is wrong with the port. Sets `reopen` if opening it again may help.
+// Returns the port's fault, or an empty text. Sets `reopen` if it may help to open the port again.
 std::string PortWatch::find_problem(const Port& port, PortState& state, bool& reopen) {
   if (!port.members().empty()) return find_bond_problem(port, state, reopen);
   state.link = state.program = true;
@@ -149,7 +149,7 @@ std::string PortWatch::find_bond_problem(const Port& port, PortState& state, boo
 }
 
 // DPDK does not see that the link of a kernel interface is down. So such a member leaves the bond, and comes back when
-// its link is up, with its device opened anew. The last one stays.
+// its link is up, after its device was opened again. The last member stays in the bond.
 void PortWatch::move_members(size_t index) {
   Port& port = ports_[index];
   PortState& state = states_[index];

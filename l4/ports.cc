@@ -48,9 +48,9 @@ Port::Port(Port&& other) noexcept
 
 Port::~Port() { close(); }
 
-// Stopping an AF_XDP device removes its XDP program from the interface. But its driver leaves two things open: a BPF
-// map, and the sockets, which stay bound to their queues so that nobody could open those again. They are closed here.
-// Only this thread opens such descriptors.
+// Stopping an AF_XDP device removes its XDP program from the interface. But DPDK's driver leaves two things open: a BPF
+// map, and the sockets. Such a socket stays bound to its queue, and nobody could open the queue again. So both are
+// closed here. Only this thread opens such descriptors.
 void Port::close(BufferStock* spent) {
   std::vector<std::pair<int, ino_t>> sockets;
   for (const PortQueue& queue : queues_) {

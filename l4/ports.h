@@ -52,7 +52,7 @@ struct PortMember {
   LinkFacts link;              // of a kernel interface, as it was when it was opened
   std::optional<uint16_t> id;  // its DPDK port; none: it is not open
   std::string vdev;            // its virtual device, if it has one
-  // What its driver has open.
+  // The descriptors that the driver has open.
   std::vector<int> sockets, bpf_fds;
 };
 

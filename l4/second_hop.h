@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SecondHop: how a tunnel's header names a second backend for the packet. A forwarder uses this if it did not see the
-// TCP connection begin, and the pool's previous table would have picked another backend than the present one. The first
-// backend's decapsulator hands the packet on if it does not know the connection.
+// beginning of the TCP connection, and if the pool's previous table picks another backend than its present table. The
+// first backend's decapsulator hands the packet on if it does not know the connection.
 //
 // ipip over IPv4: the identification field has the last two bytes of the second backend's IPv4 address; 0: none. The
 // outer packet has DF, so the field has no other use (RFC 6864 §4.1), and the kernel's own ipip interfaces ignore it.

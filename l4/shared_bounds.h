@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SharedBounds: what each service may still take, for all workers together. ServiceShare: the tokens that one worker
-// has taken and not used yet. Both are indexed by ServiceId.
+// SharedBounds: the token buckets of the services, shared by all workers. ServiceShare: the tokens that one worker has
+// taken and not used yet. Both are indexed by ServiceId.
 #pragma once
 
 #include <vector>

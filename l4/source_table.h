@@ -3,10 +3,10 @@
 // bucket of 16 bytes for each of kMaxSources networks, four to a cache line. Each worker has one table, and no other
 // thread touches it.
 //
-// A network that is not in the table has a full bucket. A new network takes the place of one that sent nothing for a
-// minute, because that one also has a full bucket. If there is none, the network seen longest ago is forgotten. So a
-// flood from more networks than places is not limited by source. But no client is harmed, because a forgotten network
-// has a full bucket. The limit of the whole service still applies.
+// A network that is not in the table has a full bucket. A new network takes the place of a network that sent nothing
+// for a minute, and so has a full bucket again. If there is none, the network seen longest ago is forgotten. So a flood
+// from more networks than places is not limited by source. But no client is harmed, because a forgotten network has a
+// full bucket. The limit of the whole service still applies.
 //
 // A network is known by 32 bits of its keyed hash and by its place. Two networks share a bucket with a probability of
 // one in a billion (1e9), and nobody can choose which.

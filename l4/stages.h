@@ -112,7 +112,7 @@ inline BackendId Decider::pick(const ServicePacket& packet, uint64_t hash, const
   return choose_anew(packet, hash, frame, entry, reopened, now_ms);
 }
 
-// `Tunnels`: whether the tables have any. If not, tunnels cost nothing.
+// `Tunnels`: true if the tables have tunnels. If it is false, tunnels cost no time.
 template <bool Tunnels>
 [[gnu::always_inline]] inline void Decider::choose(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash,
                                                    const Frame& frame, uint32_t now_ms) {

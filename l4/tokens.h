@@ -61,8 +61,9 @@ class SharedTokens {
   std::atomic<uint64_t> word_{0};
 };
 
-// What one worker has taken from a shared bucket and not used yet. It takes a thousandth of the rate at a time, divided
-// by the number of workers. So a limit of R per second is exceeded once by at most R/1000, or by one token per worker.
+// The tokens that one worker has taken from a shared bucket and not used yet. A worker takes a thousandth of the rate
+// at a time, divided by the number of workers. So a limit of R per second is exceeded once by at most R/1000, or by one
+// token per worker.
 struct TokenShare {
   uint32_t held = 0;
 

@@ -41,7 +41,8 @@ inline void copy_header(uint8_t* to, const uint8_t* from, size_t bytes) {
   if (bytes > 4 * kPiece) copy(2 * kPiece);
 }
 
-// What does not depend on the packet is read from the template, not from `outer`, where it was just written.
+// Values that do not depend on the packet are read from the template. To read them from `outer` would wait for the
+// stores that have just been made there.
 inline void finish_ip4(const Action& action, uint8_t* outer, size_t bytes, uint8_t tos, uint32_t flow) {
   const uint32_t varied = flow & action.varied;
   outer[1] = tos;

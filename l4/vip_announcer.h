@@ -29,7 +29,7 @@ class VipAnnouncer {
   // Announces every address again.
   void restart(uint32_t now_ms) { rounds_.restart(now_ms); }
   void defend(const IpAddress& address, uint16_t port, uint32_t now_ms);
-  // Sends what is due, at most `most_frames` frames. Returns how many it sent.
+  // Sends the announcements that are due, at most `most_frames` frames. Returns the number of sent frames.
   size_t tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
  private:

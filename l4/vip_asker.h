@@ -19,7 +19,7 @@ class VipAsker {
   // The control thread takes kMaxConflicts answers from the board in kPortionMs.
   static constexpr size_t kPortion = kMaxConflicts / 2;
 
-  // How long a round takes that asks for so many addresses: a second, or longer if they are many.
+  // The length of a round of questions for this many addresses: a second, or more if there are many addresses.
   static constexpr uint32_t round_ms(size_t addresses) {
     const size_t portions = (addresses + kPortion - 1) / kPortion;
     return kPortionMs * static_cast<uint32_t>(portions < 2 ? 2 : portions);
@@ -29,7 +29,7 @@ class VipAsker {
 
   void adopt(std::shared_ptr<const LocalSet> set, uint32_t now_ms);
   void set_ports(std::vector<PortIdentity> ports) { ports_ = std::move(ports); }
-  // Sends what is due, at most `most_frames` frames. Returns how many it sent.
+  // Sends the questions that are due, at most `most_frames` frames. Returns the number of sent frames.
   size_t tick(uint32_t now_ms, size_t most_frames, FrameSink& sink);
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a forwarder reports about VIP addresses that it shares with others (conf/vip_holder.h): in its log, its status
-// and its metrics. Main thread.
+// Reports of a forwarder about VIP addresses that it shares with other forwarders (conf/vip_holder.h): log lines,
+// status and metrics. Main thread.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -14,10 +14,10 @@ namespace tidegate::l4 {
 // direction.
 void say_what_changed_hands(const ForwardingTables& before, const ForwardingTables& after, const std::string& node);
 
-// How many addresses it holds, for how many it stands by, and how many of these it left by itself, because another
-// forwarder claims them and control hears no leader: {"held": 2, "standby": 0, "left": 0}.
+// The numbers of shared addresses: {"held": 2, "standby": 0, "left": 0}. `left` are those on standby that the forwarder
+// has left by itself, because another forwarder claims them and control hears no leader.
 nlohmann::json holdings_status(const ForwardingTables& tables, const std::string& node);
-// The same as tidegate_l4_shared_vip_addresses{role="held", "standby" or "left"}.
+// The numbers of holdings_status() as tidegate_l4_shared_vip_addresses{role="held", "standby" or "left"}.
 void append_holdings(std::string& out, const ForwardingTables& tables, const std::string& node);
 
 }  // namespace tidegate::l4

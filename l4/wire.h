@@ -74,7 +74,8 @@ inline T load_raw(const uint8_t* p) {
   return value;
 }
 
-// One's-complement sum of big-endian words, not folded (RFC 1071). An odd last byte counts as the upper half of a word.
+// The one's-complement sum of big-endian words, not folded (RFC 1071). An odd last byte counts as the upper half of a
+// word.
 uint32_t checksum_add(const uint8_t* bytes, size_t count, uint32_t sum);
 // Folds all carries and complements.
 inline uint16_t checksum_finish(uint32_t sum) {

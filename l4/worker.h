@@ -53,7 +53,8 @@ class Worker final : private FrameSink {
   // The frames that this worker dropped last, the newest first.
   std::vector<DroppedFrame> last_dropped();
   const WorkerCounters& counters() const { return counters_; }
-  // True if the worker uses no port that this generation of the board forbids, and has no frame of one.
+  // True if the worker has stopped using the ports that this generation of the board forbids, and has none of their
+  // frames.
   bool has_left_ports(uint64_t generation) const;
 
  private:

@@ -24,7 +24,7 @@ bool any_secret(const HttpDnsAccount& account, Fn&& matches) {
   for (const std::string& secret : account.other_secrets) any = matches(secret) || any;
   return any;
 }
-// Whether a signature that ends at `expiry` (epoch seconds, as text) must be checked now.
+// Checks the time at which a signature expires: `expiry` is in epoch seconds, as text.
 HttpDnsError check_expiry(std::string_view expiry, uint64_t now_s);
 
 // A quota counts host names. Takes `hosts` from the client's quota (`httpdns.client_rate`), or refuses.

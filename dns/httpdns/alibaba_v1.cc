@@ -66,7 +66,7 @@ HttpDnsAnswer answer_single(std::string_view host, const IpAddress& client, cons
 }
 
 // The entries of a batch. A host that is not ours, or that cannot be answered now, has no entry: the client asks
-// elsewhere for it. The other hosts are answered all the same.
+// elsewhere for it. The other hosts are still answered.
 struct Batch {
   std::string entries;
   HttpDnsError left_out = HttpDnsError::none;  // why the last host without an entry has no entry
@@ -100,7 +100,7 @@ HttpDnsAnswer answer_batch(const std::vector<std::string_view>& hosts, const std
   return {HttpDnsError::none, fmt::format("{{\"dns\":[{}]}}", batch.entries)};
 }
 
-// Whether the account may ask, by its signature over `signed_text` or without one.
+// Checks that the account may ask: by its signature over `signed_text`, or without one if the account allows that.
 HttpDnsError check_account(bool is_signed, const HttpRequest& request, std::string_view signed_text,
                            const HttpDnsAccount& account, uint64_t now_s) {
   if (is_signed) return check_signature(request, signed_text, account, now_s);
@@ -116,7 +116,7 @@ HttpDnsAnswer answer_ss(const HttpRequest& request, const HttpDnsAccount& accoun
   return answer_service(request.parameter("region").value_or(""), context.client.address, context.tables);
 }
 
-// The clients of ip=, or the one that sends the request.
+// The client addresses of the parameter ip, or the address of the sender if there is no ip.
 HttpDnsError read_clients(const HttpRequest& request, const Client& sender, std::vector<IpAddress>& clients) {
   const std::string ip = request.parameter("ip").value_or("");
   if (ip.empty()) {

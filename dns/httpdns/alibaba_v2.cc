@@ -49,7 +49,7 @@ HttpDnsError check_signature(const Parameters& parameters, const HttpDnsAccount&
   return equal ? HttpDnsError::none : HttpDnsError::invalid_signature;
 }
 
-// How the parameters are sealed: m=0, 1 or 2.
+// The encryption of the parameters: m=0, 1 or 2.
 struct Mode {
   char digit = '0';
   AesMode cipher = AesMode::cbc;

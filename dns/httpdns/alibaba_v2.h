@@ -16,8 +16,8 @@ namespace tidegate::dns {
 
 constexpr std::string_view kHttpDnsV2Path = "/v2/d";
 
-// The signature of a request's query. It covers those of the parameters id, m, dn, cip, q, enc, exp, tags, v and sdns-*
-// that are not empty: decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits stands for the bytes that they
+// The signature of a request's query. It covers the parameters id, m, dn, cip, q, enc, exp, tags, v and sdns-*, as far
+// as they are not empty: decoded, sorted, as "k=v&k=v". A secret of hexadecimal digits stands for the bytes that they
 // encode.
 std::string httpdns_v2_signature(std::string_view query, std::string_view secret);
 

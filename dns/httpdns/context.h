@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpDnsContext: what is needed to answer one HTTPDNS request, in addition to the request.
+// HttpDnsContext: the arguments of an answer to one HTTPDNS request, in addition to the request.
 #pragma once
 
 #include <cstdint>

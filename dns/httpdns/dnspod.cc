@@ -21,7 +21,7 @@
 namespace tidegate::dns {
 namespace {
 
-// How dn and ip are written in a request, and how the answer is written.
+// The encryption of dn and ip in a request, and of the answer.
 struct Seal {
   enum class Kind : uint8_t { none, des, aes } kind = Kind::none;
   std::string key;
@@ -68,8 +68,8 @@ HttpDnsError choose_seal(std::string_view alg, Question& question) {
   return question.seal.key.size() == kAes128KeyBytes ? HttpDnsError::none : HttpDnsError::invalid_mode;
 }
 
-// Finds the account: the one of the token, or the one named by `id`. That one must have sealed the names, or be allowed
-// to ask without sealing.
+// Finds the account by the token, or by `id`. An account that is found by `id` must have encrypted the names, or be
+// allowed to ask without encryption.
 HttpDnsError identify(const Parameters& parameters, const Model& model, Question& question) {
   const std::string_view token = value_of(parameters, "token"), id = value_of(parameters, "id");
   if (!token.empty()) {
@@ -113,7 +113,7 @@ HttpDnsError read_question(const Parameters& parameters, const Model& model, Que
   if (value_of(parameters, "dn").empty()) return HttpDnsError::missing_argument;
   if (const HttpDnsError error = identify(parameters, model, question); error != HttpDnsError::none) return error;
   const auto hosts = question.seal.open(value_of(parameters, "dn"));
-  // There is one refusal for all effects of a wrong key, so that an attacker learns nothing about the padding.
+  // All effects of a wrong key get the same refusal. So an attacker learns nothing about the padding.
   const bool sealed = question.seal.kind != Seal::Kind::none;
   if (!hosts || (sealed && !are_hosts(*hosts))) return HttpDnsError::decryption_failed;
   if (!are_hosts(*hosts)) return HttpDnsError::invalid_host;

@@ -13,8 +13,8 @@ namespace tidegate::dns {
 
 constexpr std::string_view kDnspodPath = "/d";
 
-// The body is text; for an error it is the error's code. A name without addresses is no error, even if it is not ours:
-// the client then asks elsewhere.
+// The body is text. For an error it is the error's code. A name without addresses is not an error, even if the name is
+// not ours: the client then asks another server.
 HttpDnsAnswer answer_dnspod(const HttpRequest& request, const HttpDnsContext& context);
 HttpDnsAnswer refuse_dnspod(HttpDnsError error);
 

@@ -58,7 +58,7 @@ struct HttpDnsAnswer {
   HttpDnsError error = HttpDnsError::none;
   std::string body;  // in the form of the request, also for an error
 };
-// As JSON.
+// The error as JSON.
 HttpDnsAnswer refuse_httpdns(HttpDnsError error);
 
 }  // namespace tidegate::dns

@@ -26,7 +26,7 @@ struct Families {
 // "4", "6" or "4,6"; anything else is the default, IPv4.
 Families wanted_families(std::string_view list);
 
-// What a name resolves to, for one address family.
+// The result of resolving a name in one address family.
 struct Resolved {
   enum class Kind : uint8_t {
     found,

@@ -78,7 +78,7 @@ class Planner {
     if (!name) return refuse_name("the name is malformed");
     const ServedZone* found_zone = authority_->zone_for(*name);
     if (found_zone == nullptr) {
-      // Its zone may have been refused.
+      // The zone of the name may have been refused. Then the name itself is not at fault.
       if (authority_->zones.size() == authority_->model->zones.size()) refuse_name("no zone holds the name");
       return;
     }

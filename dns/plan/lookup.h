@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lookup: finds what a zone and its steers have for a name (RFC 1034 §4.3.2, RFC 4592, RFC 6672). Pure.
+// Lookup: finds a name in a zone and its steers (RFC 1034 §4.3.2, RFC 4592, RFC 6672). Pure.
 #pragma once
 
 #include <cstdint>

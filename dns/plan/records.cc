@@ -29,7 +29,7 @@ bool ends_in(const Name& name, const Name& apex) {
   return std::equal(suffix.begin(), suffix.end(), apex.wire().begin(), apex.wire().end());
 }
 
-// Reads one record's data as a line of a zone. The result must be exactly one record, so that data cannot contain other
+// Reads one record's data as a line of a zone. The result must be exactly one record: the data must not contain other
 // records or directives. Otherwise adds a fault.
 std::optional<std::string> read_data(const Name& apex, const RecordChange& change, size_t index,
                                      std::vector<Fault>& faults) {

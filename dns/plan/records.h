@@ -28,7 +28,7 @@ struct RecordSet {
   uint32_t line = 0;
 };
 
-// Which sets to list.
+// The sets to list.
 struct RecordFilter {
   std::optional<Name> name;
   uint16_t type = 0;  // 0: any
@@ -38,7 +38,7 @@ struct ListedRecords {
   std::vector<RecordSet> sets;  // at most `limit` sets, from `offset` on, in the file's order
   size_t total = 0;             // number of sets that match
 };
-// The text must be that of a zone without faults.
+// `text` must be a zone file without faults.
 ListedRecords list_records(const Name& apex, std::string_view file_name, std::string_view text,
                            const RecordFilter& filter, size_t offset, size_t limit);
 

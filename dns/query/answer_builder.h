@@ -24,7 +24,7 @@ class AnswerBuilder {
 
   // Writes the records and says how the query ended.
   Outcome build();
-  // How much of the client subnet the answer depends on; known after build().
+  // The number of bits of the client subnet on which the answer depends; known after build().
   uint8_t scope() const { return scope_; }
   // A note in addition to the outcome (note::), or nothing.
   std::string_view note() const { return note_; }

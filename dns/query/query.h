@@ -46,7 +46,7 @@ struct Tally {
   }
 };
 
-// A worker's own data: everything that changes when it answers.
+// A worker's own data, which changes with each answer.
 struct alignas(64) Worker {
   explicit Worker(const HashKey& cookie_key) : cookie_secret(cookie_key) {}
   HashKey cookie_secret;

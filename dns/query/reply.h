@@ -30,7 +30,7 @@ class Reply {
   // Adds one record with complete data.
   void add_record(Section section, size_t owner_at, uint16_t type, uint32_t ttl_s, std::span<const uint8_t> rdata);
 
-  // Whether this many bytes of records still fit.
+  // True if this many more bytes of records fit.
   bool fits(size_t bytes) const { return !overflowed_ && size_ + bytes <= records_limit_; }
   // The message so far, for reading names.
   std::span<const uint8_t> written() const { return {out_, size_}; }

@@ -52,8 +52,9 @@ inline SteerContext steer_context(const Tables& tables) {
   return {tables.authority->steers, tables.rankings, tables.health, tables.aliases, tables.shares};
 }
 
-// Builds what `previous` (may be null) does not already hold. `planned` (may be null) is used if it was made from the
-// same Model. The aliases are copied from `previous`. The Error names the fault in a zone, a steer or a geo database.
+// Builds the Tables. Parts of `previous` (may be null) that still fit are used again. `planned` (may be null) is used
+// if it was made from the same Model. The aliases are copied from `previous`. The Error names the fault in a zone, a
+// steer or a geo database.
 Result<std::shared_ptr<const Tables>> build_tables(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                    const Tables* previous,
                                                    std::shared_ptr<const Authority> planned = nullptr);

@@ -29,7 +29,8 @@ class AliasResolver {
   AliasResolver(const AliasResolver&) = delete;
   AliasResolver& operator=(const AliasResolver&) = delete;
 
-  // From now on looks up these names, and no others. If `resolvers` is empty, those of /etc/resolv.conf are asked.
+  // From now on looks up these names and no others. If `resolvers` is empty, the resolvers of /etc/resolv.conf are
+  // asked.
   void follow(const std::vector<std::string>& names, const std::vector<Endpoint>& resolvers);
   const AliasBook& book() const { return book_; }
 

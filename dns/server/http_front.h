@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpFront: what this plane answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d, /d and below
-// /{account}/. It is behind our L7, which terminates TLS. The client's address is taken from X-Forwarded-For only if a
-// trusted proxy sent it.
+// HttpFront: the plane's answers over HTTP: DoH at /dns-query (RFC 8484), HTTPDNS at /v2/d, /d and below /{account}/.
+// It is behind our L7, which terminates TLS. The client's address is taken from X-Forwarded-For only if a trusted proxy
+// sent it.
 //
 // Threads: the loop's thread of its worker.
 #pragma once
@@ -34,7 +34,7 @@ IpAddress client_address(const HttpRequest& request, const std::vector<Cidr>& tr
 
 class HttpFront {
  public:
-  // All except the first are borrowed. `clients` counts what each client asks for, over all workers.
+  // All except the first are borrowed. `clients` has the quota of each client, over all workers.
   HttpFront(std::vector<Cidr> trusted_proxies, TablesSlot& slot, Worker& worker, AddressTable& clients);
   void serve(const HttpExchangePtr& exchange);
   const HttpTally& tally() const { return tally_; }

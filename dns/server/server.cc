@@ -149,7 +149,7 @@ bool Server::has_port(const Endpoint& endpoint) const {
 }
 
 Result<void> Server::apply(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
-  // What was built for the candidate is used, except the live state, which may be newer.
+  // Uses all that was built for the candidate, except the live state, because a newer one may be in force.
   const Tables* known =
       held_ != nullptr && held_->snapshot->configured == snapshot->configured ? held_.get() : publisher_.in_force();
   auto tables = build_tables(std::move(snapshot), node, known, std::exchange(planned_, nullptr));
@@ -188,7 +188,7 @@ void Server::set_aliases(const AliasBook& aliases) {
   if (held_ != nullptr) held_ = with_aliases(*held_, aliases);
 }
 
-// Its threads have ended. Their counters are kept.
+// The threads of AF_XDP have ended. Their counters are kept.
 void Server::retire_xdp() {
   listeners_->xdp->for_each_worker([this](const Worker& worker) { add_into(retired_, worker.tally); });
   listeners_->xdp.reset();

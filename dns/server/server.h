@@ -38,29 +38,29 @@ class Server {
   // Builds the Tables, opens listeners that are new on the node, publishes, and closes listeners that are gone. Because
   // of this order, an Error (zone, steer, geo database, address in use) changes nothing.
   Result<void> apply(std::shared_ptr<const Snapshot> snapshot, const Node& node);
-  // Prepares a version: builds its Tables, and binds the ports that this process does not have. Nothing of it takes
-  // effect before apply() of the same Model. If the vote is not yes, nothing is held.
+  // Prepares a version: builds its Tables, and binds the ports that this process does not have. All of this takes
+  // effect only at apply() of the same Model. The server holds the candidate only if its vote is yes.
   Vote hold(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   // Releases what hold() took and apply() did not use.
   void release();
   // Publishes the present addresses of the steers' aliases.
   void set_aliases(const AliasBook& aliases);
-  // Releases old Tables that no worker holds any more. Returns true if none is left. Called now and then.
+  // Releases old Tables that no worker holds any more. Returns true if none is left. Called from time to time.
   bool collect() { return publisher_.collect(); }
-  // Opens AF_XDP interfaces that are not open. Returns true if the node has any; then call it again now and then.
+  // Opens AF_XDP interfaces that are not open. Returns true if the node has any; then call it again from time to time.
   bool tend_xdp();
   // Ends every thread. Queries that were already received are answered.
   void stop();
 
-  // Another process follows this one (conf/upgrade_hooks.h); upgrade.cc.
+  // For another process that replaces this one (conf/upgrade_hooks.h); in upgrade.cc.
   std::vector<LentSocket> sockets() const;
-  // From then on, queries of AF_XDP interfaces go to the kernel's sockets.
+  // After this call, queries of AF_XDP interfaces go to the kernel's sockets.
   void let_go();
   void take_back();
   // Receives nothing more. Existing connections are still served; connections_left() says how many there are.
   void leave();
   size_t connections_left() const;
-  // This process follows another one; before the first hold().
+  // For this process when it replaces another one. Call before the first hold().
   void inherit(const HandOverItem& item, UniqueFd socket);
 
   const Tables* tables() const { return publisher_.in_force(); }

@@ -91,7 +91,7 @@ void StreamWorker::start() {
 
 void StreamWorker::stop() {
   if (!thread_.joinable()) return;
-  // Posted, not called: a loop that does not run yet would forget a stop().
+  // stop() is posted: if it were called directly, a loop that does not run yet would forget it.
   loop_.post([this] { loop_.stop(); });
   thread_.join();
 }

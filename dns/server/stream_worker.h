@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // StreamWorker: one thread with an event loop for all connections: DNS over TCP, and HTTPDNS and DoH over plain HTTP/1
-// (behind our L7). Each worker has one. Its listeners are in SO_REUSEPORT groups with those of the others.
+// (behind our L7). Each worker has one. Its listeners share SO_REUSEPORT groups with the listeners of the other
+// workers.
 #pragma once
 
 #include <atomic>
@@ -23,8 +24,8 @@ namespace tidegate::dns {
 
 class StreamWorker {
  public:
-  // `node` is copied, the others are borrowed; `clients` is for HttpFront. Takes `held` sockets for its ports. Binds at
-  // once, serves from start() on.
+  // `node` is copied. The other arguments are borrowed. `clients` is for HttpFront. Takes `held` sockets for its ports.
+  // Binds at once, serves from start() on.
   static Result<std::unique_ptr<StreamWorker>> open(const DnsNode& node, const std::vector<Endpoint>& tcp,
                                                     const std::vector<Endpoint>& http, TablesPublisher& publisher,
                                                     const HashKey& cookie_secret, AddressTable& clients,

@@ -265,7 +265,7 @@ void TcpServer::touch(Connection& connection) {
 void TcpServer::close(Connection& connection) {
   connection.closed = true;
   connection.leave();
-  // It is destroyed later, because its own callback may be running.
+  // The connection is destroyed later, because its own callback may be running.
   auto dying = std::make_shared<std::unique_ptr<Connection>>(std::move(*connection.place));
   connections_.erase(connection.place);
   loop_.defer([dying] { dying->reset(); });

@@ -3,7 +3,7 @@
 //
 // Bounds: connections per worker; among these, connections of one client address; bytes of a query; bytes of answers
 // that a client does not read (its next queries wait until it does); time without progress. If a worker or a client
-// address has too many connections, the one of them that made no progress for the longest time is closed. The last
+// address has too many connections, the connection without progress for the longest time is closed. The last
 // descriptors are left for others (core/open_files.h).
 //
 // Threads: everything on the loop's thread.

@@ -127,8 +127,8 @@ void UdpServer::stop() {
   thread_.join();
 }
 
-// shutdown(2) would also end the other process's receiving. A signal wakes only this thread. A signal between the
-// thread's check of stop_ and its system call is lost, so it is repeated.
+// shutdown(2) would also stop the other process from receiving. A signal wakes only this thread. A signal that comes
+// between the thread's check of stop_ and its system call is lost, so the signal is repeated.
 void UdpServer::leave() {
   if (!thread_.joinable()) return;
   struct sigaction action {};

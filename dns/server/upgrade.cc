@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the server hands over to another process, and how it follows one.
+// How the server hands over to another process, and how it takes over from one.
 #include <sys/socket.h>
 
 #include "dns/server/server.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The addresses of external names, for steers with targets of type alias. AliasResolver (server/) fills the book. A
-// Tables object holds a copy of what it needs.
+// Tables object has a copy of the addresses that it needs.
 #pragma once
 
 #include <array>

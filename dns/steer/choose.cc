@@ -15,7 +15,7 @@ namespace {
 
 using Candidates = std::span<const Candidate>;
 
-// Candidates to draw from: those of one class, or of the classes of one group.
+// The candidates of a draw: all candidates of one class, or of the classes of one group.
 class Urn {
  public:
   void add(const Candidate& candidate) {
@@ -46,7 +46,7 @@ class Urn {
   uint64_t total_ = 0;
 };
 
-// Records nothing, so explain costs queries nothing.
+// Records no steps. Queries use this trail, so explain does not slow them down.
 struct NoTrail {
   static size_t step(const ChoiceStep&) { return 0; }
   static void settle(size_t, bool) {}
@@ -97,8 +97,8 @@ class Chooser {
     return true;
   }
 
-  // Whether take() would have an answer. Raises the scope for every decision on which the answer may depend, in all
-  // inner steers, and not only in those that the draw reaches.
+  // True if take() would have an answer. Raises the scope for every decision on which the answer may depend, in all
+  // inner steers, also in those that the draw does not reach.
   bool survey(const CompiledSteer& steer) {
     const CompiledSteer::Family& family = steer.of(family_);
     const auto any_of_class = [&](const CandidateClass& each) { return survey_class(family.of(each)); };
@@ -133,7 +133,7 @@ class Chooser {
     return std::any_of(family.classes.begin(), family.classes.end(), any_of_class);
   }
 
-  // Whether the steer has any address of the family for this client, ignoring health.
+  // True if the steer has an address of the family for this client. Health is ignored.
   bool could_answer(const CompiledSteer& steer) const {
     const CompiledSteer::Family& family = steer.of(family_);
     const bool by_weight = steer.policy == SteerPolicy::weighted || steer.policy == SteerPolicy::sticky;
@@ -203,7 +203,7 @@ class Chooser {
 
   // `nearest`, but the loaded sites that send this client on come last. If every site sends it on, one is drawn by the
   // shares that the sites keep, so that all of them share the excess. A hash of the client's network decides who is
-  // sent on. So while a share grows, clients that were sent on stay so.
+  // sent on. So while a share grows, a client that was sent on is still sent on.
   template <class Use>
   bool by_load(const CompiledSteer& steer, const CompiledSteer::Family& family, Use&& use) {
     const RankingMap::Found found = find(family);
@@ -276,7 +276,7 @@ class Chooser {
     return false;
   }
 
-  // Draws one target, and another one only if that one has no address.
+  // Draws one target. If this target has no address, draws another one.
   bool take_weighted(const CompiledSteer& steer, const CompiledSteer::Family& family, uint64_t salt, uint32_t end) {
     std::array<const CandidateClass*, kMaxDrawn> open;
     size_t count = 0;

@@ -33,7 +33,7 @@ struct SteerContext {
   std::span<const SiteShare> shares;        // parallel to Model::sites; empty: no site sheds anything
 };
 
-// What choose() examined, for explain. Each step belongs to the last step before it that is one level higher.
+// A step of choose(), for explain. Each step belongs to the last step before it that is one level higher.
 struct ChoiceStep {
   enum class Kind : uint8_t {
     steer,    // a steer is decided
@@ -66,7 +66,7 @@ struct Choice {
 Choice choose(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
               const IpAddress& client, const DrawKey& key);
 
-// The same, and also the steps in their order. Not for queries.
+// Like choose(), and also returns the steps in their order. Not for queries.
 Choice choose_told(const SteerContext& context, const CompiledSteer& steer, IpAddress::Family family,
                    const IpAddress& client, const DrawKey& key, std::vector<ChoiceStep>& steps);
 

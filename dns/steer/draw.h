@@ -62,7 +62,7 @@ class DrawKey {
     std::memcpy(&network, client_.bytes.data(), client_.is_v4() ? kV4Bytes : kV6Bytes);
     return mix64(hash ^ network);
   }
-  // Each network's windows begin at their own time, so that not all clients change at once.
+  // The windows of different networks begin at different times. So not all clients change at once.
   static uint64_t offset_s(uint64_t hash) { return hash % kWindowS; }
 
   std::span<const uint8_t> name_;

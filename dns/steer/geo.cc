@@ -299,7 +299,7 @@ class GeoCompiler {
     return std::any_of(cursors.begin(), cursors.end(), [](const Cursor& c) { return c.kind == Cursor::Kind::node; });
   }
 
-  // One step down in every tree that continues here.
+  // Goes down by one bit, in every database whose tree has a node here.
   Result<Cursors> step(const Cursors& from, size_t bit) {
     Cursors below = from;
     for (size_t db = 0; db < map_.mmdbs_.size(); ++db) {

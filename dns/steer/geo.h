@@ -52,7 +52,7 @@ struct Place {
   bool operator==(const Place&) const = default;
 };
 
-// What is known about an address, for explain and the status page. It comes from the sources, not from the compiled
+// The facts about an address, for explain and the status page. They come from the sources, and not from the compiled
 // map.
 struct GeoExplanation {
   enum class Source : uint8_t { networks, mmdb, default_site, none } source = Source::none;
@@ -78,7 +78,7 @@ std::span<const CarriedIpv4> carried_ipv4();
 class GeoMap {
  public:
   // `sites` is the model's. `ranked` are the sites to put in order (to which steers may send clients), as indexes into
-  // it. The Error says what is wrong with a database.
+  // it. The Error names the fault in a database.
   static Result<std::shared_ptr<const GeoMap>> build(const Geo& geo, const Elements<Site>& sites,
                                                      std::vector<uint32_t> ranked, WantedFacts wanted = {});
 
@@ -93,7 +93,7 @@ class GeoMap {
   }
   const Place& place(uint16_t id) const { return places_[id]; }
   size_t place_count() const { return places_.size(); }
-  // Whether neither the networks nor a database say where the client is.
+  // True if the place of the client is in no network and in no database.
   bool is_unknown(const IpAddress& address) const;
   // The order of sites for clients about which nothing is known.
   std::span<const uint32_t> order_of_unknown() const { return order(Place{nowhere_, 0, 0, 0, 0}); }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What health and overrides say about everything that a steer may answer, as one byte each. It is made again at each
-// change of live state, and all steers share it.
+// Health: the state of everything that a steer may answer, by health and overrides, one byte each. It is made again at
+// each change of the live state, and all steers share it.
 #pragma once
 
 #include <cstdint>

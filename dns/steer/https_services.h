@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where our own listeners serve a name by HTTPS, according to the configuration, so that its HTTPS record stays
-// correct.
+// The ports at which our own listeners serve a name by HTTPS, by the configuration. So the HTTPS record of the name
+// stays correct.
 #pragma once
 
 #include <string_view>
@@ -11,8 +11,8 @@
 
 namespace tidegate::dns {
 
-// Port 443 if the name is served there, otherwise each port where it is served. `name` is a steer's, with the final
-// dot.
+// Port 443 if the name is served there, otherwise each port where it is served. `name`: the name of a steer, with the
+// final dot.
 std::vector<HttpsService> https_services(const Model& model, std::string_view name);
 
 }  // namespace tidegate::dns

@@ -36,7 +36,7 @@ class RankingMap {
   static Result<std::shared_ptr<const RankingMap>> of_clients(const GeoMap& geo,
                                                               const std::vector<SteerTarget>& targets);
 
-  // `address` is the client's own. If it carries an IPv4 address, that one is used.
+  // `address`: the client's own address. If it contains an IPv4 address (6to4, mapped), that address is used.
   Found find(const IpAddress& address) const {
     const auto found =
         address.is_v4() ? find_in(v4_, address_bits<uint32_t>(address)) : find_in(v6_, address_bits<Uint128>(address));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The share of their clients that sites send to other sites, for the policy `shed`. It is made again at each change of
-// live state.
+// The shares of clients that sites send to other sites, for the policy `shed`. It is made again at each change of live
+// state.
 #pragma once
 
 #include <cstdint>

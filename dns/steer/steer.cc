@@ -34,7 +34,7 @@ void add_addresses(CompiledSteer& steer, const std::vector<IpAddress>& addresses
   }
 }
 
-// A steer or an alias, which may have addresses of both families.
+// Adds a target that is a steer or an alias. It may have addresses of both families.
 void add_lead(CompiledSteer& steer, Candidate shape, Candidate::Kind kind, uint32_t led_to) {
   shape.kind = kind;
   shape.led_to = led_to;

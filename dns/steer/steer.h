@@ -80,13 +80,13 @@ struct CompiledSteer {
   const Family& of(IpAddress::Family family) const { return family == IpAddress::Family::v4 ? v4 : v6; }
 };
 
-// The same on every server and in every version: FNV-1a, then mixed, without a secret.
+// FNV-1a, then mixed. It has no secret, so the hash of a text is the same on every server and in every version.
 uint64_t hash_of_text(std::string_view text);
 
 // The names of all aliases of the steers, sorted, each once.
 std::vector<std::string> alias_names(const Model& model);
 
-// `aliases` are alias_names(). Registers what the steer needs in `rankings`.
+// `aliases` are alias_names(). Registers the rankings that the steer needs in `rankings`.
 CompiledSteer compile_steer(const Model& model, uint32_t steer_index, const HealthLayout& layout,
                             const std::vector<std::string>& aliases, RankingIndex& rankings);
 // Every site to which a steer, or the list of HTTPDNS's own addresses, may send a client.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SteerNames: the steered names of one zone, laid over it. A steer makes its name exist, and every name above it up to
-// the apex, whatever the zone file says. A new or changed steer does not change the zone.
+// the apex, even if the zone file does not have them. A new or changed steer does not change the zone.
 #pragma once
 
 #include <cstdint>

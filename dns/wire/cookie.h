@@ -20,7 +20,8 @@ uint64_t siphash24(const HashKey& key, std::span<const uint8_t> data);
 std::array<uint8_t, kServerCookieBytes> make_server_cookie(const HashKey& secret,
                                                            std::span<const uint8_t, kClientCookieBytes> client_cookie,
                                                            const IpAddress& client, uint32_t now_s);
-// Whether it is ours, for this client, not older than an hour and at most five minutes ahead (RFC 9018 §4.3).
+// True if the cookie is one of ours, for this client, not older than an hour and at most five minutes ahead (RFC 9018
+// §4.3).
 bool verify_server_cookie(const HashKey& secret, const Edns& edns, const IpAddress& client, uint32_t now_s);
 
 }  // namespace tidegate::dns

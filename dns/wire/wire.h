@@ -139,8 +139,8 @@ void for_each_record(std::span<const uint8_t> message, Fn&& fn) {
   }
 }
 
-// How many seconds an answer may be kept: the smallest TTL of its answers (RFC 8484 §5.1), for a negative answer its
-// SOA's.
+// The seconds for which an answer may be kept: the smallest TTL of its answers (RFC 8484 §5.1), or the value of the SOA
+// for a negative answer.
 uint32_t freshness_s(std::span<const uint8_t> message);
 
 }  // namespace tidegate::dns

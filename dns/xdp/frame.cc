@@ -25,7 +25,7 @@ struct Ipv6Header {
   static constexpr size_t kSource = 8, kAddressBytes = 16;
 };
 
-// What comes before a UDP header: its length according to IP, and the sum of the addresses.
+// Facts of the IP header about its UDP datagram: the length, and the sum of the addresses.
 struct Carrier {
   size_t udp_bytes = 0;
   uint64_t addresses_sum = 0;

@@ -6,7 +6,7 @@
 //
 // The checksums of IPv4's header and of UDP are checked as the kernel does. A frame from the other side of a veth on
 // this host may have an incomplete UDP checksum, only the sum of the pseudo header, which a network card would
-// complete. It never was on a wire, and is accepted too. Answers have complete checksums.
+// complete. Such a frame was never on a wire, and is accepted too. Answers have complete checksums.
 #pragma once
 
 #include <cstddef>

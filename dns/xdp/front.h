@@ -27,12 +27,12 @@ struct XdpState {
 
 class XdpFront {
  public:
-  // Opens what can be opened of node.xdp. `listen`: the endpoints to which UDP is bound.
+  // Opens the interfaces of node.xdp, as far as they can be opened. `listen`: the endpoints to which UDP is bound.
   XdpFront(const DnsNode& node, std::vector<Endpoint> listen, TablesPublisher& publisher, const HashKey& cookie_secret);
   ~XdpFront();  // stops
 
   // Opens interfaces that are not open, and reopens those that have changed. `leave` gets each worker that ends because
-  // of this. Called now and then.
+  // of this. Called from time to time.
   void tend(const std::function<void(const Worker&)>& leave);
   // The kernel gets the queries again. Queries that were already received are answered.
   void stop();

@@ -20,10 +20,10 @@ class XdpInterface {
   // interface, no right to load programs, another program in force, or an MTU that is too small for some answers.
   static Result<std::unique_ptr<XdpInterface>> open(const std::string& name, const std::vector<Endpoint>& listen);
 
-  // Whether it is still the same as when it was opened. If the interface went away, or has another MAC, other queues or
-  // (with a wildcard) other addresses, it must be opened again.
+  // True if the interface is still the same as when it was opened. If the interface went away, or has another MAC,
+  // other queues or (with a wildcard) other addresses, it must be opened again.
   bool is_current(const std::vector<Endpoint>& listen) const;
-  // From then on, queries come through the kernel again.
+  // After this call, queries come through the kernel again.
   void detach() { attachment_.link.reset(); }
 
   const std::string& name() const { return name_; }
@@ -31,7 +31,7 @@ class XdpInterface {
   const std::vector<std::unique_ptr<XdpSocket>>& sockets() const { return sockets_; }
 
  private:
-  // What the program and the sockets were made for.
+  // The facts of the interface for which the program and the sockets were made.
   struct Facts {
     unsigned index = 0;
     int mtu = 0;

@@ -164,8 +164,8 @@ void match_ipv6(Assembler& code, const XdpMatch& match, Label& ours, Label& pass
   code.load(BPF_H, r5, kFrame, kIpv6Payload);
   code.swap_u16(r5);
   check_udp(code, kIpv6Udp, r5, pass);
-  // Neither do multicast, link-local addresses (the kernel knows its links), and addresses that begin with 64 zeros:
-  // unspecified, loopback, mapped.
+  // These sources go to the kernel: multicast, link-local addresses (the kernel knows its links), and addresses that
+  // begin with 64 zeros (unspecified, loopback, mapped).
   code.load(BPF_H, r4, kFrame, kIpv6Source);
   code.swap_u16(r4);
   code.jump_if(BPF_JGE, r4, 0xfe80U, pass);

@@ -82,8 +82,8 @@ struct XdpRings {
     return taken;
   }
 
-  // Whether to check again soon even if nothing is received. The kernel must be asked again to send, or it holds so
-  // many answers that few frames are left to receive into; frames that come back wake nobody.
+  // Whether to check again soon even if nothing is received. There are two reasons: the kernel must be asked again to
+  // send; or it holds so many answers that few frames are left for receiving. Frames that come back wake nobody.
   bool looks_again() const { return unsent() > 0 || under_way > kFrames / 2; }
 
   // Answers that the kernel has not taken yet.

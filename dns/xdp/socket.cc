@@ -17,7 +17,8 @@ namespace {
 // Each answer in progress counts with the size of the kernel's buffer for it, headers included.
 constexpr int kSendBufferBytes = 8 << 20;
 
-// After the kernel's part, a frame's memory has room for any answer, and for any query that the program lets through.
+// The kernel reserves the first XDP_PACKET_HEADROOM bytes of a frame's memory. The rest has room for any answer, and
+// for any query that the program lets through.
 static_assert(XdpRings::kFrameBytes - XDP_PACKET_HEADROOM >= std::max(kMaxAnswerFrameBytes, kMaxQueryFrameBytes));
 
 }  // namespace

@@ -34,10 +34,10 @@ class XdpSocket {
   // Frames that the kernel had for us but could not deliver, because too many came at once. Any thread.
   uint64_t overruns() const;
 
-  // For the thread that serves this socket. Answers a batch of received frames, and has the answers sent. Returns how
-  // many frames there were.
+  // For the thread that serves this socket. Answers a batch of received frames and sends the answers. Returns how many
+  // frames there were.
   uint32_t serve(const Tables& tables, Worker& worker);
-  // Whether it must be served again soon, even if nothing is received.
+  // True if the socket must be served again soon, even if nothing is received.
   bool looks_again() const { return rings_.looks_again(); }
 
   const XdpTally& tally() const { return tally_; }

@@ -21,7 +21,7 @@ std::optional<uint16_t> parse_class(std::string_view text) {
   return std::nullopt;
 }
 
-// What one file has set. It ends with the file.
+// The settings of one file. They end with the file.
 struct Scope {
   Name origin;
   uint32_t previous_owner = 0;            // as MasterRecord::owner
@@ -97,8 +97,8 @@ class Reader {
     return fmt::format("{} is not known here; $ORIGIN, $TTL and $INCLUDE are", name);
   }
 
-  // Its origin and its last owner end with the included file (RFC 1035 §5.1). $TTL stays in force, as in BIND and NSD.
-  // Anybody can write such a mark into a zone file, so it is checked like any other directive.
+  // The origin and the last owner of the included file end with that file (RFC 1035 §5.1). $TTL stays in force, as in
+  // BIND and NSD. Anybody can write such a mark into a zone file, so it is checked like any other directive.
   std::string enter_file() {
     const std::string_view name = entry_.tokens.size() > 1 ? entry_.tokens[1].text : std::string_view();
     if (name.empty() || entry_.tokens.size() > 3) {
@@ -223,7 +223,7 @@ class Reader {
   std::vector<Scope> scopes_;  // the files that are open; the last one is being read
   std::vector<uint8_t> scratch_;
   size_t fault_at_ = 0;  // offset of the entry in the text
-  bool lost_ = false;    // the origin is not known any more, so what follows cannot be checked
+  bool lost_ = false;    // the origin is not known any more, so later records cannot be checked
 };
 
 }  // namespace

@@ -16,7 +16,7 @@ bool ends_token(char c) { return is_blank(c) || c == '\n' || c == ';' || c == '(
 
 }  // namespace
 
-// Moves past the quote that closes the one at at_.
+// Moves past the quoted text that begins at at_.
 bool MasterLexer::skip_quoted() {
   const size_t start = at_;
   for (++at_; at_ < text_.size(); ++at_) {

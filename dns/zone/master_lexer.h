@@ -9,7 +9,7 @@
 
 namespace tidegate::dns {
 
-// Whether a text is this upper-case word, in any case.
+// True if `text` equals the upper-case word `upper`, without case.
 bool equals_ignore_case(std::string_view text, std::string_view upper);
 
 // Borrows the text. Escapes stay as written. The quotes around a quoted token are removed.
@@ -33,7 +33,7 @@ class MasterLexer {
 
   // The next entry that has a token. Returns false at the end, and at a fault.
   bool next(MasterEntry& entry);
-  // What is wrong. Null at the text's end.
+  // The fault, as a sentence. Null at the text's end.
   const char* fault() const { return fault_; }
   size_t fault_at() const { return fault_at_; }  // offset in the text
   // After a fault: continues with the next line. Returns false if the fault leaves it unclear where an entry begins.

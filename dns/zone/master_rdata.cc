@@ -135,7 +135,7 @@ std::string append_by_ldns(uint16_t type, std::span<const MasterToken> tokens, c
   return {};
 }
 
-// Whether data in wire form is valid to ldns for a type that it knows: no truncated names, no extra fields.
+// True if data in wire form is valid to ldns, for a type that ldns knows: no truncated names, no extra fields.
 bool is_wire_form(uint16_t type, std::span<const uint8_t> rdata) {
   const ldns_rr_descriptor* shape = ldns_rr_descript(type);
   if (shape == nullptr || shape->_name == nullptr) return true;

@@ -25,9 +25,9 @@ std::optional<uint32_t> parse_ttl(std::string_view text);
 // 0 if a zone cannot have the type (RFC 6895 §3.1: not those that only questions and messages may have).
 uint16_t parse_type(std::string_view text);
 
-// Appends the data in `tokens` for the type. Returns an empty text, or what is wrong. Then `wrong` is the index of the
-// faulty token, or past the last one if a token is missing. Common types are read here, the others by ldns. `\#` can
-// write any type (RFC 3597 §5). If ldns knows the type, the bytes must be valid to ldns.
+// Appends the data in `tokens` for the type. Returns an empty text, or the fault. After a fault `wrong` is the index of
+// the faulty token, or past the last one if a token is missing. Common types are read here, the others by ldns. `\#`
+// can write any type (RFC 3597 §5). If ldns knows the type, the bytes must be valid to ldns.
 std::string append_rdata(uint16_t type, std::span<const MasterToken> tokens, const Name& origin,
                          std::vector<uint8_t>& out, size_t& wrong);
 

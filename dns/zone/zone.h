@@ -79,7 +79,7 @@ class NodeView {
 
 class Zone {
  public:
-  // Null if anything is wrong. Then every fault was added, with file, line and column. No part of a faulty zone is
+  // Null if the text has a fault. Then every fault was added, with file, line and column. No part of a faulty zone is
   // served.
   static std::shared_ptr<const Zone> parse(const std::string& apex, std::string_view file_name, std::string_view text,
                                            std::vector<Fault>& faults);

@@ -18,7 +18,7 @@ namespace tidegate::dns {
 
 class ZoneBuilder {
  public:
-  // Everything is borrowed for the builder's life.
+  // The arguments must outlive the builder.
   ZoneBuilder(const Name& apex, const MasterFile& file, std::vector<Fault>& faults)
       : apex_(apex), file_(file), faults_(faults) {}
   // Null if there is any fault, also in the file.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // OwnConnections: whether a TCP connection is one of this host's. It asks the kernel (sock_diag(7)), which also knows
-// connections that are just being opened and those that were just closed. Answers are kept for kKeptNs, so that a
-// transfer does not ask for each packet.
+// connections that are just being opened and those that were just closed. Answers are kept for kKeptNs. So the kernel
+// is not asked for each packet of a transfer.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ struct TcpEnds {
 };
 
 // The ends of a TCP packet that continues a connection: it has not only SYN, is no fragment, and TCP follows the IP
-// header directly. `packet` has a whole IP header. Returns nothing for any other packet, which then stays here.
+// header directly. `packet` has a whole IP header. Returns nothing for any other packet. Such a packet is not handed
+// on.
 std::optional<TcpEnds> ends_of_continued_tcp(const uint8_t* packet, size_t bytes);
 
 class OwnConnections {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Receiver: one socket that gets tunnelled datagrams. It unwraps what an allowed forwarder sent, and gives it to the
-// TUN device. The kernel has already joined outer fragments and checked that the datagram is for this host.
+// Receiver: one socket that gets tunnelled datagrams. It unwraps datagrams of allowed forwarders, and gives the inner
+// packets to the TUN device. The kernel has already joined outer fragments and checked that the datagram is for this
+// host.
 #pragma once
 
 #include <array>
@@ -35,7 +36,7 @@ struct DecapCounters {
   Counter& handed_on_packets;
 };
 
-// What a socket receives.
+// The kind of tunnel packets that a socket receives.
 enum class Wrapping : uint8_t { ip4_in_ip4, ip6_in_ip4, ip4_in_ip6, ip6_in_ip6, gue_in_ip4, gue_in_ip6 };
 
 class Receiver final : private IoHandler {

@@ -52,9 +52,9 @@ struct Unwrapped {
   uint16_t id = 0;
 };
 
-// `payload` is what follows the outer IP header. `inner_protocol` is 4 for IPv4 inside, 41 for IPv6 inside.
+// `payload`: the bytes after the outer IP header. `inner_protocol` is 4 for IPv4 inside, 41 for IPv6 inside.
 Unwrapped unwrap_ipip(const uint8_t* payload, size_t bytes, uint8_t inner_protocol);
-// `payload` is what follows the UDP header (draft-ietf-intarea-gue-09 §3.2).
+// `payload`: the bytes after the UDP header (draft-ietf-intarea-gue-09 §3.2).
 Unwrapped unwrap_gue(const uint8_t* payload, size_t bytes);
 // A raw IPv4 socket returns the outer header too. Returns its length, or 0 if it is cut short.
 size_t outer_ip4_bytes(const uint8_t* datagram, size_t bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a packet is handed to its backend. There is one function per forwarding mode.
+// The forwarding mode l2dsr: direct return on the link.
 #pragma once
 
 #include <cstdint>

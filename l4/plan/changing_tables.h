@@ -20,7 +20,7 @@ class ChangingTables {
  public:
   std::vector<uint16_t> build(const std::string& pool, uint8_t family, const std::vector<MaglevMember>& members,
                               uint32_t slots, const HashKey& key) {
-    // Small pools need none of this, and must not displace large ones.
+    // Small pools are always built as a whole. They must not displace the inputs of large pools.
     if (members.size() < ChangingMaglev::kFewestMembers) return build_maglev(members, slots, key);
     Entry& entry = entries_[{pool, family}];
     entry.used = ++uses_;

@@ -231,7 +231,7 @@ std::vector<Fault> ForwardingBuilder::judge(const std::shared_ptr<const Snapshot
 
 namespace {
 
-// Whether every node has room, even if it needs all of the Model's backends and addresses.
+// True if every node has room, even for all backends and addresses of the Model.
 bool all_fit(const Model& model) {
   size_t backends = 0, addresses = 0, gateways = 0;
   for (const Pool& pool : model.pools) {
@@ -289,8 +289,9 @@ void ForwardingBuilder::abandon() {
   staged_ = {};
 }
 
-// Addresses are asked for if they were left to another forwarder. While control hears no leader, so are those that this
-// forwarder holds and another one could: if that one answers, it knows a newer decision (l4/left_vips.h).
+// The forwarder asks the link for addresses that it has left to another forwarder. While control hears no leader, it
+// also asks for addresses that it holds and another forwarder could hold: a forwarder that answers knows a newer
+// decision (l4/left_vips.h).
 void ForwardingBuilder::add_local_addresses(Build& build) {
   const auto add = [&](const IpAddress& address, LocalKind kind, uint16_t port) {
     if (kind != LocalKind::standby) build.local_addresses.push_back({address, kind, port, 0});
@@ -321,7 +322,7 @@ void ForwardingBuilder::add_local_addresses(Build& build) {
   }
 }
 
-// If there is no room for one, its claims are not known as those of a forwarder.
+// If there is no room for the addresses of another forwarder, its claims count as those of an unknown station.
 void ForwardingBuilder::add_other_forwarders(Build& build) {
   for (const OtherForwarder& other : other_forwarders(build.model, build.node)) {
     (void)add_neighbour(build, other.address, other.port);

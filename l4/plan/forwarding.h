@@ -80,13 +80,16 @@ struct PortRange {
   uint32_t service = 0;  // index into the tables' services
 };
 
-// What cannot be reached from here now. Probes may still reach it, because they may take another path.
+// Ports, neighbours and addresses that this forwarder cannot use now. Probes may take another path and may still
+// succeed.
 struct Outages {
   std::vector<bool> ports;                // true: this port is down; may be shorter than the list of ports
   const NeighbourBoard* board = nullptr;  // silent neighbours, by the ids of the tables in force
-  // This host's control hears no leader (l4/left_vips.h). Then the MAC addresses of other forwarders are asked for.
+  // True if this host's control hears no leader (l4/left_vips.h). Then the forwarder asks for the MAC addresses of
+  // other forwarders.
   bool alone = false;
-  // VIP addresses that another forwarder holds although the state says that this one does, with that forwarder's node.
+  // VIP addresses that another forwarder holds, although this forwarder holds them by the state. The value is the other
+  // forwarder's node.
   std::map<IpAddress, std::string> left = {};
 };
 
@@ -180,18 +183,18 @@ class ForwardingBuilder {
         service_ids_(kMaxServices),
         acl_ids_(kMaxAclIds) {}
 
-  // Returns an Error if the node's services need more backends or addresses than there are ids. The builder's state is
-  // not changed: the next build, or abandon(), takes back the ids of this one. `countries`: the networks of the
-  // countries in the model's lists; null if there are none.
+  // Returns an Error if the node's services need more backends or addresses than there are ids. Has no effect on the
+  // tables in force: the next build, or abandon(), takes back the ids that this build gave out. `countries`: the
+  // networks of the countries in the model's lists; null if there are none.
   Result<std::shared_ptr<const ForwardingTables>> build(std::shared_ptr<const Snapshot> snapshot, const Node& node,
                                                         uint64_t now_ns, const Outages& outages = {},
                                                         std::shared_ptr<const CountryNetworks> countries = nullptr);
   // Returns a fault for each part of a Model for which the node's tables have no room. The faults have only the
   // pointer. judge() derives the same as build(), except for the Maglev tables, and has no effect.
   std::vector<Fault> judge(const std::shared_ptr<const Snapshot>& snapshot, const Node& node);
-  // These tables, which were built last, are in force since `now_ns`.
+  // Call it when the tables that were built last are in force, since `now_ns`.
   void adopt(const ForwardingTables& tables, uint64_t now_ns);
-  // The tables that were built last will not come into force.
+  // Call it if the tables that were built last will not come into force.
   void abandon();
 
   const BackendIds& backend_ids() const { return backend_ids_; }
@@ -213,7 +216,7 @@ class ForwardingBuilder {
   struct Lineage {
     std::shared_ptr<const PoolTable> table, before;
   };
-  // What takes effect at the adoption.
+  // The changes that take effect at the adoption.
   struct Staged {
     uint64_t generation = 0;  // generation of the tables; 0: nothing is staged
     LocalSets local_sets;

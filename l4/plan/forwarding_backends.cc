@@ -63,7 +63,7 @@ Result<void> ForwardingBuilder::add_backends(Build& build, uint32_t pool_index) 
   }
   const TunnelConfig tunnel = tunnel_of(build, pool_index);
   const L4Node& node = build.node.l4;
-  // One family after the other, so that the next hops of one family are next to each other in memory.
+  // Handles the families one after the other. So the next hops of one family are next to each other in memory.
   for (const uint8_t family : kFamilies) {
     const auto bit = static_cast<uint8_t>(1 << family);
     for (uint32_t i = 0; i < pool.backends.size(); ++i) {

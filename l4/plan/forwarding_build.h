@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One run of ForwardingBuilder: what its steps add to.
+// Build: the results of one run of ForwardingBuilder, to which each step adds.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// By which port and to which address packets leave for a backend.
+// The port by which packets for a backend leave, and the address of the next hop.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,8 @@ struct Hop {
 // there is none, it is the backend's address by the first port.
 Hop next_hop_of(const L4Node& node, const IpAddress& address, const Outages& outages);
 
-// The address to which packets of a family go: the backend's address of that family. A tunnel may also go to an address
-// of the other family, and needs an outer source of that family.
-// Null: it has none.
+// The backend's address for packets of a family: its address of that family, or, through a tunnel, its address of the
+// other family if there is an outer source of that other family. Null: the backend has no such address.
 const IpAddress* address_towards(const L4Node& node, const Backend& backend, const TunnelConfig& tunnel,
                                  uint8_t family);
 

@@ -20,7 +20,7 @@ struct ShareSettings {
   bool operator==(const ShareSettings&) const = default;
 };
 
-// Nothing if the node shares no flows.
+// The settings of a node. Nothing if the node shares no flows.
 std::optional<ShareSettings> share_settings(const Model& model, const Node& node);
 // Faults for nodes beyond the kMaxSharingForwarders of a site. Pure: any thread.
 void judge_sharing(const Model& model, std::vector<Fault>& faults);

@@ -12,7 +12,7 @@
 namespace tidegate::l4 {
 
 // Two networks are disjoint, or one contains the other. So a walk over all networks, ordered by first address, needs a
-// stack of those that contain the present address. The sets of lists grow along the stack.
+// stack of the networks that contain the present address. The sets of lists grow along the stack.
 class SourceLists::Compiler {
  public:
   Compiler(const std::vector<std::vector<Cidr>>& lists, SourceLists& into) : lists_(lists), into_(into) {
@@ -61,7 +61,7 @@ class SourceLists::Compiler {
         networks.push_back({first, static_cast<Bits>(first | hosts), static_cast<uint16_t>(list)});
       }
     }
-    // Among those with the same first address the largest comes first, because it contains the others.
+    // If networks have the same first address, the largest comes first, because it contains the others.
     std::sort(networks.begin(), networks.end(), [](const Network<Bits>& a, const Network<Bits>& b) {
       if (a.first != b.first) return a.first < b.first;
       return a.last != b.last ? a.last > b.last : a.list < b.list;

@@ -194,9 +194,9 @@ bool ProbeBoard::is_reply(const Slot& slot, const ProbeReply& reply, const Packe
   return (reset || accepted) && (reply.tcp_flags & kTcpAck) != 0 && reply.acknowledged == order.sequence + 1;
 }
 
-// From here to its end the slot belongs to this worker. A frame that is not a reply gives it back. Another worker may
-// be checking such a frame just now, for nanoseconds, so this one waits: a flood of such frames must not hide the
-// reply.
+// From now on the slot belongs to this worker, until the probe ends or the frame proves not to be a reply. If another
+// worker is just checking a frame, this worker waits for some nanoseconds. So a flood of frames that are no replies
+// cannot hide the reply.
 bool ProbeBoard::begin_taking(Slot& slot) {
   constexpr unsigned kMostTries = 1'000;
   for (unsigned tries = 0; tries < kMostTries; ++tries) {

@@ -125,7 +125,7 @@ void ProbeDesk::end(Order& order, size_t index, ProbeEnd how, std::string_view r
   ended_[static_cast<size_t>(how)]->add();
 }
 
-// Targets that have not ended got no reply in time.
+// Ends targets that are still open: they got no reply in time.
 void ProbeDesk::end_unanswered(Order& order) {
   for (size_t i = 0; i < order.slots.size(); ++i) {
     if (!order.slots[i]) continue;

@@ -42,7 +42,7 @@ const std::string* text_of(const json& object, const char* key) {
   return found == object.end() ? nullptr : found->get_ptr<const std::string*>();
 }
 
-// Nothing if it is not there, or is not a whole number within the bounds.
+// The number with this key. Nothing if there is none, or if it is not a whole number within the bounds.
 std::optional<uint64_t> number_of(const json& object, const char* key, uint64_t least, uint64_t most) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_number_unsigned()) return std::nullopt;

@@ -26,7 +26,7 @@ struct ProbeRequest {
   std::vector<Endpoint> targets;  // not empty; at most kMaxProbeTargets
 };
 
-// An Error says in a sentence what is wrong with the order.
+// An Error names the fault of the order in a sentence.
 Result<ProbeRequest> read_probe_request(std::string_view body);
 
 struct ProbeResultLine {

@@ -4,7 +4,7 @@
 //
 // Why UDP: a lost datagram costs nothing, because every flow is reported again in each round through the tables
 // (kShareRoundMs; shorter for small tables, longer for large ones or if the rate is too low). Nothing waits for a dead
-// or slow peer, and no forwarder stores what another one has.
+// or slow peer, and no forwarder keeps a copy of another forwarder's table.
 //
 // The control thread does all of this. It reads and teaches the workers' flow tables in slices, between two bursts.
 // There is a connected socket for each peer, and one socket for datagrams from strangers. Each socket has its own queue
@@ -47,7 +47,7 @@ class FlowSharing {
 
   // Opens sockets if the settings changed. After an Error, each call tries again, and problem() says why.
   void configure(const std::optional<ShareSettings>& settings);
-  // Whether the node could listen at this address. The check has no effect.
+  // Checks that the node could listen at this address. Has no effect.
   static Result<void> try_listen(const Endpoint& listen);
   // Begins to use the tables of the workers. Null stops it. Call it with null before `dataplane` is destroyed.
   void use(const Dataplane* dataplane);
