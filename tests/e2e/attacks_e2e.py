@@ -215,8 +215,8 @@ def resets_are_sent_away_and_then_refused(lab, name, attacker, other):
     rate, burst, cost = 500, 500, 300  # a flood costs its address 200 resets, and 100 for the flood itself
     limits = f", connection_rate_per_client: {rate}, connection_burst_per_client: {burst}"
     with attacked(lab, limits=limits) as backend, contextlib.ExitStack() as counters:
-        # One of them may have been the attacker of the previous test: an address that still owes connections would be
-        # refused.
+        # One of the hosts may have been the attacker of the previous test. While its address owes connections, it would
+        # be refused.
         for host in (attacker, other):
             wait_until(f"{host} owes nothing", lambda: address(lab, host)["new_connections_left"] == burst, 10)
         load = counters.enter_context(bystander(lab, other))

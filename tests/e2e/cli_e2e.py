@@ -353,7 +353,7 @@ def test_shells_complete_commands_options_and_names_from_the_live_control(lab):
     assert "routes" in candidates(lab, "get", "r")
     assert candidates(lab, "check", "") == [], "the shell offers files"
     assert candidates(lab, "dance", "") == candidates(lab, ""), "what is no command hides none"
-    # Without a control it answers at once, but without names.
+    # Without a control the completion answers at once, but without names.
     done = subprocess.run([str(TIDEGATE), "__complete", "drain", "pool", ""], env={**os.environ, "TIDEGATE_API": "/nonexistent"}, capture_output=True, text=True, timeout=5)
     assert done.returncode == 0 and done.stdout == "", done
 

@@ -63,7 +63,7 @@ def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
     kept = data.read_bytes()
     data.write_bytes(os.urandom(8192) + kept[8192:])
     try:
-        # It has no earlier decisions, so it waits for a readable state and says why.
+        # The plane has no earlier decisions. So it waits for a readable state, and says why.
         process = lab.start_plane("proxy2", "l7")
         wait_until("the plane says what is wrong", lambda: "nothing is in force yet" in process.tail(), 30, process)
         health = lab.plane("proxy2", "l7", "/healthz")
@@ -71,7 +71,8 @@ def test_a_damaged_state_is_named_in_one_line_and_the_planes_serve_on(lab):
         # The forwarder no longer uses this proxy; the other proxy serves.
         wait_until("the sibling serves", lambda: lab.curl("client-eu", WWW + "/", check=False).returncode == 0, 30)
         assert process.tail().count("nothing is in force yet") == 1 and "AddressSanitizer" not in process.tail(), process.tail()
-        # Its control comes back, sets the damaged state aside and gets everything again. The plane was not restarted.
+        # The control of proxy2 comes back, sets the damaged state aside and fetches everything again. The plane was not
+        # restarted.
         lab.start_control("proxy2")
         lab.wait_ready("proxy2")
         assert process.running() and lab.process("proxy2", "l7") is process

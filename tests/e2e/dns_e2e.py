@@ -124,7 +124,8 @@ def test_a_weighted_name_is_drawn_as_its_weights_say_and_leaves_out_what_is_drai
     question = bytes.fromhex("00070100000100000000000104") + b"beta" + b"\x07example\x04test\x00\x00\x01\x00\x01"
 
     def subnet(number):
-        # An OPT record with the client subnet 100.64.0.0/24, 100.64.1.0/24 ...: a network draws once in ten seconds.
+        # An OPT record with the client subnet 100.64.0.0/24, 100.64.1.0/24 ...: each network gets a new draw every ten
+        # seconds.
         return bytes.fromhex("00 0029 04d0 00000000 000b 0008 0007 0001 18 00") + bytes([100, 64 + number // 256, number % 256])
 
     def draws(count):

@@ -102,7 +102,7 @@ def test_an_address_has_its_share_and_no_more(lab):
     refused = lambda: metric(lab, "proxy1", "l7", REFUSED, reason="client_connections")
     before = refused()
     with silent_origin(lab, (NODE, NODE + ", max_connections: 40")):
-        # Their requests are in progress, so they are not closed for another client.
+        # These connections have requests in progress. So none is closed for another client.
         with busy_crowd("client-eu", 15) as taken:
             assert taken == 10 and refused() - before == 5, (taken, before, refused())
             assert exchange("client-us", PROXY, 80, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")

@@ -135,7 +135,7 @@ routes:
 """
 BOUND = {"key": "by-key", "net": "by-net", "shut": "shut", "canned": "canned", "flow": "flow"}
 OWN_PATHS = ["/static/gone-{n}", "/api/v{n}/x", "/{n}"]  # of the lab's own document
-# Some URLs come again: soon, so that what the cache has does not end between question and request.
+# Some URLs are asked again soon. So a stored answer does not become stale between the question and the request.
 AGAIN = 3 * ["/static/again-{group}-{block}"]
 URLS = [f"/by/{pick}/{{n}}" for pick in PICKS] + [f"/bound/{word}/{{n}}" for word in BOUND] + [*OWN_PATHS, "/moved/{n}", *AGAIN]
 

@@ -122,7 +122,7 @@ kind: HTTPRoute
 metadata: {name: bad}
 spec: [1]
 """
-# What the document has. A route's own lines are put together.
+# The expected elements of the document. The lines of one route are joined.
 EXPECTED = (
     "{name: http-80, bind: [0.0.0.0:80]}",
     # The listener's hostnames keep other.test out; the listener of another namespace's own is not asked.

@@ -69,7 +69,7 @@ def test_lists_bounds_and_resets_harm_only_whom_they_are_for(lab):
             with link.flow("flooder") as flood:
                 for _ in range(FLOOD):
                     flood.send(b"who")
-                # One token per second, so on a slow machine a few more pass.
+                # The bucket gets one token per second, so on a slow machine a few more packets pass.
                 wait_until("the flood met its bound", lambda: link.metric(forwarder, "tidegate_l4_dropped_packets_total", reason="source_packets") >= FLOOD - BURST - 30, 10, forwarder)
             with link.flow() as honest:
                 assert all(answer_to(honest) for _ in range(20)), "the flood of one client costs another nothing"

@@ -269,7 +269,7 @@ def test_a_browser_loads_a_page_of_eighty_resources_and_loads_it_again(lab):
     required("chromium", "chromium")
     with page_of_resources(lab) as path, tempfile.TemporaryDirectory(prefix="tidegate-chromium-") as home:
         before = counters(lab)
-        # It may open a second connection in advance, so its connections are counted from its log.
+        # The browser may open a second connection in advance. So its connections are counted in its own log.
         loads_twice(lab, home, path)
         seen = events_of(Path(home) / "net.json")
     told = [seen[f"HTTP2_SESSION{event}"] for event in ("", "_RECV_GOAWAY", "_RECV_RST_STREAM", "_RECV_HEADERS")]

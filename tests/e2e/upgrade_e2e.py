@@ -335,7 +335,7 @@ def test_upgrades_with_everything_under_way_lose_nothing_and_take_no_time(lab):
     for kind, seconds in (("without", quiet), ("around", around)):
         print(f"      {kind} an upgrade: {middle([rate for rate, _ in seconds]):.0f} requests/s in the middle; P99 in ms: {' '.join(f'{p99:.2f}' for p99 in sorted(p99 for _, p99 in seconds))}")
     limit_ms = 2 * middle([p99 for _, p99 in quiet])
-    # A request that is not answered within its second is not in the P99. So the rate is checked too.
+    # A request without an answer in its second is not in the P99. So the rate is checked too.
     late = [(round(rate), p99) for rate, p99 in around if p99 > limit_ms or rate < 0.8 * PACED_RATE]
     assert not TIMED or (middle([rate for rate, _ in around]) >= 0.9 * PACED_RATE and not late), (limit_ms, late)
 
@@ -399,7 +399,7 @@ def test_an_upgrade_over_another_format_of_the_cache_says_so_and_begins_with_an_
             log_text = log.read_bytes()[told_before:].decode(errors="replace")
             assert f"upgrade: data: {changes}" in log_text and "its format is tidegate-cache 2, this program's is tidegate-cache 3" in log_text, log_text[-2000:]
             assert status["ready"] and lab.plane("proxy1", "l7", "/status").json()["cache"]["disk_trouble"] is None
-            # And the same on the way back.
+            # The upgrade to the earlier release works in the same way.
             done = upgrade(run_dir, "l7", "--program", binary("l7"))
             assert done.returncode == 0 and "its format changes from tidegate-cache 3 to tidegate-cache 2" in done.stdout, done
             wait_until("it is stored again", lambda: "; hit" in cached())

@@ -290,7 +290,7 @@ class Lab:
             path = self.socket_path(at, plane)
             wait_until(f"{name} is ready", lambda p=path: unix_request(p, "GET", "/healthz").status == 200, 60, process)
 
-    # --- talking to it
+    # --- requests to the daemons
     def tidegate(self, *arguments, check=True, host=None):
         """Runs the command line as an operator on the leading host would."""
         api = self.socket_path(host or LEADER.name, "control")

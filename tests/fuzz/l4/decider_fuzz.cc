@@ -56,7 +56,7 @@ struct Harness {
   }
 };
 
-// Small limits, so that a few packets reach them.
+// The limits are small: a few packets reach them.
 void Harness::guard() {
   Acl denied, allowed;
   denied.name = "denied";

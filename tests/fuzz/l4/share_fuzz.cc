@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (opened.fault >= ShareFault::count_ || opened.count > kMostSharedFlows) abort();
   if (opened.fault != ShareFault::none) return 0;
   if (open_flows(key, datagram.get(), bytes, now, guard, flows.get()).fault != ShareFault::replayed) abort();
-  // It must be written as it was read.
+  // The datagram must be written as it was read.
   uint8_t again[kMostShareBytes];
   ShareHead head;
   uint64_t* const words[] = {&head.epoch, &head.sequence, &head.sent_ms};

@@ -365,7 +365,7 @@ TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   EXPECT_EQ(files(), before) << "nothing was written, at the end neither";
 }
 
-// The actions of the other process until it ends without having served. It is killed, so nothing is closed in order.
+// The other process opens the tier and is killed before it serves. So it closes nothing in order.
 void open_and_die(const std::string& directory, uint64_t disk_bytes, const UniqueFd& lock, uint64_t generation) {
   const pid_t child = ::fork();
   if (child == 0) {

@@ -124,7 +124,7 @@ TEST(WorkingCopy, FindsTheConflictsThatTheWholeDocumentHas) {
   EXPECT_GT(refused, 5u);
 }
 
-// What a route says of a pool or a listener is judged again when that changes, though the route does not.
+// If a pool or a listener changes, the routes that name it are judged again, although the routes have not changed.
 TEST(WorkingCopy, JudgesARouteAgainWhenWhatItNamesChanges) {
   const auto try_one = [](const char* kind, const char* name, const std::string& element) {
     auto loaded = load_text(

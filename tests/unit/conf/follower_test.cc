@@ -39,7 +39,7 @@ std::vector<ConfigObject> objects_of(const std::string& yaml) {
   return split_objects(*document, files_from({}));
 }
 
-// What one follower has told its plane.
+// The calls that one follower has made to its plane.
 struct Heard {
   std::vector<std::shared_ptr<const Snapshot>> snapshots;
   std::vector<Purge> purges;

@@ -230,7 +230,7 @@ class Changes {
     }
     return out;
   }
-  // Whether the table was derived from the previous one. In both cases it must equal a whole build.
+  // True if the table was derived from the previous one. In both cases the table must equal a whole build.
   bool build(const std::vector<MaglevMember>& members) {
     const uint64_t before = maglev_.derived();
     EXPECT_EQ(maglev_.build(members, slots_, kKey), build_maglev(members, slots_, kKey))

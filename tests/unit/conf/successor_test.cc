@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that follows this one: the real one, this test program in another role, and programs that do not work.
+// A new process that replaces this one: a real one (this test program in another role), and programs that do not work.
 #include "conf/successor.h"
 
 #include <gmock/gmock.h>
@@ -105,7 +105,7 @@ TEST_F(SuccessorTest, TheNewProcessAnswersOnTheOldSocketAndHearsTheOldOneEnd) {
   socklen_t bytes = sizeof address;
   ::getsockname(listening->get(), reinterpret_cast<sockaddr*>(&address), &bytes);
   sockets_.assign(70, {{HandOverItemKind::stream, Endpoint::from(address)}, listening->get()});  // two messages
-  // It waits in the queue before there is a new process.
+  // The connection waits in the queue before there is a new process.
   const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::connect(client.get(), reinterpret_cast<sockaddr*>(&address), bytes), 0);
   start_self();
@@ -157,7 +157,7 @@ TEST(PredecessorTest, AMalformedVariableIsRefused) {
   EXPECT_EQ(*Predecessor::from_environment(), nullptr);
 }
 
-// What the service manager is told about sockets that it keeps, as "+tcp-127.0.0.1-PORT" and "-tcp-127.0.0.1-PORT".
+// The messages to the service manager about kept sockets, as "+tcp-127.0.0.1-PORT" and "-tcp-127.0.0.1-PORT".
 class StoreTest : public ::testing::Test {
  protected:
   StoreTest() {

@@ -60,7 +60,7 @@ void EdgeSimulation::send(size_t from, size_t to, std::function<void()> arrives)
   const int copies = !calm_ && chance(10) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     if (far && !calm_ && chance(8)) continue;  // lost
-    // Some take so long that their candidate is decided meanwhile.
+    // Some messages take so long that their candidate is decided before they arrive.
     const uint64_t delay_ns = !calm_ && chance(8) ? random(12 * kSecond) : kMs + random(far ? 30 * kMs : 2 * kMs);
     at(delay_ns, [this, from, to, far, arrives] {
       if (far && (hosts_[from].cut_off || hosts_[to].cut_off)) return;
@@ -298,7 +298,7 @@ void EdgeSimulation::decided(Poll& poll) {
   at(0, [this] { begin_next(); });
 }
 
-// What must be true when a version is decided: all voters that were reached have voted, and hold it.
+// Invariant when a version is decided: all voters that were reached have voted, and hold the candidate.
 void EdgeSimulation::check_commit(const Poll& poll) {
   const Ballot& ballot = *poll.ballot;
   for (size_t i = 0; i < ballot.voters().size(); ++i) {
@@ -336,7 +336,7 @@ void EdgeSimulation::check_released(uint64_t id) {
   });
 }
 
-// What the stream brings when a host can be reached again.
+// Brings a host that can be reached again to the leader's state, as the stream of replicas does.
 void EdgeSimulation::replicate(size_t host) {
   at(kTick, [this, host] { replicate(host); });
   if (!hosts_[host].alive || !hosts_[0].alive || hosts_[host].cut_off) return;

@@ -268,8 +268,8 @@ TEST_F(EdgeStoreTest, ALeaderWithAnOldDiskFirstGetsWhatWasDecided) {
   EXPECT_EQ(b.control->host_state().head().version, 22u);
 }
 
-// What etcd has decided stays decided. A leader that cannot store it stops leading, so it builds nothing on a state
-// without it. It gets the write when there is room again.
+// A decision of etcd is final. A leader that cannot store a decided write stops leading. So it makes no further write
+// on a state without this one. It gets the write when there is room again.
 TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLater) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -293,7 +293,7 @@ TEST_F(EdgeStoreTest, ALeaderWhoseDiskIsFullGivesTheLeadUpAndHasWhatWasDecidedLa
   EXPECT_EQ(content(a), content(b));
 }
 
-// Its own results while it had no contact to a leader are not decided.
+// The host's own results while it heard no leader are not decided.
 TEST_F(EdgeStoreTest, AHostThatWroteAloneFetchesWhatWasDecided) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -325,7 +325,7 @@ TEST_F(EdgeStoreTest, AHostWithAnotherSecretSaysSoAndNeverLeads) {
   EXPECT_EQ(b.control->host_state().head().version, 0u);
 }
 
-// It believes that it leads, because it was stopped for a while. Its writes compare the leader's key.
+// The control was stopped for a while, and still believes that it leads. Its writes compare the leader's key.
 TEST_F(EdgeStoreTest, OfTwoLeadersOnlyOneCanWrite) {
   a.start();
   ASSERT_EQ(leader_of({&a}), &a);
@@ -436,7 +436,7 @@ TEST_F(LongEdgeStoreFailureTest, WithoutEtcdAHostProbesItsOwnSiteUntilALeaderIsH
   EXPECT_EQ(body_of(a.call("GET", "/v1/node/status")).value("probes", ""), "own site");
   own.start();
   ASSERT_EQ(leader_of({&a}), &a);
-  // It fetched what was decided, and then had results of its own.
+  // The host fetched the decided state, and then had results of its own.
   ASSERT_TRUE(
       pump(loop, [&] { return up() == false && a.control->host_state().head().live_state < StateStore::kSiteWords; }));
   b.start();

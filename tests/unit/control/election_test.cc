@@ -221,7 +221,7 @@ class Schedule {
   bool calm_ = false;
 };
 
-// How many of the schedules find a violation. The first one is stored.
+// The number of schedules that find a violation. The first violation is stored.
 size_t violations(size_t schedules, Flaw flaw, std::string& first) {
   size_t found = 0;
   for (uint64_t seed = 1; seed <= schedules; ++seed) {

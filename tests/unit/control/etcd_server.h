@@ -31,7 +31,7 @@ class EtcdServer {
                                       "--listen-client-urls=" + endpoint(), "--advertise-client-urls=" + endpoint(),
                                       "--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
                                       "--initial-cluster=one=" + peer,
-                                      // Short, so that a lease of one second really ends after one second.
+                                      // The times are short. With longer ones, a lease of one second would end later.
                                       "--heartbeat-interval=20", "--election-timeout=100", "--log-level=error"};
     words.insert(words.end(), more_.begin(), more_.end());
     pid_ = ::fork();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is remembered of POSTs, even if control is killed at any time.
+// The answers to POSTs are remembered, even if control is killed at any time.
 #include "control/api/idempotency.h"
 
 #include "control/host_state.h"

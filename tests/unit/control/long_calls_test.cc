@@ -272,7 +272,7 @@ TEST_F(DecidedVersionsBesideTheLoop, ALargeWriteOfAnotherHostIsStoredAndReadTher
   EXPECT_EQ(state_->manifest().entries.size(), 201u);
   ASSERT_TRUE(pump(loop_, [&] { return adopted == 1; }));
   EXPECT_EQ(changes, 1u);
-  // What does not follow is not adopted.
+  // A write set that does not follow the last one is not adopted.
   Result<void> result;
   auto next = std::make_shared<WriteSet>();
   next->changes.push_back({"sys", "purge", std::nullopt});

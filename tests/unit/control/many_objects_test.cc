@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What controls say to each other about many objects and in long lines.
+// Messages between controls: many objects in one answer, and long lines.
 #include "control/hosts/many_objects.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What control asks authorities about certificates, what it stores of the answers, and when it asks again.
+// Control's questions to authorities about certificates, the records of the answers, and the time of the next question.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

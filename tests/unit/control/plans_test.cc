@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plane would refuse because of its content is refused before the commit. check, dry run and commit give the
-// same sentence, at the same place.
+// A version whose content a plane would refuse is refused before the commit. check, dry run and commit give the same
+// sentence, at the same place.
 #include "control/vote/plans.h"
 #include "conf/model.h"
 #include "conf/model/node.h"

@@ -359,7 +359,7 @@ TEST_F(RelayedReplicaTest, AReconnectFromAVersionThatTheLeaderDoesNotKeepBringsT
   EXPECT_EQ(follower.control->host_state().manifest().entries, leader.control->host_state().manifest().entries);
 }
 
-// What has not changed is not read again: the bytes of a file stay the same object in memory.
+// Objects that have not changed are not read again: the bytes of a file stay the same object in memory.
 TEST_F(ReplicaTest, AChangeIsReadWithoutTheRest) {
   const std::string zone =
       "$ORIGIN example.test.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 600 604800 60\n"

@@ -136,7 +136,7 @@ class AnnouncerTest : public ::testing::Test {
     host.options.announce_file = bird.file();
     l4.alive = alive("up");
   }
-  // A plane that is never behind.
+  // The answer of a plane that is never behind.
   static nlohmann::json alive(const std::string& state) {
     return {{"state", state}, {"version", 1'000}, {"words", 1'000}, {"why", state == "up" ? "" : "no port works"}};
   }

@@ -47,8 +47,8 @@ class NaiveController {
 struct Course {
   std::vector<double> loads;
   std::vector<uint32_t> shares;
-  // How often the share changed direction by more than `least` permille. An oscillating controller changes direction
-  // again and again.
+  // The number of times that the share changed direction by more than `least` permille. An oscillating controller
+  // changes direction again and again.
   size_t turns(uint32_t least = 50) const {
     size_t count = 0;
     double low = shares.front(), high = shares.front();

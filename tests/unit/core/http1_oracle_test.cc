@@ -113,7 +113,7 @@ TEST(Http1Incremental, ByteByByteGivesWhatTheWholeGives) {
   }
 }
 
-// How http-parser reads the same bytes.
+// The result of http-parser for the same bytes.
 struct Oracle {
   explicit Oracle(bool request, bool to_head) : head_answer(to_head) {
     http_parser_init(&parser, request ? HTTP_REQUEST : HTTP_RESPONSE);
@@ -140,7 +140,7 @@ struct Oracle {
       o.done_with_head = true;
       o.method = p->type == HTTP_REQUEST ? http_method_str(static_cast<http_method>(p->method)) : "";
       o.keep_alive = http_should_keep_alive(p) != 0;
-      // Its caller must tell it when RFC 9112 §6.3 says that there is no body.
+      // http-parser's caller must tell it when RFC 9112 §6.3 says that there is no body.
       const bool bodiless = p->type == HTTP_RESPONSE && (p->status_code == 204 || p->status_code == 304);
       return o.head_answer || bodiless ? 1 : 0;
     };
@@ -210,7 +210,8 @@ bool misreads_a_name(const Head& head) {
   return false;
 }
 
-// It refuses a tab after "chunked" or a length, which RFC 9112 §5 strips. A refusal is not a misunderstanding.
+// http-parser refuses a tab after "chunked" or a length, and RFC 9112 §5 strips it. A refusal is not a
+// misunderstanding.
 bool refuses_a_tab(http_errno error, const std::string& bytes) {
   const bool framing = error == HPE_INVALID_TRANSFER_ENCODING || error == HPE_INVALID_CONTENT_LENGTH;
   return framing && bytes.find('\t') != std::string::npos;

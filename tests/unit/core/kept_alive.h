@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel does for a TCP socket, as /proc/net/tcp tells it.
+// The keepalive timers of TCP sockets, as /proc/net/tcp shows them.
 #pragma once
 
 #include <cstdint>

@@ -48,7 +48,7 @@ TEST_F(Query, AnswersWhatTheZoneHolds) {
   EXPECT_EQ(edge_.count(Outcome::answered), 6U);
 }
 
-// dns-01: the live state's records replace the zone's, and are gone with the order.
+// dns-01: the TXT records of the live state replace those of the zone. They are removed when the order has ended.
 TEST_F(Query, ShowsWhatAnAuthorityLooksFor) {
   edge_.live_state().proofs = {{"dns/example.test/value-1", ""},
                                {"dns/example.test/value-2", ""},

@@ -137,7 +137,7 @@ TEST_F(Serving, SurvivesNoiseOverUdpAndCountsIt) {
   ASSERT_GT(::send(fd.get(), oversized.data(), oversized.size(), 0), 0);
   ASSERT_GT(::send(fd.get(), "short", 5, 0), 0);
   ASSERT_EQ(::send(fd.get(), "", 0, 0), 0);
-  // The same socket reaches the same worker's queue, so this is answered after all of those.
+  // Queries of one socket go to one worker's queue. So this query is answered after all earlier ones.
   const auto query = make_query("www.example.test", rrtype::kA);
   ASSERT_GT(::send(fd.get(), query.data(), query.size(), 0), 0);
   std::vector<uint8_t> out(2'048);
@@ -306,7 +306,7 @@ TEST_F(TcpDoor, WithoutADescriptorTheOldestMakesRoomAndAloneItDoesNotSpin) {
   EXPECT_FALSE(is_open(first));
 }
 
-// It has no connection to close, so it must wait instead of being woken again and again.
+// The server has no connection to close. So it must wait, and not be woken again and again.
 TEST_F(TcpDoor, WithoutADescriptorAndWithoutAConnectionItWaits) {
   serve({});
   const UniqueFd waiting = connect_from("127.0.0.1");

@@ -163,7 +163,7 @@ class RandomEdge {
       if (chance(2)) systems.add(text, std::nullopt, {"", chance(3) ? kCountries[below(4)] : "", "", kAsns[below(3)]});
     }
     cities.add("198.51.100.0/24", Location{1, 1}, {"EU", "DE", "A0", 0});
-    // A database of which no steer uses any fact is refused, so this one also has the same location.
+    // A database is refused if no steer uses any of its facts. So this database also has a location.
     systems.add("198.51.100.0/24", Location{1, 1}, {"", "", "", kAsns[0]});
     note_border(*Cidr::parse("198.51.100.0/24"));
     cities_.emplace(cities.bytes());
@@ -315,7 +315,7 @@ void prove_scopes(uint32_t seed, uint32_t clients) {
       for (const IpAddress& border : random.borders()) {
         if (border.family == client.family && around.contains(border)) points.push_back(border);
       }
-      // The addresses on the other side of the client's own bit.
+      // The first address of that half of the prefix in which the client is not.
       if (prefix < client.size() * 8) {
         IpAddress other = Cidr::of(client, static_cast<uint8_t>(prefix + 1)).base;
         other.bytes[prefix / 8] ^= static_cast<uint8_t>(0x80 >> prefix % 8);

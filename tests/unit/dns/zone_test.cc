@@ -129,7 +129,7 @@ struct Line {
   const char* record;
 };
 
-// What NSD and Knot accept must be accepted here, with the same meaning.
+// Forms that NSD and Knot accept must be accepted here, with the same meaning.
 TEST(ZoneFile, EveryFormOfARecordIsRead) {
   const Line lines[] = {
       {"x 100 IN A 192.0.2.1", "x", 1, "x.z.test. 100 IN A 192.0.2.1"},

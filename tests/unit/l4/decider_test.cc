@@ -112,7 +112,7 @@ TEST_F(DeciderTest, PicksAgainWhenABackendLosesItsAddressOfTheFamily) {
   }
 }
 
-// It must not matter whether another service still uses the pool.
+// The result must be the same if another service still uses the pool.
 TEST_F(DeciderTest, LeavesFlowsWithTheirBackendsWhenTheServiceMovesToAnotherPool) {
   for (const bool still_used : {true, false}) {
     edge_ = Edge();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a forwarder leaves to its successor: the file, the flow tables, the ids and the neighbours.
+// The state that a forwarder leaves to its successor: the file, the flow tables, the ids and the neighbours.
 #include "l4/kept_state.h"
 #include "conf/model.h"
 #include "conf/model/pool.h"

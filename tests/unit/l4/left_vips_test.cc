@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which VIP addresses a forwarder leaves to another one, while its control hears nobody who decides.
+// Which VIP addresses a forwarder leaves to another one, while its control hears no leader.
 #include "l4/left_vips.h"
 #include "conf/model.h"
 #include "conf/model/node.h"
@@ -20,7 +20,7 @@ using namespace testing;
 const Mac kOther = {{0x02, 0, 0, 0, 0, 0x66}};
 const Mac kStranger = {{0x02, 0, 0, 0, 0, 0x67}};
 
-// A forwarder whose control says every 100 ms what it hears, and which looks every 500 ms.
+// A forwarder. Its control reports every 100 ms whether it hears a leader. The forwarder decides every 500 ms.
 struct Host {
   explicit Host(uint32_t its_place = 0) : left(0), place(its_place) {}
 

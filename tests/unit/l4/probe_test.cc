@@ -171,7 +171,8 @@ TEST_F(ProbeTest, ABackendBehindATunnelIsAskedThroughIt) {
       });
       ASSERT_NE(sent, sent_.end()) << name(mode) << ' ' << vip;
       EXPECT_EQ(to_backend(*sent).tcp_flags, kTcpSyn);
-      // Its answer comes directly, by whatever way; the connection is ended through the tunnel.
+      // The answer comes directly, and not through the tunnel. The reset that ends the connection goes through the
+      // tunnel.
       Bytes answer = reply(kTcpSyn | kTcpAck, 0xffffffff, vip);
       answer[11] ^= 1;
       const Decided decided = decide(answer);

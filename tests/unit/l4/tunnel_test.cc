@@ -19,7 +19,7 @@ using namespace testing;
 
 constexpr Forwarding kTunnels[] = {Forwarding::ipip, Forwarding::gue, Forwarding::vxlan};
 
-// What a backend would read from the wire.
+// The packet as a backend would read it from the wire.
 struct Unpacked {
   IpAddress source, destination;
   uint16_t udp_source = 0, udp_destination = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backends whose kernel accepts few new connections, and drops others without telling anybody. Requests wait, go
-// elsewhere, or are left to the kernel. None is lost, and none is sent twice that must not be.
+// elsewhere, or are left to the kernel. No request is lost, and no request is sent twice if that is not safe.
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
@@ -22,7 +22,7 @@
 
 namespace tidegate::l7::test::acceptance_test {
 
-// What a kernel does with connections beyond its queue.
+// The kernel's treatment of connections beyond its queue.
 enum class Drops : uint8_t {
   first_packets,  // nobody answers
   data,  // the connection is established for us, but nothing that we send arrives (Linux does so under load, too)
@@ -121,7 +121,7 @@ TEST_F(AcceptanceTest, ABurstWaitsForABackendThatDropsWhatItSeemedToAccept) {
   EXPECT_EQ(of_backend("failures_total"), 0u) << "it is busy, and that is no failure";
 }
 
-// What the kernel took lately is no bound of the operator's: nobody is refused for it.
+// The bound by the kernel's queue is not a bound of the operator. So no request is refused for it.
 TEST_F(AcceptanceTest, ARequestForWhichTheQueueHasNoPlaceWaitsForTheKernel) {
   Origin1 origin(Drops::data, 64);
   const uint32_t pool = edge_.add_pool("p", {origin.endpoint});

@@ -228,7 +228,7 @@ TEST_F(AccessLogTest, SyslogOverUdpGetsTemplatesWithTheNodesWords) {
   EXPECT_TRUE(message.ends_with(" access - /0 204")) << message;
 }
 
-// It is not there at first, then ends, and comes back: lines wait for it in memory, and none is lost.
+// The collector is not there at first, then ends, and comes back. Lines wait for it in memory, and none is lost.
 TEST_F(AccessLogTest, LinesWaitForACollectorThatIsNotThere) {
   start("syslog:" + path_, "{path}");
   ask_some(3);

@@ -148,7 +148,7 @@ TEST_F(AuthenticateTest, ManyGuessesAreToldToComeAgain) {
   std::map<int, int> statuses;
   std::string guesses;
   for (int i = 0; i < 100; ++i) guesses += get("/x", "a.test", basic("amy:" + std::to_string(i)));
-  // They come faster than allowed per second: a batch takes some tens of milliseconds.
+  // The guesses come faster than the bound per second: a batch takes some tens of milliseconds.
   for (int batch = 0; batch < 50 && statuses[503] == 0; ++batch) {
     Wire wire = Wire::connect(edge_.endpoint());
     wire.send(guesses);

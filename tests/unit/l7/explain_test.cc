@@ -34,7 +34,7 @@ class ExplainBefore : public ::testing::Test {
   json explained(const std::string& headers, const std::string& path = "/x") {
     return *ask_explain("&headers=" + percent_encode(headers), path);
   }
-  // What happened to the request, according to its record.
+  // The fate of the request by its record.
   json happened(const Answer& answer) {
     HttpRequest question;
     question.query = "request=" + answer.field("x-request-id");

@@ -33,7 +33,7 @@ namespace tidegate::l7::test::failure_test {
 
 // --- rows that one backend, one key or one request makes happen
 
-// What makes a row happen: its backend, its configuration, its client.
+// The scene in which a row happens: backend, configuration, client.
 struct Scene {
   Origin::Handler origin = [](const std::string&, Wire& wire) { return !wire.at_end(); };  // silent
   std::function<void(Edge&, Pool&, Route&)> set = [](Edge&, Pool&, Route&) {};

@@ -244,7 +244,8 @@ TEST_F(Http2Backend, TheWindowOfADownloadGrowsWhileItsClientReads) {
   EXPECT_EQ(connections(), 1u);
 }
 
-// It holds one window of its own answer, and the connection's window has room for all.
+// The stream of the slow client holds one window of its answer. The connection's window has room for the windows of all
+// streams.
 TEST_F(Http2Backend, AClientThatDoesNotReadStopsItsOwnStreamAlone) {
   const std::string large(4'000'000, 'l');
   Http2Origin origin(
@@ -278,8 +279,7 @@ TEST_F(Http2Backend, AClientThatLeavesResetsItsStreamAndKeepsTheConnection) {
   EXPECT_EQ(origin.connections(), 1u);
 }
 
-// The head of its request may wait for the end of the round, when the client is gone already: it is not sent then, and
-// nothing of it gets into what is sent.
+// The head of a request may wait for the end of the round. If the client is gone by then, no byte of the head is sent.
 TEST_F(Http2Backend, AClientThatLeavesAtOnceLeavesNothingBehind) {
   std::atomic<int> odd{0};
   Http2Origin origin([&](const Request& request) {
@@ -526,7 +526,7 @@ TEST_F(Http2Backend, MalformedAnswersAreRefused) {
   EXPECT_EQ(ask(edge_.endpoint(), get("/")).body, "12345") << "the connection still serves";
 }
 
-// --- what TLS chooses
+// --- the protocol by ALPN
 
 class Http2ByTls : public Http2Backend {
  protected:

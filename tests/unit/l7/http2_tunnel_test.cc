@@ -75,7 +75,7 @@ class Http2Tunnel : public Http2Backend {
     EXPECT_TRUE(client.run_until([&] { return client.result(id).answered; }));
     return client.result(id).fields[":status"];
   }
-  // What came back for `pieces`, each sent when the previous one was back; and what follows the client's end.
+  // Sends each of `pieces` when the previous one has come back, and then a half-close. Returns all that came back.
   std::string by_http1(const std::string& path, const std::vector<std::string>& pieces) {
     Wire wire = Wire::connect(edge_.endpoint());
     wire.send(upgrade(path));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What real clients and backends send, and what RFC 9110 requires of our own answers.
+// Messages that real clients and backends send, and the requirements of RFC 9110 for our own answers.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -193,8 +193,9 @@ struct QueueTwin {
     }
     return best;
   }
-  // Whether a newcomer is a guest. One of a higher priority than something in its client's full share is none: the last
-  // of the lowest priority there becomes a guest, before its client's other guests of its priority.
+  // True if a newcomer is a guest. If its client's full share has a request of a lower priority, the newcomer is no
+  // guest: the last request of the lowest priority in the share becomes a guest, and goes before its client's other
+  // guests of that priority.
   bool is_guest(uint64_t client, QueuePriority priority, uint32_t share) {
     const auto count = [&](bool guest) {
       return std::count_if(waiting.begin(), waiting.end(),
@@ -304,7 +305,7 @@ TEST_F(WaitQueueTest, AHigherPriorityGoesFirstAndWhoHasWaitedLongestHasTheEighth
   EXPECT_EQ(queue.first(), nullptr) << "the high ones that gave up two turns have come";
 }
 
-// Each priority has its own order. One that leaves, and one that is pushed out, is no turn and leaves no trace.
+// Each priority has its own order. A request that leaves or is pushed out uses no turn.
 TEST_F(WaitQueueTest, WhoLeavesCountsForNoTurn) {
   WaitQueue::Waiter &low = waiter(), &a = waiter(), &b = waiter();
   for (int i = 0; i < 100; ++i) {

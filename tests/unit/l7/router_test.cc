@@ -340,7 +340,7 @@ TEST(Router, CompilesAgainOnlyWhatRequestsAreMatchedBy) {
   EXPECT_FALSE(Router(more, {5, 6}, &old).shares_tries(old));
 }
 
-// --- what a request has
+// --- conditions on a request
 
 TEST(RequestConditions, LookAtFieldsQueryCookiesAndTheClient) {
   Arena arena;

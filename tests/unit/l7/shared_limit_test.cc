@@ -56,7 +56,7 @@ class RedisServer {
       ::_exit(127);
     }
     ASSERT_GT(pid_, 0);
-    // It runs when it accepts.
+    // The server runs as soon as it accepts a connection.
     for (;;) {
       const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       sockaddr_storage address{};
@@ -193,7 +193,7 @@ TEST(SharedLimit, AServerThatStandsStillOrIsStartedAgainIsUsedAgain) {
   }));
   redis.start();
   EXPECT_TRUE(edge.run_until([&] { return edge.is_up(); }));
-  // It does not know the script any more, and counts from zero.
+  // The restarted server does not know the script any more, and counts from zero.
   EXPECT_TRUE(edge.run_until([&] { return edge.ask_x().status == 429; }));
 }
 

@@ -190,7 +190,7 @@ TEST_F(SignaturesTest, ThatAreMalformedAreRefused) {
   EXPECT_EQ(verify(many + ")" + time + ";keyid=\"partner\"", ""), SignatureFault::malformed);
 }
 
-// What a client of the proxy sees.
+// The answers that a client of the proxy gets.
 TEST(SignedRequests, PassOnceAndAreRefusedByName) {
   Origin origin(Origin::says("x"));
   Edge edge;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the proxy's tests use: real origins and clients over loopback, and a proxy in this process. Sockets block, with
-// a time limit after which a test fails instead of hanging.
+// Helpers for the proxy's tests: real origins and clients over loopback, and a proxy in this process. Sockets block,
+// with a time limit after which a test fails instead of hanging.
 #pragma once
 
 #include <sys/resource.h>

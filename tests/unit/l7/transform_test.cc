@@ -156,7 +156,7 @@ TEST_F(TransformerTest, APathIsSetOrItsPrefixOrAMatchIsReplaced) {
   EXPECT_EQ(path_of("/v1/", "/u"), "/v1/");
 }
 
-// Each of them would leave the path that the document names, or could be read in two ways.
+// With each of these values the path would leave the place that the document names, or could be read in two ways.
 TEST_F(TransformerTest, APathIsRefusedThatABackendCouldReadInAnotherWay) {
   for (const char* value : {"..", ".", "%2e%2E", ".%2e", "..;x", "%2e;a"}) {
     parameters_.items[0].second = value;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much one round of the loop takes from one connection, and how frames are counted.
+// The bounds for one connection in one round of the loop, and the count of frames.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
