@@ -212,7 +212,7 @@ def bad_metrics(texts):
 def composed(name):
     """The names that every plane has, and those of the forwarder, are put together from a prefix and the rest."""
     plane, rest = re.fullmatch(r"tidegate_([a-z0-9]+)_(\w+)", name).groups() if name.count("_") > 1 else ("", "")
-    where = {"l4": "conf/plane.cc l4/*.cc", "l7": "conf/plane.cc", "dns": "conf/plane.cc", "control": "control/**/*.cc"}
+    where = {"l4": "conf/plane_admin.cc l4/*.cc", "l7": "conf/plane_admin.cc", "dns": "conf/plane_admin.cc", "control": "control/**/*.cc"}
     return any(f'"{rest}"' in sources(pattern) for pattern in where.get(plane, "").split())
 
 
