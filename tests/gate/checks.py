@@ -90,7 +90,7 @@ def bench_outputs(step, say):
     script(step, say, "what the benchmarks read out of their generators", ["tests/unit/bench/outputs_test.py"])
 
 
-FUZZ_STEP_S = 200  # seconds of one core that all targets of the gate share
+FUZZ_STEP_S = 150  # seconds of one core that all targets of the gate share
 FUZZ_AT_LEAST_S = {"decider": 10}  # runs every mode of the forwarder
 
 
@@ -154,10 +154,10 @@ def as_root(command, env):
 NETWORK_OF_ITS_OWN = ("unshare", "--net", "--mount", "sh", "-ec", 'ip link set lo up; mkdir -p /run/netns; mount -t tmpfs none /run/netns; exec "$@"', "sh")
 
 
-def bench(step, say, arguments=("all", "--smoke")):
+def bench(step, say, arguments=("all", "--smoke"), build="build-bench"):
     """Checks that every benchmark and every peer runs. Figures are judged only with --judge. A run has a network and
     names of network namespaces of its own: all planes use the same ports and names, and several run in parallel."""
-    env = {**ENVIRONMENT, "TIDEGATE_BUILD": str(ROOT / "build-bench")}
+    env = {**ENVIRONMENT, "TIDEGATE_BUILD": str(ROOT / build)}
     began = time.monotonic()
     runner = subprocess.Popen(as_root([*NETWORK_OF_ITS_OWN, PYTHON, "bench/run.py", *arguments], env), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     output = []

@@ -58,6 +58,8 @@ TREES = {
     "build-test": Tree("unit tests, fuzzers and daemons under ASan and UBSan", ("-Dfuzz=true", *TOGETHER, *sanitized("address,undefined", *CHECKED)), CLANG),
     "build-tsan": Tree("unit tests under TSan", (*WHOLE, *sanitized("thread")), CLANG, threads_tests(TSAN_ROOMS)),
     "build-bench": Tree("benchmarks and daemons, optimised as released", ("-Dbuildtype=release", "-Dbench=true", "-Dtests=false", "-Db_ndebug=false", "-Dwerror=false", *TOGETHER)),
+    # As packages and `./run build` optimise. It takes less time than the level of a release.
+    "build-gcc": Tree("daemons and benchmarks for the gate, by g++, optimised as packaged", ("-Dbuildtype=release", "-Doptimization=2", "-Dbench=true", "-Dtests=false", "-Db_ndebug=false", "-Dwerror=false", *WHOLE)),
     "build-lint": Tree("a compilation database for clang-tidy, without precompiled headers", ("-Db_pch=false",), CLANG),
     "build-coverage": Tree("unit tests with line coverage", ("-Db_coverage=true", "-Doptimization=0", "-Dwerror=false")),
 }
