@@ -106,8 +106,7 @@ const Section& signatures_section() {
                128),
           duration("max_age", &SignatureRules::max_age_s, {1 * kSecond, 1 * kHour},
                    "How long after `created` a signature is good. A request that comes again in that time is refused, "
-                   "by the "
-                   "proxy that had it and until it is started again or `remembered` changes. "
+                   "by the proxy that had it and until it is started again or `remembered` changes. "
                    "A client that may send one twice in a second gives each a `nonce`.",
                    kSecond),
           duration("skew", &SignatureRules::skew_s, {0, 10 * kMinute}, "By how much clocks may differ.", kSecond),

@@ -27,7 +27,8 @@ struct XdpState {
 
 class XdpFront {
  public:
-  // Opens the interfaces of node.xdp, as far as they can be opened. `listen`: the endpoints to which UDP is bound.
+  // Opens the interfaces of node.xdp. An interface that cannot be opened is left out; tend() tries it again. `listen`:
+  // the endpoints to which UDP is bound.
   XdpFront(const DnsNode& node, std::vector<Endpoint> listen, TablesPublisher& publisher, const HashKey& cookie_secret);
   ~XdpFront();  // stops
 

@@ -72,7 +72,7 @@ bool BackendSocket::bind_local(int fd) {
 void BackendSocket::close() {
   stage_ = Stage::closed;
   acceptance_check_.cancel();
-  // Without a reset the kernel would continue to send bytes that nobody needs any more.
+  // A reset discards the bytes that the kernel would still send.
   if (acceptance() == Acceptance::unacknowledged) transport_.reset_on_close();
   transport_.close();
 }

@@ -86,7 +86,8 @@ def compiles_many(folder):
 
 def configure(name, whole=False):
     """`whole`: a new tree compiles many sources as one. A tree that is there stays as it is, but one that many were
-    compiled in goes back to a few when somebody works in it. The optimised trees are always compiled as for a release."""
+    compiled in goes back to a few when somebody works in it. `build` and `build-bench` are always compiled as for a
+    release."""
     tree, folder = TREES[name], ROOT / name
     if (folder / "build.ninja").exists():
         if not whole and WHOLE[-1] not in tree.options and compiles_many(folder):

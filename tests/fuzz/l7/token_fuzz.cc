@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens over any bytes. The JSON reader must accept what nlohmann accepts, and nothing else. Claims and heads with any
-// content, correctly signed, must do no harm. A token that nobody has signed must not be good. A set of keys that is
-// good has the same keys where bad ones may be left out.
+// Tokens over any bytes. The JSON reader must accept what nlohmann accepts, and nothing else. A signed token may have
+// any content, and must do no harm. A token without a signature must never be good. A set of good keys is read alike
+// whether or not bad keys may be left out.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -34,7 +34,7 @@ bool nginx_takes(const std::string& pattern, bool ignore_case, const std::string
   return pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(path.data()), path.size(), 0, 0, data.get(), nullptr) > 0;
 }
 
-// A path as a request may have it: what is not unreserved as an escape, and some of it also as it is.
+// The path as a client may write it. Unreserved characters stay. Others become escapes; some of them stay by chance.
 std::string as_requested(const std::string& path, std::mt19937& random) {
   static constexpr char kHex[] = "0123456789ABCDEF";
   std::string out;

@@ -61,7 +61,7 @@ TEST_F(AuthenticateTest, CredentialsStayHereWhereTold) {
   EXPECT_EQ(origin_.last_head().find("Basic"), std::string::npos) << origin_.last_head();
 }
 
-// The backend gets what the client sent, and may read the value that nobody has judged.
+// The backend gets both values. It may read the second one, which the proxy has not judged.
 TEST_F(AuthenticateTest, TwoDifferentCredentialsOfAKindAreRefused) {
   add_keys();
   add_users();
