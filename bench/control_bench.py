@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from http_servers import PLAIN
-from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, Package, table, tcp_ready
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Contender, Program, Row, Sample, Package, table, ready_with, tcp_ready
 
 DNS = 7053
 CLIENTS = 32
@@ -276,7 +276,7 @@ def nginx(routes):
     def start(folder):
         FOLDERS["nginx"] = Path(folder)
         (Path(folder) / "nginx.conf").write_text(nginx_text(folder, 0, routes))
-        return Program("nginx", ["nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr"], SERVER_CORE, folder, tcp_ready(PLAIN))
+        return Program("nginx", ["nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr"], SERVER_CORE, folder, ready_with(PLAIN, f"{folder}/nginx.pid"))
 
     def change(n):
         folder = FOLDERS["nginx"]
@@ -294,7 +294,7 @@ def haproxy(routes):
         (Path(folder) / "haproxy.cfg").write_text(haproxy_text(0, routes))
         notices["haproxy"] = Notices(folder)
         command = ["haproxy", "-Ws", "-p", f"{folder}/haproxy.pid", "-f", "haproxy.cfg"]
-        return Program("haproxy", command, SERVER_CORE, folder, tcp_ready(PLAIN), env={**os.environ, "NOTIFY_SOCKET": notices["haproxy"].path})
+        return Program("haproxy", command, SERVER_CORE, folder, ready_with(PLAIN, f"{folder}/haproxy.pid"), env={**os.environ, "NOTIFY_SOCKET": notices["haproxy"].path})
 
     def change(n):
         folder = FOLDERS["haproxy"]
@@ -433,7 +433,7 @@ def start_failing_haproxy(folder):
 backend app
   server one 127.0.0.1:{ORIGIN} check inter {CHECK_MS} rise 1 fall 1
 """)
-    start = lambda: Program("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], SERVER_CORE, folder, tcp_ready(PLAIN))
+    start = lambda: Program("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], SERVER_CORE, folder, ready_with(PLAIN, folder / "stats.sock"))
     return started_beside(ORIGINS["haproxy"], start, "the backend is up", haproxy_says("UP"))
 
 

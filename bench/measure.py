@@ -161,6 +161,12 @@ def tcp_ready(port, address="127.0.0.1"):
     return opens
 
 
+def ready_with(port, path):
+    """For a server that opens its port first, and only then writes its process id or names its control socket."""
+    opens, path = tcp_ready(port), Path(path)
+    return lambda: opens() and (path.is_socket() or (path.is_file() and path.stat().st_size > 0))
+
+
 def generate(command, timeout_s=120):
     """Runs a generator on its core. Returns its output and how busy it kept that core (1.0: it was the limit)."""
     before, began = os.times(), time.monotonic()
