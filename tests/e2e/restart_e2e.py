@@ -20,7 +20,7 @@ from marks import long
 from netns import in_namespace, open_socket, wait_until
 from segment import VIP4, VIP6, family_of, raised, tcp_servers
 from topology import PREFIX
-from upgrade_e2e import DIES, is_gone
+from upgrading import DIES, is_gone
 
 CONNECTIONS = 12  # for each family
 

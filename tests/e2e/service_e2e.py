@@ -14,7 +14,7 @@ import box
 from lab import BUILD, binary, open_socket
 from netns import ip, sh, wait_until
 from topology import PREFIX
-from upgrade_e2e import ZONE, DnsLoad, Manager, dns_document, end_all, upgrade
+from upgrading import ZONE, DnsLoad, Manager, dns_document, end_all, upgrade
 
 TIDEGATE = BUILD / "control" / "tidegate"
 SYSTEMD = Path(__file__).resolve().parents[2] / "packaging" / "systemd"

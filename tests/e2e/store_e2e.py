@@ -12,7 +12,7 @@ import time
 import box
 from lab import binary, open_socket
 from netns import in_namespace, wait_until
-from upgrade_e2e import ZONE, DnsLoad, end_all, is_gone, upgrade
+from upgrading import ZONE, DnsLoad, end_all, is_gone, upgrade
 
 NUMBER = 84
 ADDRESS = f"10.10.0.{NUMBER}"

@@ -19,7 +19,7 @@ from lab import HOSTS
 from load import connect, tls_context
 from marks import long
 from netns import Process, wait_until
-from upgrade_e2e import is_gone, upgraded
+from upgrading import is_gone, upgraded
 
 HERE = Path(__file__).resolve().parent
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
