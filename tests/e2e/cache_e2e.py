@@ -16,7 +16,6 @@ from pathlib import Path
 import box
 from lab import binary, open_socket, unix_request
 from netns import sh, wait_until
-from topology import VIP_EU
 
 WWW = "https://www.example.test"
 PRIVATE_RUNS = itertools.count(1)

@@ -9,7 +9,7 @@ import sys
 
 from lab import BUILD, unix_request
 from marks import TIMED, long
-from netns import LabError, wait_until
+from netns import wait_until
 from topology import CONTROLLED
 
 

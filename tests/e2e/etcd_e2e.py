@@ -14,7 +14,7 @@ import box
 import netns
 from lab import binary, unix_request
 from marks import TIMED, long
-from netns import LabError, ip, wait_until
+from netns import ip, wait_until
 
 NAMES = ("etcd1", "etcd2", "etcd3")
 LEASE_S = 1

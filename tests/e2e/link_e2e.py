@@ -69,7 +69,7 @@ def test_an_ipv6_vip_is_found_behind_a_switch_that_snoops(lab):
         link.add_host("l4")
         forwarder = link.start_forwarder(document())
         link.wait_ready(forwarder)
-        mac, vip = segment.mac_of(client), socket.inet_pton(socket.AF_INET6, VIP6)
+        mac = segment.mac_of(client)
         group = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:100")
         with raw_socket(client) as asking, raw_socket(witness) as others:
 

@@ -8,7 +8,7 @@ import subprocess
 
 import box
 from lab import BUILD, binary
-from netns import in_namespace, sh, wait_until
+from netns import sh, wait_until
 
 CONTROL, L7, DNS, L4 = 23451, 23452, 23453, 23454
 READERS = 23456  # the group of the state

@@ -10,7 +10,7 @@ import struct
 import threading
 
 import netns
-from lab import BUILD, DIRECTORY, binary, unix_request
+from lab import DIRECTORY, binary, unix_request
 from netns import Process, ip, open_socket, sh, sysctl, wait_until
 from topology import PREFIX
 

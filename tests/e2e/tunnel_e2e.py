@@ -11,7 +11,7 @@ import struct
 import netns
 from lab import BUILD, unix_request
 from netns import Process, ip, open_socket, sh, sysctl, wait_until
-from segment import VIP4, VIP6, answer_to, family_of, raised, tcp_servers
+from segment import VIP4, VIP6, family_of, raised, tcp_servers
 
 # web1 has an IPv4 address only and web2 an IPv6 address only. So each VIP family travels in each outer family.
 BACKENDS = {"web1": "10.67.1.2", "web2": "fd67:2::2"}
