@@ -18,11 +18,11 @@ Options make_options(const CacheNode& node, const std::string& state_dir) {
   return options;
 }
 
-const char* name(Outcome outcome) {
+const char* name(LookupOutcome outcome) {
   // The access log and /explain print these words. They are older than the enumerators and stay as they are.
   constexpr const char* kNames[] = {"bypass", "hit", "stale", "lead", "join", "refuse", "failed", "pending"};
-  static_assert(std::size(kNames) == static_cast<size_t>(Outcome::wait) + 1);
-  TIDEGATE_ASSERT(outcome <= Outcome::wait, "an outcome has a name");
+  static_assert(std::size(kNames) == static_cast<size_t>(LookupOutcome::wait) + 1);
+  TIDEGATE_ASSERT(outcome <= LookupOutcome::wait, "an outcome has a name");
   return kNames[static_cast<size_t>(outcome)];
 }
 
@@ -45,7 +45,7 @@ EventLoop* Pending::Waiter::loop() {
 }
 
 void Pending::Waiter::deliver(Lookup found) {
-  TIDEGATE_ASSERT(found.outcome != Outcome::wait, "a waiter is given a result");
+  TIDEGATE_ASSERT(found.outcome != LookupOutcome::wait, "a waiter is given a result");
   // On the heap, because the loop's mailbox copies what it holds. If nobody takes the result, its destructor passes the
   // Fill on.
   const auto shared = std::make_shared<Lookup>(std::move(found));

@@ -170,11 +170,11 @@ class Pending {
   std::shared_ptr<Waiter> waiter_;
 };
 
-enum class Outcome : uint8_t { bypass, hit, stale, fetch, attach, refuse, failed, wait };
-const char* name(Outcome outcome);
+enum class LookupOutcome : uint8_t { bypass, hit, stale, fetch, attach, refuse, failed, wait };
+const char* name(LookupOutcome outcome);
 
 struct Lookup {
-  Outcome outcome = Outcome::bypass;
+  LookupOutcome outcome = LookupOutcome::bypass;
   CacheStatus status;  // complete for hit and stale; for others the caller adds forward_status and stored
   Answer answer;       // for hit, stale and attach
   Fill fill;           // for fetch, and for stale if the caller must revalidate
@@ -189,7 +189,7 @@ struct CodedBody {
 };
 
 struct Explanation {
-  Outcome outcome = Outcome::bypass;
+  LookupOutcome outcome = LookupOutcome::bypass;
   CacheStatus status;
   std::string key;
   std::optional<uint64_t> age_s;

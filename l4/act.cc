@@ -5,14 +5,14 @@
 namespace tidegate::l4 {
 // The frame is as it came, and `outcome.reason` says why it was not sent.
 [[gnu::noinline]] void Decider::settle_unsent(const Action& action, const Action* second, uint32_t link_mtu,
-                                              Frame& frame, Outcome& outcome, uint32_t now_ms) {
-  outcome.verdict = Verdict::drop;
+                                              Frame& frame, FrameOutcome& outcome, uint32_t now_ms) {
+  outcome.verdict = FrameVerdict::drop;
   if (outcome.reason != DropReason::exceeds_mtu || !may_tell_too_big(now_ms)) return;
   if (!make_too_big(frame, kEthernetBytes, inner_mtu(action, second, link_mtu))) return;
   counters_.too_big_packets.add();
   ++told_in_second_;
   outcome.reason = DropReason::none;
-  outcome.verdict = Verdict::answer;
+  outcome.verdict = FrameVerdict::answer;
   outcome.port = frame.port;
 }
 
@@ -26,16 +26,16 @@ bool Decider::may_tell_too_big(uint32_t now_ms) {
   return told_in_second_ < kMaxTooBigPerSecond;
 }
 
-Outcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash,
-                           Frame& frame, uint32_t now_ms) {
-  Outcome outcome;
+FrameOutcome Decider::addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash,
+                                Frame& frame, uint32_t now_ms) {
+  FrameOutcome outcome;
   const BackendEntry& entry = tables.backend(backend);
   const NextHop& hop = neighbours_.next_hop(entry.neighbour(family));
   if (entry.has_tunnel(family)) {
     send_through_tunnel(tables.tunnel(backend, family), nullptr, flow_hash, hop, frame, outcome, now_ms);
   } else {
     outcome.reason = address(backend, hop, frame, outcome.port);
-    outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+    outcome.verdict = outcome.reason == DropReason::none ? FrameVerdict::forward : FrameVerdict::drop;
   }
   return outcome;
 }

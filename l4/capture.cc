@@ -30,9 +30,9 @@ bool CaptureFilter::takes(const Frame& frame) const {
   return view.kind == PacketKind::transport && (view.source_port_be == port_be || view.destination_port_be == port_be);
 }
 
-bool CaptureFilter::takes(const Outcome& outcome) const {
+bool CaptureFilter::takes(const FrameOutcome& outcome) const {
   if (!dropped && reason == DropReason::none) return true;
-  return outcome.verdict == Verdict::drop && (reason == DropReason::none || outcome.reason == reason);
+  return outcome.verdict == FrameVerdict::drop && (reason == DropReason::none || outcome.reason == reason);
 }
 
 Capture::Capture(CaptureFilter filter, CaptureBounds bounds) : filter_(std::move(filter)), bounds_(bounds) {

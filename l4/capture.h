@@ -24,7 +24,7 @@ struct CaptureFilter {
   DropReason reason = DropReason::none;  // only frames that were dropped for this reason; none: any reason
 
   bool takes(const Frame& frame) const;
-  bool takes(const Outcome& outcome) const;
+  bool takes(const FrameOutcome& outcome) const;
 };
 
 struct CaptureBounds {
@@ -41,7 +41,7 @@ class Capture final : public FrameObserver {
     uint32_t kept_bytes = 0;
     size_t place = 0;  // offset of its bytes
     uint16_t port = 0;
-    Outcome outcome;
+    FrameOutcome outcome;
     BackendId backend = kNoBackend;
   };
 

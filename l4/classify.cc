@@ -24,12 +24,12 @@ void take_tags_off(Frame& frame, size_t bytes) {
 bool came_from_a_worker(const Frame& frame) { return frame.asked != 0 || frame.learn_only; }
 
 // Handles the reply to a probe that the forwarder itself has sent.
-std::optional<Outcome> take_probe_reply(ProbeBoard* probes, Frame& frame, const PacketView& view) {
+std::optional<FrameOutcome> take_probe_reply(ProbeBoard* probes, Frame& frame, const PacketView& view) {
   if (probes == nullptr) return std::nullopt;
   const ProbeBoard::Taken taken = probes->take(frame.data, frame.bytes, frame.capacity, view);
   if (taken == ProbeBoard::Taken::not_ours) return std::nullopt;
-  return Outcome{taken == ProbeBoard::Taken::answer ? Verdict::answer : Verdict::consume, DropReason::none, frame.port,
-                 false};
+  return FrameOutcome{taken == ProbeBoard::Taken::answer ? FrameVerdict::answer : FrameVerdict::consume,
+                      DropReason::none, frame.port, false};
 }
 
 bool is_malformed_ip(DropReason reason) { return reason != DropReason::vlan_tagged && reason != DropReason::not_ip; }
@@ -45,8 +45,8 @@ uint16_t Decider::port_of(const Frame& frame) const {
   return frame.port;
 }
 
-[[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome,
-                                         uint32_t now_ms) {
+[[gnu::noinline]] void Decider::classify(const ForwardingTables& tables, Frame& frame, uint16_t index,
+                                         FrameOutcome& outcome, uint32_t now_ms) {
   if (!came_from_a_worker(frame)) frame.port = port_of(frame);
   const PortTags& tags = config_.ports[frame.port].tags;
   size_t tag_bytes = has_priority_tag(frame.data, frame.bytes) ? kTagBytes : 0;
@@ -83,7 +83,7 @@ uint16_t Decider::port_of(const Frame& frame) const {
     const FlowTuple tuple = tuple_of(view);
     const ServiceEntry* service = find_service(tables, tuple);
     if (service == nullptr) {
-      const std::optional<Outcome> reply = take_probe_reply(config_.probes, frame, view);
+      const std::optional<FrameOutcome> reply = take_probe_reply(config_.probes, frame, view);
       outcome = reply ? *reply : settle_without_service(tables, view);
     } else if (has_martian_source(view)) {
       outcome = drop(DropReason::martian_source);
@@ -107,19 +107,19 @@ uint16_t Decider::port_of(const Frame& frame) const {
   }
 }
 
-Outcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
+FrameOutcome Decider::settle_without_service(const ForwardingTables& tables, const PacketView& view) const {
   return is_vip(tables.local_kind(view.family, view.destination)) ? drop(DropReason::no_service)
                                                                   : punt(DropReason::not_local);
 }
 
-Outcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
+FrameOutcome Decider::settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms) {
   NeighbourMessage message;
   const DropReason reason = read_arp(frame.data, frame.bytes, kEthernetBytes, message);
   if (reason != DropReason::none) return drop(reason);
   return settle_neighbour_message(tables, frame, message, now_ms);
 }
 
-Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
+FrameOutcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms) {
   NeighbourMessage message;
   const DropReason reason = read_nd(frame.data, view, message);
   if (reason != DropReason::none) return drop(reason);
@@ -127,29 +127,29 @@ Outcome Decider::settle_nd(const ForwardingTables& tables, Frame& frame, const P
 }
 
 // RFC 5227 §2.4: reports it to the operator, and repeats our own claim.
-Outcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
+FrameOutcome Decider::settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms) {
   if (config_.announces) announcer_.defend(message.sender, frame.port, now_ms);
-  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+  if (frame.learn_only) return {FrameVerdict::consume, DropReason::none, 0, false};
   if (config_.conflicts != nullptr) config_.conflicts->tell({message.sender, message.sender_mac, frame.port});
-  Outcome outcome = drop(DropReason::vip_conflict);
+  FrameOutcome outcome = drop(DropReason::vip_conflict);
   outcome.share = !config_.announces;
   return outcome;
 }
 
 // The kernel is a group member too when it receives the port's other frames.
-Outcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
+FrameOutcome Decider::settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms) {
   MldQuery query;
   const DropReason reason = read_mld_query(frame.data, view, query);
   if (reason != DropReason::none) return drop(reason);
   if (config_.announces) groups_.on_query(frame.port, query, now_ms);
-  Outcome outcome{Verdict::consume, DropReason::none, 0, false};
-  if (config_.punt_tap && !frame.learn_only) outcome.verdict = Verdict::punt;
+  FrameOutcome outcome{FrameVerdict::consume, DropReason::none, 0, false};
+  if (config_.punt_tap && !frame.learn_only) outcome.verdict = FrameVerdict::punt;
   outcome.share = !config_.announces && !frame.learn_only;
   return outcome;
 }
 
-Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
-                                          uint32_t now_ms) {
+FrameOutcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame& frame,
+                                               const NeighbourMessage& message, uint32_t now_ms) {
   const Mac& own_mac = config_.ports[frame.port].mac;
   const auto any_kind = [&](const IpAddress& address) {
     return tables.local_kind(static_cast<uint8_t>(address.family), words_of(address));
@@ -170,7 +170,7 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
     }
     learned = neighbours_.learn(message.sender, message.sender_mac, now_ms);
   }
-  if (frame.learn_only) return {Verdict::consume, DropReason::none, 0, false};
+  if (frame.learn_only) return {FrameVerdict::consume, DropReason::none, 0, false};
 
   LocalKind asked = message.is_request ? local_kind(message.target) : LocalKind::none;
   const bool kernel_owns = config_.punt_tap && asked != LocalKind::vip;
@@ -179,11 +179,12 @@ Outcome Decider::settle_neighbour_message(const ForwardingTables& tables, Frame&
   }
   if (asked != LocalKind::none && !kernel_owns && frame.capacity >= kMaxNeighbourFrameBytes) {
     frame.bytes = static_cast<uint32_t>(write_answer(frame.data, {own_mac, message.target}, message));
-    return {Verdict::answer, DropReason::none, frame.port, false};
+    return {FrameVerdict::answer, DropReason::none, frame.port, false};
   }
-  Outcome outcome = config_.punt_tap                             ? punt(DropReason::neighbour_unknown)
-                    : learned == Learned::expected || answers_us ? Outcome{Verdict::consume, DropReason::none, 0, false}
-                                                                 : drop(DropReason::neighbour_unknown);
+  FrameOutcome outcome = config_.punt_tap ? punt(DropReason::neighbour_unknown)
+                         : learned == Learned::expected || answers_us
+                             ? FrameOutcome{FrameVerdict::consume, DropReason::none, 0, false}
+                             : drop(DropReason::neighbour_unknown);
   outcome.share = learned == Learned::expected && config_.workers > 1;
   return outcome;
 }

@@ -166,7 +166,7 @@ struct ServiceRun {
 
 // Returns true if all `count` frames are forwarded by one port. Counts every other result.
 template <bool Tunnels>
-[[gnu::always_inline]] inline bool Decider::act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
+[[gnu::always_inline]] inline bool Decider::act(Frame* frames, FrameOutcome* outcomes, size_t count, uint32_t now_ms,
                                                 uint16_t& port_of_all) {
   size_t forwarded = 0;
   uint16_t bits_of_all = UINT16_MAX, bits_of_any = 0;  // over the ports by which the frames leave
@@ -174,18 +174,18 @@ template <bool Tunnels>
   for (size_t i = 0; i < packet_count_; ++i) {
     const ServicePacket& packet = packets_[i];
     Frame& frame = frames[packet.frame];
-    Outcome& outcome = outcomes[packet.frame];
-    // Assigned field by field. A returned Outcome would be written as bytes and copied as words, and the copy would
-    // wait for the writes.
+    FrameOutcome& outcome = outcomes[packet.frame];
+    // Assigned field by field. A returned FrameOutcome would be written as bytes and copied as words, and the copy
+    // would wait for the writes.
     outcome.share = false;
     if (!Tunnels || packet.action == nullptr) {
       outcome.reason = address(packet.backend, *packet.hop, frame, outcome.port);
-      outcome.verdict = outcome.reason == DropReason::none ? Verdict::forward : Verdict::drop;
+      outcome.verdict = outcome.reason == DropReason::none ? FrameVerdict::forward : FrameVerdict::drop;
     } else {
       send_through_tunnel(*packet.action, packet.second, hashes_[i], *packet.hop, frame, outcome, now_ms);
     }
-    if (outcome.verdict != Verdict::forward) [[unlikely]] {
-      if (packet.first_fragment && packet.handed_over) outcome = {Verdict::hand_over, DropReason::none, 0, false};
+    if (outcome.verdict != FrameVerdict::forward) [[unlikely]] {
+      if (packet.first_fragment && packet.handed_over) outcome = {FrameVerdict::hand_over, DropReason::none, 0, false};
       if (packet.refused != DropReason::none) settle_refused(packet, frame, outcome, now_ms);
       continue;
     }
@@ -203,7 +203,7 @@ template <bool Tunnels>
 }
 
 template <bool Tunnels>
-bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes, size_t count,
                              uint32_t now_ms, uint16_t& port_of_all) {
   for (size_t i = 0; i < packet_count_; ++i) {
     choose<Tunnels>(tables, packets_[i], hashes_[i], frames[packets_[i].frame], now_ms);
@@ -216,7 +216,7 @@ bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outc
 }
 
 [[gnu::always_inline]] inline std::optional<uint16_t> Decider::run_stages(const ForwardingTables& tables, Frame* frames,
-                                                                          Outcome* outcomes, size_t count,
+                                                                          FrameOutcome* outcomes, size_t count,
                                                                           uint32_t now_ms) {
   packet_count_ = follower_count_ = 0;
   moved_ = false;
@@ -241,8 +241,8 @@ bool Decider::choose_and_act(const ForwardingTables& tables, Frame* frames, Outc
   return std::nullopt;
 }
 
-std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
-                                        uint32_t now_ms) {
+std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes,
+                                        size_t count, uint32_t now_ms) {
   assert(count <= kBurst);
   if (observer_ != nullptr) [[unlikely]]
     return decide_observed(tables, frames, outcomes, count, now_ms);
@@ -250,7 +250,8 @@ std::optional<uint16_t> Decider::decide(const ForwardingTables& tables, Frame* f
 }
 
 [[gnu::noinline]] std::optional<uint16_t> Decider::decide_observed(const ForwardingTables& tables, Frame* frames,
-                                                                   Outcome* outcomes, size_t count, uint32_t now_ms) {
+                                                                   FrameOutcome* outcomes, size_t count,
+                                                                   uint32_t now_ms) {
   observer_->before(frames, count, now_ms);
   const std::optional<uint16_t> port_of_all = run_stages(tables, frames, outcomes, count, now_ms);
   std::array<Fate, kBurst> fates;
@@ -274,16 +275,16 @@ void Decider::preload(const NeighbourView& neighbour, uint32_t now_ms) {
   if (!neighbour.mac.is_zero()) neighbours_.learn(neighbour.address, neighbour.mac, now_ms);
 }
 
-void Decider::count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms) {
+void Decider::count_fates(const Frame* frames, FrameOutcome* outcomes, size_t count, uint32_t now_ms) {
   for (size_t i = 0; i < count; ++i) {
-    Outcome& outcome = outcomes[i];
-    if (outcome.verdict == Verdict::punt && !config_.punt_tap) outcome.verdict = Verdict::drop;
+    FrameOutcome& outcome = outcomes[i];
+    if (outcome.verdict == FrameVerdict::punt && !config_.punt_tap) outcome.verdict = FrameVerdict::drop;
     if (frames[i].learn_only) continue;  // the worker that received it has counted it
-    if (outcome.verdict == Verdict::drop) {
+    if (outcome.verdict == FrameVerdict::drop) {
       counters_.drop(outcome.reason, 1, frames[i].bytes);
       dropped_.record(frames[i], outcome.reason, now_ms);
     }
-    if (outcome.verdict == Verdict::consume) counters_.consumed_packets.add();
+    if (outcome.verdict == FrameVerdict::consume) counters_.consumed_packets.add();
   }
 }
 

@@ -41,7 +41,7 @@ namespace tidegate::l4 {
 
 constexpr size_t kBurst = FlowBatch::kMost;
 
-enum class Verdict : uint8_t {
+enum class FrameVerdict : uint8_t {
   drop,
   forward,    // to a backend
   relay,      // to a backend: an ICMP error about one of its flows
@@ -51,8 +51,8 @@ enum class Verdict : uint8_t {
   hand_over,  // to the next worker, which may have the flow to which the frame belongs
 };
 
-struct Outcome {
-  Verdict verdict = Verdict::drop;
+struct FrameOutcome {
+  FrameVerdict verdict = FrameVerdict::drop;
   DropReason reason = DropReason::none;  // why it is dropped
   uint16_t port = 0;                     // the port it leaves by
   bool share = false;                    // other workers must also learn from it
@@ -85,7 +85,7 @@ class Decider {
   void introduce(uint32_t now_ms);
   // `count` is at most kBurst. If every frame of the burst is forwarded by the same port, returns that port. After
   // that, moved() says whether a frame now begins elsewhere in its buffer or has another length than on arrival.
-  std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
+  std::optional<uint16_t> decide(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes, size_t count,
                                  uint32_t now_ms);
   bool moved() const { return moved_; }
   // Sends neighbour requests, sweeps expired flows, updates gauges. Call at most once a millisecond.
@@ -108,9 +108,9 @@ class Decider {
 
  private:
   struct ServicePacket;
-  std::optional<uint16_t> run_stages(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count,
-                                     uint32_t now_ms);
-  std::optional<uint16_t> decide_observed(const ForwardingTables& tables, Frame* frames, Outcome* outcomes,
+  std::optional<uint16_t> run_stages(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes,
+                                     size_t count, uint32_t now_ms);
+  std::optional<uint16_t> decide_observed(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes,
                                           size_t count, uint32_t now_ms);
   void tell_flow(const ServicePacket& packet, BackendId backend, const Frame& frame, uint32_t now_ms);
   // A packet of a service, between the stages.
@@ -131,28 +131,29 @@ class Decider {
   };
 
   bool take_plain(const ForwardingTables& tables, const Frame& frame, uint16_t index, uint64_t own_mac);
-  void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, Outcome& outcome, uint32_t now_ms);
+  void classify(const ForwardingTables& tables, Frame& frame, uint16_t index, FrameOutcome& outcome, uint32_t now_ms);
   void add_packet(uint16_t index, const ServiceEntry* service, const FlowTuple& tuple, FlowEvent event,
                   bool first_fragment);
   const ServiceEntry* find_service(const ForwardingTables& tables, const FlowTuple& tuple);
-  Outcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
-  Outcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms);
-  Outcome settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
-                                   uint32_t now_ms);
-  Outcome settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
-  Outcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
+  FrameOutcome settle_arp(const ForwardingTables& tables, Frame& frame, uint32_t now_ms);
+  FrameOutcome settle_nd(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  FrameOutcome settle_conflict(const Frame& frame, const NeighbourMessage& message, uint32_t now_ms);
+  FrameOutcome settle_mld_query(const Frame& frame, const PacketView& view, uint32_t now_ms);
+  FrameOutcome settle_neighbour_message(const ForwardingTables& tables, Frame& frame, const NeighbourMessage& message,
+                                        uint32_t now_ms);
+  FrameOutcome settle_follower(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  FrameOutcome settle_icmp(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  FrameOutcome relay_icmp_error(const ForwardingTables& tables, Frame& frame, const PacketView& view, uint32_t now_ms);
+  FrameOutcome settle_later_fragment(const ForwardingTables& tables, Frame& frame, const PacketView& view,
+                                     uint32_t now_ms);
+  FrameOutcome settle_without_service(const ForwardingTables& tables, const PacketView& view) const;
   template <bool Tunnels>
   void choose(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash, const Frame& frame,
               uint32_t now_ms);
   BackendId choose_anew(ServicePacket& packet, uint64_t hash, const Frame& frame, FlowEntry* entry, bool reopened,
                         uint32_t now_ms);
   void take_over_shared(FlowEntry& entry);
-  void guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes, uint32_t now_ms);
+  void guard(const ForwardingTables& tables, const Frame* frames, FrameOutcome* outcomes, uint32_t now_ms);
   DropReason why_client_may_not_come(const ForwardingTables& tables, const Guard& guard, uint8_t family,
                                      const AddressWords& client);
   DropReason why_packet_may_not_pass(const Guard& guard, uint64_t source_hash, uint32_t now_ms);
@@ -161,7 +162,7 @@ class Decider {
                                     uint32_t now_ms);
   DropReason why_flow_may_not_begin(const ServicePacket& packet, uint32_t now_ms);
   bool takes_packet(const Guard& guard, uint32_t now_ms);
-  void settle_refused(const ServicePacket& packet, Frame& frame, Outcome& outcome, uint32_t now_ms);
+  void settle_refused(const ServicePacket& packet, Frame& frame, FrameOutcome& outcome, uint32_t now_ms);
   BackendId pick(const ServicePacket& packet, uint64_t hash, const Frame& frame) const;
   void choose_for_first_fragment(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash,
                                  const Frame& frame, uint32_t now_ms);
@@ -170,24 +171,24 @@ class Decider {
   BackendId choose_for_flow(const ForwardingTables& tables, ServicePacket& packet, uint64_t hash, const Frame& frame,
                             uint32_t now_ms);
   template <bool Tunnels>
-  bool choose_and_act(const ForwardingTables& tables, Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms,
-                      uint16_t& port_of_all);
+  bool choose_and_act(const ForwardingTables& tables, Frame* frames, FrameOutcome* outcomes, size_t count,
+                      uint32_t now_ms, uint16_t& port_of_all);
   template <bool Tunnels>
-  bool act(Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
-  void count_fates(const Frame* frames, Outcome* outcomes, size_t count, uint32_t now_ms);
+  bool act(Frame* frames, FrameOutcome* outcomes, size_t count, uint32_t now_ms, uint16_t& port_of_all);
+  void count_fates(const Frame* frames, FrameOutcome* outcomes, size_t count, uint32_t now_ms);
   bool may_be_elsewhere(const Frame& frame) const { return frame.asked + 1u < config_.workers; }
   // Sets the frame's Ethernet addresses and the port by which it leaves, or returns why it cannot be sent.
   static DropReason address(BackendId backend, const NextHop& hop, const Frame& frame, uint16_t& port);
   // Makes a frame ready to leave through a tunnel. If the packet is too long, it becomes an ICMP error for its sender,
   // where that is allowed. `second` is the tunnel of a second backend, or null.
   void send_through_tunnel(const Action& action, const Action* second, uint64_t flow_hash, const NextHop& hop,
-                           Frame& frame, Outcome& outcome, uint32_t now_ms);
-  void settle_unsent(const Action& action, const Action* second, uint32_t link_mtu, Frame& frame, Outcome& outcome,
+                           Frame& frame, FrameOutcome& outcome, uint32_t now_ms);
+  void settle_unsent(const Action& action, const Action* second, uint32_t link_mtu, Frame& frame, FrameOutcome& outcome,
                      uint32_t now_ms);
   bool may_tell_too_big(uint32_t now_ms);
   // `flow_hash` chooses what a tunnel varies by flow.
-  Outcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash, Frame& frame,
-                    uint32_t now_ms);
+  FrameOutcome addressed(const ForwardingTables& tables, BackendId backend, uint8_t family, uint64_t flow_hash,
+                         Frame& frame, uint32_t now_ms);
 
   DeciderConfig config_;
   void set_links();

@@ -107,10 +107,10 @@ class DryRun {
         static_cast<uint32_t>(record.time_ns > first_ns ? (record.time_ns - first_ns) / 1'000'000 : 0);
     const uint32_t now_ms = world_.now_ms + passed_ms;
     const bool known = flow && decider_.flow(world_.config.hasher.tuple(*flow), now_ms);
-    Outcome outcome;
+    FrameOutcome outcome;
     decider_.decide(*world_.tables, &frame, &outcome, 1, now_ms);
     json out = {{"verdict", name(outcome.verdict)}};
-    if (outcome.verdict == Verdict::drop) {
+    if (outcome.verdict == FrameVerdict::drop) {
       out["reason"] = name(outcome.reason);
       out["why"] = sentence(outcome.reason);
     }
@@ -118,8 +118,8 @@ class DryRun {
     if (const BackendId backend = fate_.last.backend; index_of(backend) < names_.size()) {
       out["backend"] = names_[index_of(backend)];
     }
-    if (outcome.verdict == Verdict::forward || outcome.verdict == Verdict::relay ||
-        outcome.verdict == Verdict::answer) {
+    if (outcome.verdict == FrameVerdict::forward || outcome.verdict == FrameVerdict::relay ||
+        outcome.verdict == FrameVerdict::answer) {
       out["out"] = {{"port", outcome.port}, {"to", Mac::from(frame.data).to_string()}, {"bytes", frame.bytes}};
     }
     return out;
@@ -152,21 +152,21 @@ json explain_frames(const DryWorld& world, const BackendIds& backends, const std
   return DryRun(world, backends, question).run(frames);
 }
 
-const char* name(Verdict verdict) {
+const char* name(FrameVerdict verdict) {
   switch (verdict) {
-    case Verdict::drop:
+    case FrameVerdict::drop:
       return "drop";
-    case Verdict::forward:
+    case FrameVerdict::forward:
       return "forward";
-    case Verdict::relay:
+    case FrameVerdict::relay:
       return "relay";
-    case Verdict::answer:
+    case FrameVerdict::answer:
       return "answer";
-    case Verdict::punt:
+    case FrameVerdict::punt:
       return "punt";
-    case Verdict::consume:
+    case FrameVerdict::consume:
       return "consume";
-    case Verdict::hand_over:
+    case FrameVerdict::hand_over:
       return "hand_over";
   }
   return "?";

@@ -34,6 +34,6 @@ struct DryQuestion {
 nlohmann::json explain_frames(const DryWorld& world, const BackendIds& backends,
                               const std::vector<CaptureRecord>& frames, const DryQuestion& question);
 
-const char* name(Verdict verdict);
+const char* name(FrameVerdict verdict);
 
 }  // namespace tidegate::l4

@@ -61,7 +61,7 @@ FlowTuple source_tuple(const Guard& guard, uint8_t family, const AddressWords& c
   return takes_packet(guard, now_ms) ? DropReason::none : DropReason::service_packets;
 }
 
-[[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, Outcome* outcomes,
+[[gnu::noinline]] void Decider::guard(const ForwardingTables& tables, const Frame* frames, FrameOutcome* outcomes,
                                       uint32_t now_ms) {
   // To read the address from the frame again costs less than to keep it.
   const auto client_of = [&](const ServicePacket& packet) {
@@ -149,7 +149,7 @@ DropReason Decider::why_flow_may_not_begin(const ServicePacket& packet, uint32_t
 }
 
 // Settles a packet of a new flow that may not begin, or of an unknown flow.
-void Decider::settle_refused(const ServicePacket& packet, Frame& frame, Outcome& outcome, uint32_t now_ms) {
+void Decider::settle_refused(const ServicePacket& packet, Frame& frame, FrameOutcome& outcome, uint32_t now_ms) {
   outcome = drop(packet.refused);
   if (packet.refused != DropReason::flow_unknown) {
     counters_.services[index_of(packet.service->id)].refused.add();
@@ -163,7 +163,7 @@ void Decider::settle_refused(const ServicePacket& packet, Frame& frame, Outcome&
   if (resets_in_second_ == kMaxResetsPerSecond || !make_reset(frame)) return;
   ++resets_in_second_;
   counters_.resets.add();
-  outcome = {Verdict::answer, DropReason::none, frame.port, false};
+  outcome = {FrameVerdict::answer, DropReason::none, frame.port, false};
 }
 
 }  // namespace tidegate::l4

@@ -15,11 +15,11 @@
 
 namespace tidegate::l4 {
 
-struct Outcome;
+struct FrameOutcome;
 
 // The fate of a frame. Backend and service are set if the frame was a packet of a service.
 struct Fate {
-  const Outcome* outcome = nullptr;
+  const FrameOutcome* outcome = nullptr;
   BackendId backend = kNoBackend;
   ServiceId service = kNoService;
 };

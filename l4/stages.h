@@ -10,10 +10,10 @@
 
 namespace tidegate::l4 {
 
-inline Outcome drop(DropReason reason) { return {Verdict::drop, reason, 0, false}; }
+inline FrameOutcome drop(DropReason reason) { return {FrameVerdict::drop, reason, 0, false}; }
 
 // Sends the frame to the kernel if there is a punt device, otherwise drops it for `reason`.
-inline Outcome punt(DropReason reason) { return {Verdict::punt, reason, 0, false}; }
+inline FrameOutcome punt(DropReason reason) { return {FrameVerdict::punt, reason, 0, false}; }
 
 // UDP has no flags.
 inline FlowEvent event_of(uint8_t tcp_flags) {
@@ -70,7 +70,7 @@ inline DropReason Decider::address(BackendId backend, const NextHop& hop, const 
 // Sends a frame whose backend has a tunnel.
 [[gnu::always_inline]] inline void Decider::send_through_tunnel(const Action& action, const Action* second,
                                                                 uint64_t flow_hash, const NextHop& hop, Frame& frame,
-                                                                Outcome& outcome, uint32_t now_ms) {
+                                                                FrameOutcome& outcome, uint32_t now_ms) {
   outcome.share = false;
   const uint32_t link_mtu = link_mtus_[hop.port];
   outcome.reason = hop.usable ? encapsulate(action, second, flow_hash, link_mtu, kEthernetBytes, frame)
@@ -80,7 +80,7 @@ inline DropReason Decider::address(BackendId backend, const NextHop& hop, const 
     return;
   }
   moved_ = true;
-  outcome.verdict = Verdict::forward;
+  outcome.verdict = FrameVerdict::forward;
   outcome.port = hop.port;
   rewrite_l2dsr(frame.data, hop);
   counters_.tunnelled[static_cast<size_t>(action.mode)].add(1, frame.bytes);

@@ -64,7 +64,7 @@ std::vector<std::string> backend_names(const BackendIds& backends) {
 
 std::string comment_of(const Capture::Record& record, const std::vector<std::string>& names) {
   std::string text = name(record.outcome.verdict);
-  if (record.outcome.verdict == Verdict::drop) {
+  if (record.outcome.verdict == FrameVerdict::drop) {
     text += fmt::format(": {}: {}", name(record.outcome.reason), sentence(record.outcome.reason));
   }
   if (index_of(record.backend) < names.size()) text += " to " + names[index_of(record.backend)];

@@ -229,33 +229,33 @@ uint64_t Worker::move_all(rte_mbuf** buffers, uint16_t count) {
   return bytes;
 }
 
-void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome) {
+void Worker::carry_out(rte_mbuf* buffer, const Frame& frame, const FrameOutcome& outcome) {
   if (buffer->nb_segs == 1) move(buffer, frame);
   if (outcome.share) share(buffer, frame.port);
   switch (outcome.verdict) {
-    case Verdict::forward:
-    case Verdict::relay:
+    case FrameVerdict::forward:
+    case FrameVerdict::relay:
       if (!fits(outcome.port, buffer->pkt_len)) {
         counters_.drop(DropReason::exceeds_mtu, 1, buffer->pkt_len);
         break;
       }
-      queue(outcome.port, buffer, outcome.verdict == Verdict::relay ? FrameKind::relayed : FrameKind::forwarded);
+      queue(outcome.port, buffer, outcome.verdict == FrameVerdict::relay ? FrameKind::relayed : FrameKind::forwarded);
       return;
-    case Verdict::answer:
+    case FrameVerdict::answer:
       queue(outcome.port, buffer, FrameKind::answered);
       return;
-    case Verdict::hand_over:
+    case FrameVerdict::hand_over:
       hand_over(buffer, frame);
       return;
-    case Verdict::punt:
+    case FrameVerdict::punt:
       if (punts_[frame.port].write(frame.data, frame.bytes)) {
         counters_.punted_packets.add();
       } else {
         counters_.drop(DropReason::punt_refused, 1, frame.bytes);
       }
       break;
-    case Verdict::consume:
-    case Verdict::drop:
+    case FrameVerdict::consume:
+    case FrameVerdict::drop:
       break;
   }
   rte_pktmbuf_free(buffer);

@@ -73,7 +73,7 @@ class Worker final : private FrameSink {
   void process(const ForwardingTables& tables, rte_mbuf** buffers, uint16_t count, uint64_t bytes);
   static void move(rte_mbuf* buffer, const Frame& frame);
   uint64_t move_all(rte_mbuf** buffers, uint16_t count);
-  void carry_out(rte_mbuf* buffer, const Frame& frame, const Outcome& outcome);
+  void carry_out(rte_mbuf* buffer, const Frame& frame, const FrameOutcome& outcome);
   size_t receive_inbox(const ForwardingTables& tables);
   void hand_over(rte_mbuf* buffer, const Frame& frame);
   void share(const rte_mbuf* buffer, uint16_t port);
@@ -104,7 +104,7 @@ class Worker final : private FrameSink {
   std::vector<uint32_t> most_bytes_;  // by port: the longest frame that its link takes
   bool same_links_ = true;            // all ports have the same MTU, so a frame from one fits any other
   std::array<Frame, kBurst> frames_;  // the current burst; its outcomes are below
-  std::array<Outcome, kBurst> outcomes_;
+  std::array<FrameOutcome, kBurst> outcomes_;
   std::vector<Outbound> outbound_;  // by port
   rte_ring* inbox_ = nullptr;       // frames from other workers
   std::vector<Worker*> peers_;

@@ -64,7 +64,8 @@ std::vector<std::string> store_objects(Cache& cache, EventLoop& loop, size_t obj
     paths.push_back("/object/" + std::to_string(i));
     Lookup leader = cache.lookup(request(paths.back()), policy, kNowMs, loop, {});
     const ResponseView response{200, kResponseFields, kNowMs, kNowMs, 1'000};
-    if (leader.outcome != Outcome::fetch || leader.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store)
+    if (leader.outcome != LookupOutcome::fetch ||
+        leader.fill.on_head(response, kNowMs).kind != FillDecision::Kind::store)
       return {};
     leader.fill.append(std::string(1'000, 'b'));
     leader.fill.finish();
@@ -84,7 +85,7 @@ void lookup_in_memory(benchmark::State& state) {
   size_t next = 0;
   for (auto _ : state) {
     const Lookup found = cache->lookup(request(paths[next]), policy, kNowMs + 1, loop, {});
-    if (found.outcome != Outcome::hit) state.SkipWithError("no hit");
+    if (found.outcome != LookupOutcome::hit) state.SkipWithError("no hit");
     next = (next + 7'919) % paths.size();
   }
 }
@@ -109,13 +110,13 @@ void lookup_on_disk(benchmark::State& state) {
       bool read = false;
       const Lookup found =
           cache->lookup(request(path), policy, kNowMs + 1, loop, [&read](const Lookup&) { read = true; });
-      while (found.outcome == Outcome::wait && !read) loop.run_once(1'000'000'000);
+      while (found.outcome == LookupOutcome::wait && !read) loop.run_once(1'000'000'000);
     }
     size_t next = 0;
     for (auto _ : state) {
       loop.run_once(0);
       const Lookup found = cache->lookup(request(paths[next]), policy, kNowMs + 1, loop, {});
-      if (found.outcome != Outcome::hit) state.SkipWithError("no hit");
+      if (found.outcome != LookupOutcome::hit) state.SkipWithError("no hit");
       next = (next + 7'919) % paths.size();
     }
   }

@@ -72,7 +72,7 @@ void dns_answer(benchmark::State& state, std::string_view name, bool with_subnet
   const std::shared_ptr<const Tables> tables = tables_of(state.range(0));
   const std::vector<uint8_t> query = question(name, with_subnet);
   Worker worker(HashKey{1, 2});
-  const Client client{*IpAddress::parse("198.51.100.1"), Transport::udp};
+  const Client client{*IpAddress::parse("198.51.100.1"), QueryTransport::udp};
   std::array<uint8_t, 4'096> out;
   for (auto _ : state) {
     if (answer(query, out, client, *tables, worker) == 0 || (out[3] & 15) != rcode) state.SkipWithError("wrong answer");

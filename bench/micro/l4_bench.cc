@@ -155,7 +155,7 @@ void decide_bursts(benchmark::State& state, const Work& work) {
     decider.preload(known, 0);
   }
   Frame frames[kBurst];
-  Outcome outcomes[kBurst];
+  FrameOutcome outcomes[kBurst];
   const Bytes sample = sample_of(work);
   const size_t source_at = work.family == 4 ? 26 : 34;  // the last four bytes of the client's address
   Bytes buffer(kRoom);
@@ -175,7 +175,7 @@ void decide_bursts(benchmark::State& state, const Work& work) {
     }
     decider.decide(*tables, frames, outcomes, kBurst, now_ms);
   }
-  if (outcomes[0].verdict != Verdict::forward) {
+  if (outcomes[0].verdict != FrameVerdict::forward) {
     state.SkipWithError(std::string("not forwarded: ").append(sentence(outcomes[0].reason)).c_str());
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kBurst));

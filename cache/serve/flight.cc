@@ -348,14 +348,14 @@ void Flight::fail(FillFailure failure, const char* reason) {
     Waiters waiters = take_waiters(State::failed);
     for (const auto& waiter : waiters) {
       Lookup found;
-      found.outcome = Outcome::failed;
+      found.outcome = LookupOutcome::failed;
       found.status.forward = Forward::miss;
       found.status.collapsed = true;
       found.status.detail = reason;
       EventLoop* loop = waiter->loop();
       if (loop == nullptr) continue;
       if (auto stale = stale_answer(waiter->request.view(), waiter->now_ms(), *loop)) {
-        found.outcome = Outcome::stale;
+        found.outcome = LookupOutcome::stale;
         found.answer = std::move(*stale);
         found.status.hit = true;
       }
@@ -387,7 +387,7 @@ bool Flight::promote_waiter(const char* reason, State if_none) {
   policy_ = next->policy;
   loop_ = loop;
   Lookup found;
-  found.outcome = Outcome::fetch;
+  found.outcome = LookupOutcome::fetch;
   found.status.forward = validating_ != nullptr ? Forward::stale : Forward::uri_miss;
   found.status.detail = reason;
   found.fill = Fill(shared_from_this());

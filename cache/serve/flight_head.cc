@@ -61,7 +61,7 @@ Flight::Attached Flight::attach(Asker& asker, const CacheControl& control, Looku
     const PurgeVerdict verdict = engine_.purges.verdict(head_->tags, generation_);
     if (verdict != PurgeVerdict::live || !may_wait_for(head_->freshness, control, asker.now_ms)) return Attached::no;
   }
-  found.outcome = Outcome::attach;
+  found.outcome = LookupOutcome::attach;
   found.answer = answer(asker.request, asker.now_ms, asker.loop);
   return Attached::follows;
 }
@@ -187,7 +187,7 @@ void Flight::release_those_with_authorization(const char* reason) {
 void Flight::release(Waiters& waiters, const char* reason) {
   for (const auto& waiter : waiters) {
     Lookup found;
-    found.outcome = Outcome::bypass;
+    found.outcome = LookupOutcome::bypass;
     found.status.forward = Forward::miss;
     found.status.collapsed = true;
     found.status.detail = reason;
@@ -288,7 +288,7 @@ void Flight::attach_waiters(Waiters& waiters, uint64_t now_ms) {
       continue;
     }
     Lookup found;
-    found.outcome = Outcome::attach;
+    found.outcome = LookupOutcome::attach;
     found.status.collapsed = true;
     found.status.forward = Forward::miss;
     found.answer = answer(request, now_ms, *loop);
@@ -405,7 +405,7 @@ void Flight::answer_all(Waiters& waiters, const std::shared_ptr<const StoredObje
       continue;
     }
     Lookup found;
-    found.outcome = stale ? Outcome::stale : Outcome::hit;
+    found.outcome = stale ? LookupOutcome::stale : LookupOutcome::hit;
     found.status.hit = true;
     found.status.collapsed = true;
     found.status.ttl_s = ttl_s(freshness, now_ms);

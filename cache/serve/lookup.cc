@@ -21,7 +21,7 @@ struct Engine::IndexView {
 
 namespace {
 
-Lookup forwarded(Outcome outcome, Forward why, const char* detail) {
+Lookup forwarded(LookupOutcome outcome, Forward why, const char* detail) {
   Lookup found;
   found.outcome = outcome;
   found.status.forward = why;
@@ -58,11 +58,11 @@ PurgeVerdict Engine::verdict(Entry& entry) {
 }
 
 Lookup Engine::lookup(Asker& asker) {
-  if (!asker.policy.enabled) return forwarded(Outcome::bypass, Forward::bypass, nullptr);
+  if (!asker.policy.enabled) return forwarded(LookupOutcome::bypass, Forward::bypass, nullptr);
   if (const char* reason = bypass_reason(asker.request)) {
     const Forward why = reason == std::string_view("method") ? Forward::method : Forward::request;
     counters.forwarded(why).add();
-    return forwarded(Outcome::bypass, why, reason);
+    return forwarded(LookupOutcome::bypass, why, reason);
   }
   const CacheControl control = request_control(asker.request.fields, asker.policy);
   std::string& text = key_scratch();
@@ -152,7 +152,7 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   if (entry.disk != nullptr) entry.disk->touch();
   if (view.object == nullptr) {
     if (auto loading = load_from_disk(asker, shard, entry)) return std::move(*loading);
-    return forwarded(Outcome::bypass, Forward::bypass, "reader-queue-full");
+    return forwarded(LookupOutcome::bypass, Forward::bypass, "reader-queue-full");
   }
   view.freshness = entry.freshness;
   Lookup found;
@@ -166,9 +166,9 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   found.status = {};
   found.status.hit = true;
   found.status.ttl_s = ttl_ms(view.freshness, asker.now_ms) / 1000;
-  found.outcome = Outcome::hit;
+  found.outcome = LookupOutcome::hit;
   if (view.use.use != Use::fresh) {
-    found.outcome = Outcome::stale;
+    found.outcome = LookupOutcome::stale;
     found.status.detail = view.use.use == Use::stale_while_revalidate ? "stale-while-revalidate" : "max-stale";
     counters.hits_stale.add();
   }
@@ -181,10 +181,10 @@ Lookup Engine::serve(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
 Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& view, const CacheControl& control) {
   Forward why = view.other_variants ? Forward::vary_miss : Forward::uri_miss;
   if (view.entry != nullptr) why = view.use.why;
-  if (control.only_if_cached) return forwarded(Outcome::refuse, why, "only-if-cached");  // RFC 9111 §5.2.1.7
+  if (control.only_if_cached) return forwarded(LookupOutcome::refuse, why, "only-if-cached");  // RFC 9111 §5.2.1.7
   counters.forwarded(why).add();
-  if (asker.request.method == "HEAD") return forwarded(Outcome::bypass, why, "head");
-  if (control.no_store) return forwarded(Outcome::bypass, Forward::request, "no-store");
+  if (asker.request.method == "HEAD") return forwarded(LookupOutcome::bypass, why, "head");
+  if (control.no_store) return forwarded(LookupOutcome::bypass, Forward::request, "no-store");
   if (view.entry != nullptr && view.object == nullptr) {  // its head is needed for the validation
     if (auto loading = load_from_disk(asker, shard, *view.entry)) return std::move(*loading);
   }
@@ -192,7 +192,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
   if (const char* vain = reason_not_to_wait(shard, key, key_scratch(), view.entry != nullptr || view.other_variants,
                                             asker.request.fields, asker.now_ms)) {
     // To wait would help nobody. If the answer has become cacheable, it is still stored.
-    if (asks_for_less(asker.request.fields)) return forwarded(Outcome::bypass, why, vain);
+    if (asks_for_less(asker.request.fields)) return forwarded(LookupOutcome::bypass, why, vain);
     found = start_flight(asker, shard, key, view, true);
   } else {
     if (Bucket* bucket = shard.find(key)) {
@@ -200,7 +200,7 @@ Lookup Engine::fetch(Asker& asker, Shard& shard, const KeyHash& key, IndexView& 
     }
     found = start_flight(asker, shard, key, view, false);
   }
-  found.outcome = Outcome::fetch;
+  found.outcome = LookupOutcome::fetch;
   found.status.forward = why;
   return found;
 }
@@ -222,7 +222,7 @@ std::optional<Lookup> Engine::attach_to_flight(Asker& asker, Bucket& bucket, con
     found.status.forward = Forward::miss;
     found.status.collapsed = true;
     if (attached == Flight::Attached::waits) {
-      found.outcome = Outcome::wait;
+      found.outcome = LookupOutcome::wait;
       found.pending = Pending(asker.waiter);
     } else {
       counters.attached.add();
@@ -274,7 +274,7 @@ std::optional<Lookup> Engine::load_from_disk(Asker& asker, Shard&, const Entry& 
   waiters.push_back(asker.wait());
   asker.waiter->waited_for_disk = true;
   Lookup found;
-  found.outcome = Outcome::wait;
+  found.outcome = LookupOutcome::wait;
   found.pending = Pending(asker.waiter);
   return found;
 }
@@ -285,7 +285,7 @@ void Engine::lookup_again(const std::shared_ptr<Pending::Waiter>& waiter) {
   Asker asker{waiter->request.view(), waiter->policy, waiter->now_ms(), *loop, nullptr, waiter,
               waiter->waited_for_disk};
   Lookup found = lookup(asker);
-  if (found.outcome == Outcome::wait) {
+  if (found.outcome == LookupOutcome::wait) {
     // The waiter waits for something else now. Its Pending is still with the client.
     found.pending.release();
     return;
@@ -328,12 +328,12 @@ Explanation Engine::explain(const RequestView& request, const RouteCache& policy
   const bool is_known = bucket != nullptr && !bucket->entries.empty();
   const bool waits = bucket != nullptr && !bucket->flights.empty() &&
                      reason_not_to_wait(shard, key, out.key, is_known, request.fields, now_ms) == nullptr;
-  out.outcome = use.use == Use::fresh ? Outcome::hit
-                : out.status.hit      ? Outcome::stale
-                : waits               ? Outcome::attach
-                                      : Outcome::fetch;
-  if (out.outcome != Outcome::hit && out.outcome != Outcome::stale && control.only_if_cached)
-    out.outcome = Outcome::refuse;
+  out.outcome = use.use == Use::fresh ? LookupOutcome::hit
+                : out.status.hit      ? LookupOutcome::stale
+                : waits               ? LookupOutcome::attach
+                                      : LookupOutcome::fetch;
+  if (out.outcome != LookupOutcome::hit && out.outcome != LookupOutcome::stale && control.only_if_cached)
+    out.outcome = LookupOutcome::refuse;
   return out;
 }
 

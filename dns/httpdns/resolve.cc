@@ -61,8 +61,8 @@ Resolved resolve_host(std::string_view host, uint16_t type, const IpAddress& cli
   }
   std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
   const size_t query_bytes = write_query(query, name->wire(), type);
-  const size_t bytes =
-      answer({query.data(), query_bytes}, context.scratch, {client, Transport::http}, context.tables, context.worker);
+  const size_t bytes = answer({query.data(), query_bytes}, context.scratch, {client, QueryTransport::http},
+                              context.tables, context.worker);
   const auto message = std::span<const uint8_t>(context.scratch).first(bytes);
   for_each_record(message, [&](const RecordView& record) {
     if (record.section != RecordView::Section::answer) return;

@@ -10,7 +10,7 @@
 
 namespace tidegate::dns {
 
-Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
+QueryOutcome AnswerBuilder::refer(NodeView delegation, int aliases) {
   if (aliases == 0) reply_.set_authoritative(false);
   RrsetView servers, glue;
   delegation.find(rrtype::kNs, servers);
@@ -22,11 +22,11 @@ Outcome AnswerBuilder::refer(NodeView delegation, int aliases) {
   } else if (zone_->zone->glue_of(delegation, glue)) {
     reply_.add_with_owners(Section::additional, glue, apex_at_);
   }
-  return Outcome::referral;
+  return QueryOutcome::referral;
 }
 
 // RFC 9460 §2.2: priority 1, the owner itself as target, and parameters in the order of their keys (§14.3.2).
-Outcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
+QueryOutcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
   constexpr uint16_t kAlpn = 1, kPort = 3, kIpv4Hint = 4, kIpv6Hint = 6;
   const Choice v4 = choose_for_client(steer, IpAddress::Family::v4, *name_);
   const Choice v6 = choose_for_client(steer, IpAddress::Family::v6, *name_);
@@ -63,15 +63,15 @@ Outcome AnswerBuilder::answer_https(const CompiledSteer& steer) {
     }
     reply_.add_record(Section::answer, name_at_, rrtype::kHttps, std::min(v4.ttl_s, v6.ttl_s), {rdata.data(), at});
   }
-  return Outcome::steered;
+  return QueryOutcome::steered;
 }
 
-std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
+std::optional<QueryOutcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
   const size_t target_at = reply_.size() + 12;
   reply_.add_rrset(Section::answer, cname, name_at_, apex_at_);
-  if (reply_.overflowed()) return Outcome::alias;
+  if (reply_.overflowed()) return QueryOutcome::alias;
   const auto target = cname.wire.subspan(12);
-  if (cname.apex_pointer_count() == 0) return Outcome::alias;  // the target is outside of this zone
+  if (cname.apex_pointer_count() == 0) return QueryOutcome::alias;  // the target is outside of this zone
   const auto labels = target.first(target.size() - 2);
   const auto apex = zone_->zone->apex().wire();
   std::array<uint8_t, Name::kMaxBytes> whole;
@@ -81,17 +81,17 @@ std::optional<Outcome> AnswerBuilder::follow_cname(const RrsetView& cname) {
 }
 
 // Continues with an alias's target, which is at `at`. Ends if the query has already been there.
-std::optional<Outcome> AnswerBuilder::continue_with(std::span<const uint8_t> target, size_t at) {
+std::optional<QueryOutcome> AnswerBuilder::continue_with(std::span<const uint8_t> target, size_t at) {
   if (name_ == &request_.name) trail_.enter(name_->wire());
   alias_.parse(target);
-  if (!trail_.enter(alias_.wire())) return Outcome::alias_loop;
+  if (!trail_.enter(alias_.wire())) return QueryOutcome::alias_loop;
   name_ = &alias_;
   name_at_ = at;
   return std::nullopt;
 }
 
 // RFC 6672 §2.2, §3.1: adds the DNAME itself, and a CNAME made from it.
-std::optional<Outcome> AnswerBuilder::follow_dname(NodeView owner) {
+std::optional<QueryOutcome> AnswerBuilder::follow_dname(NodeView owner) {
   RrsetView dname;
   owner.find(rrtype::kDname, dname);
   const auto target = dname.wire.subspan(12);
@@ -99,19 +99,19 @@ std::optional<Outcome> AnswerBuilder::follow_dname(NodeView owner) {
   const size_t kept_bytes = name_->bytes() - owner_bytes;
   const size_t owner_at = owner_bytes == zone_->zone->apex().bytes() ? apex_at_ : name_at_ + kept_bytes;
   const AliasTrail::Dname taken = trail_.take(owner.name().data(), name_->bytes());
-  if (taken == AliasTrail::Dname::endless) return Outcome::alias_loop;
+  if (taken == AliasTrail::Dname::endless) return QueryOutcome::alias_loop;
   if (taken == AliasTrail::Dname::first) reply_.add_rrset(Section::answer, dname, owner_at, apex_at_);
-  if (kept_bytes + target.size() > Name::kMaxBytes) return Outcome::alias_too_long;
+  if (kept_bytes + target.size() > Name::kMaxBytes) return QueryOutcome::alias_too_long;
   std::array<uint8_t, Name::kMaxBytes> whole;
   std::memcpy(whole.data(), name_->wire().data(), kept_bytes);
   std::memcpy(whole.data() + kept_bytes, target.data(), target.size());
   const std::span<const uint8_t> alias(whole.data(), kept_bytes + target.size());
   const size_t alias_at = reply_.size() + 12;
   reply_.add_record(Section::answer, name_at_, rrtype::kCname, dname.ttl_s, alias);
-  if (reply_.overflowed()) return Outcome::alias;
-  if (request_.type == rrtype::kCname) return Outcome::answered;  // the query asked for this CNAME
+  if (reply_.overflowed()) return QueryOutcome::alias;
+  if (request_.type == rrtype::kCname) return QueryOutcome::answered;  // the query asked for this CNAME
   if (const auto end = continue_with(alias, alias_at)) return end;
-  if (tables_.authority->zone_for(*name_) != zone_) return Outcome::alias;
+  if (tables_.authority->zone_for(*name_) != zone_) return QueryOutcome::alias;
   return std::nullopt;
 }
 

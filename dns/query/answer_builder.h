@@ -23,7 +23,7 @@ class AnswerBuilder {
       : request_(request), client_(client), tables_(tables), worker_(worker), reply_(reply), name_(&request.name) {}
 
   // Writes the records and says how the query ended.
-  Outcome build();
+  QueryOutcome build();
   // The number of bits of the client subnet on which the answer depends; known after build().
   uint8_t scope() const { return scope_; }
   // A note in addition to the outcome (note::), or nothing.
@@ -31,12 +31,12 @@ class AnswerBuilder {
 
  private:
   // Answers for name_. Returns the outcome, or nothing if an alias led to another name, which is then name_.
-  std::optional<Outcome> answer_name(int aliases);
-  Outcome answer_steered(uint32_t steer);
+  std::optional<QueryOutcome> answer_name(int aliases);
+  QueryOutcome answer_steered(uint32_t steer);
   // Adds the TXT records of dns-01 at name_. Returns nothing if there is none, or if the zone answers.
-  std::optional<Outcome> answer_acme(const Found& found);
+  std::optional<QueryOutcome> answer_acme(const Found& found);
   // An HTTPS record of our own listeners for each port, with the steer's addresses as hints.
-  Outcome answer_https(const CompiledSteer& steer);
+  QueryOutcome answer_https(const CompiledSteer& steer);
   // The steer's choice for this client and `name`. Raises scope() if the client's place matters.
   Choice choose_for_client(const CompiledSteer& steer, IpAddress::Family family, const Name& name);
   // Additional data (RFC 1035 §3.3, RFC 2782, RFC 9460 §4.1): the addresses of the names to which an RRset's records
@@ -45,11 +45,11 @@ class AnswerBuilder {
   void add_addresses(const Name& target, size_t target_at, const ServedZone& zone, const Found& found);
   void add_glue(const RrsetView& servers, size_t at);
   bool read_target(size_t at, Name& target) const;
-  Outcome deny(Outcome outcome);
-  Outcome refer(NodeView delegation, int aliases);
-  std::optional<Outcome> follow_cname(const RrsetView& cname);
-  std::optional<Outcome> follow_dname(NodeView owner);
-  std::optional<Outcome> continue_with(std::span<const uint8_t> target, size_t at);
+  QueryOutcome deny(QueryOutcome outcome);
+  QueryOutcome refer(NodeView delegation, int aliases);
+  std::optional<QueryOutcome> follow_cname(const RrsetView& cname);
+  std::optional<QueryOutcome> follow_dname(NodeView owner);
+  std::optional<QueryOutcome> continue_with(std::span<const uint8_t> target, size_t at);
 
   const Request& request_;
   const Client& client_;

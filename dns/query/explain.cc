@@ -60,8 +60,8 @@ std::string tell_record(const RecordView& record) {
 }
 
 // Why the answer is as it is: the outcome's own sentence, and for a steer what decided.
-std::string tell_reason(Outcome outcome, const CompiledSteer* steer, std::string_view note) {
-  if (steer == nullptr || outcome != Outcome::steered) return info(outcome).sentence;
+std::string tell_reason(QueryOutcome outcome, const CompiledSteer* steer, std::string_view note) {
+  if (steer == nullptr || outcome != QueryOutcome::steered) return info(outcome).sentence;
   std::string reason = reason_of(steer->policy);
   if (!note.empty()) reason += fmt::format("; {}", note);
   return reason;
@@ -83,7 +83,7 @@ Json explain(const IpAddress& client, std::string_view name, std::string_view ty
   std::array<uint8_t, kHeaderBytes + Name::kMaxBytes + 4> query;
   std::vector<uint8_t> out(kMaxMessageBytes);
   const size_t query_bytes = write_query(query, asked->wire(), static_cast<uint16_t>(rr_type));
-  const size_t bytes = answer({query.data(), query_bytes}, out, {client, Transport::http}, tables, worker);
+  const size_t bytes = answer({query.data(), query_bytes}, out, {client, QueryTransport::http}, tables, worker);
   const auto message = std::span<const uint8_t>(out).first(bytes);
   told["answers"] = Json::array();
   for_each_record(message, [&](const RecordView& record) {

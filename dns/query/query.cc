@@ -31,7 +31,7 @@ bool leads_to_a_name(uint16_t type) {
 
 // The largest message that this client takes over this transport.
 size_t size_limit(const Request& request, const Client& client, size_t room) {
-  if (client.transport != Transport::udp) return std::min(room, kMaxMessageBytes);
+  if (client.transport != QueryTransport::udp) return std::min(room, kMaxMessageBytes);
   if (!request.has_edns) return kMinUdpPayload;
   return std::clamp<size_t>(request.edns.payload_bytes, kMinUdpPayload, kMaxUdpPayload);
 }
@@ -42,7 +42,8 @@ bool cookie_holds(const Request& request, const Client& client, const Worker& wo
          verify_server_cookie(worker.cookie_secret, request.edns, client.address, worker.now_s);
 }
 
-OptReply opt_reply(const Request& request, const Client& client, const Worker& worker, Outcome outcome, uint8_t scope) {
+OptReply opt_reply(const Request& request, const Client& client, const Worker& worker, QueryOutcome outcome,
+                   uint8_t scope) {
   OptReply opt;
   const std::string_view note = worker.last_note;
   opt.error = info(outcome).extended_error;
@@ -66,23 +67,23 @@ OptReply opt_reply(const Request& request, const Client& client, const Worker& w
 }  // namespace
 
 // The parts that every query needs are inline, because only this file calls them.
-inline Outcome AnswerBuilder::build() {
+inline QueryOutcome AnswerBuilder::build() {
   // The parent's side of a zone cut answers for DS if both zones are served here (RFC 4035 §3.1.4.1).
   zone_ = tables_.authority->zone_for(*name_);
   if (zone_ != nullptr && request_.type == rrtype::kDs && zone_->zone->apex().labels() == name_->labels() &&
       name_->labels() > 0) {
     if (const ServedZone* parent = tables_.authority->zone_for(*name_, name_->labels() - 1)) zone_ = parent;
   }
-  if (zone_ == nullptr) return Outcome::no_zone;
+  if (zone_ == nullptr) return QueryOutcome::no_zone;
   reply_.set_authoritative(true);
   apex_at_ = kQnameOffset + name_->bytes() - zone_->zone->apex().bytes();
   for (int aliases = 0; aliases <= kMaxAliases; ++aliases) {
     if (const auto end = answer_name(aliases)) return *end;
   }
-  return Outcome::alias_loop;
+  return QueryOutcome::alias_loop;
 }
 
-inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
+inline std::optional<QueryOutcome> AnswerBuilder::answer_name(int aliases) {
   const Found found = find_name(*zone_, *name_, request_.type);
   switch (found.kind) {
     case Found::Kind::referral:
@@ -100,7 +101,7 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
     case Found::Kind::dname:
       break;
     case Found::Kind::nothing:
-      return deny(Outcome::nxdomain);
+      return deny(QueryOutcome::nxdomain);
     case Found::Kind::exact:
     case Found::Kind::wildcard:
       break;
@@ -116,39 +117,39 @@ inline std::optional<Outcome> AnswerBuilder::answer_name(int aliases) {
   const bool no_data = !found.node || found.node.empty();
   if (request_.type == rrtype::kAny && (found.steer != kNone || !no_data)) {
     reply_.add_record(Section::answer, name_at_, rrtype::kHinfo, kAnyTtlS, kAnyRdata);
-    return Outcome::any;
+    return QueryOutcome::any;
   }
-  if (no_data) return deny(Outcome::nodata);
+  if (no_data) return deny(QueryOutcome::nodata);
   if (found.node.has_cname() && request_.type != rrtype::kCname) {
     found.node.find(rrtype::kCname, rrset);
     return follow_cname(rrset);
   }
-  if (!found.node.find(request_.type, rrset)) return deny(Outcome::nodata);
+  if (!found.node.find(request_.type, rrset)) return deny(QueryOutcome::nodata);
   const size_t at = reply_.size();
   reply_.add_rrset(Section::answer, rrset, name_at_, apex_at_);
   if (leads_to_a_name(request_.type) && !reply_.overflowed()) add_addresses_of_targets(rrset, at);
-  return found.kind == Found::Kind::wildcard ? Outcome::wildcard : Outcome::answered;
+  return found.kind == Found::Kind::wildcard ? QueryOutcome::wildcard : QueryOutcome::answered;
 }
 
 // The TXT records that an authority reads while a certificate is ordered. They replace the zone's own TXT records, and
 // an alias.
-std::optional<Outcome> AnswerBuilder::answer_acme(const Found& found) {
+std::optional<QueryOutcome> AnswerBuilder::answer_acme(const Found& found) {
   const std::span<const uint8_t> wire = name_->wire();
   const auto records = tables_.acme.find(std::string_view(reinterpret_cast<const char*>(wire.data()), wire.size()));
   if (records == tables_.acme.end()) return std::nullopt;
   if (request_.type != rrtype::kTxt) {
-    if (found.kind == Found::Kind::nothing) return deny(Outcome::nodata);
+    if (found.kind == Found::Kind::nothing) return deny(QueryOutcome::nodata);
     return std::nullopt;
   }
   for (const std::string& text : records->second) {
     reply_.add_record(Section::answer, name_at_, rrtype::kTxt, kAcmeTtlS,
                       std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
   }
-  return Outcome::answered;
+  return QueryOutcome::answered;
 }
 
 // NXDOMAIN and NODATA both carry the SOA (RFC 2308 §2).
-inline Outcome AnswerBuilder::deny(Outcome outcome) {
+inline QueryOutcome AnswerBuilder::deny(QueryOutcome outcome) {
   reply_.add_rrset(Section::authority, zone_->zone->negative_soa(), apex_at_, apex_at_);
   return outcome;
 }
@@ -159,7 +160,7 @@ Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::F
   const Choice choice = choose(steer_context(tables_), steer, family, address, {name.wire(), address, worker_.now_s});
   scope_ = std::max(scope_, choice.scope);
   if (choice.placed && choice.named && !choice.shed) return choice;
-  const bool can_be_said = request_.has_edns || client_.transport == Transport::http;
+  const bool can_be_said = request_.has_edns || client_.transport == QueryTransport::http;
   if (!can_be_said) return choice;
   if (!choice.named && choice.count == 0) {
     note_ = note::kNoTarget;
@@ -171,12 +172,12 @@ Choice AnswerBuilder::choose_for_client(const CompiledSteer& steer, IpAddress::F
   return choice;
 }
 
-inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
+inline QueryOutcome AnswerBuilder::answer_steered(uint32_t index) {
   const CompiledSteer& steer = tables_.authority->steers[index];
   const bool v4 = request_.type == rrtype::kA;
   const Choice choice = choose_for_client(steer, v4 ? IpAddress::Family::v4 : IpAddress::Family::v6, *name_);
-  if (choice.refused) return Outcome::steer_closed;
-  if (choice.count == 0) return deny(Outcome::nodata);
+  if (choice.refused) return QueryOutcome::steer_closed;
+  if (choice.count == 0) return deny(QueryOutcome::nodata);
   if (choice.shed) Tally::add(worker_.tally.shed);
   if (choice.failed_open) {
     Tally::add(worker_.tally.failed_open);
@@ -185,16 +186,16 @@ inline Outcome AnswerBuilder::answer_steered(uint32_t index) {
   for (uint32_t i = 0; i < choice.count; ++i) {
     reply_.add_record(Section::answer, name_at_, request_.type, choice.ttl_s, std::span(choice.picks[i], v4 ? 4 : 16));
   }
-  return Outcome::steered;
+  return QueryOutcome::steered;
 }
 
-const char* name(Transport transport) {
+const char* name(QueryTransport transport) {
   switch (transport) {
-    case Transport::udp:
+    case QueryTransport::udp:
       return "udp";
-    case Transport::tcp:
+    case QueryTransport::tcp:
       return "tcp";
-    case Transport::http:
+    case QueryTransport::http:
       return "http";
   }
   return "?";
@@ -215,24 +216,25 @@ size_t answer(std::span<const uint8_t> in, std::span<uint8_t> out, const Client&
   Request request;
   const auto fault = parse_request(in, request);
   worker.last_is_personal = request.has_edns && request.edns.has_cookie;
-  if (fault == Outcome::bad_short || fault == Outcome::bad_response) {
+  if (fault == QueryOutcome::bad_short || fault == QueryOutcome::bad_response) {
     Tally::add(tally.outcomes[static_cast<size_t>(*fault)]);
     worker.last_outcome = *fault;
     return 0;
   }
   const size_t opt_bytes = request.has_edns ? max_opt_bytes(request.edns, tables.nsid) : 0;
   Reply reply(out, request, size_limit(request, client, out.size()), opt_bytes);
-  Outcome outcome;
+  QueryOutcome outcome;
   uint8_t scope = 0;
   worker.last_note = {};
   if (fault) {
     outcome = *fault;
-    if (outcome == Outcome::only_cookie && !cookie_holds(request, client, worker)) outcome = Outcome::stale_cookie;
+    if (outcome == QueryOutcome::only_cookie && !cookie_holds(request, client, worker))
+      outcome = QueryOutcome::stale_cookie;
   } else {
     AnswerBuilder builder(request, client, tables, worker, reply);
     outcome = builder.build();
     scope = builder.scope();
-    if (outcome != Outcome::steer_closed) worker.last_note = builder.note();
+    if (outcome != QueryOutcome::steer_closed) worker.last_note = builder.note();
   }
   worker.last_outcome = outcome;
   const Rcode rcode = info(outcome).rcode;

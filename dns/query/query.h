@@ -18,13 +18,13 @@
 
 namespace tidegate::dns {
 
-enum class Transport : uint8_t { udp, tcp, http };
+enum class QueryTransport : uint8_t { udp, tcp, http };
 constexpr size_t kTransportCount = 3;
-const char* name(Transport transport);
+const char* name(QueryTransport transport);
 
 struct Client {
   IpAddress address;  // unmapped address
-  Transport transport = Transport::udp;
+  QueryTransport transport = QueryTransport::udp;
 };
 
 // The counters of one worker. Only its thread writes them. Any thread may read them for a scrape.
@@ -53,7 +53,7 @@ struct alignas(64) Worker {
   uint32_t now_s = 0;  // realtime, updated by the transport once a batch
   Tally tally;
   // About the last answer:
-  Outcome last_outcome = Outcome::bad_short;
+  QueryOutcome last_outcome = QueryOutcome::bad_short;
   std::string_view last_note;     // the note in addition to the outcome (note::), or nothing
   bool last_is_personal = false;  // the answer depends on the client: it was steered, or has a cookie
 };

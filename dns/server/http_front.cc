@@ -37,7 +37,7 @@ void HttpFront::serve(const HttpExchangePtr& exchange) {
     return exchange->respond(
         HttpResponse::problem(503, "Service Unavailable", "no configuration has been applied yet"));
   }
-  const Client client{client_address(request, trusted_proxies_), Transport::http};
+  const Client client{client_address(request, trusted_proxies_), QueryTransport::http};
   HttpDnsContext context{client, *tables.get(), worker_, scratch_};
   context.now_s = realtime_ns() / kNsPerS;
   context.now_ns = monotonic_ns();

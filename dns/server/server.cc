@@ -246,7 +246,7 @@ void Server::append_metrics(std::string& out) const {
 
   FamilyText queries(out, "tidegate_dns_queries_total", "Messages received, by transport.");
   for (size_t i = 0; i < kTransportCount; ++i) {
-    queries.add(value(sum.queries[i]), {{"transport", name(static_cast<Transport>(i))}});
+    queries.add(value(sum.queries[i]), {{"transport", name(static_cast<QueryTransport>(i))}});
   }
   FamilyText outcomes(out, "tidegate_dns_outcomes_total", "How queries ended.");
   for (size_t i = 0; i < kOutcomeCount; ++i) outcomes.add(value(sum.outcomes[i]), {{"outcome", kOutcomes[i].name}});

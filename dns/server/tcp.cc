@@ -51,7 +51,7 @@ class TcpServer::Listener final : public IoHandler {
 class TcpServer::Connection final : public IoHandler {
  public:
   Connection(TcpServer& server, UniqueFd fd, const IpAddress& address, AddressTable::Hold hold)
-      : server_(server), fd_(std::move(fd)), hold_(std::move(hold)), client_{address, Transport::tcp} {
+      : server_(server), fd_(std::move(fd)), hold_(std::move(hold)), client_{address, QueryTransport::tcp} {
     in_.resize(kLengthBytes + server.limits_.query_bytes);
     server_.loop_.add(fd_.get(), EPOLLIN, this);
   }

@@ -184,7 +184,7 @@ void UdpServer::serve_batch(Batch& batch, unsigned received) {
       Tally::add(tally_.unanswerable);
       continue;
     }
-    const Client client{peer.address, Transport::udp};
+    const Client client{peer.address, QueryTransport::udp};
     const size_t bytes =
         answer({batch.queries[i].data(), batch.in[i].msg_len}, batch.answers[i], client, *tables.get(), worker_);
     if (bytes == 0) continue;

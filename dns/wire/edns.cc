@@ -50,15 +50,16 @@ size_t subnet_bytes(const ClientSubnet& subnet) { return 4 + (subnet.source_pref
 
 }  // namespace
 
-std::optional<Outcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span<const uint8_t> rdata, Edns& edns) {
+std::optional<QueryOutcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span<const uint8_t> rdata,
+                                      Edns& edns) {
   edns.payload_bytes = payload_bytes;
   edns.version = static_cast<uint8_t>(ttl >> 16);
   edns.dnssec_ok = (ttl & kDnssecOkBit) != 0;
   while (!rdata.empty()) {
-    if (rdata.size() < kOptionHeaderBytes) return Outcome::bad_edns;
+    if (rdata.size() < kOptionHeaderBytes) return QueryOutcome::bad_edns;
     const uint16_t code = load_u16(rdata.data());
     const size_t bytes = load_u16(rdata.data() + 2);
-    if (rdata.size() - kOptionHeaderBytes < bytes) return Outcome::bad_edns;
+    if (rdata.size() - kOptionHeaderBytes < bytes) return QueryOutcome::bad_edns;
     const auto data = rdata.subspan(kOptionHeaderBytes, bytes);
     rdata = rdata.subspan(kOptionHeaderBytes + bytes);
     switch (code) {
@@ -66,12 +67,12 @@ std::optional<Outcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span
         edns.wants_nsid = true;
         break;
       case edns_option::kClientSubnet:
-        if (edns.has_subnet || !parse_subnet(data, edns.subnet)) return Outcome::bad_ecs;
+        if (edns.has_subnet || !parse_subnet(data, edns.subnet)) return QueryOutcome::bad_ecs;
         edns.has_subnet = true;
         break;
       case edns_option::kCookie:
         if (edns.has_cookie) break;  // RFC 7873 §5.2: only the first counts
-        if (!parse_cookie(data, edns)) return Outcome::bad_cookie;
+        if (!parse_cookie(data, edns)) return QueryOutcome::bad_cookie;
         edns.has_cookie = true;
         break;
       default:

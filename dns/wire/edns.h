@@ -43,7 +43,7 @@ struct Edns {
 };
 
 // Reads OPT's class, TTL and RDATA. Returns nullopt if it is well formed, otherwise why it is not.
-std::optional<Outcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span<const uint8_t> rdata, Edns& edns);
+std::optional<QueryOutcome> parse_opt(uint16_t payload_bytes, uint32_t ttl, std::span<const uint8_t> rdata, Edns& edns);
 
 // The content of the answer's OPT record.
 struct OptReply {

@@ -44,7 +44,7 @@ namespace tidegate::dns {
 // RFC 8914 §4.
 enum class ExtendedError : uint16_t { none = UINT16_MAX, other = 0, not_authoritative = 20, not_supported = 21 };
 
-enum class Outcome : uint8_t {
+enum class QueryOutcome : uint8_t {
 #define TIDEGATE_DNS_ENUM(id, ...) id,
   TIDEGATE_DNS_OUTCOMES(TIDEGATE_DNS_ENUM)
 #undef TIDEGATE_DNS_ENUM
@@ -73,6 +73,6 @@ inline constexpr std::string_view kShed = "a nearer site sheds load";
 inline constexpr std::string_view kFailedOpen = "all targets down: open";
 }  // namespace note
 
-inline const OutcomeInfo& info(Outcome outcome) { return kOutcomes[static_cast<size_t>(outcome)]; }
+inline const OutcomeInfo& info(QueryOutcome outcome) { return kOutcomes[static_cast<size_t>(outcome)]; }
 
 }  // namespace tidegate::dns

@@ -27,7 +27,7 @@ struct Request {
 
 // Returns nullopt if the query must be answered, otherwise how it ends. `request` has everything that was read before
 // the fault.
-std::optional<Outcome> parse_request(std::span<const uint8_t> message, Request& request);
+std::optional<QueryOutcome> parse_request(std::span<const uint8_t> message, Request& request);
 
 // Writes a query of our own, for HTTPDNS and explain, which use the same answer() as clients. Returns its length. `out`
 // must have room for a header, a name and four bytes.

@@ -92,7 +92,7 @@ size_t XdpSocket::answer_frame(std::span<uint8_t> room, size_t frame_bytes, cons
     return 0;
   }
   const size_t bytes = answer(room.subspan(query.headers_bytes, query.query_bytes), answer_,
-                              {query.client, Transport::udp}, tables, worker);
+                              {query.client, QueryTransport::udp}, tables, worker);
   if (bytes == 0) return 0;
   std::memcpy(room.data() + query.headers_bytes, answer_.data(), bytes);
   Tally::add(tally_.answered);

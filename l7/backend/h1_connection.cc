@@ -195,17 +195,17 @@ std::string_view BackendH1Connection::next_piece() {
 
 bool BackendH1Connection::fill() {
   switch (socket_->transport().fill(socket_->in())) {
-    case Transport::Status::ok:
+    case ProxyTransport::Status::ok:
       return true;
-    case Transport::Status::blocked:
+    case ProxyTransport::Status::blocked:
       return false;
-    case Transport::Status::closed:
+    case ProxyTransport::Status::closed:
       if (head_bytes_ != 0 && !head_ready_ && head_.framing == http1::Framing::until_close) {
         response_ended_ = true;
         return false;
       }
       [[fallthrough]];
-    case Transport::Status::failed:
+    case ProxyTransport::Status::failed:
       break;
   }
   fail_with(head_bytes_ != 0 ? Failure::backend_truncated : Failure::backend_closed);
@@ -219,7 +219,7 @@ void BackendH1Connection::fail_with(Failure failure, std::string_view detail) {
 }
 
 bool BackendH1Connection::reusable() const {
-  const Transport& transport = socket_->transport();
+  const ProxyTransport& transport = socket_->transport();
   return connected() && response_ended_ && request_ended_ && head_.keep_alive &&
          head_.framing != http1::Framing::until_close && head_.status != 101 &&
          taken_ == socket_->in().bytes().size() && transport.drained() && !transport.broken() &&

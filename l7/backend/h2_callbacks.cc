@@ -14,7 +14,7 @@ namespace {
 BackendH2Connection& connection_of(void* self) { return *static_cast<BackendH2Connection*>(self); }
 
 template <class Fields>
-void send_head(HpackEncoder& encoder, Transport& transport, const nghttp2_frame_hd& head, const Fields& fields) {
+void send_head(HpackEncoder& encoder, ProxyTransport& transport, const nghttp2_frame_hd& head, const Fields& fields) {
   HeadersFrame frame(encoder, text_bytes_of(fields), fields.size());
   for (const Field& field : fields) frame.add(field.name, field.value, indexing_of(field.kind));
   frame.send(transport, head);
@@ -120,7 +120,7 @@ int BackendH2Connection::send_data(nghttp2_session*, nghttp2_frame* frame, const
   BackendH2Connection& connection = connection_of(self);
   BackendH2Stream* stream = connection.stream_of(frame->hd.stream_id);
   if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-  Transport& transport = connection.socket_->transport();
+  ProxyTransport& transport = connection.socket_->transport();
   transport.queue(http2_view(header, 9));
   while (bytes > 0) {
     const std::string_view piece = stream->out_.front().substr(0, bytes);
@@ -140,7 +140,7 @@ int BackendH2Connection::on_frame_sent(nghttp2_session*, const nghttp2_frame* fr
   if (stream == nullptr) return 0;
   const bool trailers = frame->headers.cat != NGHTTP2_HCAT_REQUEST;
   if (!trailers && frame->headers.nvlen > 1) return 0;  // nghttp2 sends it
-  Transport& transport = connection.socket_->transport();
+  ProxyTransport& transport = connection.socket_->transport();
   if (trailers) {
     send_head(connection.encoder_, transport, frame->hd, stream->request_trailers_);
   } else {

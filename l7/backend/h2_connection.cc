@@ -147,13 +147,13 @@ void BackendH2Connection::hand_over_to_http1() {
 
 // Reads only while our answers to it can be sent.
 bool BackendH2Connection::receive() {
-  Transport& transport = socket_->transport();
+  ProxyTransport& transport = socket_->transport();
   InBuffer& in = socket_->in();
   while (transport.drained()) {
     if (in.empty()) {
-      const Transport::Status status = transport.fill(in);
-      if (status == Transport::Status::blocked) break;
-      if (status != Transport::Status::ok) return false;
+      const ProxyTransport::Status status = transport.fill(in);
+      if (status == ProxyTransport::Status::blocked) break;
+      if (status != ProxyTransport::Status::ok) return false;
     }
     const ssize_t taken = nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()),
                                                    in.bytes().size());
@@ -187,7 +187,7 @@ void BackendH2Connection::pump() {
 }
 
 void BackendH2Connection::send_frames() {
-  Transport& transport = socket_->transport();
+  ProxyTransport& transport = socket_->transport();
   for (;;) {
     const uint8_t* data = nullptr;
     ssize_t bytes = 0;

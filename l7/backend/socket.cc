@@ -85,7 +85,7 @@ void BackendSocket::check_acceptance() {
   } else {
     // If a connection is established late, its first bytes are sent late too.
     const bool time_was_given = loop_.now_ns() - tcp_connected_ns_ >= kAcceptanceCheckMs * kNsPerMs * 4 / 5;
-    const Transport::FirstBytes first = transport_.first_bytes();
+    const ProxyTransport::FirstBytes first = transport_.first_bytes();
     acceptance_ = first.acknowledged                                         ? Acceptance::acknowledged
                   : first.in_flight && first.repeated >= 2 && time_was_given ? Acceptance::unacknowledged
                                                                              : Acceptance::unknown;
@@ -131,13 +131,13 @@ void BackendSocket::on_connecting() {
 
 void BackendSocket::on_handshaking() {
   switch (transport_.handshake()) {
-    case Transport::Status::ok:
+    case ProxyTransport::Status::ok:
       stage_ = Stage::open;
       return;
-    case Transport::Status::blocked:
+    case ProxyTransport::Status::blocked:
       return;
-    case Transport::Status::closed:
-    case Transport::Status::failed:
+    case ProxyTransport::Status::closed:
+    case ProxyTransport::Status::failed:
       break;
   }
   const TlsStream& tls = *transport_.tls();

@@ -70,8 +70,8 @@ class BackendSocket final : public IoHandler {
   Failure failure() const { return failure_; }
   const std::string& failure_detail() const { return failure_detail_; }
 
-  Transport& transport() { return transport_; }
-  const Transport& transport() const { return transport_; }
+  ProxyTransport& transport() { return transport_; }
+  const ProxyTransport& transport() const { return transport_; }
   InBuffer& in() { return in_; }
   const InBuffer& in() const { return in_; }
   EventLoop& loop() { return loop_; }
@@ -101,7 +101,7 @@ class BackendSocket final : public IoHandler {
   const std::string preface_;
   const std::optional<IpAddress> local_;
   const bool http1_alone_;
-  Transport transport_;
+  ProxyTransport transport_;
   InBuffer in_;
   Owner* owner_ = nullptr;
   Stage stage_ = Stage::connecting;

@@ -72,7 +72,7 @@ struct CacheUse {
   cache::Fill fill;                     // set while this exchange leads the fetch
   std::optional<cache::Answer> stored;  // the answer that is served from the cache
   cache::CacheStatus status;
-  cache::Outcome outcome = cache::Outcome::bypass;
+  cache::LookupOutcome outcome = cache::LookupOutcome::bypass;
   bool asked = false;
   bool fill_paused = false;   // the cache has asked for a pause
   bool stored_ended = false;  // all of `stored` was given to the client
@@ -113,7 +113,7 @@ struct Timing {
 };
 
 // The end of the exchange.
-struct Outcome {
+struct ExchangeOutcome {
   uint16_t status = 0;
   Failure failure = Failure::none;
   Failure gone_why = Failure::client_gone;
@@ -157,7 +157,7 @@ struct Exchange {
   CacheUse cache;
   CodingUse coding;
   Timing timing;
-  Outcome outcome;
+  ExchangeOutcome outcome;
   Trailers answer_trailers;   // trailers of a buffered answer
   Patience patience;          // for the client, while the exchange waits for its body
   bool client_gone = false;   // the client left, or there never was one

@@ -103,7 +103,7 @@ class Transaction final : public BackendStream::User {
   void on_interim(ResponseHead& interim) override;
   Worker& worker() { return worker_; }
   const RequestHead& request() const { return exchange_.request; }
-  // For a policy that has an answer of its own (Decision::buffered). Empty until a backend or a policy answers.
+  // For a policy that has an answer of its own (RuleDecision::buffered). Empty until a backend or a policy answers.
   BodyBuffer& answer_buffer() { return response_buffer_; }
   // Whether the transaction has a connection to a backend that an operator took down; and the call that gives the
   // connection up (take_down.cc).
@@ -180,7 +180,7 @@ class Transaction final : public BackendStream::User {
   RouteMatch match_preflight(std::string_view path);
   RouteMatch match_route(std::string_view method, std::string_view path);
   void find_policies(uint32_t route);
-  Step end_by_policy(const policy::Decision& decision);
+  Step end_by_policy(const policy::RuleDecision& decision);
   Step after_policies();
   Failure change_request();
   void end_policies_of_answer();

@@ -77,8 +77,8 @@ Step Transaction::lookup() {
                                                   exchange_.cache.found = std::move(late);
                                                   resume();
                                                 });
-  if (found.outcome == cache::Outcome::wait) {
-    exchange_.cache.outcome = cache::Outcome::wait;
+  if (found.outcome == cache::LookupOutcome::wait) {
+    exchange_.cache.outcome = cache::LookupOutcome::wait;
     exchange_.cache.pending = std::move(found.pending);
     wait_for_nothing();
     return Step::suspend;
@@ -91,21 +91,21 @@ Step Transaction::follow(cache::Lookup found) {
   exchange_.cache.outcome = found.outcome;
   exchange_.cache.status = found.status;
   switch (found.outcome) {
-    case cache::Outcome::hit:
-    case cache::Outcome::attach:
+    case cache::LookupOutcome::hit:
+    case cache::LookupOutcome::attach:
       return serve_stored(std::move(found.answer));
-    case cache::Outcome::stale:
+    case cache::LookupOutcome::stale:
       if (found.fill) revalidate_in_background(std::move(found.fill));
       return serve_stored(std::move(found.answer));
-    case cache::Outcome::fetch:
+    case cache::LookupOutcome::fetch:
       exchange_.cache.fill = std::move(found.fill);
       return Step::choose;
-    case cache::Outcome::refuse:
+    case cache::LookupOutcome::refuse:
       return fail(Failure::only_if_cached);
-    case cache::Outcome::failed:
+    case cache::LookupOutcome::failed:
       return fail(Failure::shared_fetch_failed);
-    case cache::Outcome::bypass:
-    case cache::Outcome::wait:
+    case cache::LookupOutcome::bypass:
+    case cache::LookupOutcome::wait:
       break;
   }
   return Step::choose;
@@ -158,7 +158,7 @@ void Transaction::revalidate_in_background(cache::Fill fill) {
   }
   other.begin_head_deadline();
   to.cache.asked = true;
-  to.cache.outcome = cache::Outcome::fetch;
+  to.cache.outcome = cache::LookupOutcome::fetch;
   copy_head(exchange_.request, arena, to.request);
   to.cache.fill = std::move(fill);
   other.step_ = Step::choose;

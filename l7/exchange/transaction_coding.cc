@@ -70,8 +70,8 @@ void Transaction::end_content(const Trailers& trailers) {
 // coding, which the client then gets. Otherwise the compressed bytes are kept for the next request.
 bool Transaction::take_stored_coding() {
   CodingUse& use = exchange_.coding;
-  const cache::Outcome outcome = exchange_.cache.outcome;
-  const bool whole_hit = outcome == cache::Outcome::hit || outcome == cache::Outcome::stale;
+  const cache::LookupOutcome outcome = exchange_.cache.outcome;
+  const bool whole_hit = outcome == cache::LookupOutcome::hit || outcome == cache::LookupOutcome::stale;
   if (use.chosen == Coding::identity || !use.store || !whole_hit) return false;
   cache::Answer& answer = *exchange_.cache.stored;
   if (std::optional<cache::CodedBody> coded = worker_.cache()->find_coded(*answer.head, use.chosen, worker_.loop())) {

@@ -56,7 +56,7 @@ Step Transaction::ask_policies() {
     const policy::Rule& rule = *use.chain->rules[use.next];
     policy::Note& note = use.notes[use.next];
     if (note.wait_until_ns > now_ns) return Step::suspend;  // something else woke the transaction
-    const policy::Decision decision = rule.on_request(exchange_, arena_, note, now_ns);
+    const policy::RuleDecision decision = rule.on_request(exchange_, arena_, note, now_ns);
     if (decision.waits) {
       wait_for_nothing();  // the call has its own time limit; the request's time continues
       return Step::suspend;
@@ -69,15 +69,15 @@ Step Transaction::ask_policies() {
     }
     if (note.wait_until_ns != 0) wait_for_nothing();
     note.verdict = decision.verdict;
-    if (decision.verdict == policy::Verdict::none) continue;
+    if (decision.verdict == policy::RuleVerdict::none) continue;
     rule.count(decision.verdict);
-    if (decision.verdict >= policy::Verdict::refused) return end_by_policy(decision);
+    if (decision.verdict >= policy::RuleVerdict::refused) return end_by_policy(decision);
   }
   return after_policies();
 }
 
 // The policy has refused or answered.
-Step Transaction::end_by_policy(const policy::Decision& decision) {
+Step Transaction::end_by_policy(const policy::RuleDecision& decision) {
   if (decision.buffered) {
     // The policy has put a body into the answer buffer. It is sent at the client's speed.
     end_head_deadline();
@@ -95,7 +95,7 @@ Step Transaction::end_by_policy(const policy::Decision& decision) {
   }
   failure_detail_ = decision.detail;
   const Step step =
-      decision.verdict == policy::Verdict::refused ? fail(decision.failure) : answer_with(decision.status, {});
+      decision.verdict == policy::RuleVerdict::refused ? fail(decision.failure) : answer_with(decision.status, {});
   if (decision.status != 0 && !exchange_.grpc) exchange_.outcome.status = decision.status;
   if (decision.body.empty() || exchange_.grpc) return step;
   exchange_.answer_body = decision.body;
@@ -118,11 +118,11 @@ Failure Transaction::change_request() {
   const policy::Chain& chain = *std::exchange(exchange_.forwarding, nullptr);
   for (size_t i = 0; i < chain.rules.size(); ++i) {
     if (!chain.rules[i]->forwards()) continue;
-    const policy::Decision decision = chain.rules[i]->on_forward(exchange_, arena_);
-    if (decision.verdict == policy::Verdict::none) continue;
+    const policy::RuleDecision decision = chain.rules[i]->on_forward(exchange_, arena_);
+    if (decision.verdict == policy::RuleVerdict::none) continue;
     if (exchange_.policies.notes != nullptr) exchange_.policies.notes[i].verdict = decision.verdict;
     chain.rules[i]->count(decision.verdict);
-    if (decision.verdict != policy::Verdict::refused) continue;
+    if (decision.verdict != policy::RuleVerdict::refused) continue;
     failure_detail_ = decision.detail;
     return decision.failure;
   }
@@ -142,7 +142,7 @@ void Transaction::end_policies_of_answer() {
 void Transaction::end_policies(uint64_t now_ns) {
   const PolicyUse& use = exchange_.policies;
   for (size_t i = 0; i < use.chain->rules.size(); ++i) {
-    if (use.notes[i].verdict != policy::Verdict::none) use.chain->rules[i]->on_end(exchange_, use.notes[i], now_ns);
+    if (use.notes[i].verdict != policy::RuleVerdict::none) use.chain->rules[i]->on_end(exchange_, use.notes[i], now_ns);
   }
 }
 
@@ -164,7 +164,7 @@ std::string_view Transaction::words_of_policies() {
   size_t bytes = 0;
   const auto each = [&use](auto with) {
     for (size_t i = 0; i < use.chain->rules.size(); ++i) {
-      if (use.notes[i].verdict == policy::Verdict::none) continue;
+      if (use.notes[i].verdict == policy::RuleVerdict::none) continue;
       const policy::Rule& rule = *use.chain->rules[i];
       for (const std::string_view part :
            {std::string_view(rule.policy), std::string_view("."), std::string_view(rule.kind), std::string_view("="),

@@ -86,7 +86,7 @@ void record_policies(const Exchange& exchange, RecordSlot& record) {
   uint64_t verdicts = 0;
   const size_t count = std::min(use.chain->rules.size(), kRecordedVerdicts);
   for (size_t i = 0; i < count; ++i) verdicts |= static_cast<uint64_t>(use.notes[i].verdict) << (4 * i);
-  static_assert(static_cast<size_t>(policy::Verdict::count_) <= 16, "a verdict has four bits");
+  static_assert(static_cast<size_t>(policy::RuleVerdict::count_) <= 16, "a verdict has four bits");
   record.policies = use.chain->name;
   record.verdicts = verdicts;
 }

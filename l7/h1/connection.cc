@@ -151,18 +151,18 @@ bool H1Connection::answers_taken() {
 // Reads more of a head. Returns false if nothing came, or if the connection is closed.
 bool H1Connection::fill_head() {
   switch (transport_.fill(connection_.in())) {
-    case Transport::Status::ok:
+    case ProxyTransport::Status::ok:
       return true;
-    case Transport::Status::blocked:
+    case ProxyTransport::Status::blocked:
       return false;
-    case Transport::Status::closed:
+    case ProxyTransport::Status::closed:
       if (!transport_.broken() && !transport_.drained()) {  // it may still take the rest of its answers
         state_ = State::closing;
         finish_closing();
         return false;
       }
       break;
-    case Transport::Status::failed:
+    case ProxyTransport::Status::failed:
       break;
   }
   connection_.close();
@@ -292,17 +292,17 @@ std::string_view H1Connection::next_piece() {
 
 bool H1Connection::fill_body() {
   switch (transport_.fill(connection_.in())) {
-    case Transport::Status::ok:
+    case ProxyTransport::Status::ok:
       return true;
-    case Transport::Status::blocked:
+    case ProxyTransport::Status::blocked:
       return false;
-    case Transport::Status::closed:
+    case ProxyTransport::Status::closed:
       if (tunnel_) {
         body_ended_ = true;
         return false;
       }
       break;
-    case Transport::Status::failed:
+    case ProxyTransport::Status::failed:
       break;
   }
   body_failure_ = Failure::client_gone;
@@ -491,9 +491,9 @@ void H1Connection::linger() {
     lingered_bytes_ += in.bytes().size();
     in.consume(in.bytes().size());
     if (lingered_bytes_ > kHttp1LingerBytes) return connection_.close();
-    const Transport::Status status = transport_.fill(in);
-    if (status == Transport::Status::blocked) return;
-    if (status != Transport::Status::ok) return connection_.close();
+    const ProxyTransport::Status status = transport_.fill(in);
+    if (status == ProxyTransport::Status::blocked) return;
+    if (status != ProxyTransport::Status::ok) return connection_.close();
   }
 }
 

@@ -69,7 +69,7 @@ class H1Connection final : public ClientProtocol, public ClientStream {
   void lose_client();
 
   ClientConnection& connection_;
-  Transport& transport_;
+  ProxyTransport& transport_;
   Transaction* transaction_ = nullptr;
   http1::ChunkedDecoder chunks_;
   Trailers trailers_;  // of the request

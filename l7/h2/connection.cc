@@ -99,9 +99,9 @@ void H2Connection::receive() {
   conduct_.refill(now_ns);
   while (transport_.drained()) {
     if (in.empty()) {
-      const Transport::Status status = transport_.fill(in);
-      if (status == Transport::Status::blocked) break;
-      if (status != Transport::Status::ok) return connection_.close();
+      const ProxyTransport::Status status = transport_.fill(in);
+      if (status == ProxyTransport::Status::blocked) break;
+      if (status != ProxyTransport::Status::ok) return connection_.close();
     }
     const uint64_t most = turn_frames_.left(now_ns, kHttp2TurnFrames);
     uint64_t left = most;
@@ -291,9 +291,9 @@ void H2Connection::linger() {
     lingered_bytes_ += in.bytes().size();
     in.consume(in.bytes().size());
     if (lingered_bytes_ > kHttp1LingerBytes) return connection_.close();
-    const Transport::Status status = transport_.fill(in);
-    if (status == Transport::Status::blocked) break;
-    if (status != Transport::Status::ok) return connection_.close();
+    const ProxyTransport::Status status = transport_.fill(in);
+    if (status == ProxyTransport::Status::blocked) break;
+    if (status != ProxyTransport::Status::ok) return connection_.close();
   }
   in.release_if_empty();
 }

@@ -98,7 +98,7 @@ class H2Connection final : public ClientProtocol {
   void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
 
   ClientConnection& connection_;
-  Transport& transport_;
+  ProxyTransport& transport_;
   std::unique_ptr<nghttp2_session, SessionDelete> session_;
   std::vector<std::unique_ptr<H2Stream>> streams_;
   WakeList<H2Stream> awake_;

@@ -25,7 +25,7 @@ HeadersFrame::HeadersFrame(HpackEncoder& encoder, size_t text_bytes, size_t fiel
   end_ = encoder_.begin(begin_ + kHeadBytes);
 }
 
-void HeadersFrame::send(Transport& transport, const nghttp2_frame_hd& head) {
+void HeadersFrame::send(ProxyTransport& transport, const nghttp2_frame_hd& head) {
   const char* next = begin_ + kHeadBytes;
   const auto payload = [&] { return std::min<size_t>(static_cast<size_t>(end_ - next), kMostPayload); };
   const auto last = [&] { return next + payload() == end_; };

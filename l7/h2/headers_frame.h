@@ -31,7 +31,7 @@ class HeadersFrame {
     end_ = encoder_.add(end_, name, value, indexing);
   }
   // Gathers the frames in `transport`. `head` is the head of nghttp2's frame.
-  void send(Transport& transport, const nghttp2_frame_hd& head);
+  void send(ProxyTransport& transport, const nghttp2_frame_hd& head);
 
  private:
   static constexpr size_t kHeadBytes = 9;

@@ -20,7 +20,7 @@ void HeldHeads::drop_until(const char* end) {
   more_begin_ = 0;
 }
 
-bool HeldHeads::send_first(HpackEncoder& encoder, Transport& transport, const nghttp2_frame_hd& frame) {
+bool HeldHeads::send_first(HpackEncoder& encoder, ProxyTransport& transport, const nghttp2_frame_hd& frame) {
   const char* next = first();
   if (next == nullptr) return false;
   Head head;

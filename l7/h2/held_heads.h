@@ -60,7 +60,7 @@ class HeldHeads {
     return {};
   }
   // The first of them takes the place of the frame that nghttp2 has made. Returns false if none is held.
-  bool send_first(HpackEncoder& encoder, Transport& transport, const nghttp2_frame_hd& frame);
+  bool send_first(HpackEncoder& encoder, ProxyTransport& transport, const nghttp2_frame_hd& frame);
 
  private:
   static constexpr size_t kInlineBytes = 640;  // some ten fields and a short trailer section

@@ -224,12 +224,12 @@ void ClientConnection::on_first_byte() {
 
 void ClientConnection::on_handshake() {
   switch (transport_.handshake()) {
-    case Transport::Status::blocked:
+    case ProxyTransport::Status::blocked:
       return;
-    case Transport::Status::closed:
-    case Transport::Status::failed:
+    case ProxyTransport::Status::closed:
+    case ProxyTransport::Status::failed:
       return on_handshake_failed();
-    case Transport::Status::ok:
+    case ProxyTransport::Status::ok:
       break;
   }
   const TlsStream& tls = *transport_.tls();
@@ -283,15 +283,15 @@ void ClientConnection::linger() {
 
 void ClientConnection::on_sniff() {
   if (!limits_.http2) return talk(false);
-  const Transport::Status status = transport_.fill(in_);
+  const ProxyTransport::Status status = transport_.fill(in_);
   if (in_.empty()) {
-    if (status != Transport::Status::blocked) close();
+    if (status != ProxyTransport::Status::blocked) close();
     return;
   }
   const std::string_view begun = in_.bytes().substr(0, kHttp2Preface.size());
   if (begun != kHttp2Preface.substr(0, begun.size())) return talk(false);
   if (begun.size() == kHttp2Preface.size()) return talk(true);
-  if (status != Transport::Status::ok && status != Transport::Status::blocked) close();
+  if (status != ProxyTransport::Status::ok && status != ProxyTransport::Status::blocked) close();
 }
 
 void ClientConnection::talk(bool http2) {

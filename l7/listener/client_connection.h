@@ -57,7 +57,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
 
   // --- for the protocol
   Worker& worker() { return worker_; }
-  Transport& transport() { return transport_; }
+  ProxyTransport& transport() { return transport_; }
   InBuffer& in() { return in_; }
   Timer& timer() { return timer_; }
   const ClientFacts& facts() const { return facts_; }
@@ -108,7 +108,7 @@ class ClientConnection final : public IoHandler, public IdleLink {
   void talk(bool http2);
 
   Worker& worker_;
-  Transport transport_;
+  ProxyTransport transport_;
   InBuffer in_;
   Timer timer_;
   std::unique_ptr<ClientProtocol> protocol_;

@@ -288,7 +288,7 @@ class Explaining {
     const bool safe = request_.method == "GET" || request_.method == "HEAD" || request_.method == "OPTIONS" ||
                       request_.method == "TRACE";
     if (request_.body != BodyKind::none && safe) {
-      entry = {{"outcome", cache::name(cache::Outcome::bypass)}, {"detail", "content"}};
+      entry = {{"outcome", cache::name(cache::LookupOutcome::bypass)}, {"detail", "content"}};
       return;
     }
     std::vector<http1::Field> fields;
@@ -301,9 +301,9 @@ class Explaining {
     entry["variant"] = split_.branch.empty() ? nlohmann::json() : nlohmann::json(split_.branch);
     entry["age_s"] = found.age_s ? nlohmann::json(*found.age_s) : nlohmann::json();
     if (found.status.detail != nullptr) entry["detail"] = found.status.detail;
-    if (found.outcome == cache::Outcome::hit || found.outcome == cache::Outcome::stale) {
+    if (found.outcome == cache::LookupOutcome::hit || found.outcome == cache::LookupOutcome::stale) {
       end({{"at", "cache"}}, fmt::format("the cache answers: {}", cache::name(found.outcome)));
-    } else if (found.outcome == cache::Outcome::refuse) {
+    } else if (found.outcome == cache::LookupOutcome::refuse) {
       end({{"at", "cache"}, {"status", 504}}, "the client wants what is stored, and nothing is: 504");
     }
   }

@@ -53,7 +53,7 @@ json tell_policies(const RequestRecord& record, const NameIds& names) {
     const size_t dot = rule.rfind('.');
     json& entry = told.emplace_back(json{{"policy", rule.substr(0, dot)}, {"kind", rule.substr(dot + 1)}});
     if (i < kRecordedVerdicts) {
-      entry["verdict"] = policy::name(static_cast<policy::Verdict>(record.verdicts >> (4 * i) & 15));
+      entry["verdict"] = policy::name(static_cast<policy::RuleVerdict>(record.verdicts >> (4 * i) & 15));
     } else {
       entry["verdict"] = nullptr;  // not recorded
     }

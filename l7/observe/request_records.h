@@ -60,7 +60,7 @@ struct RequestRecordOf {
   Of<uint8_t> client_rest, failed_tries;
   std::array<Of<Failure>, kRecordedTries> failures;
   Of<Failure> failure;
-  Of<cache::Outcome> cache_outcome;
+  Of<cache::LookupOutcome> cache_outcome;
   Of<cache::Forward> cache_forward;
   Of<PoolPolicy> pool_policy;
   Of<ChosenBy> chosen_by;

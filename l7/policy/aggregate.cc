@@ -86,11 +86,11 @@ class AggregateRule final : public Rule {
     }
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t now_ns) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t now_ns) const override {
     PolicyUse& use = exchange.policies;
     if (use.call == nullptr) {
       if (exchange.route == nullptr || (exchange.request.method != "GET" && !exchange.request.is_head())) {
-        return {Verdict::exempt};
+        return {RuleVerdict::exempt};
       }
       if (is_loop(exchange)) return refused(Failure::loop_detected, "aggregate_loop");
       auto call = std::make_unique<AggregateCall>();
@@ -106,13 +106,13 @@ class AggregateRule final : public Rule {
         all_over = false;
       } else if (!call.judged[i]) {
         call.judged[i] = true;
-        if (const std::optional<Decision> end = judge(i, exchange, arena, call)) return *end;
+        if (const std::optional<RuleDecision> end = judge(i, exchange, arena, call)) return *end;
       }
     }
     if (!all_over) return {.waits = true};
     compose(call, exchange.policies.transaction->answer_buffer());
     exchange.timing.first_byte_ns = now_ns;
-    return {.verdict = Verdict::answered, .buffered = true, .status = 200, .content_type = "application/json"};
+    return {.verdict = RuleVerdict::answered, .buffered = true, .status = 200, .content_type = "application/json"};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
 
@@ -123,7 +123,7 @@ class AggregateRule final : public Rule {
     }
     out["timeout_ms"] = timeout_ns_ / kNsPerMs;
     const bool answers = subject.request.method == "GET" || subject.request.is_head();
-    out["verdict"] = name(answers ? Verdict::answered : Verdict::exempt);
+    out["verdict"] = name(answers ? RuleVerdict::answered : RuleVerdict::exempt);
   }
   void add_samples(std::vector<Sample>& out) const override {
     out.push_back({"tidegate_l7_aggregate_partial_total", "counter",
@@ -137,8 +137,8 @@ class AggregateRule final : public Rule {
   }
 
  private:
-  static Decision refused(Failure failure, const char* detail) {
-    return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
+  static RuleDecision refused(Failure failure, const char* detail) {
+    return {.verdict = RuleVerdict::refused, .failure = failure, .detail = detail};
   }
   // The backends of a part may lead back to this proxy, where the same policy applies.
   static bool is_loop(const Exchange& exchange) {
@@ -200,7 +200,7 @@ class AggregateRule final : public Rule {
   }
 
   // A part is over. Returns the decision if this ends the request.
-  std::optional<Decision> judge(size_t index, Exchange& exchange, Arena& arena, AggregateCall& call) const {
+  std::optional<RuleDecision> judge(size_t index, Exchange& exchange, Arena& arena, AggregateCall& call) const {
     const CompiledPart& part = parts_[index];
     const BackendCall& done = *call.calls[index];
     const uint16_t status = done.response().status;
@@ -209,11 +209,11 @@ class AggregateRule final : public Rule {
       part.counts->failed.add();
       const Field* const type = done.response().fields.find("content-type");
       exchange.policies.transaction->answer_buffer().append(done.body());
-      return Decision{.verdict = Verdict::answered,
-                      .detail = text_of(arena, "{}: status_{}", part.config.name, status),
-                      .buffered = true,
-                      .status = status,
-                      .content_type = type == nullptr ? std::string_view("application/octet-stream") : type->value};
+      return RuleDecision{.verdict = RuleVerdict::answered,
+                          .detail = text_of(arena, "{}: status_{}", part.config.name, status),
+                          .buffered = true,
+                          .status = status,
+                          .content_type = type == nullptr ? std::string_view("application/octet-stream") : type->value};
     }
     const char* const fault = failed                         ? info(done.failure()).name
                               : status < 200 || status > 299 ? text_of(arena, "status_{}", status)

@@ -57,15 +57,15 @@ class AuthenticateRule final : public Rule {
     }
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     remove_imitations(exchange.request.fields, identity_header_);
     if (rules_.certificates.client_cert) {  // RFC 9440 §4: only this proxy may write these fields
       remove_imitations(exchange.request.fields, "client-cert");
       remove_imitations(exchange.request.fields, "client-cert-chain");
     }
     Shown shown;
-    const Decision decision = judge(exchange, arena, now_ns, shown);
-    if (decision.verdict == Verdict::refused) {
+    const RuleDecision decision = judge(exchange, arena, now_ns, shown);
+    if (decision.verdict == RuleVerdict::refused) {
       note.values[0] = shown.by_token ? 1 : 0;
       return decision;
     }
@@ -83,7 +83,7 @@ class AuthenticateRule final : public Rule {
   }
 
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
-    if (note.verdict != Verdict::refused || exchange.outcome.failure != Failure::unauthenticated) return;
+    if (note.verdict != RuleVerdict::refused || exchange.outcome.failure != Failure::unauthenticated) return;
     FieldList& fields = exchange.response.fields;
     for (const std::string* ask : {&ask_basic_, note.values[0] != 0 ? &ask_again_bearer_ : &ask_bearer_, &ask_key_}) {
       if (!ask->empty()) fields.add_own("WWW-Authenticate", "www-authenticate", *ask, FieldKind::other);
@@ -116,21 +116,21 @@ class AuthenticateRule final : public Rule {
       }
     }
     if (source_ != nullptr) source_->explain(now_ns, out["keys"]);
-    out["without_credentials"] = name(rules_.optional ? Verdict::passed : Verdict::refused);
+    out["without_credentials"] = name(rules_.optional ? RuleVerdict::passed : RuleVerdict::refused);
   }
 
   // The backend does not get a key in the query. The client's own request keeps it, because the log and the rules of
   // the answer use that request.
   bool forwards() const override { return !rules_.keep_credentials && !rules_.api_keys.query.empty(); }
-  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+  RuleDecision on_forward(Exchange& exchange, Arena& arena) const override {
     const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
     const std::string& key = rules_.api_keys.query;
-    if (exchange.policies.identity.name.empty() || !http1::query_parameter(from.query, key)) return {Verdict::none};
+    if (exchange.policies.identity.name.empty() || !http1::query_parameter(from.query, key)) return {RuleVerdict::none};
     auto* const head = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
     head->query = query_without(from.query, key, arena);
     head->has_query = !head->query.empty();
     exchange.outgoing = head;
-    return {Verdict::none};
+    return {RuleVerdict::none};
   }
 
  private:
@@ -150,10 +150,10 @@ class AuthenticateRule final : public Rule {
     }
     return out;
   }
-  static Decision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
-    return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
+  static RuleDecision refuse(const char* detail, Failure failure = Failure::unauthenticated) {
+    return {.verdict = RuleVerdict::refused, .failure = failure, .detail = detail};
   }
-  static Decision take(const Known& known, Shown& shown) {
+  static RuleDecision take(const Known& known, Shown& shown) {
     shown.name = known.name;
     shown.roles = known.role_views.data();
     shown.role_count = known.role_views.size();
@@ -172,7 +172,7 @@ class AuthenticateRule final : public Rule {
     if (rules_.jwt.enabled && !rules_.jwt.cookie.empty()) remove_cookie(fields, rules_.jwt.cookie, arena);
   }
 
-  Decision judge(const Exchange& exchange, Arena& arena, uint64_t now_ns, Shown& shown) const {
+  RuleDecision judge(const Exchange& exchange, Arena& arena, uint64_t now_ns, Shown& shown) const {
     const RequestHead& request = exchange.request;
     if (signatures_ && SignatureVerifier::is_signed(request)) {
       shown.by_signature = true;
@@ -218,10 +218,10 @@ class AuthenticateRule final : public Rule {
     if (certificates_ && exchange.facts.certificate != nullptr) {
       return judge_certificate(*exchange.facts.certificate, arena, shown);
     }
-    return rules_.optional ? Decision{} : refuse("no_credentials");
+    return rules_.optional ? RuleDecision{} : refuse("no_credentials");
   }
 
-  Decision judge_certificate(const PeerCertificate& certificate, Arena& arena, Shown& shown) const {
+  RuleDecision judge_certificate(const PeerCertificate& certificate, Arena& arena, Shown& shown) const {
     const CertificateNames::Found found = certificates_->find(certificate);
     if (found.outcome == CertificateNames::Outcome::nameless) return refuse("certificate_nameless");
     if (found.outcome == CertificateNames::Outcome::unknown) return refuse("certificate_unknown");

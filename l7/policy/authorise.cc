@@ -34,13 +34,13 @@ class NetworksRule final : public Rule {
       : Rule(Stage::networks, out.policy, "networks", out.registry), allow_(authorise.allow), deny_(authorise.deny) {}
 
   bool allows() const override { return !allow_.empty(); }
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     if (may_come(exchange.client_address)) return {};
-    return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = "network"};
+    return {.verdict = RuleVerdict::refused, .failure = Failure::forbidden, .detail = "network"};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
-    out["verdict"] = name(may_come(subject.client) ? Verdict::passed : Verdict::refused);
+    out["verdict"] = name(may_come(subject.client) ? RuleVerdict::passed : RuleVerdict::refused);
   }
 
  private:
@@ -64,15 +64,15 @@ class PlacesRule final : public Rule {
         trouble_(files_->trouble()) {}
 
   bool allows() const override { return rules_.allows(); }
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     const char* const why = refusal_of(exchange.client_address);
     if (why == nullptr) return {};
-    return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = why};
+    return {.verdict = RuleVerdict::refused, .failure = Failure::forbidden, .detail = why};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     const char* const why = refusal_of(subject.client);
-    out["verdict"] = name(why == nullptr ? Verdict::passed : Verdict::refused);
+    out["verdict"] = name(why == nullptr ? RuleVerdict::passed : RuleVerdict::refused);
     if (why != nullptr) out["because_of"] = why;
     const Place place = place_of(subject.client);
     out["country"] = place.country;
@@ -116,19 +116,19 @@ class RolesRule final : public Rule {
       : Rule(Stage::authorise, out.policy, "roles", out.registry), rules_(authorise.rules) {}
 
   bool allows() const override { return true; }
-  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     const Identity& identity = exchange.policies.identity;
     if (identity.name.empty()) return refuse("nobody");
     const AuthoriseRule* const rule = find(exchange.request.method);
     if (rule == nullptr) return refuse("method");
     if (!has_one_of(identity, rule->roles)) return refuse("role");
-    return has_claims(identity, rule->claims, arena) ? Decision{} : refuse("claim");
+    return has_claims(identity, rule->claims, arena) ? RuleDecision{} : refuse("claim");
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     const AuthoriseRule* const rule = find(subject.request.method);
     if (rule == nullptr) {
-      out["verdict"] = name(Verdict::refused);
+      out["verdict"] = name(RuleVerdict::refused);
     } else {
       out["asks_for"] = rule->roles;
       for (const AuthoriseClaim& claim : rule->claims) out["claims"][claim.name] = claim.values;
@@ -136,8 +136,8 @@ class RolesRule final : public Rule {
   }
 
  private:
-  static Decision refuse(const char* detail) {
-    return {.verdict = Verdict::refused, .failure = Failure::forbidden, .detail = detail};
+  static RuleDecision refuse(const char* detail) {
+    return {.verdict = RuleVerdict::refused, .failure = Failure::forbidden, .detail = detail};
   }
   // A rule for GET also matches HEAD, as in routes.
   const AuthoriseRule* find(std::string_view method) const {

@@ -68,7 +68,7 @@ bool shows_who(const RequestHead& request, std::string_view identity) {
 bool was_let_in(const PolicyUse& use) {
   for (size_t i = 0; i < use.chain->rules.size(); ++i) {
     if (use.chain->rules[i]->stage != Stage::authenticate) continue;
-    if (use.notes[i].verdict == Verdict::passed || use.notes[i].verdict == Verdict::waited) return true;
+    if (use.notes[i].verdict == RuleVerdict::passed || use.notes[i].verdict == RuleVerdict::waited) return true;
   }
   return false;
 }
@@ -111,7 +111,7 @@ class CompressRule final : public Rule {
         types_(compress.media_types()),
         coding_counts_(out.registry.get<CodingCounts>(fmt::format("{}/{}/codings", out.policy, kCompressKind))) {}
 
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  RuleDecision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {RuleVerdict::none}; }
 
   void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
     if (!exchange.coding.offered || exchange.grpc) return;

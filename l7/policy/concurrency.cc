@@ -103,29 +103,29 @@ class ConcurrencyRule final : public Rule {
     if (concurrency.connections != 0) make_connections(out);
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     if (exchange.policies.call != nullptr) return ask_again(exchange, arena, note, now_ns);
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
-    if (is_in(concurrency_.exempt, address)) return {Verdict::exempt};
+    if (is_in(concurrency_.exempt, address)) return {RuleVerdict::exempt};
     const uint64_t key = concurrency_.by.empty() ? 0 : key_.of(subject, address, arena);
     Held held;
     held.lane = lane_of(subject, arena);
     if (concurrency_.connections != 0 && !take_connection(held, key, exchange.facts.connection, now_ns)) {
       return refuse(held, "connections");
     }
-    const Decision decision = ask_for_place(exchange, arena, note, now_ns, held, key, is_low(subject.route));
-    if (decision.verdict == Verdict::refused) give_connection_back(held);
+    const RuleDecision decision = ask_for_place(exchange, arena, note, now_ns, held, key, is_low(subject.route));
+    if (decision.verdict == RuleVerdict::refused) give_connection_back(held);
     return decision;
   }
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
-    if (note.verdict != Verdict::refused) return;
+    if (note.verdict != RuleVerdict::refused) return;
     exchange.response.fields.add_own("Retry-After", "retry-after", retry_after_, FieldKind::other);
   }
 
   bool watches_end() const override { return true; }
   void on_end(const Exchange& exchange, const Note& note, uint64_t now_ns) const override {
-    if (note.verdict != Verdict::passed && note.verdict != Verdict::waited) return;
+    if (note.verdict != RuleVerdict::passed && note.verdict != RuleVerdict::waited) return;
     Held held = *reinterpret_cast<const Held*>(note.values[kHeld]);
     give_back(held);
     give_connection_back(held);
@@ -165,10 +165,10 @@ class ConcurrencyRule final : public Rule {
     bool has_place = running < (low ? low_share_of(limit) : limit);
     if (adaptive_ != nullptr && own) has_place = has_place && all_->count.load(std::memory_order_relaxed) < most();
     const bool may_wait = !low && queue_ != nullptr && queue_->length() < concurrency_.queue;
-    out["verdict"] = name(is_in(concurrency_.exempt, address) ? Verdict::exempt
-                          : has_place                         ? Verdict::passed
-                          : may_wait                          ? Verdict::waited
-                                                              : Verdict::refused);
+    out["verdict"] = name(is_in(concurrency_.exempt, address) ? RuleVerdict::exempt
+                          : has_place                         ? RuleVerdict::passed
+                          : may_wait                          ? RuleVerdict::waited
+                                                              : RuleVerdict::refused);
   }
 
   void add_samples(std::vector<Sample>& out) const override {
@@ -312,8 +312,8 @@ class ConcurrencyRule final : public Rule {
     return lane != nullptr && adaptive_ == nullptr ? lane->runtime->count : all_->count;
   }
 
-  Decision ask_for_place(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns, Held& held, uint64_t key,
-                         bool low) const {
+  RuleDecision ask_for_place(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns, Held& held, uint64_t key,
+                             bool low) const {
     const bool in_lane = is_own(held.lane) && adaptive_ == nullptr;
     held.place = &place_of(held.lane, in_lane, key, now_ns);
     if (!take_lane(held)) return refuse(held, "lane_full");
@@ -329,7 +329,7 @@ class ConcurrencyRule final : public Rule {
         call->timer.arm_at_ns(now_ns + concurrency_.wait_ms * kNsPerMs);
         queue_->serve(*held.place, limit);  // a place may have become free meanwhile
         exchange.policies.call = std::move(call);
-        return Decision{.waits = true};
+        return RuleDecision{.waits = true};
       }
       call->joined = false;
       why = "queue_full";
@@ -338,17 +338,17 @@ class ConcurrencyRule final : public Rule {
     return refuse(held, why);
   }
 
-  Decision ask_again(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const {
+  RuleDecision ask_again(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const {
     auto& call = static_cast<PlaceCall&>(*exchange.policies.call);
     if (call.waiter->granted()) {
       call.used = true;
       return begin(arena, note, call.held, now_ns, true);
     }
-    if (now_ns - call.since_ns < concurrency_.wait_ms * kNsPerMs) return Decision{.waits = true};
+    if (now_ns - call.since_ns < concurrency_.wait_ms * kNsPerMs) return RuleDecision{.waits = true};
     return refuse(call.held, "waited");  // the end of the call gives back what the request had
   }
   // The request has a place.
-  Decision begin(Arena& arena, Note& note, const Held& held, uint64_t now_ns, bool waited) const {
+  RuleDecision begin(Arena& arena, Note& note, const Held& held, uint64_t now_ns, bool waited) const {
     if (adaptive_ != nullptr) adaptive_->note_running(held.place->load(std::memory_order_relaxed));
     if (held.place != &all_->count) all_->count.fetch_add(1, std::memory_order_relaxed);
     if (held.lane != nullptr) {
@@ -357,11 +357,11 @@ class ConcurrencyRule final : public Rule {
     }
     note.values[kBegunNs] = now_ns;
     note.values[kHeld] = reinterpret_cast<uint64_t>(new (arena.allocate_aligned(sizeof(Held))) Held(held));
-    return {waited ? Verdict::waited : Verdict::passed};
+    return {waited ? RuleVerdict::waited : RuleVerdict::passed};
   }
-  static Decision refuse(const Held& held, const char* detail) {
+  static RuleDecision refuse(const Held& held, const char* detail) {
     if (held.lane != nullptr) held.lane->runtime->refused.add();
-    return {.verdict = Verdict::refused, .failure = Failure::concurrency_limited, .detail = detail};
+    return {.verdict = RuleVerdict::refused, .failure = Failure::concurrency_limited, .detail = detail};
   }
   void free_place(Count& count, const Lane* lane) const {
     give_place_back(count);

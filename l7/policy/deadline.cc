@@ -40,17 +40,17 @@ class DeadlineRule final : public Rule {
         most_ns_(deadline.most_ms == 0 ? kLongestNs : deadline.most_ms * kNsPerMs),
         runtime_(out.registry.get<Malformed>(fmt::format("{}/{}/malformed", out.policy, kDeadlineKind))) {}
 
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t now_ns) const override {
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t now_ns) const override {
     if (exchange.deadline == nullptr) exchange.deadline = &terms_;
     remove_other_spellings(exchange.request.fields, terms_.lower_field);  // the field itself is written again
     bool malformed = false;
     const std::optional<uint64_t> time_ns = time_of(exchange.request, malformed);
     if (malformed) runtime_->count.add();
-    if (!time_ns) return {Verdict::exempt};
+    if (!time_ns) return {RuleVerdict::exempt};
     Timing& timing = exchange.timing;
     timing.call_deadline_ns = std::min(timing.call_deadline_ns, timing.started_ns + *time_ns);
     if (timing.call_deadline_ns > now_ns) return {};
-    return {.verdict = Verdict::refused, .failure = Failure::deadline_exceeded, .detail = "deadline_over"};
+    return {.verdict = RuleVerdict::refused, .failure = Failure::deadline_exceeded, .detail = "deadline_over"};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
 
@@ -58,7 +58,7 @@ class DeadlineRule final : public Rule {
     out["header"] = terms_.field;
     bool malformed = false;
     const std::optional<uint64_t> time_ns = time_of(subject.request, malformed);
-    out["verdict"] = name(time_ns ? Verdict::passed : Verdict::exempt);
+    out["verdict"] = name(time_ns ? RuleVerdict::passed : RuleVerdict::exempt);
     if (time_ns) out["time_ms"] = *time_ns / kNsPerMs;
   }
 

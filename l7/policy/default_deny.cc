@@ -10,12 +10,12 @@ class DefaultDenyRule final : public Rule {
  public:
   explicit DefaultDenyRule(Registry& registry) : Rule(Stage::authorise, "listener", "default_deny", registry) {}
 
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override {
-    return {.verdict = Verdict::refused, .failure = Failure::denied_by_default};
+  RuleDecision on_request(Exchange&, Arena&, Note&, uint64_t) const override {
+    return {.verdict = RuleVerdict::refused, .failure = Failure::denied_by_default};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
-    out["verdict"] = name(Verdict::refused);
+    out["verdict"] = name(RuleVerdict::refused);
     out["because_of"] = "no authorise policy allows requests of this route";
   }
 };

@@ -21,29 +21,29 @@ class FaultRule final : public Rule {
   FaultRule(const FaultPolicy& fault, Compiling& out)
       : Rule(Stage::fault, out.policy, "fault", out.registry), fault_(fault), header_(lower_case(fault.header)) {}
 
-  Decision on_request(Exchange& exchange, Arena&, Note& note, uint64_t now_ns) const override {
-    if (!is_for(exchange.request)) return {Verdict::exempt};
+  RuleDecision on_request(Exchange& exchange, Arena&, Note& note, uint64_t now_ns) const override {
+    if (!is_for(exchange.request)) return {RuleVerdict::exempt};
     const bool waited = note.wait_until_ns != 0;
     if (!waited && fault_.delay_ms != 0 && happens(fault_.delay_percent)) {
       return {.wait_until_ns = now_ns + fault_.delay_ms * kNsPerMs};
     }
     if (fault_.abort_status != 0 && happens(fault_.abort_percent)) {
-      return {.verdict = Verdict::refused,
+      return {.verdict = RuleVerdict::refused,
               .failure = Failure::fault_injected,
               .detail = "abort",
               .status = fault_.abort_status};
     }
-    return {waited ? Verdict::waited : Verdict::passed};
+    return {waited ? RuleVerdict::waited : RuleVerdict::passed};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     // In all other cases chance decides.
     if (!is_for(subject.request)) {
-      out["verdict"] = name(Verdict::exempt);
+      out["verdict"] = name(RuleVerdict::exempt);
     } else if (fault_.abort_status == 0 || fault_.abort_percent <= 0) {
-      out["verdict"] = name(Verdict::passed);
+      out["verdict"] = name(RuleVerdict::passed);
     } else if (fault_.abort_percent >= 100) {
-      out["verdict"] = name(Verdict::refused);
+      out["verdict"] = name(RuleVerdict::refused);
     }
     if (fault_.delay_ms != 0) out["delay"] = {{"ms", fault_.delay_ms}, {"percent", fault_.delay_percent}};
     if (fault_.abort_status != 0) {

@@ -84,7 +84,7 @@ class ForwardRule final : public Rule {
         out.registry.get<Grants>(fmt::format("{}/forward/grants/{}", out.policy, question()), forward_.cache_entries);
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
     PolicyUse& use = exchange.policies;
     if (use.call == nullptr) {
       remove_imitations(exchange.request.fields, identity_.lower);
@@ -108,7 +108,7 @@ class ForwardRule final : public Rule {
 
   // Adds what the service told the client with its refusal.
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
-    if (note.verdict != Verdict::refused || note.values[kRefusal] == 0) return;
+    if (note.verdict != RuleVerdict::refused || note.values[kRefusal] == 0) return;
     const auto& told = *reinterpret_cast<const FieldSpan*>(note.values[kRefusal]);
     for (const Field& field : told) exchange.response.fields.add(field);
   }
@@ -140,8 +140,8 @@ class ForwardRule final : public Rule {
   // Places in Note::values: pointers into the arena.
   enum : size_t { kTold, kRefusal };
 
-  static Decision refused(Failure failure, const char* detail) {
-    return {.verdict = Verdict::refused, .failure = failure, .detail = detail};
+  static RuleDecision refused(Failure failure, const char* detail) {
+    return {.verdict = RuleVerdict::refused, .failure = failure, .detail = detail};
   }
 
   // The words of cache_by. Without the key: all that the service is told.
@@ -217,7 +217,7 @@ class ForwardRule final : public Rule {
     return {text, static_cast<size_t>(end - text)};
   }
 
-  Decision settle(Exchange& exchange, Arena& arena, Note& note, const BackendCall& call, uint64_t now_ns) const {
+  RuleDecision settle(Exchange& exchange, Arena& arena, Note& note, const BackendCall& call, uint64_t now_ns) const {
     if (call.failure() != Failure::none) return failed(exchange, info(call.failure()).name);
     const ResponseHead& response = call.response();
     if (response.status >= 200 && response.status < 300) {
@@ -236,19 +236,19 @@ class ForwardRule final : public Rule {
     return refuse(arena, note, call);
   }
 
-  Decision failed(Exchange& exchange, const char* detail) const {
+  RuleDecision failed(Exchange& exchange, const char* detail) const {
     counts_->failed.add();
     if (forward_.on_failure == ForwardAuth::OnFailure::pass) {
       remove_fields_of_the_service(exchange.request.fields);
       return {};
     }
-    return {.verdict = Verdict::refused,
+    return {.verdict = RuleVerdict::refused,
             .failure = Failure::auth_unavailable,
             .detail = detail,
             .status = static_cast<uint16_t>(forward_.failure_status)};
   }
 
-  Decision refuse(Arena& arena, Note& note, const BackendCall& call) const {
+  RuleDecision refuse(Arena& arena, Note& note, const BackendCall& call) const {
     const ResponseHead& response = call.response();
     auto* const span = new (arena.allocate_aligned(sizeof(FieldSpan))) FieldSpan{};
     auto* const fields = reinterpret_cast<Field*>(arena.allocate_aligned(response.fields.size() * sizeof(Field)));
@@ -260,7 +260,7 @@ class ForwardRule final : public Rule {
     note.values[kRefusal] = reinterpret_cast<uint64_t>(span);
     if (call.body_dropped()) counts_->bodies_dropped.add();
     const Field* const type = response.fields.find("content-type");
-    return {.verdict = Verdict::refused,
+    return {.verdict = RuleVerdict::refused,
             .failure = response.status == 403 ? Failure::forbidden : Failure::unauthenticated,
             .detail = "service",
             .status = response.status,
@@ -296,7 +296,7 @@ class ForwardRule final : public Rule {
     for (const Name& own : to_backend_) remove_imitations(fields, own.lower);
   }
 
-  Decision admit(Exchange& exchange, Arena& arena, std::string_view grant) const {
+  RuleDecision admit(Exchange& exchange, Arena& arena, std::string_view grant) const {
     FieldList& fields = exchange.request.fields;
     remove_fields_of_the_service(fields);
     const std::string_view name = take_line(grant);

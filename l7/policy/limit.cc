@@ -91,19 +91,20 @@ class LimitRule final : public Rule {
     unanswered_ = out.registry.get<Unanswered>(fmt::format("{}/{}/unanswered", out.policy, kLimitKind));
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
-    if (note.wait_until_ns != 0) return {Verdict::waited, Failure::none, 0};  // its turn was reserved before the wait
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const override {
+    if (note.wait_until_ns != 0)
+      return {RuleVerdict::waited, Failure::none, 0};  // its turn was reserved before the wait
     const Subject subject = subject_of(exchange);
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
-    if (is_in(limit_.exempt, address)) return {Verdict::exempt, Failure::none, 0};
+    if (is_in(limit_.exempt, address)) return {RuleVerdict::exempt, Failure::none, 0};
     const uint64_t key = key_.of(subject, address, arena);
     if (quota_ != nullptr) {
-      if (const std::optional<Decision> decision = ask_quota(exchange, note, key, now_ns)) return *decision;
+      if (const std::optional<RuleDecision> decision = ask_quota(exchange, note, key, now_ns)) return *decision;
     }
     const Allowance allowance = take(key, now_ns);
     note.values = {allowance.remaining, allowance.reset_ns, allowance.retry_ns};
-    if (!allowance.allowed) return {Verdict::refused, Failure::rate_limited, 0};
-    if (allowance.retry_ns != 0) return {Verdict::waited, Failure::none, now_ns + allowance.retry_ns};
+    if (!allowance.allowed) return {RuleVerdict::refused, Failure::rate_limited, 0};
+    if (allowance.retry_ns != 0) return {RuleVerdict::waited, Failure::none, now_ns + allowance.retry_ns};
     return {};
   }
 
@@ -112,9 +113,9 @@ class LimitRule final : public Rule {
   void foresee(const IpAddress& client) const override { table_->foresee(key_.of_client(client)); }
 
   void on_answer(Exchange& exchange, Arena& arena, const Note& note) const override {
-    if (note.verdict == Verdict::none || note.verdict == Verdict::exempt) return;
+    if (note.verdict == RuleVerdict::none || note.verdict == RuleVerdict::exempt) return;
     FieldList& fields = exchange.response.fields;
-    if (note.verdict == Verdict::refused) {
+    if (note.verdict == RuleVerdict::refused) {
       const fmt::format_int seconds(std::max<uint64_t>(1, whole_seconds(note.values[kRetryNs])));
       fields.add_own("Retry-After", "retry-after", arena.copy({seconds.data(), seconds.size()}), FieldKind::other);
     }
@@ -137,7 +138,7 @@ class LimitRule final : public Rule {
     out["by"] = limit_.by.empty() ? std::vector<std::string>{"client"} : limit_.by;
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     if (is_in(limit_.exempt, address)) {
-      out["verdict"] = name(Verdict::exempt);
+      out["verdict"] = name(RuleVerdict::exempt);
       return;
     }
     Arena arena;
@@ -146,7 +147,9 @@ class LimitRule final : public Rule {
     const Allowance allowance = would_take(state == nullptr ? 0 : state->load(std::memory_order_relaxed), now_ns);
     const bool at_once = allowance.allowed && allowance.retry_ns == 0;
     out["remaining"] = at_once ? allowance.remaining + 1 : 0;
-    out["verdict"] = name(at_once ? Verdict::passed : allowance.allowed ? Verdict::waited : Verdict::refused);
+    out["verdict"] = name(at_once             ? RuleVerdict::passed
+                          : allowance.allowed ? RuleVerdict::waited
+                                              : RuleVerdict::refused);
     if (!at_once) out["retry_after_ms"] = allowance.retry_ns / kNsPerMs;
   }
 
@@ -173,7 +176,8 @@ class LimitRule final : public Rule {
     out["shared"] = {{"redis", limit_.shared.address.to_string()}, {"up", quota_->link().up()}};
     const SharedQuota::Answer answer = quota_->would_answer(key, now_ns);
     const bool fails_closed = answer == SharedQuota::Answer::failed && limit_.shared.on_failure == OnFailure::closed;
-    out["verdict"] = name(answer == SharedQuota::Answer::refused || fails_closed ? Verdict::refused : Verdict::passed);
+    out["verdict"] =
+        name(answer == SharedQuota::Answer::refused || fails_closed ? RuleVerdict::refused : RuleVerdict::passed);
   }
   Allowance would_take(uint64_t state, uint64_t now_ns) const {
     return limit_.algorithm == LimitAlgorithm::token_bucket ? bucket_.take(state, now_ns) : window_.take(state, now_ns);
@@ -185,11 +189,11 @@ class LimitRule final : public Rule {
     return table_->find_or_add(key, now_ns, [&](uint64_t state) { return window_.free_at_ns(state, now_ns); });
   }
   // The decision of the shared quota. Nothing if the server cannot be asked: then this proxy's own quota decides.
-  std::optional<Decision> ask_quota(Exchange& exchange, Note& note, uint64_t key, uint64_t now_ns) const {
+  std::optional<RuleDecision> ask_quota(Exchange& exchange, Note& note, uint64_t key, uint64_t now_ns) const {
     PolicyUse& use = exchange.policies;
     if (use.call != nullptr) {
       const auto& call = static_cast<const LeaseCall&>(*use.call);
-      if (!call.waiter->over()) return Decision{.waits = true};
+      if (!call.waiter->over()) return RuleDecision{.waits = true};
       if (call.waiter->failed()) return without_quota(note);
     }
     if (note.values[kAskedSinceNs] == 0) note.values[kAskedSinceNs] = now_ns;
@@ -198,10 +202,10 @@ class LimitRule final : public Rule {
       switch (taken.answer) {
         case SharedQuota::Answer::allowed:
           note.values = {taken.left, time_to_fill_ns(taken.left), 0};
-          return Decision{};
+          return RuleDecision{};
         case SharedQuota::Answer::refused:
           note.values = {0, time_to_fill_ns(1) + taken.retry_ns, taken.retry_ns};
-          return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited};
+          return RuleDecision{.verdict = RuleVerdict::refused, .failure = Failure::rate_limited};
         case SharedQuota::Answer::failed:
           return without_quota(note);
         case SharedQuota::Answer::asks:
@@ -213,7 +217,7 @@ class LimitRule final : public Rule {
       quota_->wait(key, call->waiter);
       const bool over = call->waiter->over();
       use.call = std::move(call);
-      if (!over) return Decision{.waits = true};
+      if (!over) return RuleDecision{.waits = true};
     }
     return without_quota(note);
   }
@@ -221,19 +225,19 @@ class LimitRule final : public Rule {
   uint64_t time_to_fill_ns(uint64_t left) const {
     return (terms_.burst - std::min(left, terms_.burst)) * terms_.interval_us * 1'000;
   }
-  std::optional<Decision> without_quota(Note& note) const {
+  std::optional<RuleDecision> without_quota(Note& note) const {
     unanswered_->count.add();
     switch (limit_.shared.on_failure) {
       case OnFailure::local:
         return std::nullopt;
       case OnFailure::open:
         note.values = {kUnknown, 0, 0};
-        return Decision{};
+        return RuleDecision{};
       case OnFailure::closed:
         break;
     }
     note.values = {kUnknown, 0, kNsPerS};
-    return Decision{.verdict = Verdict::refused, .failure = Failure::rate_limited, .detail = "quota_unknown"};
+    return RuleDecision{.verdict = RuleVerdict::refused, .failure = Failure::rate_limited, .detail = "quota_unknown"};
   }
 
   // Takes one request of the quota. If requests may wait, its turn is reserved, and retry_ns says when it is.

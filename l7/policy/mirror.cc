@@ -39,8 +39,8 @@ class MirrorRule final : public Rule {
         terms_{mirror.pool, mirror.most, mirror.timeout_ms * kNsPerMs,
                out.registry.get<MirrorRuntime>(fmt::format("{}/mirror/runtime", out.policy))} {}
 
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
-    if (exchange.route == nullptr || exchange.route->pool() == kNone || !is_chosen()) return {Verdict::exempt};
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+    if (exchange.route == nullptr || exchange.route->pool() == kNone || !is_chosen()) return {RuleVerdict::exempt};
     if (exchange.mirror_terms == nullptr) exchange.mirror_terms = &terms_;
     return {};
   }

@@ -44,9 +44,9 @@ const char* name(Stage stage) {
   return kNames[static_cast<size_t>(stage)];
 }
 
-const char* name(Verdict verdict) {
+const char* name(RuleVerdict verdict) {
   constexpr const char* kNames[] = {"none", "passed", "exempt", "waited", "refused", "answered"};
-  static_assert(std::size(kNames) == static_cast<size_t>(Verdict::count_));
+  static_assert(std::size(kNames) == static_cast<size_t>(RuleVerdict::count_));
   return kNames[static_cast<size_t>(verdict)];
 }
 
@@ -177,8 +177,8 @@ void Policies::append_metrics(std::string& out) const {
   };
   std::map<std::string_view, Family> families;
   for (const std::unique_ptr<Rule>& rule : rules_) {
-    for (size_t v = 1; v < static_cast<size_t>(Verdict::count_); ++v) {
-      const auto verdict = static_cast<Verdict>(v);
+    for (size_t v = 1; v < static_cast<size_t>(RuleVerdict::count_); ++v) {
+      const auto verdict = static_cast<RuleVerdict>(v);
       const MetricLabels labels{{"policy", rule->policy}, {"kind", rule->kind}, {"verdict", name(verdict)}};
       out += fmt::format("{}{} {}\n", kVerdicts, render_labels(labels), rule->counts().of(verdict));
     }

@@ -70,7 +70,7 @@ enum class Stage : uint8_t {
 };
 const char* name(Stage stage);
 
-enum class Verdict : uint8_t {
+enum class RuleVerdict : uint8_t {
   none,  // not asked
   passed,
   exempt,  // the rule does not apply to this client
@@ -79,11 +79,11 @@ enum class Verdict : uint8_t {
   answered,  // the rule itself has the answer
   count_,
 };
-const char* name(Verdict verdict);
+const char* name(RuleVerdict verdict);
 
 // The result of a rule for a request.
-struct Decision {
-  Verdict verdict = Verdict::passed;
+struct RuleDecision {
+  RuleVerdict verdict = RuleVerdict::passed;
   Failure failure = Failure::none;  // if refused: how the request ends
   uint64_t wait_until_ns = 0;       // not 0: ask again at this monotonic time; `verdict` does not count yet
   const char* detail = "";          // if refused: for the log
@@ -110,18 +110,18 @@ class Call {
 struct Note {
   std::array<uint64_t, 3> values;
   uint64_t wait_until_ns;  // not 0: it has waited, or is still waiting
-  Verdict verdict;
+  RuleVerdict verdict;
 };
 
 // The number of times that a rule gave each verdict.
 class VerdictCounts {
  public:
-  void add(Verdict verdict) {
+  void add(RuleVerdict verdict) {
     const size_t index = metric_thread_index();
     Slot& slot = slots_[index < kMaxMetricThreads ? index : kMaxMetricThreads - 1];
     add_to_slot(slot.counts[static_cast<size_t>(verdict)], index, 1);
   }
-  uint64_t of(Verdict verdict) const {
+  uint64_t of(RuleVerdict verdict) const {
     uint64_t sum = 0;
     for (const Slot& slot : slots_) sum += slot.counts[static_cast<size_t>(verdict)].load(std::memory_order_relaxed);
     return sum;
@@ -129,7 +129,7 @@ class VerdictCounts {
 
  private:
   struct alignas(64) Slot {
-    std::array<std::atomic<uint64_t>, static_cast<size_t>(Verdict::count_)> counts{};
+    std::array<std::atomic<uint64_t>, static_cast<size_t>(RuleVerdict::count_)> counts{};
   };
   std::array<Slot, kMaxMetricThreads> slots_;
 };
@@ -197,12 +197,12 @@ class Rule {
   Rule& operator=(const Rule&) = delete;
   virtual ~Rule() = default;
 
-  virtual Decision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
+  virtual RuleDecision on_request(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns) const = 0;
   virtual void on_answer(Exchange& exchange, Arena& arena, const Note& note) const = 0;
   // Called if the rule `forwards`, when a backend is asked for the first time in the exchange. It changes
   // Exchange::outgoing, and passes or refuses. It is also called for an exchange without a client (a revalidation),
   // which has no notes.
-  virtual Decision on_forward(Exchange& exchange, Arena& arena) const {
+  virtual RuleDecision on_forward(Exchange& exchange, Arena& arena) const {
     static_cast<void>(exchange), static_cast<void>(arena);
     return {};
   }
@@ -226,7 +226,7 @@ class Rule {
   // Gives what records of requests name of it a number; before the Plan is published.
   virtual void number_names(NameIds& names) { static_cast<void>(names); }
 
-  void count(Verdict verdict) const { counts_->add(verdict); }
+  void count(RuleVerdict verdict) const { counts_->add(verdict); }
   const VerdictCounts& counts() const { return *counts_; }
 
   const Stage stage;

@@ -46,11 +46,11 @@ class CorsRule final : public Rule {
 
   bool answers_preflights() const override { return true; }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     static_cast<void>(arena);
-    const Verdict verdict = verdict_on(exchange.request);
-    if (verdict == Verdict::none) return {Verdict::none};
-    if (verdict == Verdict::refused) return {Verdict::refused, Failure::cors_refused};
+    const RuleVerdict verdict = verdict_on(exchange.request);
+    if (verdict == RuleVerdict::none) return {RuleVerdict::none};
+    if (verdict == RuleVerdict::refused) return {RuleVerdict::refused, Failure::cors_refused};
     const RequestHead& request = exchange.request;
     const std::string_view method = request.fields.find(kRequestMethod)->value;
     const Field* const headers = request.fields.find(kRequestHeaders);
@@ -64,20 +64,20 @@ class CorsRule final : public Rule {
       fields.add_own("Access-Control-Allow-Headers", "access-control-allow-headers", headers_text_, FieldKind::other);
     }
     fields.add_own("Access-Control-Max-Age", "access-control-max-age", max_age_, FieldKind::other);
-    return {.verdict = Verdict::answered, .status = 204};
+    return {.verdict = RuleVerdict::answered, .status = 204};
   }
 
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
     FieldList& fields = exchange.response.fields;
     const Field* const origin = exchange.request.fields.find(kOrigin);
     const auto is_cors = [](const Field& field) { return field.name.starts_with("access-control-"); };
-    const bool has_own = note.verdict == Verdict::answered;  // a preflight's answer has none of a backend
+    const bool has_own = note.verdict == RuleVerdict::answered;  // a preflight's answer has none of a backend
     if (!has_own && std::any_of(fields.begin(), fields.end(), is_cors)) {
       for (const std::string_view name : kOfBackend) fields.remove_named(name);
     }
-    if (!any_origin_ || note.verdict != Verdict::none) {
+    if (!any_origin_ || note.verdict != RuleVerdict::none) {
       fields.add_own("Vary", "vary",
-                     note.verdict == Verdict::none
+                     note.verdict == RuleVerdict::none
                          ? std::string_view("Origin")
                          : std::string_view("Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
                      FieldKind::other);
@@ -88,7 +88,7 @@ class CorsRule final : public Rule {
     if (cors_.credentials) {
       fields.add_own("Access-Control-Allow-Credentials", "access-control-allow-credentials", "true", FieldKind::other);
     }
-    if (note.verdict == Verdict::none && !expose_.empty()) {
+    if (note.verdict == RuleVerdict::none && !expose_.empty()) {
       fields.add_own("Access-Control-Expose-Headers", "access-control-expose-headers", expose_, FieldKind::other);
     }
   }
@@ -104,14 +104,14 @@ class CorsRule final : public Rule {
   static constexpr std::string_view kOfBackend[] = {"access-control-allow-origin",   "access-control-allow-credentials",
                                                     "access-control-expose-headers", "access-control-allow-methods",
                                                     "access-control-allow-headers",  "access-control-max-age"};
-  // Verdict::none if it is not a preflight.
-  Verdict verdict_on(const RequestHead& request) const {
-    if (!is_preflight(request)) return Verdict::none;
+  // RuleVerdict::none if it is not a preflight.
+  RuleVerdict verdict_on(const RequestHead& request) const {
+    if (!is_preflight(request)) return RuleVerdict::none;
     const Field* const headers = request.fields.find(kRequestHeaders);
     const bool allowed = allows_origin(request.fields.find(kOrigin)->value) &&
                          takes(request.fields.find(kRequestMethod)->value) &&
                          (headers == nullptr || allows_headers(headers->value));
-    return allowed ? Verdict::answered : Verdict::refused;
+    return allowed ? RuleVerdict::answered : RuleVerdict::refused;
   }
   bool allows_origin(std::string_view origin) const {
     return std::any_of(origins_.begin(), origins_.end(),
@@ -162,19 +162,19 @@ class MaintenanceRule final : public Rule {
         maintenance_(maintenance),
         retry_after_(std::to_string(maintenance.retry_after_s)) {}
 
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
-    if (is_excepted(exchange.client_address)) return {Verdict::exempt};
-    return {.verdict = Verdict::refused,
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+    if (is_excepted(exchange.client_address)) return {RuleVerdict::exempt};
+    return {.verdict = RuleVerdict::refused,
             .failure = Failure::maintenance,
             .body = maintenance_.body,
             .content_type = maintenance_.content_type};
   }
   void on_answer(Exchange& exchange, Arena&, const Note& note) const override {
-    if (note.verdict != Verdict::refused) return;
+    if (note.verdict != RuleVerdict::refused) return;
     exchange.response.fields.add_own("Retry-After", "retry-after", retry_after_, FieldKind::other);
   }
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
-    out["verdict"] = name(is_excepted(subject.client) ? Verdict::exempt : Verdict::refused);
+    out["verdict"] = name(is_excepted(subject.client) ? RuleVerdict::exempt : RuleVerdict::refused);
   }
 
  private:
@@ -195,17 +195,19 @@ class MockRule final : public Rule {
   MockRule(const MockAnswer& mock, Compiling& out) : Rule(Stage::mock, out.policy, "mock", out.registry), mock_(mock) {
     for (const auto& [name, value] : mock.headers) lower_names_.push_back(lower_case(name));
   }
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     for (size_t i = 0; i < mock_.headers.size(); ++i) {
       exchange.response.fields.add(
           {lower_names_[i], mock_.headers[i].second, classify_field(lower_names_[i]), false, mock_.headers[i].first});
     }
-    return {
-        .verdict = Verdict::answered, .status = mock_.status, .body = mock_.body, .content_type = mock_.content_type};
+    return {.verdict = RuleVerdict::answered,
+            .status = mock_.status,
+            .body = mock_.body,
+            .content_type = mock_.content_type};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   void explain(const Subject&, uint64_t, nlohmann::json& out) const override {
-    out["verdict"] = name(Verdict::answered);
+    out["verdict"] = name(RuleVerdict::answered);
     out["status"] = mock_.status;
   }
 
@@ -230,7 +232,7 @@ class SecurityRule final : public Rule {
     add("X-Frame-Options", security.frame_options);
     add("X-Content-Type-Options", security.nosniff ? "nosniff" : "");
   }
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  RuleDecision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {RuleVerdict::none}; }
   void on_answer(Exchange& exchange, Arena&, const Note&) const override {
     FieldList& fields = exchange.response.fields;
     for (const Added& added : added_) {
@@ -267,7 +269,7 @@ class ErrorPagesRule final : public Rule {
   ErrorPagesRule(const std::vector<ErrorPage>& pages, Compiling& out)
       : Rule(Stage::answer, out.policy, "error_pages", out.registry), pages_(pages) {}
 
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  RuleDecision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {RuleVerdict::none}; }
   void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
     const Failure failure = exchange.outcome.failure;
     if (failure == Failure::none || exchange.answer_body.empty()) return;

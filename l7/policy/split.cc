@@ -65,9 +65,9 @@ class SplitRule final : public Rule {
     }
   }
 
-  Decision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena& arena, Note&, uint64_t) const override {
     if (exchange.split_pool != kNone || exchange.route == nullptr || exchange.route->pool() == kNone) {
-      return {Verdict::exempt};
+      return {RuleVerdict::exempt};
     }
     const Subject subject = subject_of(exchange);
     const CompiledVariant* chosen = named_by(subject, exchange.policies.identity.claims, arena);
@@ -87,16 +87,16 @@ class SplitRule final : public Rule {
     return std::any_of(variants_.begin(), variants_.end(),
                        [](const CompiledVariant& each) { return !each.config.request_headers.empty(); });
   }
-  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+  RuleDecision on_forward(Exchange& exchange, Arena& arena) const override {
     const CompiledVariant* const chosen = chosen_for(exchange);
-    if (chosen == nullptr || chosen->config.request_headers.empty()) return {Verdict::none};
+    if (chosen == nullptr || chosen->config.request_headers.empty()) return {RuleVerdict::none};
     const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
     exchange.outgoing = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
     for (const auto& [name, value] : chosen->config.request_headers) {
       remove_other_spellings(exchange.outgoing->fields, arena.copy_lower(name));
     }
     apply_edits(chosen->config.request_headers, exchange.outgoing->fields, arena);
-    return {Verdict::none};
+    return {RuleVerdict::none};
   }
 
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {

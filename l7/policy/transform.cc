@@ -45,34 +45,36 @@ class RequestTransformRule final : public Rule {
   }
 
   // Asks for the whole body before a backend is asked. The first transform of the chain decides.
-  Decision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
+  RuleDecision on_request(Exchange& exchange, Arena&, Note&, uint64_t) const override {
     const RequestHead& request = exchange.request;
     const bool has_body = request.body != BodyKind::none ||
                           (has_meaning_for_content(request) && request_json_ && request_json_->takes_empty());
     const bool is_for = request_json_ && exchange.request_json == nullptr && has_body && request.upgrade.empty() &&
                         !exchange.grpc && exchange.route != nullptr && takes_body(*request_json_, request.fields);
-    if (!is_for) return {Verdict::none};
+    if (!is_for) return {RuleVerdict::none};
     if (has_content_coding(request.fields)) {
-      return {
-          .verdict = Verdict::refused, .failure = Failure::not_transformable, .detail = name(JsonFault::body_coded)};
+      return {.verdict = RuleVerdict::refused,
+              .failure = Failure::not_transformable,
+              .detail = name(JsonFault::body_coded)};
     }
     if (request.body == BodyKind::known && request.content_length > request_json_->most()) {
-      return {
-          .verdict = Verdict::refused, .failure = Failure::body_too_large, .detail = name(JsonFault::body_too_large)};
+      return {.verdict = RuleVerdict::refused,
+              .failure = Failure::body_too_large,
+              .detail = name(JsonFault::body_too_large)};
     }
     exchange.request_json = &*request_json_;
-    return {Verdict::none};
+    return {RuleVerdict::none};
   }
   void on_answer(Exchange&, Arena&, const Note&) const override {}
   bool forwards() const override { return true; }
 
-  Decision on_forward(Exchange& exchange, Arena& arena) const override {
+  RuleDecision on_forward(Exchange& exchange, Arena& arena) const override {
     const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
     auto* const head = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
     std::string_view host = exchange.outgoing_host;
     const TransformFault fault = transformer_->change_request(values_of(exchange), *head, host, arena);
     if (fault != TransformFault::none) {
-      return {.verdict = Verdict::refused, .failure = Failure::not_transformable, .detail = name(fault)};
+      return {.verdict = RuleVerdict::refused, .failure = Failure::not_transformable, .detail = name(fault)};
     }
     if (response_json_ && exchange.response_json == nullptr && exchange.request.upgrade.empty()) {
       exchange.response_json = &*response_json_;
@@ -95,7 +97,7 @@ class RequestTransformRule final : public Rule {
                                 .route = subject.route,
                                 .identity = subject.identity};
     const TransformFault fault = transformer_->change_request(values, head, host, arena);
-    out["verdict"] = name(fault == TransformFault::none ? Verdict::passed : Verdict::refused);
+    out["verdict"] = name(fault == TransformFault::none ? RuleVerdict::passed : RuleVerdict::refused);
     if (fault != TransformFault::none) {
       out["detail"] = name(fault);
       return;
@@ -127,7 +129,7 @@ class AnswerTransformRule final : public Rule {
         transformer_(std::move(transformer)),
         transform_counts_(out.registry.get<TransformCounts>(fmt::format("{}/{}/left", out.policy, kTransformKind))) {}
 
-  Decision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {Verdict::none}; }
+  RuleDecision on_request(Exchange&, Arena&, Note&, uint64_t) const override { return {RuleVerdict::none}; }
   void on_answer(Exchange& exchange, Arena& arena, const Note&) const override {
     TemplateValues values = values_of(exchange);
     values.status = exchange.outcome.status;

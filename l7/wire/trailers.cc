@@ -69,7 +69,7 @@ bool trailers_from_http1(std::string_view lines, Arena& arena, Trailers& out) {
   return true;
 }
 
-void queue_last_chunk(Transport& transport, const Trailers& trailers) {
+void queue_last_chunk(ProxyTransport& transport, const Trailers& trailers) {
   if (trailers.empty()) {
     transport.queue("0\r\n\r\n");
     return;

@@ -11,7 +11,7 @@
 
 namespace tidegate::l7 {
 
-bool Transport::open(UniqueFd fd, IoHandler* handler) {
+bool ProxyTransport::open(UniqueFd fd, IoHandler* handler) {
   if (!loop_.add(fd.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, handler)) return false;
   fd_ = std::move(fd);
   readable_ = false;
@@ -20,11 +20,11 @@ bool Transport::open(UniqueFd fd, IoHandler* handler) {
   return true;
 }
 
-void Transport::start_tls(std::shared_ptr<TlsContext> context, bool server, const std::string& server_name) {
+void ProxyTransport::start_tls(std::shared_ptr<TlsContext> context, bool server, const std::string& server_name) {
   tls_ = std::make_unique<TlsStream>(std::move(context), fd_.get(), server, server_name);
 }
 
-void Transport::close() {
+void ProxyTransport::close() {
   if (!fd_) return;
   tls_.reset();
   loop_.remove(fd_.get());
@@ -32,14 +32,14 @@ void Transport::close() {
   out_.clear();
 }
 
-void Transport::note(uint32_t events) {
+void ProxyTransport::note(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) readable_ = true;
   if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) writable_ = true;
   if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) hung_up_ = true;
   if (events & (EPOLLHUP | EPOLLERR)) gone_ = true;
 }
 
-Transport::Status Transport::handshake() {
+ProxyTransport::Status ProxyTransport::handshake() {
   switch (tls_->handshake()) {
     case TlsStatus::ok:
       return Status::ok;
@@ -54,24 +54,24 @@ Transport::Status Transport::handshake() {
   return Status::failed;
 }
 
-Transport::Status Transport::fill(InBuffer& in) {
+ProxyTransport::Status ProxyTransport::fill(InBuffer& in) {
   if (end_seen_) return Status::closed;
   if (!may_read()) return Status::blocked;
   return tls_ ? fill_tls(in) : fill_plain(in);
 }
 
-bool Transport::may_read() {
+bool ProxyTransport::may_read() {
   const uint64_t round_ns = loop_.now_ns();
   const bool left = turn_bytes_.left(round_ns, kTurnBytes) > 0 && turn_reads_.left(round_ns, kTurnReads) > 0;
   if (!left && readable()) yield();
   return left;
 }
 
-void Transport::yield() {
+void ProxyTransport::yield() {
   if (fd_) loop_.call_again(fd_.get());
 }
 
-Transport::Status Transport::fill_plain(InBuffer& in) {
+ProxyTransport::Status ProxyTransport::fill_plain(InBuffer& in) {
   if (!readable_) return Status::blocked;
   const InBuffer::Space space = in.space();
   if (space.bytes == 0) return Status::blocked;
@@ -101,7 +101,7 @@ Transport::Status Transport::fill_plain(InBuffer& in) {
   }
 }
 
-Transport::Status Transport::fill_tls(InBuffer& in) {
+ProxyTransport::Status ProxyTransport::fill_tls(InBuffer& in) {
   bool any = false;
   while (readable()) {
     const InBuffer::Space space = in.space();
@@ -134,24 +134,24 @@ Transport::Status Transport::fill_tls(InBuffer& in) {
   return any ? Status::ok : Status::blocked;
 }
 
-bool Transport::queue(std::string_view data) {
+bool ProxyTransport::queue(std::string_view data) {
   if (!out_.append(data)) broken_ = true;
   return !broken_;
 }
 
-bool Transport::send(std::string_view data) {
+bool ProxyTransport::send(std::string_view data) {
   if (broken_) return false;
   if (data.size() < kGatherBytes || !writable_) return queue(data);
   return tls_ ? write_tls(data) : write_plain(data);
 }
 
-bool Transport::flush() {
+bool ProxyTransport::flush() {
   if (broken_) return false;
   if (drained() || !writable_) return true;
   return tls_ ? write_tls({}) : write_plain({});
 }
 
-bool Transport::write_plain(std::string_view data) {
+bool ProxyTransport::write_plain(std::string_view data) {
   while (out_.bytes() > 0 || !data.empty()) {
     iovec pieces[kUnsentBlocks + 1];
     size_t count = out_.gather(pieces);
@@ -179,7 +179,7 @@ bool Transport::write_plain(std::string_view data) {
 }
 
 // Several records are sent in few calls of send(2), because each call passes through the whole network stack.
-bool Transport::write_tls(std::string_view data) {
+bool ProxyTransport::write_tls(std::string_view data) {
   tls_->cork();
   const bool encrypted = encrypt(data);
   const TlsStatus sent = tls_->uncork();
@@ -192,7 +192,7 @@ bool Transport::write_tls(std::string_view data) {
 }
 
 // Gives the socket the gathered bytes and then `data`, as much as it takes. Returns false if the connection has ended.
-bool Transport::encrypt(std::string_view& data) {
+bool ProxyTransport::encrypt(std::string_view& data) {
   while (out_.bytes() > 0 || !data.empty()) {
     const bool from_queue = out_.bytes() > 0;
     const std::string_view next = from_queue ? out_.front() : data;
@@ -212,14 +212,14 @@ bool Transport::encrypt(std::string_view& data) {
   return true;
 }
 
-uint64_t Transport::bytes_acknowledged() const {
+uint64_t ProxyTransport::bytes_acknowledged() const {
   tcp_info info{};
   socklen_t bytes = sizeof info;
   ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &bytes);
   return info.tcpi_bytes_acked;
 }
 
-Transport::FirstBytes Transport::first_bytes() const {
+ProxyTransport::FirstBytes ProxyTransport::first_bytes() const {
   if (bytes_read_ > 0) return {.acknowledged = true};
   tcp_info info{};
   socklen_t bytes = sizeof info;
@@ -230,12 +230,12 @@ Transport::FirstBytes Transport::first_bytes() const {
           .repeated = info.tcpi_total_retrans};
 }
 
-void Transport::reset_on_close() {
+void ProxyTransport::reset_on_close() {
   const struct ::linger hard { 1, 0 };
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
 }
 
-void Transport::shut_write() {
+void ProxyTransport::shut_write() {
   if (!fd_) return;
   flush();
   if (tls_ && !broken_) tls_->send_close_notify();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transport: one non-blocking socket, plain or TLS. It is registered with epoll once, edge-triggered, and remembers
-// readiness itself. So an exchange on a kept connection costs no epoll_ctl(2).
+// ProxyTransport: one non-blocking socket, plain or TLS. It is registered with epoll once, edge-triggered, and
+// remembers readiness itself. So an exchange on a kept connection costs no epoll_ctl(2).
 //
 // Small pieces are gathered until flush(). Large ones are written at once without a copy, after the gathered ones. A
 // failure is remembered, and there is no callback: the owner calls broken().
@@ -22,14 +22,14 @@
 
 namespace tidegate::l7 {
 
-class Transport {
+class ProxyTransport {
  public:
   enum class Status : uint8_t { ok, blocked, closed, failed };
 
-  Transport(EventLoop& loop, BlockPool& blocks) : loop_(loop), out_(blocks) {}
-  ~Transport() { close(); }
-  Transport(const Transport&) = delete;
-  Transport& operator=(const Transport&) = delete;
+  ProxyTransport(EventLoop& loop, BlockPool& blocks) : loop_(loop), out_(blocks) {}
+  ~ProxyTransport() { close(); }
+  ProxyTransport(const ProxyTransport&) = delete;
+  ProxyTransport& operator=(const ProxyTransport&) = delete;
 
   // Takes the socket. `handler` is called when the socket is ready, until close(). Returns false if the kernel refuses.
   [[nodiscard]] bool open(UniqueFd fd, IoHandler* handler);
@@ -105,6 +105,6 @@ class Transport {
 };
 
 // Gathers the last chunk of a body and its trailers (RFC 9112 §7.1.2).
-void queue_last_chunk(Transport& transport, const Trailers& trailers);
+void queue_last_chunk(ProxyTransport& transport, const Trailers& trailers);
 
 }  // namespace tidegate::l7

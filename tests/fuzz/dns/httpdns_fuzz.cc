@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   request.query = mark == std::string::npos ? "" : target.substr(mark + 1);
   request.peer = Endpoint{*IpAddress::parse("10.1.0.1"), 1};
   request.headers.emplace_back("x-forwarded-for", request.query);
-  const Client client{client_address(request, {*Cidr::parse("10.1.0.0/16")}), Transport::http};
+  const Client client{client_address(request, {*Cidr::parse("10.1.0.0/16")}), QueryTransport::http};
   const HttpDnsContext context{client, *tables, worker, scratch, 1'700'000'000};
   if (request.path == kDohPath) {
     const HttpResponse response = answer_doh(request, client, *tables, worker, scratch);

@@ -26,10 +26,10 @@ size_t count_records(std::span<const uint8_t> message) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   static const auto tables = fuzz::make_tables();
   static Worker worker(HashKey{1, 2});
-  static const Client clients[] = {{*IpAddress::parse("10.1.2.3"), Transport::udp},
-                                   {*IpAddress::parse("2001:db8::9"), Transport::tcp}};
+  static const Client clients[] = {{*IpAddress::parse("10.1.2.3"), QueryTransport::udp},
+                                   {*IpAddress::parse("2001:db8::9"), QueryTransport::tcp}};
   for (const Client& client : clients) {
-    std::vector<uint8_t> out(client.transport == Transport::udp ? kMaxUdpPayload : kMaxMessageBytes);
+    std::vector<uint8_t> out(client.transport == QueryTransport::udp ? kMaxUdpPayload : kMaxMessageBytes);
     const size_t size = answer({data, bytes}, out, client, *tables, worker);
     require(size <= out.size());
     if (size == 0) continue;

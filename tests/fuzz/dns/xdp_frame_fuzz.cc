@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   require(query.headers_bytes + query.query_bytes <= bytes);
   std::vector<uint8_t> reply(kMaxUdpPayload);
   const std::span<const uint8_t> message(before.data() + query.headers_bytes, query.query_bytes);
-  const size_t size = answer(message, reply, {query.client, Transport::udp}, *tables, worker);
+  const size_t size = answer(message, reply, {query.client, QueryTransport::udp}, *tables, worker);
   if (size == 0) return 0;
   std::vector<uint8_t> frame(before);
   frame.resize(query.headers_bytes + std::max(size, query.query_bytes));

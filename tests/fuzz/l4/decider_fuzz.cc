@@ -95,14 +95,14 @@ void decide_one(Harness& harness, const uint8_t* bytes, size_t size) {
   frame.data = buffer.get() + kRoom;
   frame.bytes = frame.capacity = static_cast<uint32_t>(size);
   frame.headroom = kRoom;
-  Outcome outcome;
+  FrameOutcome outcome;
   harness.decider.decide(*harness.tables, &frame, &outcome, 1, harness.now_ms);
-  if (outcome.verdict == Verdict::drop &&
+  if (outcome.verdict == FrameVerdict::drop &&
       (outcome.reason == DropReason::none || outcome.reason >= DropReason::count_)) {
     abort();
   }
   if (frame.data != buffer.get() + kRoom && !harness.decider.moved()) abort();
-  if (outcome.verdict != Verdict::forward && outcome.verdict != Verdict::relay) return;
+  if (outcome.verdict != FrameVerdict::forward && outcome.verdict != FrameVerdict::relay) return;
   const size_t tag = bytes[12] == 0x81 ? kTagBytes : 0;  // a priority tag was removed
   const size_t before = kEthernetBytes + outer_bytes(harness, frame.data);
   const uint8_t* packet = bytes + kEthernetBytes + tag;

@@ -27,7 +27,7 @@ TEST_F(Attaching, AHundredClientsOfAColdKeyAreOneFetch) {
   fill(leader, 200, fresh_minute(), "hello");
   for (auto& waiter : waiters) {
     Lookup attached = settle(std::move(waiter));
-    ASSERT_EQ(attached.outcome, Outcome::attach);
+    ASSERT_EQ(attached.outcome, LookupOutcome::attach);
     EXPECT_TRUE(attached.status.collapsed);
     EXPECT_EQ(read_all(attached.answer), "hello");
   }
@@ -54,7 +54,7 @@ TEST_F(Attaching, ReadersFollowTheBodyAsItArrives) {
   // The body is complete by its length, although the leader has not finished.
   EXPECT_EQ(attached.answer.body.next(slice), BodyStep::end);
   Lookup late = find(get("/a"));
-  EXPECT_EQ(late.outcome, Outcome::attach) << "a latecomer joins at the beginning";
+  EXPECT_EQ(late.outcome, LookupOutcome::attach) << "a latecomer joins at the beginning";
   leader.fill.finish();
   EXPECT_EQ(read_all(late.answer), "0123456789");
 }
@@ -65,17 +65,17 @@ TEST_F(Attaching, AnUncacheableAnswerLetsAllWaitersGoAtOnceAndIsRemembered) {
   EXPECT_EQ(fill(leader, 200, FieldList{{"Cache-Control", "private"}}, "").kind, FillDecision::Kind::pass);
   for (auto& waiter : waiters) {
     const Lookup released = settle(std::move(waiter));
-    EXPECT_EQ(released.outcome, Outcome::bypass);
+    EXPECT_EQ(released.outcome, LookupOutcome::bypass);
     EXPECT_STREQ(released.status.detail, "private");
   }
   Lookup one = find(get("/a"));
   Lookup two = find(get("/a"));
-  EXPECT_EQ(one.outcome, Outcome::fetch) << "nobody waits any more";
-  EXPECT_EQ(two.outcome, Outcome::fetch);
-  EXPECT_EQ(find(get("/a", FieldList{{"Range", "bytes=0-1"}})).outcome, Outcome::bypass);
+  EXPECT_EQ(one.outcome, LookupOutcome::fetch) << "nobody waits any more";
+  EXPECT_EQ(two.outcome, LookupOutcome::fetch);
+  EXPECT_EQ(find(get("/a", FieldList{{"Range", "bytes=0-1"}})).outcome, LookupOutcome::bypass);
   // The path has become cacheable: the next answer is stored.
   fill(one, 200, fresh_minute(), "hello");
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::hit);
 }
 
 TEST_F(Attaching, AHerdOfReloadsIsOneFetch) {
@@ -83,21 +83,21 @@ TEST_F(Attaching, AHerdOfReloadsIsOneFetch) {
                                   FieldList{{"Pragma", "no-cache"}}}) {
     store("/a", fresh_minute(), "old");
     Lookup leader = find(get("/a", reload));
-    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
     EXPECT_EQ(leader.status.forward, Forward::request);
     auto waiters = herd(100, get("/a", reload));
     for (const auto& waiter : waiters) ASSERT_FALSE(waiter->found);
-    EXPECT_EQ(find(get("/a")).outcome, Outcome::hit) << "who does not reload does not wait";
+    EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::hit) << "who does not reload does not wait";
     fill(leader, 200, fresh_minute(), "new");
     for (auto& waiter : waiters) {
       Lookup attached = settle(std::move(waiter));
-      ASSERT_EQ(attached.outcome, Outcome::attach);
+      ASSERT_EQ(attached.outcome, LookupOutcome::attach);
       EXPECT_EQ(read_all(attached.answer), "new");
     }
     Lookup again = find(get("/a", reload));
     auto others = herd(100, get("/a", reload));
     EXPECT_EQ(again.fill.on_head(response(304, fresh_minute()), now_ms()).kind, FillDecision::Kind::freshened);
-    for (auto& waiter : others) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::hit);
+    for (auto& waiter : others) EXPECT_EQ(settle(std::move(waiter)).outcome, LookupOutcome::hit);
     Purge all;
     all.kind = PurgeKind::all;
     cache->purge(all);
@@ -109,14 +109,14 @@ TEST_F(Attaching, AHerdWithIfMatchIsOneFetch) {
   for (const bool is_stored : {false, true}) {
     if (is_stored) store("/a", {{"Cache-Control", "max-age=60"}, {"ETag", "\"v2\""}}, "old");
     Lookup leader = find(get("/a", one));
-    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
     auto waiters = herd(50, get("/a", one)), others = herd(50, get("/a", other));
     for (const auto& waiter : waiters) ASSERT_FALSE(waiter->found);
     for (const auto& waiter : others) ASSERT_FALSE(waiter->found);
     fill(leader, 200, fresh_minute(), "new");
     for (auto& waiter : waiters) {
       Lookup attached = settle(std::move(waiter));
-      ASSERT_EQ(attached.outcome, Outcome::attach);
+      ASSERT_EQ(attached.outcome, LookupOutcome::attach);
       EXPECT_EQ(attached.answer.status, 200);
       EXPECT_EQ(read_all(attached.answer), "new");
     }
@@ -160,7 +160,7 @@ TEST_F(Attaching, AFetchWhoseClientLeftBeforeTheHeadIsWantedAsLongAsSomebodyWait
 TEST_F(Attaching, AFetchInTheBackgroundIsWantedByTheCacheItself) {
   store("/a", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
   Lookup stale = find(get("/a"), now_ms() + 5'000);
-  ASSERT_EQ(stale.outcome, Outcome::stale);
+  ASSERT_EQ(stale.outcome, LookupOutcome::stale);
   ASSERT_TRUE(stale.fill);
   EXPECT_TRUE(stale.fill.wanted());
 }
@@ -172,9 +172,9 @@ TEST_F(Attaching, AReloadThatWaitedIsNotGivenWhatStandsInForAnError) {
   auto reload = ask(get("/a", FieldList{{"Cache-Control", "no-cache"}}), later);
   auto plain = ask(get("/a"), later);
   EXPECT_EQ(leader.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::serve_stale);
-  EXPECT_EQ(settle(std::move(plain)).outcome, Outcome::stale);
+  EXPECT_EQ(settle(std::move(plain)).outcome, LookupOutcome::stale);
   Lookup own = settle(std::move(reload));
-  EXPECT_EQ(own.outcome, Outcome::fetch);
+  EXPECT_EQ(own.outcome, LookupOutcome::fetch);
   EXPECT_EQ(own.fill.on_head(response(503, {}, 0), later).kind, FillDecision::Kind::pass);
 }
 
@@ -187,10 +187,10 @@ TEST_F(Attaching, AnAnswerThatIsTooOldForItsLeaderIsGoodForAllWhoAskAlike) {
     const FieldList fields{{"Cache-Control", limits}};
     for (const char* cold_or_stored : {"cold", "stored"}) {
       Lookup leader = find(get(path, fields));
-      ASSERT_EQ(leader.outcome, Outcome::fetch) << limits << " " << cold_or_stored;
+      ASSERT_EQ(leader.outcome, LookupOutcome::fetch) << limits << " " << cold_or_stored;
       auto waiters = herd(20, get(path, fields));
       EXPECT_EQ(fill(leader, 200, aged, "x").kind, FillDecision::Kind::store);
-      for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::attach) << limits;
+      for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, LookupOutcome::attach) << limits;
     }
   }
 }
@@ -206,11 +206,11 @@ TEST_F(Attaching, ThoseWhoAskForMoreThanTheirLeaderDoNotQueueUpOneBehindTheOther
   size_t leaders = 0, alone = 0;
   for (auto& waiter : waiters) {
     Lookup found = settle(std::move(waiter));
-    if (found.outcome == Outcome::fetch) {
+    if (found.outcome == LookupOutcome::fetch) {
       ++leaders;
       fill(found, 200, aged, "x");
     } else {
-      alone += found.outcome == Outcome::bypass;
+      alone += found.outcome == LookupOutcome::bypass;
     }
   }
   EXPECT_LE(leaders, size_t{kMaxRefusals});
@@ -221,30 +221,30 @@ class AttachingPlaces : public Attaching {
  protected:
   void refuse(std::string_view path, uint16_t status = 200) {
     Lookup leader = find(get(path));
-    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
     EXPECT_EQ(fill(leader, status, FieldList{{"Cache-Control", "no-store"}}, "").kind, FillDecision::Kind::pass);
   }
   void expect_alone(const RequestView& request) {
     Lookup leader = find(request);
-    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, Outcome::fetch);
-    EXPECT_EQ(leader.outcome, Outcome::fetch);
+    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, LookupOutcome::fetch);
+    EXPECT_EQ(leader.outcome, LookupOutcome::fetch);
     EXPECT_EQ(leader.status.forward, Forward::uri_miss);
     EXPECT_FALSE(leader.status.collapsed);
     auto waiters = herd(3, request);
     for (auto& waiter : waiters) {
       ASSERT_TRUE(waiter->found) << "nobody waits";
-      EXPECT_EQ(waiter->found->outcome, Outcome::fetch);
+      EXPECT_EQ(waiter->found->outcome, LookupOutcome::fetch);
       EXPECT_FALSE(waiter->found->status.collapsed);
     }
   }
   void expect_coalesced(const RequestView& request) {
     Lookup leader = find(request);
-    ASSERT_EQ(leader.outcome, Outcome::fetch);
+    ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
     auto waiters = herd(3, request);
     for (const auto& waiter : waiters) EXPECT_FALSE(waiter->found);
-    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, Outcome::attach);
+    EXPECT_EQ(cache->explain(request, policy, now_ms()).outcome, LookupOutcome::attach);
     leader.fill.fail(FillFailure::backend_failed, "reset");
-    for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::failed);
+    for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, LookupOutcome::failed);
   }
 };
 
@@ -253,7 +253,7 @@ TEST_F(AttachingPlaces, UnseenKeysOfAPlaceThatIsUncacheableDoNotWaitAndOthersDo)
   expect_alone(get("/live/b"));
   expect_alone(get("/live/"));
   const Lookup part = find(get("/live/c", FieldList{{"Range", "bytes=0-1"}}));
-  EXPECT_EQ(part.outcome, Outcome::bypass);
+  EXPECT_EQ(part.outcome, LookupOutcome::bypass);
   EXPECT_STREQ(part.status.detail, "uncacheable-place");
   expect_coalesced(get("/live/deeper/b"));
   expect_coalesced(get("/"));
@@ -269,7 +269,7 @@ TEST_F(AttachingPlaces, AnAnswerThatIsStoredMakesItsPlaceForgetAtOnceAndBeTruste
   refuse("/mixed/a");
   Lookup one = find(get("/mixed/b"));
   Lookup two = find(get("/mixed/b"));
-  ASSERT_EQ(two.outcome, Outcome::fetch);
+  ASSERT_EQ(two.outcome, LookupOutcome::fetch);
   ASSERT_EQ(one.fill.on_head(response(200, fresh_minute(), 5), now_ms()).kind, FillDecision::Kind::store);
   expect_coalesced(get("/mixed/c"));  // the head is enough
   refuse("/mixed/d");
@@ -293,13 +293,13 @@ TEST_F(AttachingPlaces, AKeyOfWhichSomethingIsStoredIsJudgedByItself) {
   ASSERT_EQ(other.fill.on_head(response(200, FieldList{{"Cache-Control", "no-store"}}, 0), later).kind,
             FillDecision::Kind::pass);
   const Lookup unseen = find(get("/own/c"), later), unseen_too = find(get("/own/c"), later);
-  EXPECT_EQ(unseen_too.outcome, Outcome::fetch);
+  EXPECT_EQ(unseen_too.outcome, LookupOutcome::fetch);
   const uint64_t stale = later + 1'000'000;
   Lookup again = find(get("/own/b"), stale);
   ASSERT_EQ(again.fill.on_head(response(200, FieldList{{"Cache-Control", "no-store"}}, 0), stale).kind,
             FillDecision::Kind::pass);
   Lookup validates = find(get("/own/a"), stale);
-  ASSERT_EQ(validates.outcome, Outcome::fetch);
+  ASSERT_EQ(validates.outcome, LookupOutcome::fetch);
   EXPECT_FALSE(ask(get("/own/a"), stale)->found) << "waits for the validation";
 }
 
@@ -309,7 +309,7 @@ TEST_F(Attaching, AWaiterTakesOverFromALeaderThatLeaves) {
   auto second = ask(get("/a"));
   leader.fill = Fill();
   Lookup promoted = settle(std::move(first));
-  ASSERT_EQ(promoted.outcome, Outcome::fetch);
+  ASSERT_EQ(promoted.outcome, LookupOutcome::fetch);
   EXPECT_FALSE(second->found);
   fill(promoted, 200, fresh_minute(), "hello");
   Lookup attached = settle(std::move(second));
@@ -322,7 +322,7 @@ TEST_F(Attaching, AWaiterThatLeftIsPassedOver) {
   auto next = ask(get("/a"));
   gone->pending = Pending();
   leader.fill = Fill();
-  EXPECT_EQ(settle(std::move(next)).outcome, Outcome::fetch);
+  EXPECT_EQ(settle(std::move(next)).outcome, LookupOutcome::fetch);
   EXPECT_FALSE(gone->called_back);
 }
 
@@ -332,7 +332,7 @@ TEST_F(Attaching, LeadershipOfferedToAClientThatLeavesMeanwhileIsPassedOn) {
   auto second = ask(get("/a"));
   leader.fill = Fill();        // the offer to `first` is now in the mailbox
   first->pending = Pending();  // nobody will accept it
-  EXPECT_EQ(settle(std::move(second)).outcome, Outcome::fetch);
+  EXPECT_EQ(settle(std::move(second)).outcome, LookupOutcome::fetch);
   EXPECT_FALSE(first->called_back);
 }
 
@@ -342,7 +342,7 @@ TEST_F(Attaching, ADeadBackendAnswersAllWaitersAtOnce) {
   leader.fill.fail(FillFailure::backend_failed, "connect-refused");
   for (auto& waiter : waiters) {
     const Lookup failed = settle(std::move(waiter));
-    EXPECT_EQ(failed.outcome, Outcome::failed);
+    EXPECT_EQ(failed.outcome, LookupOutcome::failed);
     EXPECT_STREQ(failed.status.detail, "connect-refused");
   }
 }
@@ -355,7 +355,7 @@ TEST_F(Attaching, ALeaderThatFailsMidwayErrorsItsReadersAndNothingIsStored) {
   Lookup attached = settle(std::move(waiter));
   leader.fill.fail(FillFailure::backend_failed, "reset");
   EXPECT_EQ(read_all(attached.answer, BodyStep::error), "01234");
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
 }
 
 TEST_F(Attaching, OtherVariantsDoNotWaitForOneTheyCannotUse) {
@@ -365,9 +365,9 @@ TEST_F(Attaching, OtherVariantsDoNotWaitForOneTheyCannotUse) {
   auto plain_too = ask(get("/a"));
   const FieldList vary{{"Cache-Control", "max-age=60"}, {"Vary", "Accept-Encoding"}};
   FillDecision decision = leader.fill.on_head(response(200, vary, 6), now_ms());
-  EXPECT_EQ(settle(std::move(zipped)).outcome, Outcome::attach);
+  EXPECT_EQ(settle(std::move(zipped)).outcome, LookupOutcome::attach);
   Lookup second_leader = settle(std::move(plain));
-  ASSERT_EQ(second_leader.outcome, Outcome::fetch) << "told by the head, without waiting for the body";
+  ASSERT_EQ(second_leader.outcome, LookupOutcome::fetch) << "told by the head, without waiting for the body";
   fill(second_leader, 200, vary, "plain");
   Lookup attached = settle(std::move(plain_too));
   EXPECT_EQ(read_all(attached.answer), "plain");
@@ -377,7 +377,7 @@ TEST_F(Attaching, ResponsesThatNeedValidationEachTimeAreNotSharedByWaiting) {
   Lookup leader = find(get("/a"));
   auto waiters = herd(5, get("/a"));
   fill(leader, 200, FieldList{{"Cache-Control", "no-cache"}, {"ETag", "\"v1\""}}, "x");
-  for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::bypass);
+  for (auto& waiter : waiters) EXPECT_EQ(settle(std::move(waiter)).outcome, LookupOutcome::bypass);
 }
 
 TEST_F(Attaching, TheFillGoesOnForJoinersWhenItsOwnClientLeaves) {

@@ -62,7 +62,7 @@ class CacheFixture : public ::testing::Test {
       self->found = std::move(later);
       self->called_back = true;
     });
-    if (found.outcome == Outcome::wait) {
+    if (found.outcome == LookupOutcome::wait) {
       out->pending = std::move(found.pending);
     } else {
       out->found = std::move(found);
@@ -131,7 +131,7 @@ class CacheFixture : public ::testing::Test {
   // Fetches the path and stores `body` with `fields`.
   void store(std::string_view path, const FieldList& fields, std::string_view body, const FieldList& request = {}) {
     Lookup leader = find(get(path, request));
-    ASSERT_EQ(leader.outcome, Outcome::fetch) << name(leader.outcome);
+    ASSERT_EQ(leader.outcome, LookupOutcome::fetch) << name(leader.outcome);
     ASSERT_EQ(fill(leader, 200, fields, body).kind, FillDecision::Kind::store);
   }
 

@@ -13,7 +13,7 @@ class CodedTest : public CacheFixture {
  protected:
   std::shared_ptr<const StoredHead> head(std::string_view path = "/a", const FieldList& request = {}) {
     Lookup hit = find(get(path, request));
-    EXPECT_EQ(hit.outcome, Outcome::hit);
+    EXPECT_EQ(hit.outcome, LookupOutcome::hit);
     return hit.answer.head;
   }
   // The coded body that is kept for the response. Empty if there is none.
@@ -98,7 +98,7 @@ TEST_F(CodedTest, StaysWhenTheResponseIsConfirmed) {
   const auto before = head();
   cache->store_coded(*before, Coding::gzip, "ONE");
   Lookup leader = find(get("/a"), now_ms() + 5'000);
-  ASSERT_EQ(leader.outcome, Outcome::fetch);
+  ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
   ASSERT_EQ(leader.fill.on_head(response(304, fresh_minute()), now_ms()).kind, FillDecision::Kind::freshened);
   const auto after = head();
   EXPECT_NE(after->generation, before->generation);

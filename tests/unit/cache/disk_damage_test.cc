@@ -37,7 +37,7 @@ TEST_F(CacheOnDisk, ADamagedChunkIsAMissAndIsErased) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), body.substr(20'000, 64)));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
   expect_hit("/b", "b");
   store("/a", fresh_minute(), "again");
@@ -52,7 +52,7 @@ TEST_F(CacheOnDisk, ADamagedRecordIsLeftOutAndTheOthersAreServed) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), "find-this-record-please"));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   expect_hit("/b", "b");
 }
 
@@ -75,7 +75,7 @@ TEST_F(CacheOnDisk, AnEnvironmentThatCannotBeUsedIsSetAsideUntilTheNextStart) {
       file << std::string(100'000, 'z');
     }
     open(on_disk());
-    EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+    EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
     store("/b", fresh_minute(), "b");
     cache->flush();
     EXPECT_EQ(copies_in(directory.path("")), 1U) << "one, however often it happens";
@@ -92,7 +92,7 @@ TEST_F(CacheOnDisk, AnotherFormatIsSetAside) {
   cache = nullptr;
   ASSERT_TRUE(damage(directory.path("cache"), "tidegate-cache 2"));
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   EXPECT_EQ(copies_in(directory.path("")), 1U);
   EXPECT_EQ(cache->totals().disk_trouble, "");
   store("/b", fresh_minute(), "b");
@@ -113,7 +113,7 @@ TEST_F(CacheOnDisk, AStartThatWasKilledWhileItReadTheIndexKeepsTheCache) {
   cache = nullptr;
   std::ofstream(path + "/loading") << std::string(10, '.');  // ten in a row, so it is not chance
   open(on_disk());
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
 }
 
 // LMDB fails an assertion, and would abort, if it meets such pages while it writes.
@@ -172,9 +172,9 @@ TEST_F(CacheOnDisk, AFileScribbledOnWhileItIsUsedGivesNoWrongByteAndEndsNoProces
     for (int round = 0; round < 2; ++round) {
       for (int i = 0; i < kObjects; ++i) {
         Lookup found = find(get("/" + std::to_string(i)));
-        if (found.outcome == Outcome::fetch) {
+        if (found.outcome == LookupOutcome::fetch) {
           fill(found, 200, fresh_minute(), body(i));
-        } else if (found.outcome == Outcome::hit || found.outcome == Outcome::attach) {
+        } else if (found.outcome == LookupOutcome::hit || found.outcome == LookupOutcome::attach) {
           std::string read;
           const bool whole = read_to_end(found.answer, read);
           EXPECT_TRUE(!whole || read == body(i)) << "whole and right, or an error";
@@ -208,7 +208,7 @@ TEST_F(CacheOnDisk, AFileScribbledOnBetweenTwoRunsIsReplacedAndEndsNoProcess) {
     for (int i = 0; i < 20; ++i) {
       Lookup found = find(get("/" + std::to_string(i)));
       const std::string body = body_of(3'000, static_cast<uint64_t>(i));
-      if (found.outcome == Outcome::fetch) {
+      if (found.outcome == LookupOutcome::fetch) {
         fill(found, 200, fresh_minute(), body);
       } else {
         EXPECT_TRUE(read_all(found.answer) == body) << seed;
@@ -302,7 +302,7 @@ TEST_F(CacheOnDisk, AHeaderThatDoesNotFitItsSealIsNotBelieved) {
   std::ofstream(file, std::ios::binary) << text;
   open(on_disk());
   EXPECT_EQ(cache->last_applied_purge().sequence, 0U) << "a wrong one would hide purges";
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
 }
 
 TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {
@@ -313,7 +313,7 @@ TEST_F(CacheOnDisk, AFileCutShortIsMovedAsideAndNeverFaults) {
   const std::string file = directory.path("cache") + "/data.mdb";
   std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
   open(on_disk());
-  for (int i = 0; i < 50; ++i) EXPECT_NE(find(get("/" + std::to_string(i))).outcome, Outcome::hit);
+  for (int i = 0; i < 50; ++i) EXPECT_NE(find(get("/" + std::to_string(i))).outcome, LookupOutcome::hit);
   store("/0", fresh_minute(), "anew");
   expect_hit("/0", "anew");
 }

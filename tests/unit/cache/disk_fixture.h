@@ -17,7 +17,7 @@ class CacheOnDisk : public CacheFixture {
   }
   void expect_hit(std::string_view path, std::string_view body) {
     Lookup hit = find(get(path));
-    ASSERT_EQ(hit.outcome, Outcome::hit) << path;
+    ASSERT_EQ(hit.outcome, LookupOutcome::hit) << path;
     EXPECT_TRUE(read_all(hit.answer) == body) << path;
   }
 

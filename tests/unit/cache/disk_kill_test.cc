@@ -63,9 +63,9 @@ TEST_F(CacheOnDisk, AfterKillNineWhatIsThereIsWholeAndWhatWasFlushedIsThere) {
   for (uint64_t i = 0; i < flushed + 20; ++i) {
     Lookup found = find(get("/" + std::to_string(i)));
     if (i < flushed) {
-      ASSERT_EQ(found.outcome, Outcome::hit) << i;
+      ASSERT_EQ(found.outcome, LookupOutcome::hit) << i;
     }
-    if (found.outcome == Outcome::hit) {
+    if (found.outcome == LookupOutcome::hit) {
       EXPECT_TRUE(read_all(found.answer) == body_of(1'000 + i * 7'919 % 150'000, i)) << i;
     }
   }

@@ -55,7 +55,7 @@ TEST_F(CacheOnDisk, ALargeObjectIsJoinedUntilTheDiskHasItAndThenRead) {
   }
   leader.fill.finish();
   Lookup late = find(get("/large"));
-  EXPECT_TRUE(late.outcome == Outcome::attach || late.outcome == Outcome::hit);
+  EXPECT_TRUE(late.outcome == LookupOutcome::attach || late.outcome == LookupOutcome::hit);
   EXPECT_TRUE(read_all(late.answer) == large) << "a latecomer";
   EXPECT_TRUE(read_all(*decision.answer) == large) << "the laggard reads back from disk what was let go";
   cache->flush();
@@ -108,8 +108,8 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
   open(on_disk());
   EXPECT_EQ(cache->last_applied_purge().sequence, 3U);
-  EXPECT_EQ(find(get("/url")).outcome, Outcome::fetch);
-  EXPECT_EQ(find(get("/tag")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/url")).outcome, LookupOutcome::fetch);
+  EXPECT_EQ(find(get("/tag")).outcome, LookupOutcome::fetch);
   EXPECT_EQ(find(get("/soft")).status.forward, Forward::stale);
   expect_hit("/kept", "kept");
   purge.kind = PurgeKind::all;
@@ -118,7 +118,7 @@ TEST_F(CacheOnDisk, PurgesAreDurable) {
   cache->purge(purge);
   cache->flush();
   open(on_disk());
-  EXPECT_EQ(find(get("/kept")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/kept")).outcome, LookupOutcome::fetch);
 }
 
 TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
@@ -136,7 +136,7 @@ TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
   everything.at_ns = 2'000;
   everything.anew = true;
   cache->purge(everything);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   cache->flush();
   EXPECT_EQ(cache->last_applied_purge(), (PurgePosition{1, 2'000}));
   open(on_disk());
@@ -145,7 +145,7 @@ TEST_F(CacheOnDisk, ALogMadeAnewCountsFromItsOwnBeginning) {
   purge.sequence = 2;
   purge.at_ns = 3'000;
   cache->purge(purge);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch) << "a number that the old log had used";
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch) << "a number that the old log had used";
   everything.sequence = 0;  // once more, from a log that is still empty
   everything.at_ns = 0;
   cache->purge(everything);
@@ -180,7 +180,7 @@ void PurgedWhileLoading::start(int times) {
     cache->wait_loaded();
     for (int i = 0; i < kObjects; ++i) {
       const std::string target = path(i);
-      ASSERT_EQ(cache->explain(get(target), policy, now_ms()).outcome, Outcome::fetch) << target;
+      ASSERT_EQ(cache->explain(get(target), policy, now_ms()).outcome, LookupOutcome::fetch) << target;
     }
   }
 }
@@ -231,7 +231,7 @@ TEST_F(CacheOnDisk, AFreshenedHeadIsDurable) {
   cache->flush();
   open(on_disk());
   Lookup hit = find(get("/a"), now_ms() + 60'000);
-  ASSERT_EQ(hit.outcome, Outcome::hit);
+  ASSERT_EQ(hit.outcome, LookupOutcome::hit);
   EXPECT_EQ(read_all(hit.answer), "body");
 }
 
@@ -245,7 +245,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   EXPECT_NE(other_metrics.prometheus_text().find("tidegate_cache_disk_working 0"), std::string::npos);
   EXPECT_EQ(metric("tidegate_cache_disk_working"), 1);
   std::swap(cache, *other);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   store("/b", fresh_minute(), "b");
   expect_hit("/b", "b");
   cache = nullptr;
@@ -255,7 +255,7 @@ TEST_F(CacheOnDisk, OneDirectoryHasOneWriterAndTheOtherSaysSo) {
   open(on_disk());  // what the first cache stored is there, and its space can be used again
   EXPECT_EQ(cache->totals().disk_trouble, "");
   expect_hit("/a", "a");
-  EXPECT_EQ(find(get("/b")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/b")).outcome, LookupOutcome::fetch);
 }
 
 class Churn : public CacheOnDisk {
@@ -298,14 +298,14 @@ TEST_F(CacheOnDisk, AMemoryTierLargerThanTheDiskTierHoldsMore) {
   EXPECT_GT(metric("tidegate_cache_evicted_total{tier=\"disk\"}"), 100);
   for (uint64_t i = 0; i < 300; ++i) {
     Lookup hit = find(get("/" + std::to_string(i)));
-    ASSERT_EQ(hit.outcome, Outcome::hit) << i;
+    ASSERT_EQ(hit.outcome, LookupOutcome::hit) << i;
     EXPECT_TRUE(read_all(hit.answer) == body_of(100'000, i)) << i;
   }
   Purge all;
   all.kind = PurgeKind::all;
   cache->purge(all);
   cache->flush();
-  EXPECT_EQ(find(get("/0")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/0")).outcome, LookupOutcome::fetch);
 }
 
 TEST_F(CacheOnDisk, AFullQueueMeansNotStoredAndNobodyWaits) {
@@ -357,7 +357,7 @@ TEST_F(CacheOnDisk, WhatIsHandedOverIsDurableReadOnAndNeverWrittenAgain) {
   purge.value = "https://www.example.test/queued";
   purge.sequence = 7;
   cache->purge(purge);
-  EXPECT_NE(find(get("/queued")).outcome, Outcome::hit) << "a purge is in force here too";
+  EXPECT_NE(find(get("/queued")).outcome, LookupOutcome::hit) << "a purge is in force here too";
   cache->flush();
   EXPECT_EQ(cache->last_applied_purge().sequence, 0U) << "it is the other process's to keep";
   EXPECT_FALSE(cache->totals().disk_trouble.empty());
@@ -413,8 +413,8 @@ TEST_F(CacheOnDisk, WhatTheOtherProcessDidNotKeepIsTakenBackWithThePurgesOfTheMe
   expect_hit("/large", large);
   expect_hit("/after/0", "/after/0");
   expect_hit("/after/1", "/after/1");
-  EXPECT_NE(find(get("/purged")).outcome, Outcome::hit);
-  EXPECT_NE(find(get("/meanwhile")).outcome, Outcome::hit);
+  EXPECT_NE(find(get("/purged")).outcome, LookupOutcome::hit);
+  EXPECT_NE(find(get("/meanwhile")).outcome, LookupOutcome::hit);
 }
 
 TEST_F(CacheOnDisk, AFileThatTheOtherProcessReplacedIsNotWrittenTo) {

@@ -81,7 +81,7 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
     const FullDisk full(std::filesystem::file_size(directory.path("cache") + "/data.mdb"));
     for (const char* path : {"/large", "/another"}) {
       Lookup leader = find(get(path));
-      ASSERT_EQ(leader.outcome, Outcome::fetch);
+      ASSERT_EQ(leader.outcome, LookupOutcome::fetch);
       FillDecision decision = leader.fill.on_head(response(200, fresh_minute(), body.size()), now_ms());
       ASSERT_EQ(decision.kind, FillDecision::Kind::store);
       EXPECT_TRUE(fill_and_read(leader, *decision.answer, body) == body) << path;
@@ -91,7 +91,7 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
     EXPECT_NE(cache->totals().disk_trouble.find("frozen"), std::string::npos) << cache->totals().disk_trouble;
     EXPECT_NE(cache->totals().disk_trouble.find("is full"), std::string::npos) << cache->totals().disk_trouble;
     EXPECT_EQ(metric("tidegate_cache_disk_frozen"), 1);
-    EXPECT_EQ(find(get("/small")).outcome, Outcome::hit);
+    EXPECT_EQ(find(get("/small")).outcome, LookupOutcome::hit);
   }
   for (int i = 0; i < 100 && !cache->totals().disk_trouble.empty(); ++i) cache->flush();
   EXPECT_EQ(cache->totals().disk_trouble, "");
@@ -103,7 +103,7 @@ TEST_F(UnderPressure, ABodyThatTheDiskCannotTakePassesThroughAndTheTierComesBack
   open(on_disk());
   for (const auto& [path, wanted] : {std::pair<const char*, const std::string&>{"/large", body}}) {
     Lookup hit = find(get(path));
-    ASSERT_EQ(hit.outcome, Outcome::hit) << path;
+    ASSERT_EQ(hit.outcome, LookupOutcome::hit) << path;
     EXPECT_TRUE(read_all(hit.answer) == wanted);
   }
 }
@@ -136,7 +136,7 @@ TEST_F(UnderPressure, TheBodiesOfAllFetchesShareOneBudget) {
   const FillDecision passed = one_more.fill.on_head(response(200, fresh_minute(), kBytes), now_ms());
   EXPECT_EQ(passed.kind, FillDecision::Kind::pass);
   EXPECT_STREQ(passed.reason, "no-memory");
-  EXPECT_EQ(settle(std::move(waiter)).outcome, Outcome::bypass);
+  EXPECT_EQ(settle(std::move(waiter)).outcome, LookupOutcome::bypass);
   store("/small", fresh_minute(), "small objects are stored all the same");
 
   // A client that reads gets the whole body.

@@ -34,7 +34,7 @@ class ResidentReads : public CacheFixture {
     for (const double before = hits_disk(); hits_disk() == before;) {
       auto question = ask(get(path));
       ASSERT_TRUE(question->found) << path;
-      ASSERT_EQ(question->found->outcome, Outcome::hit) << path;
+      ASSERT_EQ(question->found->outcome, LookupOutcome::hit) << path;
       EXPECT_TRUE(read_all(question->found->answer) == body) << path;
     }
   }
@@ -47,7 +47,7 @@ class ResidentReads : public CacheFixture {
       question = ask(get(path));  // while another thread still holds the object, the answer comes from that copy
     }
     Lookup hit = settle(std::move(question));
-    ASSERT_EQ(hit.outcome, Outcome::hit) << path;
+    ASSERT_EQ(hit.outcome, LookupOutcome::hit) << path;
     EXPECT_TRUE(read_all(hit.answer) == body) << path;
   }
   void store_on_disk(std::string_view path, std::string_view body) {
@@ -171,11 +171,11 @@ TEST_F(ResidentReads, NeighboursThatComeAndGoMoveTheRecordsAndNothingIsLost) {
       const bool gone = seen % 4 == 1 && seen / 4 < (i + 1) / 4;
       if (gone) continue;
       Lookup hit = find(get(path(seen)));
-      ASSERT_EQ(hit.outcome, Outcome::hit) << seen << " after " << i;
+      ASSERT_EQ(hit.outcome, LookupOutcome::hit) << seen << " after " << i;
       ASSERT_TRUE(read_all(hit.answer) == body(seen)) << seen << " after " << i;
     }
   }
-  for (int i = 1; i < 40; i += 4) EXPECT_EQ(find(get(path(i))).outcome, Outcome::fetch) << i;
+  for (int i = 1; i < 40; i += 4) EXPECT_EQ(find(get(path(i))).outcome, LookupOutcome::fetch) << i;
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 0);
 }
 
@@ -192,8 +192,8 @@ TEST_F(ResidentReads, WhatWasPurgedIsAMiss) {
   purge.kind = PurgeKind::tag;
   purge.value = "news";
   cache->purge(purge);
-  EXPECT_EQ(find(get("/url")).outcome, Outcome::fetch);
-  EXPECT_EQ(find(get("/tag")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/url")).outcome, LookupOutcome::fetch);
+  EXPECT_EQ(find(get("/tag")).outcome, LookupOutcome::fetch);
 }
 
 // Overwrites the first occurrence of `needle` in the data file while the cache uses it.
@@ -216,7 +216,7 @@ TEST_F(ResidentReads, DamageIsFoundCountedOnceAndErased) {
   loop.run_once(0);
   expect_at_once("/a", body);
   ASSERT_TRUE(damage(directory.path("cache"), body.substr(20'000, 64)));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
   EXPECT_EQ(metric("tidegate_cache_corrupt_total"), 1);
 }
 

@@ -64,9 +64,9 @@ class Sharing : public CacheFixture {
     for (const auto& one : asked) {
       if (!one->found) {
         ++out.waiting;
-      } else if (one->found->outcome == Outcome::fetch) {
+      } else if (one->found->outcome == LookupOutcome::fetch) {
         ++out.leading;
-      } else if (one->found->outcome == Outcome::bypass) {
+      } else if (one->found->outcome == LookupOutcome::bypass) {
         ++out.alone;
       } else {
         ++out.served;
@@ -76,7 +76,7 @@ class Sharing : public CacheFixture {
   }
   // Takes the leader out of the herd and returns it.
   Lookup take_leader(std::vector<std::unique_ptr<Ask>>& asked) {
-    const auto leads = [](const auto& one) { return one->found && one->found->outcome == Outcome::fetch; };
+    const auto leads = [](const auto& one) { return one->found && one->found->outcome == LookupOutcome::fetch; };
     const auto found = std::find_if(asked.begin(), asked.end(), leads);
     if (found == asked.end()) {
       ADD_FAILURE() << "nobody leads";
@@ -130,8 +130,8 @@ TEST_F(Sharing, WhatA304MayNotLeaveBehindReachesTheOneWhoAskedAlone) {
     EXPECT_TRUE(carries(*decision.answer, c.personal)) << "the one who asked";
     EXPECT_EQ(read_all(*decision.answer), "body");
     Lookup other = find(get(path));
-    EXPECT_EQ(other.outcome, c.kept ? Outcome::hit : Outcome::fetch) << name(other.outcome);
-    if (other.outcome != Outcome::hit) continue;
+    EXPECT_EQ(other.outcome, c.kept ? LookupOutcome::hit : LookupOutcome::fetch) << name(other.outcome);
+    if (other.outcome != LookupOutcome::hit) continue;
     EXPECT_FALSE(carries(other.answer, c.personal)) << "another client";
     EXPECT_EQ(read_all(other.answer), "body");
   }
@@ -148,7 +148,7 @@ TEST_F(Sharing, APersonal304OfOneClientTakesNothingFromTheOthers) {
       EXPECT_TRUE(carries(*decision.answer, "x-user"));
       EXPECT_TRUE(carries(*decision.answer, "set-cookie"));
       Lookup other = find(get("/a"));
-      ASSERT_EQ(other.outcome, Outcome::hit);
+      ASSERT_EQ(other.outcome, LookupOutcome::hit);
       EXPECT_FALSE(carries(other.answer, "x-user"));
       EXPECT_FALSE(carries(other.answer, "set-cookie"));
       cache->purge(purge_of(PurgeKind::all));
@@ -165,14 +165,14 @@ TEST_F(Sharing, A304ToAuthorizationIsKeptOnlyWithTheOriginsWord) {  // RFC 9111 
   ASSERT_TRUE(decision.answer);
   EXPECT_TRUE(carries(*decision.answer, "x-user"));
   Lookup other = find(get("/a"), later);
-  ASSERT_EQ(other.outcome, Outcome::fetch) << "stale as before";
+  ASSERT_EQ(other.outcome, LookupOutcome::fetch) << "stale as before";
   ASSERT_EQ(other.fill.conditional_fields().size(), 1U) << "and worth a validation still";
   other.fill.fail(FillFailure::leader_gone, "test");
 
   Lookup again = find(get("/a", with_authorization()), later);
   not_modified(again, {{"Cache-Control", "public, max-age=60"}, {"X-User", "all"}});
   Lookup hit = find(get("/a"), later);
-  ASSERT_EQ(hit.outcome, Outcome::hit);
+  ASSERT_EQ(hit.outcome, LookupOutcome::hit);
   EXPECT_TRUE(carries(hit.answer, "x-user"));
 }
 
@@ -214,7 +214,7 @@ TEST_F(Sharing, AnOrdinary304StillAnswersAWholeHerd) {
   EXPECT_EQ(count(waiters), (Count{0, 0, 100, 0}));
   for (const auto& waiter : waiters)
     EXPECT_NE(waiter->found->answer.head->field_text.find("x-a: new"), std::string::npos);
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::hit);
 }
 
 TEST_F(Sharing, A304BringsTheTagsUpToDate) {
@@ -222,9 +222,9 @@ TEST_F(Sharing, A304BringsTheTagsUpToDate) {
   Lookup leader = find(get("/a", reload_by(anonymous())));
   not_modified(leader, {{"ETag", "\"v1\""}, {"Cache-Tag", "new"}});
   cache->purge(purge_of(PurgeKind::tag, "old"));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::hit);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::hit);
   cache->purge(purge_of(PurgeKind::tag, "new"));
-  EXPECT_EQ(find(get("/a")).outcome, Outcome::fetch);
+  EXPECT_EQ(find(get("/a")).outcome, LookupOutcome::fetch);
 }
 
 // --- revalidation in the background
@@ -233,7 +233,7 @@ TEST_F(Sharing, ABackgroundFetchIsNobodysInParticular) {
   store("/a", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
   const uint64_t later = now_ms() + 5'000;
   Lookup stale = find(get("/a", with_authorization()), later);
-  ASSERT_EQ(stale.outcome, Outcome::stale);
+  ASSERT_EQ(stale.outcome, LookupOutcome::stale);
   EXPECT_EQ(fill(stale, 200, fresh_minute(), "new").kind, FillDecision::Kind::store) << "sent without credentials";
   Lookup hit = find(get("/a"));
   EXPECT_EQ(read_all(hit.answer), "new");
@@ -243,7 +243,7 @@ TEST_F(Sharing, AWaiterThatTakesOverABackgroundFetchIsAnswered) {
   store("/a", {{"Cache-Control", "max-age=1, stale-while-revalidate=60"}, {"ETag", "\"v1\""}}, "old");
   const uint64_t later = now_ms() + 5'000;
   Lookup stale = find(get("/a"), later);
-  ASSERT_EQ(stale.outcome, Outcome::stale);
+  ASSERT_EQ(stale.outcome, LookupOutcome::stale);
   auto waiters = herd(2, get("/a", FieldList{{"Cache-Control", "min-fresh=1"}}), later);
   EXPECT_EQ(count(waiters), (Count{0, 0, 0, 2}));
   stale.fill.fail(FillFailure::leader_gone, "test");
@@ -307,7 +307,7 @@ TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
     EXPECT_EQ(fill(leader, status, {}, "").kind, FillDecision::Kind::pass) << "the one who asked sees the error";
     policy.default_ttl_ms = 0;
     Lookup hit = find(get("/a"));
-    ASSERT_EQ(hit.outcome, Outcome::hit) << status;
+    ASSERT_EQ(hit.outcome, LookupOutcome::hit) << status;
     EXPECT_EQ(hit.answer.status, 200);
     cache->purge(purge_of(PurgeKind::all));
   }
@@ -315,7 +315,7 @@ TEST_F(Sharing, AReloadThatFailsKeepsWhatIsFresh) {  // RFC 9111 §4.3.3
   Lookup leader = find(get("/a", reload_by(with_authorization())));
   EXPECT_EQ(fill(leader, 200, fresh_minute(), "mine").kind, FillDecision::Kind::pass);
   Lookup hit = find(get("/a"));
-  ASSERT_EQ(hit.outcome, Outcome::hit);
+  ASSERT_EQ(hit.outcome, LookupOutcome::hit);
   EXPECT_EQ(read_all(hit.answer), "body");
 }
 
@@ -330,7 +330,7 @@ TEST_F(Sharing, AnErrorWithALifetimeOfItsOwnAndAGoneResourceStillCount) {
   Lookup stale = find(get("/b"), later);
   ASSERT_TRUE(stale.fill);
   stale.fill.on_head(response(404, {}, 0), later);
-  EXPECT_EQ(find(get("/b"), later).outcome, Outcome::fetch) << "not served stale once it is gone";
+  EXPECT_EQ(find(get("/b"), later).outcome, LookupOutcome::fetch) << "not served stale once it is gone";
 }
 
 // --- fields that belong to one client (RFC 9111 §5.2.2.4, §5.2.2.7)
@@ -348,7 +348,7 @@ TEST_F(Sharing, WithheldFieldsReachTheClientWhoseRequestFetchedThem) {
   EXPECT_EQ(read_all(*decision.answer), "body");
   EXPECT_EQ(count(waiters), (Count{0, 0, 3, 0}));
   Lookup hit = find(get("/a"));
-  ASSERT_EQ(hit.outcome, Outcome::hit);
+  ASSERT_EQ(hit.outcome, LookupOutcome::hit);
   for (const char* name : {"set-cookie", "x-user"}) {
     EXPECT_FALSE(carries(hit.answer, name)) << name;
     for (const auto& waiter : waiters) EXPECT_FALSE(carries(waiter->found->answer, name)) << name;

@@ -30,7 +30,7 @@ class Worker {
       Lookup now =
           cache_.lookup(get(path), policy_, now_ms(), loop_, [&found](Lookup later) { found = std::move(later); });
       Pending pending;
-      if (now.outcome == Outcome::wait) {
+      if (now.outcome == LookupOutcome::wait) {
         pending = std::move(now.pending);
         if (random_() % 16 == 0) continue;  // the client leaves
         while (!found) loop_.run_once(kNsPerS);
@@ -46,8 +46,8 @@ class Worker {
 
  private:
   void handle(Lookup& found, size_t key) {
-    if (found.outcome == Outcome::fetch) return lead(found, key);
-    if (found.outcome == Outcome::hit || found.outcome == Outcome::attach) check(found.answer, key);
+    if (found.outcome == LookupOutcome::fetch) return lead(found, key);
+    if (found.outcome == LookupOutcome::hit || found.outcome == LookupOutcome::attach) check(found.answer, key);
   }
 
   void lead(Lookup& found, size_t key) {

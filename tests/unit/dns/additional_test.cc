@@ -128,7 +128,7 @@ TEST_F(Additional, WhatDoesNotFitIsLeftOutWhole) {
   EXPECT_THAT(edge_.ask("big.test", rrtype::kMx).additionals(), ElementsAre("one.big.test. 60 IN A 192.0.2.99"));
   EXPECT_FALSE(edge_.ask("big.test", rrtype::kMx).tc());
   EXPECT_THAT(beside("big.test", rrtype::kMx), SizeIs(41));
-  const auto over_tcp = edge_.ask_wire(make_query("big.test", rrtype::kMx), "198.51.100.1", Transport::tcp);
+  const auto over_tcp = edge_.ask_wire(make_query("big.test", rrtype::kMx), "198.51.100.1", QueryTransport::tcp);
   EXPECT_THAT(read_answer(over_tcp).additionals(), SizeIs(41));
 }
 
@@ -136,7 +136,7 @@ TEST_F(Additional, TheNamesLookedUpAreBounded) {
   std::string zone = "$ORIGIN many.test.\n$TTL 60\n@ IN SOA ns h 1 1 1 1 1\n@ IN NS ns\n";
   for (int i = 0; i < 40; ++i) zone += fmt::format("@ IN MX {} m{}\nm{} IN A 192.0.2.{}\n", i, i, i, i);
   edge_.add_zone("many.test.", zone);
-  const auto over_tcp = edge_.ask_wire(make_query("many.test", rrtype::kMx), "198.51.100.1", Transport::tcp);
+  const auto over_tcp = edge_.ask_wire(make_query("many.test", rrtype::kMx), "198.51.100.1", QueryTransport::tcp);
   EXPECT_THAT(read_answer(over_tcp).additionals(), SizeIs(kMaxAdditionalNames));
 }
 

@@ -45,7 +45,7 @@ class Dnspod : public ::testing::Test {
     request.path = kDnspodPath;
     request.query = query;
     request.body = body;
-    const Client client{*IpAddress::parse("10.1.0.9"), Transport::http};
+    const Client client{*IpAddress::parse("10.1.0.9"), QueryTransport::http};
     return answer_dnspod(request, {client, edge_.tables(), edge_.worker(), scratch_, 1'700'000'000});
   }
   std::string by_token(const std::string& query) { return ask(fmt::format("token={}&{}", kToken, query)).body; }

@@ -71,7 +71,7 @@ class Doors : public ::testing::Test {
     return in_order(edge_.ask(name, rrtype::kA, kResolver, Edns{.options = {subnet_option(network)}}));
   }
   Addresses by_tcp(const std::string& name, const std::string& from) {
-    return in_order(read_answer(edge_.ask_wire(make_query(name, rrtype::kA), from, Transport::tcp)));
+    return in_order(read_answer(edge_.ask_wire(make_query(name, rrtype::kA), from, QueryTransport::tcp)));
   }
   Addresses by_doh(const std::string& name, const std::string& from) {
     const auto query = make_query(name, rrtype::kA);
@@ -137,7 +137,7 @@ class Doors : public ::testing::Test {
     }
     return out;
   }
-  static Client http_client(const std::string& from) { return {*IpAddress::parse(from), Transport::http}; }
+  static Client http_client(const std::string& from) { return {*IpAddress::parse(from), QueryTransport::http}; }
 
   using Door = Addresses (Doors::*)(const std::string&, const std::string&);
   static constexpr std::pair<const char*, Door> kDoors[] = {

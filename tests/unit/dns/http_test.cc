@@ -54,7 +54,7 @@ class Http : public ::testing::Test {
     request.query = mark == std::string::npos ? "" : target.substr(mark + 1);
     const auto call = parse_httpdns_path(request.path);
     EXPECT_TRUE(call) << target;
-    const Client from{*IpAddress::parse(client), Transport::http};
+    const Client from{*IpAddress::parse(client), QueryTransport::http};
     return answer_httpdns(*call, request, {from, edge_.tables(), edge_.worker(), scratch_, kNowS});
   }
   HttpDnsAnswer get_v2(const std::string& query, const std::string& client = "10.1.0.9",
@@ -63,7 +63,7 @@ class Http : public ::testing::Test {
     request.method = method;
     request.path = kHttpDnsV2Path;
     request.query = query;
-    const Client from{*IpAddress::parse(client), Transport::http};
+    const Client from{*IpAddress::parse(client), QueryTransport::http};
     return answer_httpdns_v2(request, {from, edge_.tables(), edge_.worker(), scratch_, kNowS});
   }
   static std::string signed_v2(const std::string& query, const std::string& secret = kSecret) {
@@ -82,7 +82,7 @@ class Http : public ::testing::Test {
     request.query = query;
     request.body = content;
     if (!type.empty()) request.headers.emplace_back("content-type", type);
-    return answer_doh(request, {*IpAddress::parse("10.2.0.9"), Transport::http}, edge_.tables(), edge_.worker(),
+    return answer_doh(request, {*IpAddress::parse("10.2.0.9"), QueryTransport::http}, edge_.tables(), edge_.worker(),
                       scratch_);
   }
 
@@ -401,7 +401,7 @@ TEST_F(Http, BrokenDohIsRefusedByStatus) {
 
 TEST_F(Http, FreshnessIsTheLeastTtl) {
   const auto freshness = [&](const std::string& name, uint16_t type) {
-    return freshness_s(edge_.ask_wire(make_query(name, type), "10.1.0.1", Transport::tcp));
+    return freshness_s(edge_.ask_wire(make_query(name, type), "10.1.0.1", QueryTransport::tcp));
   };
   EXPECT_EQ(freshness("alias.example.test", rrtype::kA), 60U);
   EXPECT_EQ(freshness("example.test", rrtype::kMx), 300U);

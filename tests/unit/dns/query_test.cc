@@ -45,7 +45,7 @@ TEST_F(Query, AnswersWhatTheZoneHolds) {
               ElementsAre("srv.example.test. 300 IN SRV 0 0 443 www.example.test."));
   EXPECT_THAT(edge_.ask("example.test", rrtype::kNs).answers(),
               ElementsAre("example.test. 300 IN NS ns1.example.test.", "example.test. 300 IN NS ns2.elsewhere.test."));
-  EXPECT_EQ(edge_.count(Outcome::answered), 6U);
+  EXPECT_EQ(edge_.count(QueryOutcome::answered), 6U);
 }
 
 // dns-01: the TXT records of the live state replace those of the zone. They are removed when the order has ended.
@@ -177,14 +177,14 @@ one.into2 IN CNAME x.into
                         {"x.a.loops.test", 4},   {"x.same.loops.test", 2}, {"x.deeper.loops.test", 2},
                         {"x.left.loops.test", 4}};
   for (const Loop& loop : loops) {
-    const uint64_t before = edge_.count(Outcome::alias_loop);
+    const uint64_t before = edge_.count(QueryOutcome::alias_loop);
     const Answer answer = edge_.ask(loop.name, rrtype::kA);
     EXPECT_EQ(answer.rcode(), 0) << loop.name;
     auto records = answer.answers();
     EXPECT_THAT(records, SizeIs(loop.records)) << loop.name;
     std::sort(records.begin(), records.end());
     EXPECT_EQ(std::unique(records.begin(), records.end()), records.end()) << loop.name << ": RFC 2181 §5";
-    EXPECT_EQ(edge_.count(Outcome::alias_loop), before + 1) << loop.name;
+    EXPECT_EQ(edge_.count(QueryOutcome::alias_loop), before + 1) << loop.name;
   }
 }
 
@@ -196,7 +196,7 @@ TEST_F(Query, ALongChainOfAliasesIsFollowedAsFarAsItMayBe) {
   edge_.add_zone("chain.test.", zone);
   EXPECT_THAT(edge_.ask("c12.chain.test", rrtype::kA).addresses(), ElementsAre("192.0.2.1"));
   EXPECT_THAT(edge_.ask("c0.chain.test", rrtype::kA).answers(), SizeIs(9));
-  EXPECT_EQ(edge_.count(Outcome::alias_loop), 1U);
+  EXPECT_EQ(edge_.count(QueryOutcome::alias_loop), 1U);
 }
 
 TEST_F(Query, ADnameMetTwiceOnTheWayToARealNameStandsOnce) {
@@ -320,8 +320,8 @@ TEST_F(Query, ResponsesAndRunsOfNoiseAreNotAnswered) {
   EXPECT_THAT(edge_.ask_wire(response), IsEmpty());
   for (size_t bytes = 0; bytes < kHeaderBytes; ++bytes)
     EXPECT_THAT(edge_.ask_wire(std::vector<uint8_t>(bytes, 0)), IsEmpty());
-  EXPECT_EQ(edge_.count(Outcome::bad_response), 1U);
-  EXPECT_EQ(edge_.count(Outcome::bad_short), kHeaderBytes);
+  EXPECT_EQ(edge_.count(QueryOutcome::bad_response), 1U);
+  EXPECT_EQ(edge_.count(QueryOutcome::bad_short), kHeaderBytes);
 }
 
 TEST_F(Query, EveryCutOfAQueryIsAFormatErrorOrDropped) {
@@ -439,8 +439,8 @@ TEST_F(Query, ACookieWithoutAQuestionGetsAServerCookie) {
   EXPECT_EQ(stale.rcode(), 23) << "BADCOOKIE";
   EXPECT_EQ(options_of(stale)->front().data, cookie) << "with one that holds";
   EXPECT_EQ(ask("1234567").rcode(), 1) << "seven bytes";
-  EXPECT_EQ(edge_.count(Outcome::only_cookie), 2U);
-  EXPECT_EQ(edge_.count(Outcome::stale_cookie), 1U);
+  EXPECT_EQ(edge_.count(QueryOutcome::only_cookie), 2U);
+  EXPECT_EQ(edge_.count(QueryOutcome::stale_cookie), 1U);
   // Without a cookie it stays malformed.
   std::vector<uint8_t> nothing(kHeaderBytes, 0);
   EXPECT_EQ(load_u16(&edge_.ask_wire(nothing)[header::kFlags]) & header::kRcodeMask, 1);
@@ -472,7 +472,7 @@ TEST_F(Query, WhatDoesNotFitIsTruncatedToTheQuestion) {
   EXPECT_TRUE(edge.ask("many.big.test", rrtype::kA, "198.51.100.1", Edns{.payload = 900}).tc());
   EXPECT_TRUE(edge.ask("many.big.test", rrtype::kA, "198.51.100.1", Edns{.payload = 100}).tc())
       << "below 512 counts as 512";
-  const auto over_tcp = edge.ask_wire(make_query("many.big.test", rrtype::kA), "198.51.100.1", Transport::tcp);
+  const auto over_tcp = edge.ask_wire(make_query("many.big.test", rrtype::kA), "198.51.100.1", QueryTransport::tcp);
   EXPECT_THAT(read_answer(over_tcp).answers(), SizeIs(60));
   EXPECT_EQ(edge.worker().tally.truncated.load(), 3U);
 }

@@ -35,7 +35,7 @@ class Quota : public ::testing::Test {
     request.method = "GET";
     request.path = target.substr(0, target.find('?'));
     request.query = target.substr(target.find('?') + 1);
-    const Client client{*IpAddress::parse(from), Transport::http};
+    const Client client{*IpAddress::parse(from), QueryTransport::http};
     const HttpDnsContext context{client, edge_.tables(), edge_.worker(), scratch_, 1'700'000'000, now_ns_, &clients_};
     if (const HttpDnsError error = take_of_client(context, 1); error != HttpDnsError::none) return error;
     if (request.path == kHttpDnsV2Path) return answer_httpdns_v2(request, context).error;

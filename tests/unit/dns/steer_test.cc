@@ -158,7 +158,7 @@ TEST_F(Steering, WhenAllAreDownTheConfiguredPolicyDecides) {
   EXPECT_EQ(edge_.worker().tally.failed_open.load(), 1U);
   const Answer closed = edge_.ask("closed.example.test", rrtype::kA, "10.2.0.1");
   EXPECT_EQ(closed.rcode(), 2);
-  EXPECT_EQ(edge_.count(Outcome::steer_closed), 1U);
+  EXPECT_EQ(edge_.count(QueryOutcome::steer_closed), 1U);
   edge_.drain_site("us");
   EXPECT_THAT(ask("10.2.0.1", "open.example.test"), ElementsAre("203.0.113.1"))
       << "what an operator took out stays out";
@@ -263,8 +263,8 @@ TEST_F(Steering, ADrawIsOneNetworksForAWindow) {
   Worker another(HashKey{7, 8});  // of another server, started at another time
   another.now_s = kNowS;
   std::vector<uint8_t> out(kMaxUdpPayload);
-  out.resize(answer(make_query("crowd.example.test", rrtype::kA), out, {*IpAddress::parse("10.1.7.9"), Transport::udp},
-                    edge_.tables(), another));
+  out.resize(answer(make_query("crowd.example.test", rrtype::kA), out,
+                    {*IpAddress::parse("10.1.7.9"), QueryTransport::udp}, edge_.tables(), another));
   EXPECT_EQ(read_answer(out).answers(), first) << "another server";
   EXPECT_NE(order(edge_, "10.1.8.9", kNowS), first) << "another network";
   uint32_t changes = 0;
@@ -394,7 +394,7 @@ TEST_F(Steering, MalformedClientSubnetsAreFormatErrors) {
   EXPECT_EQ(rcode_of("\0\1\x18\x10\x0a\1\2"s), 1) << "a scope in a query";
   EXPECT_EQ(rcode_of("\0\1\x21\0\x0a\1\2\3\4"s), 1) << "/33";
   EXPECT_EQ(rcode_of("\0\3\x18\0\x0a\1\2"s), 1) << "an unknown family";
-  EXPECT_EQ(edge_.count(Outcome::bad_ecs), 8U);
+  EXPECT_EQ(edge_.count(QueryOutcome::bad_ecs), 8U);
 }
 
 TEST_F(Steering, ASteerThatCannotStandRefusesTheSnapshot) {

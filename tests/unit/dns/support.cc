@@ -231,10 +231,11 @@ const Tables& Edge::tables() {
   return *tables_;
 }
 
-std::vector<uint8_t> Edge::ask_wire(const std::vector<uint8_t>& query, const std::string& client, Transport transport) {
+std::vector<uint8_t> Edge::ask_wire(const std::vector<uint8_t>& query, const std::string& client,
+                                    QueryTransport transport) {
   // The buffer has exactly the size of the query, so that a read past its end is found.
   const std::vector<uint8_t> exact(query);
-  std::vector<uint8_t> out(transport == Transport::udp ? kMaxUdpPayload : kMaxMessageBytes);
+  std::vector<uint8_t> out(transport == QueryTransport::udp ? kMaxUdpPayload : kMaxMessageBytes);
   out.resize(answer(exact, out, {*IpAddress::parse(client), transport}, tables(), worker_));
   return out;
 }
@@ -243,6 +244,6 @@ Answer Edge::ask(std::string_view name, uint16_t type, const std::string& client
   return read_answer(ask_wire(make_query(name, type, edns), client));
 }
 
-uint64_t Edge::count(Outcome outcome) const { return worker_.tally.outcomes[static_cast<size_t>(outcome)].load(); }
+uint64_t Edge::count(QueryOutcome outcome) const { return worker_.tally.outcomes[static_cast<size_t>(outcome)].load(); }
 
 }  // namespace tidegate::dns::test

@@ -107,9 +107,9 @@ class Edge {
              const std::optional<Edns>& edns = std::nullopt);
   // Returns an empty vector if there is no answer.
   std::vector<uint8_t> ask_wire(const std::vector<uint8_t>& query, const std::string& client = "198.51.100.1",
-                                Transport transport = Transport::udp);
+                                QueryTransport transport = QueryTransport::udp);
   Worker& worker() { return worker_; }
-  uint64_t count(Outcome outcome) const;
+  uint64_t count(QueryOutcome outcome) const;
 
  private:
   Model model_;

@@ -112,7 +112,7 @@ class ChangeWorker final : public FrameSink {
         Flow begun = flow(i, flags);
         Flow* const one = &begun;
         decide(&one, 1);
-        ASSERT_EQ(outcomes_[0].verdict, Verdict::forward) << "flow " << i;
+        ASSERT_EQ(outcomes_[0].verdict, FrameVerdict::forward) << "flow " << i;
         established_[i].backend = Mac::from(frames_[0].data);
       }
     }
@@ -168,11 +168,11 @@ class ChangeWorker final : public FrameSink {
     while (count < kEstablishedOfBurst + kPassingOfBurst) flows[count++] = &passing_[next_passing_++ % kPassing];
     decide(flows.data(), count);
     for (size_t i = 0; i < count; ++i) {
-      const Outcome& outcome = outcomes_[i];
-      forwarded += outcome.verdict == Verdict::forward ? 1 : 0;
-      dropped += outcome.verdict == Verdict::drop ? 1 : 0;
+      const FrameOutcome& outcome = outcomes_[i];
+      forwarded += outcome.verdict == FrameVerdict::forward ? 1 : 0;
+      dropped += outcome.verdict == FrameVerdict::drop ? 1 : 0;
       if (!flows[i]->backend) continue;
-      if (outcome.verdict != Verdict::forward) {
+      if (outcome.verdict != FrameVerdict::forward) {
         ++lost;
       } else if (Mac::from(frames_[i].data) != *flows[i]->backend) {
         ++misrouted;
@@ -224,7 +224,7 @@ class ChangeWorker final : public FrameSink {
     put(0, reply);
     decider_->decide(*tables_, frames_.data(), outcomes_.data(), 1, now_ms());
     ++others;
-    ASSERT_EQ(outcomes_[0].verdict, Verdict::consume);
+    ASSERT_EQ(outcomes_[0].verdict, FrameVerdict::consume);
   }
 
   uint32_t number_;
@@ -237,7 +237,7 @@ class ChangeWorker final : public FrameSink {
   size_t next_ = 0, next_passing_ = 0;
   std::vector<std::vector<uint8_t>> buffers_{kBurst, std::vector<uint8_t>(kRoom + 256)};
   std::array<Frame, kBurst> frames_;
-  std::array<Outcome, kBurst> outcomes_;
+  std::array<FrameOutcome, kBurst> outcomes_;
   std::vector<Bytes> sent_;
 };
 

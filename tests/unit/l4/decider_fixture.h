@@ -66,7 +66,7 @@ class DeciderTest : public ::testing::Test, public FrameSink {
   // The backend that a frame goes to, or -1.
   int backend_of(const Bytes& frame) {
     const Decided decided = decide(frame);
-    if (decided.outcome.verdict != Verdict::forward && decided.outcome.verdict != Verdict::relay) return -1;
+    if (decided.outcome.verdict != FrameVerdict::forward && decided.outcome.verdict != FrameVerdict::relay) return -1;
     for (size_t i = 0; i < 3; ++i) {
       if (decided.to() == mac_of_backend(i)) return static_cast<int>(i);
     }
@@ -77,7 +77,7 @@ class DeciderTest : public ::testing::Test, public FrameSink {
   }
   DropReason reason_for(const Bytes& frame) {
     const Decided decided = decide(frame);
-    return decided.outcome.verdict == Verdict::drop ? decided.outcome.reason : DropReason::none;
+    return decided.outcome.verdict == FrameVerdict::drop ? decided.outcome.reason : DropReason::none;
   }
 
   void send(uint16_t, const uint8_t* frame, size_t bytes) override { sent_.emplace_back(frame, frame + bytes); }

@@ -16,7 +16,7 @@ TEST_F(DeciderTest, AnswersWhoAsksItAloneToThatStationAlone) {
   append_address(body, ip("fd00::100"));
   const Decided decided =
       decide(ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::77"), ip("fd00::100"), 135, body, 255), kOurMac, asking));
-  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
   EXPECT_EQ(decided.to(), asking);
   EXPECT_EQ(IpAddress::v6(decided.frame.data() + 14 + 24), ip("fd00::77"));
   EXPECT_EQ(decided.frame[14 + 40 + 4], 0x60) << "solicited, override";
@@ -35,7 +35,7 @@ TEST_F(DeciderTest, TakesMembershipQueriesAndNamesBrokenOnes) {
   for (uint32_t end = now_ms_ + 3'000; now_ms_ < end; now_ms_ += 10) decider_->tick(now_ms_, *this);
   const uint64_t joined = counters_->mld_reports.value();
   EXPECT_EQ(joined, 2u) << "all groups in one frame, twice";
-  EXPECT_EQ(decide(ethernet(kEtherTypeIp6, packet, group)).outcome.verdict, Verdict::consume);
+  EXPECT_EQ(decide(ethernet(kEtherTypeIp6, packet, group)).outcome.verdict, FrameVerdict::consume);
   decider_->tick(now_ms_, *this);
   EXPECT_EQ(counters_->mld_reports.value(), joined + 1);
   packet[7] = 64;
@@ -51,12 +51,12 @@ TEST_F(DeciderTest, TakesMembershipQueriesAndNamesBrokenOnes) {
 
 TEST_F(DeciderTest, DoesNotAnswerAnEchoWhoseChecksumIsWrong) {
   Bytes four = packet("192.0.2.7", "10.0.0.100", kProtocolIcmp, icmp4(8, 0, {'a', 'b', 'c'}));
-  EXPECT_EQ(decide(four).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decide(four).outcome.verdict, FrameVerdict::answer);
   four.back() ^= 1;
   EXPECT_EQ(reason_for(four), DropReason::icmp_checksum);
   Bytes six =
       ethernet(kEtherTypeIp6, icmp6_packet(ip("2001:db8::7"), ip("fd00::100"), 128, {0x12, 0x34, 0, 1, 'x', 'y', 'z'}));
-  EXPECT_EQ(decide(six).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decide(six).outcome.verdict, FrameVerdict::answer);
   six.back() ^= 1;
   EXPECT_EQ(reason_for(six), DropReason::icmp_checksum);
 }
@@ -72,10 +72,10 @@ TEST_F(DeciderTest, TakesFramesWithAPriorityTagAsUntaggedOnes) {
     Frame view;
     view.data = buffer.data();
     view.bytes = view.capacity = static_cast<uint32_t>(frame.size());
-    Outcome outcome;
+    FrameOutcome outcome;
     decider_->decide(*tables_, &view, &outcome, 1, now_ms_);
     EXPECT_EQ(decider_->moved(), view.data != buffer.data()) << "whoever owns the buffer must be told";
-    return outcome.verdict == Verdict::forward ? Bytes(view.data, view.data + view.bytes) : Bytes{};
+    return outcome.verdict == FrameVerdict::forward ? Bytes(view.data, view.data + view.bytes) : Bytes{};
   };
   for (const Bytes& plain :
        {tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn, "x"), udp_frame("2001:db8::7", 999, "fd00::100", 53)}) {
@@ -87,7 +87,7 @@ TEST_F(DeciderTest, TakesFramesWithAPriorityTagAsUntaggedOnes) {
     EXPECT_EQ(reason_for(tagged(tagged(plain, 0x0001), 0)), DropReason::vlan_tagged);
   }
   const Bytes question = arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac);
-  EXPECT_EQ(decide(tagged(question, 0x2000)).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decide(tagged(question, 0x2000)).outcome.verdict, FrameVerdict::answer);
   Bytes short_one = tagged(question, 0);
   short_one.resize(17);
   EXPECT_EQ(reason_for(short_one), DropReason::vlan_tagged);
@@ -135,14 +135,14 @@ TEST_F(DeciderTest, StandsByForAVipThatAnotherForwarderHoldsAndTakesItOver) {
   edge_.model.nodes.push_back(first);
   edge_.live_state.health[plane_key("l4", "l4")] = {false, "link down", 1, false};
   publish();
-  EXPECT_NE(decide(question).outcome.verdict, Verdict::answer);
+  EXPECT_NE(decide(question).outcome.verdict, FrameVerdict::answer);
   EXPECT_NE(reason_for(claim), DropReason::vip_conflict) << "the holder may say so";
   EXPECT_EQ(announcements(), 0);
-  EXPECT_EQ(decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)).outcome.verdict, Verdict::forward)
+  EXPECT_EQ(decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)).outcome.verdict, FrameVerdict::forward)
       << "a neighbour that does not know it yet is served";
   edge_.live_state.health.clear();
   publish();
-  EXPECT_EQ(decide(question).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decide(question).outcome.verdict, FrameVerdict::answer);
   EXPECT_EQ(announcements(), VipAnnouncer::kTimes);
   EXPECT_TRUE(conflicts.take().empty());
 }
@@ -155,7 +155,7 @@ TEST_F(DeciderTest, ChangesItsMacAddressWithThePort) {
   Bytes frame = tcp_frame("192.0.2.7", 1'000, "10.0.0.100", 80, kTcpAck);
   std::copy(identity.mac.bytes.begin(), identity.mac.bytes.end(), frame.begin());
   const Decided decided = decide(frame);
-  ASSERT_EQ(decided.outcome.verdict, Verdict::forward);
+  ASSERT_EQ(decided.outcome.verdict, FrameVerdict::forward);
   EXPECT_EQ(Mac::from(decided.frame.data() + 6), identity.mac);
   sent_.clear();
   decider_->introduce(now_ms_);
@@ -171,7 +171,7 @@ TEST_F(DeciderTest, AnswersEchoOnVipAndOwnAddresses) {
     const Bytes echo = icmp4(8, 0, {'a', 'b', 'c'}, 0x12340001);
     const Decided decided =
         decide(ethernet(kEtherTypeIp4, ip4(ip("192.0.2.7"), ip(address), kProtocolIcmp, echo, ttl)));
-    ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+    ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
     ttl.ttl = 64;
     EXPECT_EQ(decided.frame,
               ethernet(kEtherTypeIp4,
@@ -180,7 +180,7 @@ TEST_F(DeciderTest, AnswersEchoOnVipAndOwnAddresses) {
   }
   const Bytes body = {0x12, 0x34, 0, 1, 'x', 'y', 'z'};
   const Decided decided = decide(ethernet(kEtherTypeIp6, icmp6_packet(ip("2001:db8::7"), ip("fd00::100"), 128, body)));
-  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
   EXPECT_EQ(decided.frame, ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::100"), ip("2001:db8::7"), 129, body, 64),
                                     kRouterMac, kOurMac));
 }
@@ -188,7 +188,7 @@ TEST_F(DeciderTest, AnswersEchoOnVipAndOwnAddresses) {
 TEST_F(DeciderTest, AnswersArpAndSolicitationsForItsAddressesOnly) {
   for (const std::string address : {"10.0.0.100", "10.0.0.2"}) {
     const Decided decided = decide(arp(1, kRouterMac, "10.0.0.1", Mac{}, address, kBroadcastMac));
-    ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+    ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
     EXPECT_EQ(decided.frame, arp(2, kOurMac, address, kRouterMac, "10.0.0.1", kRouterMac));
   }
   EXPECT_EQ(reason_for(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.77", kBroadcastMac)),
@@ -201,7 +201,7 @@ TEST_F(DeciderTest, AnswersArpAndSolicitationsForItsAddressesOnly) {
   const Mac group = {{0x33, 0x33, 0xff, 0, 1, 0}};
   const Decided decided = decide(
       ethernet(kEtherTypeIp6, icmp6_packet(ip("fd00::1"), ip("ff02::1:ff00:100"), 135, body, 255), group, kRouterMac));
-  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
   Bytes answer = {0x60, 0, 0, 0};
   append_address(answer, ip("fd00::100"));
   append(answer, {2, 1});
@@ -220,12 +220,12 @@ TEST_F(DeciderTest, PuntsWhatIsNotItsOwnWhenTheHostIsBehindIt) {
   config.punt_tap = true;
   restart(config);
   const auto verdict = [&](const Bytes& frame) { return decide(frame).outcome.verdict; };
-  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.2", 22, kTcpSyn)), Verdict::punt);
-  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.2", kBroadcastMac)), Verdict::punt);
-  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac)), Verdict::answer);
-  EXPECT_EQ(verdict(arp(2, mac_of_backend(0), "10.0.0.11", kOurMac, "10.0.0.2", kOurMac)), Verdict::punt);
-  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), Verdict::forward);
-  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 81, kTcpSyn)), Verdict::drop) << "a VIP is ours alone";
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.2", 22, kTcpSyn)), FrameVerdict::punt);
+  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.2", kBroadcastMac)), FrameVerdict::punt);
+  EXPECT_EQ(verdict(arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac)), FrameVerdict::answer);
+  EXPECT_EQ(verdict(arp(2, mac_of_backend(0), "10.0.0.11", kOurMac, "10.0.0.2", kOurMac)), FrameVerdict::punt);
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)), FrameVerdict::forward);
+  EXPECT_EQ(verdict(tcp_frame("192.0.2.7", 1, "10.0.0.100", 81, kTcpSyn)), FrameVerdict::drop) << "a VIP is ours alone";
 }
 
 TEST_F(DeciderTest, AsksForItsBackendsByItself) {

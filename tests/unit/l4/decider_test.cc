@@ -18,7 +18,7 @@ TEST_F(DeciderTest, RewritesOnlyTheEthernetAddresses) {
   for (const Bytes& frame : {tcp_frame("192.0.2.7", 40000, "10.0.0.100", 80, kTcpSyn, "x"),
                              udp_frame("2001:db8::7", 999, "fd00::100", 53)}) {
     const Decided decided = decide(frame);
-    ASSERT_EQ(decided.outcome.verdict, Verdict::forward);
+    ASSERT_EQ(decided.outcome.verdict, FrameVerdict::forward);
     EXPECT_EQ(Mac::from(decided.frame.data() + 6), kOurMac);
     EXPECT_TRUE(std::equal(frame.begin() + 12, frame.end(), decided.frame.begin() + 12, decided.frame.end()));
   }
@@ -251,7 +251,7 @@ TEST_F(DeciderTest, RelaysPacketTooBigToTheFlowsBackend) {
     quoted.resize(28);
     const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted, 1'280));
     const Decided decided = decide(error);
-    ASSERT_EQ(decided.outcome.verdict, Verdict::relay);
+    ASSERT_EQ(decided.outcome.verdict, FrameVerdict::relay);
     EXPECT_EQ(decided.to(), mac_of_backend(static_cast<size_t>(backend)));
     EXPECT_TRUE(std::equal(error.begin() + 12, error.end(), decided.frame.begin() + 12));
 
@@ -280,15 +280,15 @@ TEST_F(DeciderTest, AsksTheOtherWorkersForTheFlowOfAnIcmpError) {
   restart(config);
   const Bytes quoted = ip4(ip("10.0.0.100"), ip("192.0.2.7"), kProtocolTcp, tcp(80, 1'000, kTcpAck));
   const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted));
-  EXPECT_EQ(decide(error).outcome.verdict, Verdict::hand_over);
+  EXPECT_EQ(decide(error).outcome.verdict, FrameVerdict::hand_over);
   Bytes copy = error;
   Frame frame;
   frame.data = copy.data();
   frame.bytes = frame.capacity = static_cast<uint32_t>(copy.size());
   frame.asked = 1;  // the last worker asked uses the hash table
-  Outcome outcome;
+  FrameOutcome outcome;
   decider_->decide(*tables_, &frame, &outcome, 1, now_ms_);
-  EXPECT_EQ(outcome.verdict, Verdict::relay);
+  EXPECT_EQ(outcome.verdict, FrameVerdict::relay);
 }
 
 TEST_F(DeciderTest, NamesEveryOtherWayOut) {
@@ -329,7 +329,7 @@ TEST_F(DeciderTest, DecidesAWholeBurstAsItWouldOneByOne) {
   frames.resize(kBurst);
   std::vector<Bytes> buffers = frames;
   std::vector<Frame> views(kBurst);
-  std::vector<Outcome> outcomes(kBurst);
+  std::vector<FrameOutcome> outcomes(kBurst);
   for (size_t i = 0; i < kBurst; ++i) {
     buffers[i].resize(frames[i].size() + 64);
     views[i].data = buffers[i].data();
@@ -349,7 +349,7 @@ TEST_F(DeciderTest, DecidesAWholeBurstAsItWouldOneByOne) {
 TEST_F(DeciderTest, SaysWhichPortABurstGoesByIfAllOfItGoes) {
   std::vector<Bytes> buffers(kBurst);
   std::vector<Frame> views(kBurst);
-  std::vector<Outcome> outcomes(kBurst);
+  std::vector<FrameOutcome> outcomes(kBurst);
   const auto decide_burst = [&](size_t bad) {
     for (size_t i = 0; i < kBurst; ++i) {
       const auto client_port = static_cast<uint16_t>(1'000 + i);
@@ -361,7 +361,7 @@ TEST_F(DeciderTest, SaysWhichPortABurstGoesByIfAllOfItGoes) {
     return decider_->decide(*tables_, views.data(), outcomes.data(), kBurst, now_ms_);
   };
   EXPECT_EQ(decide_burst(kBurst), std::optional<uint16_t>(0));
-  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.verdict, Verdict::forward);
+  for (const FrameOutcome& outcome : outcomes) EXPECT_EQ(outcome.verdict, FrameVerdict::forward);
   EXPECT_EQ(decide_burst(0), std::nullopt);
   EXPECT_EQ(decide_burst(kBurst - 1), std::nullopt);
   EXPECT_EQ(decider_->decide(*tables_, views.data(), outcomes.data(), 0, now_ms_), std::nullopt);

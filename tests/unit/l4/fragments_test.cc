@@ -45,9 +45,9 @@ struct TwoWorkers {
 
   int backend_of(Harness& at, const Bytes& frame) {
     Decided decided = at.decide(frame);
-    if (decided.outcome.verdict == Verdict::hand_over) {
+    if (decided.outcome.verdict == FrameVerdict::hand_over) {
       decided = (&at == &first ? second : first).decide(decided.frame, 1);
-      EXPECT_NE(decided.outcome.verdict, Verdict::hand_over) << "the last worker decides";
+      EXPECT_NE(decided.outcome.verdict, FrameVerdict::hand_over) << "the last worker decides";
     }
     return Harness::backend_of(decided);
   }

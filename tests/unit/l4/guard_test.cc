@@ -47,7 +47,7 @@ class GuardTest : public ::testing::Test {
   }
   static bool is_v4(const std::string& address) { return ip(address).is_v4(); }
   static DropReason why(const Decided& decided) {
-    return decided.outcome.verdict == Verdict::drop ? decided.outcome.reason : DropReason::none;
+    return decided.outcome.verdict == FrameVerdict::drop ? decided.outcome.reason : DropReason::none;
   }
   static bool passes(const Decided& decided) { return Harness::backend_of(decided) >= 0; }
   uint64_t dropped(DropReason reason) const {
@@ -330,11 +330,11 @@ TEST_F(GuardTest, ABurstLosesExactlyThePacketsThatAreRefused) {
     frame.capacity = static_cast<uint32_t>(buffer.size());
     frames.push_back(frame);
   }
-  std::vector<Outcome> outcomes(frames.size());
+  std::vector<FrameOutcome> outcomes(frames.size());
   worker_.decider->decide(*worker_.tables, frames.data(), outcomes.data(), frames.size(), worker_.now_ms);
   for (size_t i = 0; i < frames.size(); ++i) {
     const bool refused = i % 3 == 0 && i % 5 != 0;
-    EXPECT_EQ(outcomes[i].verdict, refused ? Verdict::drop : Verdict::forward) << i;
+    EXPECT_EQ(outcomes[i].verdict, refused ? FrameVerdict::drop : FrameVerdict::forward) << i;
     if (refused) EXPECT_EQ(outcomes[i].reason, DropReason::acl_denied) << i;
   }
   EXPECT_EQ(metric("tidegate_l4_service_packets_total{service=\"http\",vip=\"vip\"}"), 32u);
@@ -354,7 +354,7 @@ Bytes tcp_with(const std::string& client, uint8_t flags, uint32_t sequence, uint
 void expect_reset(const Decided& decided, const std::string& client, uint8_t flags, uint32_t sequence,
                   uint32_t acknowledgement) {
   const bool v4 = ip(client).is_v4();
-  ASSERT_EQ(decided.outcome.verdict, Verdict::answer);
+  ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer);
   ASSERT_EQ(decided.frame.size(), v4 ? 54u : 74u);
   EXPECT_EQ(Mac::from(decided.frame.data()), kRouterMac);
   EXPECT_EQ(Mac::from(decided.frame.data() + 6), kOurMac);
@@ -393,7 +393,7 @@ TEST_F(GuardTest, AKnownFlowASynAndAnotherServiceGetNoRst) {
   publish();
   EXPECT_TRUE(passes(syn("192.0.2.1")));
   EXPECT_TRUE(passes(ack("192.0.2.1")));
-  EXPECT_EQ(ack("192.0.2.1", 4'001).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(ack("192.0.2.1", 4'001).outcome.verdict, FrameVerdict::answer);
   EXPECT_TRUE(passes(query("192.0.2.1")));
   const Bytes options = {1, 1, 1, 1};
   const Bytes with_options = ethernet(
@@ -410,7 +410,7 @@ TEST_F(GuardTest, AFloodOfUnknownPacketsGetsAThousandRstASecond) {
   const auto flood = [&] {
     uint64_t answered = 0;
     for (uint16_t i = 0; i < 1'500; ++i) {
-      answered += ack("192.0.2.1", static_cast<uint16_t>(2'000 + i)).outcome.verdict == Verdict::answer ? 1 : 0;
+      answered += ack("192.0.2.1", static_cast<uint16_t>(2'000 + i)).outcome.verdict == FrameVerdict::answer ? 1 : 0;
     }
     return answered;
   };

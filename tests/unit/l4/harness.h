@@ -13,7 +13,7 @@
 namespace tidegate::l4::testing {
 
 struct Decided {
-  Outcome outcome;
+  FrameOutcome outcome;
   Bytes frame;
   Mac to() const { return Mac::from(frame.data()); }
 };
@@ -87,7 +87,7 @@ class Harness final : public FrameSink {
 
   // The index of the backend that the frame went to, or -1.
   static int backend_of(const Decided& decided) {
-    if (decided.outcome.verdict != Verdict::forward && decided.outcome.verdict != Verdict::relay) return -1;
+    if (decided.outcome.verdict != FrameVerdict::forward && decided.outcome.verdict != FrameVerdict::relay) return -1;
     for (size_t i = 0; i < 3; ++i) {
       if (decided.to() == mac_of_backend(i)) return static_cast<int>(i);
     }

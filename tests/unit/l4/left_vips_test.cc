@@ -338,18 +338,18 @@ TEST_F(DeciderTest, AsksForAnAddressThatItLeftAndTellsWhoAnswers) {
   tell(ip("10.0.0.3"), kOther);
   EXPECT_EQ(decider_->neighbours().mac_of(ip("10.0.0.3")), kOther) << "so its claims are known";
   EXPECT_EQ(decider_->neighbours().mac_of(ip("10.0.0.4")), Mac{});
-  EXPECT_NE(decide(question).outcome.verdict, Verdict::answer);
+  EXPECT_NE(decide(question).outcome.verdict, FrameVerdict::answer);
   sent_.clear();
   for (uint32_t end = now_ms_ + 4'000; now_ms_ < end; now_ms_ += 50) decider_->tick(now_ms_, *this);
   EXPECT_EQ(std::count(sent_.begin(), sent_.end(), ours), 4) << "once a second";
-  EXPECT_EQ(decide(answer).outcome.verdict, Verdict::consume);
+  EXPECT_EQ(decide(answer).outcome.verdict, FrameVerdict::consume);
   const std::vector<AddressConflict> told = conflicts.take();
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].claimed_by, kOther);
   EXPECT_EQ(backend_of(tcp_frame("192.0.2.7", 1, "10.0.0.100", 80, kTcpSyn)) >= 0, true)
       << "who does not know the other one yet is served";
   publish();
-  EXPECT_EQ(decide(question).outcome.verdict, Verdict::answer) << "taken back";
+  EXPECT_EQ(decide(question).outcome.verdict, FrameVerdict::answer) << "taken back";
   const Bytes announced = arp(1, kOurMac, "10.0.0.100", Mac{}, "10.0.0.100", kBroadcastMac);
   sent_.clear();
   decider_->tick(now_ms_, *this);

@@ -142,7 +142,7 @@ TEST_F(CaptureTest, KeepsFramesAsTheyCameWithWhatBecameOfThem) {
   const auto records = captured({}, all_);
   ASSERT_EQ(records.size(), 5u);
   for (size_t i = 0; i < all_.size(); ++i) EXPECT_EQ(bytes_of(records[i]), all_[i]) << i;
-  EXPECT_EQ(records[0].outcome.verdict, Verdict::forward);
+  EXPECT_EQ(records[0].outcome.verdict, FrameVerdict::forward);
   EXPECT_EQ(worker_.edge.name_of(records[0].backend).substr(0, 3), "web");
   EXPECT_EQ(records[3].outcome.reason, DropReason::no_service);
   EXPECT_EQ(records[4].outcome.reason, DropReason::frame_truncated);
@@ -198,7 +198,7 @@ TEST_F(CaptureTest, ChangesNoDecision) {
     const Bytes frame =
         tcp_frame("192.0.2.7", static_cast<uint16_t>(1'000 + i % 50), kVip4, 80, i < 50 ? kTcpSyn : kTcpAck);
     captured({}, {frame});
-    EXPECT_EQ(plain.decide(frame).outcome.verdict, Verdict::forward);
+    EXPECT_EQ(plain.decide(frame).outcome.verdict, FrameVerdict::forward);
   }
   EXPECT_EQ(worker_.counters->flows_created.value(), plain.counters->flows_created.value());
 }

@@ -90,7 +90,7 @@ TEST_F(ProbeTest, ASynAckIsAnAnswerAndIsResetByWhoeverSentIt) {
     const size_t at = ip(vip).is_v4() ? kTcp4 : kTcp6;
     ask(order(vip));
     const Decided decided = decide(reply(kTcpSyn | kTcpAck, 0xffffffff, vip));
-    ASSERT_EQ(decided.outcome.verdict, Verdict::answer) << vip;
+    ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer) << vip;
     EXPECT_EQ(decided.to(), mac_of_backend(1));
     EXPECT_EQ(decided.frame[at + 13], kTcpRst);
     EXPECT_EQ(load_be32(&decided.frame[at + 4]), 0xffffffff) << "the number that the backend expects next";
@@ -103,7 +103,7 @@ TEST_F(ProbeTest, ASynAckIsAnAnswerAndIsResetByWhoeverSentIt) {
 
 TEST_F(ProbeTest, AResetIsARefusal) {
   ask(order());
-  EXPECT_EQ(decide(reply(kTcpRst | kTcpAck, 0xffffffff)).outcome.verdict, Verdict::consume);
+  EXPECT_EQ(decide(reply(kTcpRst | kTcpAck, 0xffffffff)).outcome.verdict, FrameVerdict::consume);
   EXPECT_EQ(board_.take_done(slot_)->end, ProbeEnd::refused);
 }
 
@@ -120,7 +120,7 @@ TEST_F(ProbeTest, WhatIsNoReplyCountsForNothingAndTheProbeGoesOn) {
     EXPECT_EQ(reason_for(frame), DropReason::not_local) << "as every frame to an address of our own";
     EXPECT_FALSE(board_.take_done(slot_));
   }
-  EXPECT_EQ(decide(reply(kTcpSyn | kTcpAck, 0xffffffff)).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(decide(reply(kTcpSyn | kTcpAck, 0xffffffff)).outcome.verdict, FrameVerdict::answer);
   EXPECT_TRUE(board_.take_done(slot_));
   EXPECT_EQ(reason_for(reply(kTcpSyn | kTcpAck, 0xffffffff)), DropReason::not_local) << "it is over";
 }
@@ -131,7 +131,7 @@ TEST_F(ProbeTest, ADatagramIsKeptAsFarAsThereIsRoom) {
   EXPECT_EQ(std::string(frame.begin() + kTcp4 + 8, frame.begin() + kTcp4 + 11), "who");
   const std::string said(kMaxProbeReply + 100, 'x');
   const Bytes answer = udp_frame("10.0.0.100", 80, "10.0.0.2", static_cast<uint16_t>(kFirstProbePort + slot_), said);
-  EXPECT_EQ(decide(answer).outcome.verdict, Verdict::consume);
+  EXPECT_EQ(decide(answer).outcome.verdict, FrameVerdict::consume);
   EXPECT_EQ(board_.take_done(slot_)->reply, said.substr(0, kMaxProbeReply));
 }
 
@@ -176,7 +176,7 @@ TEST_F(ProbeTest, ABackendBehindATunnelIsAskedThroughIt) {
       Bytes answer = reply(kTcpSyn | kTcpAck, 0xffffffff, vip);
       answer[11] ^= 1;
       const Decided decided = decide(answer);
-      EXPECT_EQ(decided.outcome.verdict, Verdict::answer) << name(mode) << ' ' << vip;
+      EXPECT_EQ(decided.outcome.verdict, FrameVerdict::answer) << name(mode) << ' ' << vip;
       EXPECT_EQ(to_backend(decided.frame).tcp_flags, kTcpRst);
       EXPECT_EQ(board_.take_done(slot_)->end, ProbeEnd::answered);
     }

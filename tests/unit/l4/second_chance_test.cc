@@ -86,7 +86,7 @@ class SecondChance : public ::testing::TestWithParam<uint8_t> {
   Tunnelled send(uint16_t port, uint8_t flags = kTcpAck) {
     const Bytes frame = packet_of(GetParam(), port, flags);
     const Decided decided = worker_.decide(frame);
-    EXPECT_EQ(decided.outcome.verdict, Verdict::forward);
+    EXPECT_EQ(decided.outcome.verdict, FrameVerdict::forward);
     Tunnelled out = read_gue_frame(decided.frame, GetParam());
     EXPECT_EQ(out.packet, Bytes(frame.begin() + kEthernetBytes, frame.end())) << "the packet is as the client sent it";
     return out;
@@ -193,7 +193,7 @@ TEST_P(SecondChance, ASegmentThatNoLongerFitsIsAnsweredWithTheSmallerMtu) {
   Bytes longer = packet_of(GetParam(), moved, kTcpAck, std::string(room - headers + 1, 'x'));
   if (GetParam() == 4) longer[kEthernetBytes + 6] = 0x40;
   const Decided answer = worker_.decide(longer);
-  ASSERT_EQ(answer.outcome.verdict, Verdict::answer);
+  ASSERT_EQ(answer.outcome.verdict, FrameVerdict::answer);
   const uint8_t* icmp = answer.frame.data() + kEthernetBytes + (GetParam() == 4 ? 20 : 40);
   EXPECT_EQ(GetParam() == 4 ? load_be16(icmp + 6) : load_be32(icmp + 4), room);
 }
@@ -222,7 +222,7 @@ class SecondChanceOfIpip : public ::testing::Test {
   Sent send(const std::string& client, const std::string& vip, uint16_t port, uint8_t flags) {
     const Bytes frame = tcp_frame(client, port, vip, 80, flags, "x");
     const Decided decided = worker_.decide(frame);
-    EXPECT_EQ(decided.outcome.verdict, Verdict::forward);
+    EXPECT_EQ(decided.outcome.verdict, FrameVerdict::forward);
     const uint8_t* outer = decided.frame.data() + kEthernetBytes;
     const bool v4 = outer[0] >> 4 == 4;
     EXPECT_EQ(decided.frame.size(), frame.size() + (v4 ? 20 : 40)) << "no longer than without a second backend";

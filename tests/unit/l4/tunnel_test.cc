@@ -116,7 +116,7 @@ TEST(Tunnel, CarriesEachFamilyInEachFamilyInEveryMode) {
         for (uint16_t port = 1'000; port < 1'050; ++port) {
           const Bytes frame = client_frame(inner, port);
           const Decided decided = worker.decide(frame);
-          ASSERT_EQ(decided.outcome.verdict, Verdict::forward) << name(decided.outcome.reason);
+          ASSERT_EQ(decided.outcome.verdict, FrameVerdict::forward) << name(decided.outcome.reason);
           EXPECT_TRUE(worker.decider->moved());
           EXPECT_EQ(Mac::from(decided.frame.data() + 6), kOurMac);
           const Unpacked out = unpack(decided.frame, mode, inner);
@@ -217,7 +217,7 @@ TEST(Tunnel, TellsTheSenderThatAPacketIsTooBig) {
 
         const Bytes big = frame_of(mtu + 1);
         const Decided decided = worker.decide(big);
-        ASSERT_EQ(decided.outcome.verdict, Verdict::answer) << name(decided.outcome.reason);
+        ASSERT_EQ(decided.outcome.verdict, FrameVerdict::answer) << name(decided.outcome.reason);
         const Bytes& told = decided.frame;
         EXPECT_EQ(decided.to(), kRouterMac);
         EXPECT_EQ(Mac::from(told.data() + 6), kOurMac);
@@ -254,7 +254,7 @@ TEST(Tunnel, TellsNobodyWhoWouldNotListen) {
   use(worker, Forwarding::ipip);
   // A router may fragment IPv4 without DF. The forwarder does not, and counts it.
   const Decided without_df = worker.decide(client_frame(4, 1'000, std::string(1'460, 'x')));
-  EXPECT_EQ(without_df.outcome.verdict, Verdict::drop);
+  EXPECT_EQ(without_df.outcome.verdict, FrameVerdict::drop);
   EXPECT_EQ(without_df.outcome.reason, DropReason::exceeds_mtu);
   EXPECT_EQ(worker.counters->too_big_packets.value(), 0u);
 }
@@ -268,14 +268,14 @@ TEST(Tunnel, BoundsHowManySendersItTellsASecond) {
   for (unsigned i = 0; i < kMaxTooBigPerSecond + 500; ++i) {
     const Bytes big = client_frame(6, static_cast<uint16_t>(i), std::string(1'440, 'x'));
     const Decided decided = worker.decide(big);
-    told += decided.outcome.verdict == Verdict::answer ? 1 : 0;
-    if (decided.outcome.verdict == Verdict::drop) EXPECT_EQ(decided.outcome.reason, DropReason::exceeds_mtu);
+    told += decided.outcome.verdict == FrameVerdict::answer ? 1 : 0;
+    if (decided.outcome.verdict == FrameVerdict::drop) EXPECT_EQ(decided.outcome.reason, DropReason::exceeds_mtu);
   }
   EXPECT_EQ(told, kMaxTooBigPerSecond);
-  EXPECT_EQ(worker.decide(client_frame(6, 7, "small")).outcome.verdict, Verdict::forward);
+  EXPECT_EQ(worker.decide(client_frame(6, 7, "small")).outcome.verdict, FrameVerdict::forward);
   worker.now_ms += 1'000;
   const Bytes victim = client_frame(6, 60'000, std::string(1'440, 'x'));
-  EXPECT_EQ(worker.decide(victim).outcome.verdict, Verdict::answer);
+  EXPECT_EQ(worker.decide(victim).outcome.verdict, FrameVerdict::answer);
 }
 
 TEST(Tunnel, TellsWhichHeadersTakeASecondCacheLine) {
@@ -328,7 +328,7 @@ TEST(Tunnel, CarriesFragmentsAndIcmpErrorsToTheBackendOfTheirFlow) {
     quoted.resize(28);
     const Bytes error = packet("198.51.100.1", "10.0.0.100", kProtocolIcmp, icmp4(3, 4, quoted, 1'280));
     const Decided relayed = worker.decide(error);
-    EXPECT_EQ(relayed.outcome.verdict, Verdict::relay);
+    EXPECT_EQ(relayed.outcome.verdict, FrameVerdict::relay);
     EXPECT_EQ(Harness::backend_of(relayed), Harness::backend_of(first));
     EXPECT_EQ(unpack(relayed.frame, Forwarding::gue, 4).packet, Bytes(error.begin() + 14, error.end()));
   }
@@ -387,7 +387,8 @@ TEST(Ranges, ServeEveryPortOfThemAndASinglePortGoesFirst) {
     ASSERT_EQ(service_at(static_cast<uint16_t>(port)), expected) << port;
   }
   EXPECT_EQ(service_at(1'000, kProtocolUdp), "none");
-  EXPECT_EQ(worker.decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 1'001, kTcpSyn)).outcome.verdict, Verdict::forward);
+  EXPECT_EQ(worker.decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 1'001, kTcpSyn)).outcome.verdict,
+            FrameVerdict::forward);
   EXPECT_EQ(worker.decide(tcp_frame("192.0.2.7", 1, "10.0.0.100", 999, kTcpSyn)).outcome.reason,
             DropReason::no_service);
 }

@@ -25,13 +25,13 @@ TEST(Vlan, FramesOfAPortAreDecidedAsWithoutTheirTags) {
       for (const uint8_t family : {uint8_t{4}, uint8_t{6}}) {
         const Decided expected = plain.decide(client_frame(family, port));
         const Decided decided = tagged.decide(tagged.with_tags(client_frame(family, port)));
-        ASSERT_EQ(decided.outcome.verdict, Verdict::forward) << name(decided.outcome.reason);
+        ASSERT_EQ(decided.outcome.verdict, FrameVerdict::forward) << name(decided.outcome.reason);
         EXPECT_EQ(decided.frame, expected.frame) << "the tags are put on when it is sent";
         EXPECT_TRUE(tagged.decider->moved());
       }
     }
     const Bytes who_has = arp(1, kRouterMac, "10.0.0.1", Mac{}, "10.0.0.100", kBroadcastMac);
-    EXPECT_EQ(tagged.decide(tagged.with_tags(who_has)).outcome.verdict, Verdict::answer);
+    EXPECT_EQ(tagged.decide(tagged.with_tags(who_has)).outcome.verdict, FrameVerdict::answer);
     EXPECT_EQ(tagged.decide(tagged.with_tags(who_has)).frame, plain.decide(who_has).frame);
   }
 }
@@ -83,9 +83,9 @@ TEST(Vlan, SeveralOnADeviceAreToldApartByTheirTags) {
     view.bytes = static_cast<uint32_t>(frame.size());
     view.capacity = static_cast<uint32_t>(frame.size() + 64);
     view.headroom = 128;
-    Outcome outcome;
+    FrameOutcome outcome;
     decider.decide(*harness.tables, &view, &outcome, 1, 1'000);
-    return outcome.verdict == Verdict::answer ? int{outcome.port} : -1;
+    return outcome.verdict == FrameVerdict::answer ? int{outcome.port} : -1;
   };
   EXPECT_EQ(port_of({}), 0);
   EXPECT_EQ(port_of({7, 0}), 1);
@@ -98,7 +98,7 @@ TEST(Vlan, AnotherWorkerHasTakenTheTagsOff) {
   DeciderConfig config;
   config.workers = 2;
   Harness worker(config, 1'500, kVlan);
-  EXPECT_EQ(worker.decide(client_frame(4, 1), 1).outcome.verdict, Verdict::forward);
+  EXPECT_EQ(worker.decide(client_frame(4, 1), 1).outcome.verdict, FrameVerdict::forward);
 }
 
 TEST(Vlan, TagsThatArePutOnAreThoseThatAreTakenOff) {

@@ -83,7 +83,7 @@ TEST(BlockQueues, BytesComeOutAsTheyWentInWhateverTheirPieces) {
   EXPECT_EQ(queue.front(), "y");
 }
 
-// --- Transport
+// --- ProxyTransport
 
 struct Reader final : IoHandler {
   Reader(EventLoop& loop, UniqueFd fd) : transport(loop, blocks), in(blocks) {
@@ -92,7 +92,7 @@ struct Reader final : IoHandler {
   void on_io(uint32_t events) override {
     transport.note(events);
     size_t now = 0;
-    while (transport.fill(in) == Transport::Status::ok) {
+    while (transport.fill(in) == ProxyTransport::Status::ok) {
       now += in.bytes().size();
       in.consume(in.bytes().size());
     }
@@ -101,7 +101,7 @@ struct Reader final : IoHandler {
     if (now > 0) ++turns;
   }
   BlockPool blocks;
-  Transport transport;
+  ProxyTransport transport;
   InBuffer in;
   size_t most = 0, total = 0, turns = 0;
 };
