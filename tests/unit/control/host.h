@@ -87,6 +87,7 @@ class FakePlane {
     EXPECT_TRUE(server_.listen_unix(run_dir + "/" + plane + ".sock"));
   }
   nlohmann::json status;
+  std::function<void()> before_status;  // called before each answer to /status
   nlohmann::json explained = nlohmann::json::object();
   std::string asked;     // target of the last /explain
   nlohmann::json alive;  // the answer to /alive; null: the plane is of an earlier release
@@ -95,7 +96,10 @@ class FakePlane {
 
  private:
   void answer(const HttpExchangePtr& exchange) {
-    if (exchange->request().path == "/status") return exchange->respond(HttpResponse::json(200, status.dump()));
+    if (exchange->request().path == "/status") {
+      if (before_status) before_status();
+      return exchange->respond(HttpResponse::json(200, status.dump()));
+    }
     if (exchange->request().path == "/metrics") return exchange->respond(HttpResponse::text(200, "plane_metric 1\n"));
     if (exchange->request().path == "/alive" && !alive.is_null()) {
       ++times_asked;

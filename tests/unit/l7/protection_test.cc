@@ -47,7 +47,7 @@ TEST_F(ProtectionTest, ABreakerOpensOnAnswersOf5xxWhereToldAndClosesAfterItsTria
   MoodyOrigin moody;
   Pool& p = pool({moody.origin.endpoint()});
   p.count_5xx = true;
-  p.breaker = {.enabled = true, .minimum_requests = 4, .error_rate = 0.5, .open_ms = 100, .trials = 2};
+  p.breaker = {.enabled = true, .minimum_requests = 4, .error_rate = 0.5, .open_ms = 1'000, .trials = 2};
   edge_.start();
   for (int i = 0; i < 2; ++i) EXPECT_EQ(status(), 200);
   moody.status = 503;
