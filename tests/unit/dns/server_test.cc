@@ -195,6 +195,22 @@ TEST_F(Serving, AClientThatDoesNotReadIsNotBufferedForWithoutEnd) {
   writer.join();
 }
 
+// RFC 7766 §6.2.4: some clients say in this way that they have no more queries.
+TEST_F(Serving, AnswersEveryQueryOfAClientThatHasClosedItsSide) {
+  start();
+  const UniqueFd fd = connect_to(server_.tcp_endpoints()[0], SOCK_STREAM);
+  constexpr int kQueries = 100;
+  std::vector<uint8_t> stream;
+  for (int i = 0; i < kQueries; ++i) {
+    const auto query = framed(make_query("www.example.test", rrtype::kA));
+    stream.insert(stream.end(), query.begin(), query.end());
+  }
+  ASSERT_EQ(::send(fd.get(), stream.data(), stream.size(), MSG_NOSIGNAL), static_cast<ssize_t>(stream.size()));
+  ::shutdown(fd.get(), SHUT_WR);
+  for (int i = 0; i < kQueries; ++i) ASSERT_FALSE(read_framed(fd.get()).empty()) << i;
+  EXPECT_TRUE(read_framed(fd.get()).empty()) << "the server closes too";
+}
+
 TEST_F(Serving, ClosesATcpConnectionThatSendsNoQueries) {
   start();
   for (const std::vector<uint8_t>& bytes : {std::vector<uint8_t>{0xff, 0xff, 0, 0}, framed({1, 2, 3})}) {
