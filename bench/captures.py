@@ -49,8 +49,8 @@ def advertisement(number):
     return OURS + mac + b"\x86\xdd" + struct.pack("!IHBB", 0x60000000, len(message), 58, 255) + source + destination + message
 
 
-def client_frames(family, protocol, flows, flags=ACK):
-    """One frame per flow, as small as the family allows: a different client each, one port."""
+def client_frames(family, protocol, flows, flags=ACK, first=0):
+    """One frame per flow, as small as the family allows: a different client each, one port. `first`: the first client."""
     if protocol == TCP:
         transport = struct.pack("!HHIIBBHHH", 40000, 80, 1, 2, 0x50, flags, 8192, 0xBEEF, 0)
     else:
@@ -60,23 +60,23 @@ def client_frames(family, protocol, flows, flags=ACK):
         padding = b"\0" * (SMALLEST - 34 - len(transport))
         head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(transport), 7, 0, 61, protocol)
         for i in range(flows):
-            source = struct.pack("!I", 0x0B000000 + i)
+            source = struct.pack("!I", 0x0B000000 + first + i)
             header = head + b"\0\0" + source + after[:4]
             yield OURS + ROUTER + b"\x08\x00" + head + struct.pack("!H", checksum(header)) + source + after + padding
     else:
         before = OURS + ROUTER + b"\x86\xdd" + struct.pack("!IHBB", 0x60000000, len(transport), protocol, 61) + packed("2001:db8::")[:12]
         after = packed(VIP6) + transport
         for i in range(flows):
-            yield before + struct.pack("!I", i + 1) + after
+            yield before + struct.pack("!I", first + i + 1) + after
 
 
-def write_capture(path, family, protocol, flows, backends, flags=ACK):
+def write_capture(path, family, protocol, flows, backends, flags=ACK, first=0):
     """Returns the number of frames in the file."""
     frames = 0
     with open(path, "wb", 1 << 20) as out:
         out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
         answers = [answer(i) for i in range(backends) for answer in (arp_reply, advertisement)]
-        for group in (answers, client_frames(family, protocol, flows, flags)):
+        for group in (answers, client_frames(family, protocol, flows, flags, first)):
             for frame in group:
                 out.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
                 frames += 1

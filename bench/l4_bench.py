@@ -27,11 +27,11 @@ def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=
     capture = Path(folder) / "received.pcap"
     frames = write_capture(capture, family, protocol, flows, backends, flags)
     peer = Package("dpdk-dev")
-    contenders = [("tidegate-l4", tidegate(capture, frames, backends, room or flows, forwarding, guarded), "this commit")]
+    contenders = [("tidegate-l4", tidegate([capture], frames, backends, room or flows, forwarding, guarded), "this commit")]
     # They do the same in every row. In a smoke run the row of one backend shows that they run.
     other_modes = () if measure.smoke and backends > 1 else ("macswap", "5tswap")
-    contenders += [(f"testpmd {mode}", testpmd(capture, frames, mode), peer) for mode in other_modes]
-    contenders += [("floor: testpmd io", testpmd(capture, frames, "io"), peer)]
+    contenders += [(f"testpmd {mode}", testpmd([capture], frames, mode), peer) for mode in other_modes]
+    contenders += [("floor: testpmd io", testpmd([capture], frames, "io"), peer)]
     return Row(
         "l4",
         f"{work}, {backends:,} backends",
@@ -39,6 +39,24 @@ def packet_row(folder, work, family, protocol, flows, backends, flags=ACK, room=
         unit="packet",
         level_ns=FLOOD_LEVEL_NS if room else LEVEL_NS[forwarding] + (GUARD_LEVEL_NS if guarded else 0),
     )
+
+
+def scaling_row(folder, flows, backends):
+    """How much more two workers on two cores forward than one on one core. Each has as many flows, and its own queue."""
+    captures = [Path(folder) / f"queue{i}.pcap" for i in range(2)]
+    frames = [write_capture(capture, 4, TCP, flows, backends, first=i * flows) for i, capture in enumerate(captures)]
+    both, one = (captures, sum(frames)), (captures[:1], frames[0])
+    peer = Package("dpdk-dev")
+    contenders = [
+        Contender(name, version, run.start, run.load, ours=version == "this commit")
+        for name, run, version in (
+            ("tidegate-l4, 2 workers", tidegate(*both, backends, flows), "this commit"),
+            ("tidegate-l4, 1 worker", tidegate(*one, backends, flows), "this commit"),
+            ("testpmd macswap, 2 cores", testpmd(*both, "macswap"), peer),
+            ("testpmd macswap, 1 core", testpmd(*one, "macswap"), peer),
+        )
+    ]
+    return Row("l4", f"one worker and two, TCP over IPv4, {flows:,} flows each, {backends:,} backends", contenders, unit="packet")
 
 
 def rows():
@@ -57,6 +75,7 @@ def rows():
             # In a smoke run one number of backends shows that everything runs.
             for backends in (100,) if measure.smoke else (100, 10_000):
                 yield packet_row(folder, f"hit by {forwarding}, TCP over IPv4, {MOST:,} flows", 4, TCP, MOST, backends, forwarding=forwarding)
+        yield scaling_row(folder, MOST // 2, 100)
         # Sixteen times as many flows as the table can hold: each flow is gone again before its next packet.
         room = MOST // 16
         yield packet_row(folder, f"miss and flood, SYNs of {MOST:,} flows into room for {room:,}", 4, TCP, MOST, 100, SYN, room)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from captures import VIP4, VIP6, backend4, backend6
-from measure import BUILD, SERVER_CORE, BenchError, Program, Sample
+from measure import BUILD, GENERATOR_CORE, SERVER_CORE, BenchError, Program, Sample
 
 
 class Admin(http.client.HTTPConnection):
@@ -81,7 +81,14 @@ def denied_networks():
 GUARDS = ", deny: [bad4, bad6], limits: {packets: 100000000, source_packets: 100000000, flows: 100000000, source_flows: 100000000}"
 
 
-def tidegate(capture, frames, backends, flows, forwarding="l2dsr", guarded=False):
+def cores_of(captures):
+    """A core for each queue, and each queue has a capture of its own."""
+    return [SERVER_CORE, GENERATOR_CORE][: len(captures)]
+
+
+def tidegate(captures, frames, backends, flows, forwarding="l2dsr", guarded=False):
+    """`captures`: one for each worker. `frames`: in all of them."""
+    device = ",rx_pcap=".join(map(str, captures))
     if forwarding == "vxlan":
         forwarding += ", vni: 1"
     if guarded:
@@ -100,7 +107,8 @@ nodes:
   - name: l4
     site: here
     l4:
-      ports: [{{device: "{capture},infinite_rx=1", driver: pcap, addresses: [10.200.0.2/16, "fd10:200::2/64"]}}]
+      workers: {len(captures)}
+      ports: [{{device: "{device},infinite_rx=1", driver: pcap, addresses: [10.200.0.2/16, "fd10:200::2/64"]}}]
       flows: {flows}
       memory: {memory_mb(frames)}MB
       maglev_slots: 65537
@@ -116,7 +124,7 @@ pools:
 """)
         command = [BUILD / "l4" / "tidegate-l4", "--config", "edge.yaml", "--run", folder, "--node", "l4", "--secret", "secret"]
         admin = Path(folder) / "l4.sock"
-        program = Program("tidegate-l4", command, SERVER_CORE, folder, lambda: admin_get(admin, "/healthz")[0] == 200, ready_timeout_s=60)
+        program = Program("tidegate-l4", command, ",".join(map(str, cores_of(captures))), folder, lambda: admin_get(admin, "/healthz")[0] == 200, ready_timeout_s=60)
         program.admin = admin
         return program
 
@@ -125,17 +133,21 @@ pools:
         return metric(text, "tidegate_l4_received_packets_total"), metric(text, "tidegate_l4_forwarded_packets_total")
 
     # In the capture every backend announces itself once for each family. Those frames are consumed, not forwarded.
-    return PacketLoad(start, counters, share=1 - 2 * backends / frames)
+    return PacketLoad(start, counters, share=1 - 2 * backends * len(captures) / frames)
 
 
-def testpmd(capture, frames, mode):
+def testpmd(captures, frames, mode):
+    cores, queues = cores_of(captures), len(captures)
+    received = ",".join(f"rx_pcap={capture}" for capture in captures)
+    lcores = ",".join([f"0@{SERVER_CORE}", *(f"{i + 1}@{core}" for i, core in enumerate(cores))])
+
     def start(folder):
         command = [
-            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{SERVER_CORE},1@{SERVER_CORE}", "--no-huge", "-m", memory_mb(frames), "--no-pci", "--no-shconf", "--no-telemetry",
-            "--vdev", f"net_pcap0,rx_pcap={capture},infinite_rx=1", "--", "-i", "--auto-start", f"--forward-mode={mode}", "--port-topology=loop",
-            "--nb-cores=1", "--burst=64", "--rxd=1024", "--txd=1024", f"--total-num-mbufs={frames + 8191}", "--no-mlockall",
+            "stdbuf", "-oL", "dpdk-testpmd", "--lcores", lcores, "--no-huge", "-m", memory_mb(frames), "--no-pci", "--no-shconf", "--no-telemetry",
+            "--vdev", f"net_pcap0,{received},infinite_rx=1", "--", "-i", "--auto-start", f"--forward-mode={mode}", "--port-topology=loop",
+            f"--nb-cores={queues}", f"--rxq={queues}", f"--txq={queues}", "--burst=64", "--rxd=1024", "--txd=1024", f"--total-num-mbufs={frames + 8191}", "--no-mlockall",
         ]  # fmt: skip
-        program = Program(f"testpmd-{mode}", command, SERVER_CORE, folder, stdin=True)
+        program = Program(f"testpmd-{mode}", command, ",".join(map(str, cores)), folder, stdin=True)
         program.log_path = Path(folder) / f"testpmd-{mode}.log"
         program.await_ready(lambda: "testpmd>" in program.log_path.read_text(errors="replace"), 60)
         return program

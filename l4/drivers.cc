@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <bit>
 #include <fstream>
+#include <string_view>
 
 #include "core/fd.h"
 
@@ -74,6 +75,14 @@ std::string pcap_arguments(const std::string& device) {
     }
   }
   return out;
+}
+
+size_t pcap_queues(const std::string& device) {
+  constexpr std::string_view kReceived = "rx_pcap=";
+  const std::string arguments = pcap_arguments(device);
+  size_t queues = 0;
+  for (size_t at = arguments.find(kReceived); at != std::string::npos; at = arguments.find(kReceived, at + 1)) ++queues;
+  return queues;
 }
 
 // busy_budget=0 turns preferred busy polling off. Then poll(2) can wait, and an idle worker can sleep.

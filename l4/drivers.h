@@ -23,11 +23,14 @@ std::string dpdk_error(int negative_errno);
 // The buffer of AF_XDP, and the slot in af_packet's ring, that frames of an interface need.
 uint32_t xdp_buffer_bytes(uint32_t mtu);
 uint32_t ring_bytes(uint32_t mtu);
-// A capture that is received repeatedly (infinite_rx) occupies that many packet buffers while the device is open.
+// A capture that is received repeatedly (infinite_rx) occupies that many buffers of its queue while the device is open.
+// Of several captures, the first has the most frames.
 unsigned frames_kept(const std::string& device);
 
 // Arguments of net_pcap, of net_af_xdp and of net_af_packet.
 std::string pcap_arguments(const std::string& device);
+// One for each capture that is received: "rx.pcap,rx_pcap=rx2.pcap" has two.
+size_t pcap_queues(const std::string& device);
 std::string xdp_arguments(const std::string& interface, uint32_t first_queue, uint32_t queues);
 std::string packet_arguments(const std::string& interface, uint32_t queues, uint32_t frame_bytes);
 

@@ -290,8 +290,9 @@ Result<void> Port::open_devices(const std::string& driver, uint32_t workers) {
                      static_cast<uint16_t>(workers));
   }
   if (driver == "pcap") {
-    if (workers != 1) return fail("pcap has one queue: workers must be 1");
-    return open_vdev("net_pcap", pcap_arguments(device_), 0, 1, frames_kept(device_));
+    const size_t queues = pcap_queues(device_);
+    if (workers != queues) return fail(fmt::format("{} workers, but captures for {} queues", workers, queues));
+    return open_vdev("net_pcap", pcap_arguments(device_), 0, static_cast<uint16_t>(queues), frames_kept(device_));
   }
   if (driver == "pci") {
     const Result<uint16_t> device = find_nic(device_);

@@ -7,8 +7,8 @@
 // otherwise af_xdp, or af_packet if XDP is refused.
 //
 // Each worker has its own queue on every port. A NIC and af_packet have several queues. Each queue of an AF_XDP
-// interface is its own DPDK device. pcap has one queue. A port with members is a bond of them (bond.h), and all members
-// have the same driver.
+// interface is its own DPDK device. pcap has one queue for each capture that is received. A port with members is a bond
+// of them (bond.h), and all members have the same driver.
 #pragma once
 
 #include <cstdint>
