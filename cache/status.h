@@ -23,11 +23,15 @@ enum class Forward : uint8_t {
 };
 const char* token(Forward forward);  // "uri-miss"
 
-struct CacheStatus {
+// A word without padding, so that the record of a request (l7) copies all of it at once.
+struct alignas(4) CacheFlags {
   Forward forward = Forward::none;
   bool hit = false;
-  bool stored = false;           // the answer is being stored
-  bool collapsed = false;        // waited for another transaction's fetch
+  bool stored = false;     // the answer is being stored
+  bool collapsed = false;  // waited for another transaction's fetch
+};
+
+struct CacheStatus : CacheFlags {
   uint16_t forward_status = 0;   // the backend's status, if one was asked
   std::optional<int64_t> ttl_s;  // remaining freshness of the answer; negative when stale
   const char* detail = nullptr;  // a token: why it was not stored or not looked up, or "stale-while-revalidate"

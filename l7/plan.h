@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "conf/live_state.h"
 #include "conf/model.h"
 #include "conf/model/listener.h"
 #include "conf/model/pool.h"
@@ -52,8 +53,15 @@ uint64_t hash_for_pool(const Plan& plan, const Pool& pool, const RequestHead& re
 // One worker's reference to a Plan. Only that worker changes its count.
 class LocalPlan {
  public:
-  LocalPlan(std::shared_ptr<const Plan> plan, TlsContexts::Set tls) : plan_(std::move(plan)), tls_(std::move(tls)) {}
+  LocalPlan(std::shared_ptr<const Plan> plan, TlsContexts::Set tls)
+      : version_(plan->snapshot->version),
+        live_state_(plan->snapshot->live_state->sequence),
+        plan_(std::move(plan)),
+        tls_(std::move(tls)) {}
   const Plan& plan() const { return *plan_; }
+  // Of its Snapshot; for records of requests.
+  uint64_t version() const { return version_; }
+  uint64_t live_state() const { return live_state_; }
   const std::shared_ptr<TlsContext>& listener_tls(uint32_t listener) const { return tls_.listeners[listener]; }
   const std::shared_ptr<TlsContext>& pool_tls(uint32_t pool) const { return tls_.pools[pool]; }
   // Takes what must be destroyed elsewhere, because freeing a large Model would delay a worker.
@@ -61,6 +69,7 @@ class LocalPlan {
 
  private:
   friend class PlanPin;
+  const uint64_t version_, live_state_;
   std::shared_ptr<const Plan> plan_;
   TlsContexts::Set tls_;
   uint32_t pins_ = 0;

@@ -66,14 +66,12 @@ struct Attempts {
 };
 
 // How the exchange uses the cache.
-struct CacheUse {
+struct CacheUse : CacheAnswer {
   std::optional<cache::Lookup> found;  // a result of the cache that was not handled yet
   cache::Pending pending;
   cache::Fill fill;                     // set while this exchange leads the fetch
   std::optional<cache::Answer> stored;  // the answer that is served from the cache
   cache::CacheStatus status;
-  cache::LookupOutcome outcome = cache::LookupOutcome::bypass;
-  bool asked = false;
   bool fill_paused = false;   // the cache has asked for a pause
   bool stored_ended = false;  // all of `stored` was given to the client
 };
@@ -113,15 +111,12 @@ struct Timing {
 };
 
 // The end of the exchange.
-struct ExchangeOutcome {
-  uint16_t status = 0;
-  Failure failure = Failure::none;
-  Failure gone_why = Failure::client_gone;
+struct ExchangeOutcome : RequestEnd {
   uint64_t request_bytes = 0, response_bytes = 0;  // bytes of bodies
   std::string_view request_line;                   // of a refused request, for the log
 };
 
-struct Exchange {
+struct Exchange : RequestClient {
   Exchange() {}  // not defaulted, because that would write the whole array of the field lists
 
   PlanPin plan;
@@ -160,8 +155,6 @@ struct Exchange {
   ExchangeOutcome outcome;
   Trailers answer_trailers;   // trailers of a buffered answer
   Patience patience;          // for the client, while the exchange waits for its body
-  bool client_gone = false;   // the client left, or there never was one
-  bool background = false;    // the exchange revalidates for the cache, or is a copy
   bool mirrored = false;      // the exchange is the copy of a request
   bool head_sent = false;     // the head of the answer was sent to the client
   bool body_at_hand = false;  // the whole body of the request is buffered

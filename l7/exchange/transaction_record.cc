@@ -34,9 +34,10 @@ void record_addresses(const Exchange& exchange, RecordSlot& record) {
     record.destination[0] = 0;  // no family
   }
   record.destination_rest = rest;
-  const bool trusted = facts.peer_trusted;
-  record.client_named = trusted;
-  if (!trusted) return;
+  if (!facts.peer_trusted) {
+    record.client[0] = 0;
+    return;
+  }
   uint8_t client_rest = 0;
   copy_words(exchange.named_client, record.client, client_rest);
   record.client_rest = client_rest;
@@ -44,21 +45,16 @@ void record_addresses(const Exchange& exchange, RecordSlot& record) {
 
 void record_cache(const Exchange& exchange, RecordSlot& record) {
   const CacheUse& use = exchange.cache;
-  const bool asked = use.asked;
-  record.cache_asked = asked;
-  if (!asked) return;
-  record.hit = use.status.hit;
-  record.stored = use.status.stored;
-  record.collapsed = use.status.collapsed;
-  record.cache_outcome = use.outcome;
-  record.cache_forward = use.status.forward;
+  record.cache_answer = use;
+  if (!use.asked) return;
+  record.cache_flags = use.status;
   record.cache_detail = use.status.detail;
   record.forward_status = use.status.forward_status;
 }
 
 void record_backend(const Exchange& exchange, RecordSlot& record) {
   const Attempts& attempts = exchange.attempts;
-  record.tries = static_cast<uint16_t>(std::min<uint32_t>(attempts.count, UINT16_MAX));
+  record.tries = static_cast<uint16_t>(attempts.count);  // bounded by retry_attempts and the addresses of a server
   if (exchange.pool == nullptr) {
     record.pool = 0;
     return;
@@ -102,15 +98,12 @@ void Transaction::remember(uint64_t now_ns) {
   record.started_ns = exchange_.timing.started_ns;
   record.ended_ns = now_ns;
   record.queued_ns = exchange_.timing.queued_ns;
-  record.status = exchange_.outcome.status;
-  record.failure = exchange_.outcome.failure;
-  record.background = exchange_.background;
-  record.client_gone = exchange_.client_gone;
+  record.end = exchange_.outcome;
+  record.whose = exchange_;
   record.listener = exchange_.facts.listener_number;
   record.route = exchange_.route_number;
-  const Snapshot& snapshot = *exchange_.plan->plan().snapshot;  // a connection always has a plan
-  record.version = snapshot.version;
-  record.live_state = snapshot.live_state->sequence;
+  record.version = exchange_.plan->version();  // a connection always has a plan
+  record.live_state = exchange_.plan->live_state();
   record_addresses(exchange_, record);
   record_policies(exchange_, record);
   record.variant = exchange_.variant_number;

@@ -62,12 +62,13 @@ json tell_policies(const RequestRecord& record, const NameIds& names) {
 }
 
 json tell_cache(const RequestRecord& record) {
-  if (!record.cache_asked) return nullptr;
-  json told = {{"outcome", cache::name(record.cache_outcome)},
-               {"hit", record.hit},
-               {"stored", record.stored},
-               {"collapsed", record.collapsed}};
-  told["forward"] = record.cache_forward == cache::Forward::none ? json() : json(cache::token(record.cache_forward));
+  if (!record.cache_answer.asked) return nullptr;
+  json told = {{"outcome", cache::name(record.cache_answer.outcome)},
+               {"hit", record.cache_flags.hit},
+               {"stored", record.cache_flags.stored},
+               {"collapsed", record.cache_flags.collapsed}};
+  told["forward"] =
+      record.cache_flags.forward == cache::Forward::none ? json() : json(cache::token(record.cache_flags.forward));
   told["detail"] = record.cache_detail == nullptr ? json() : json(record.cache_detail);
   told["forward_status"] = record.forward_status == 0 ? json() : json(record.forward_status);
   return told;
@@ -99,15 +100,15 @@ std::string why_this_backend(const RequestRecord& record) {
 
 // Why the request ended as it did, in one sentence.
 std::string why_it_ended(const RequestRecord& record, const json& told) {
-  if (record.failure != Failure::none) {
-    std::string sentence = info(record.failure).sentence;
+  if (record.end.failure != Failure::none) {
+    std::string sentence = info(record.end.failure).sentence;
     while (!sentence.empty() && (sentence.back() == '\n' || sentence.back() == '.')) sentence.pop_back();
-    return fmt::format("{}: {}", info(record.failure).name, sentence);
+    return fmt::format("{}: {}", info(record.end.failure).name, sentence);
   }
   for (const json& each : told["policies"]) {
     if (each["verdict"] == "answered") return fmt::format("policy {} answered", each["policy"].get<std::string>());
   }
-  if (record.cache_asked && record.hit) return "answered from the cache";
+  if (record.cache_answer.asked && record.cache_flags.hit) return "answered from the cache";
   if (record.tries > 0) return why_this_backend(record);
   return record.route == 0 ? "answered by the proxy itself" : "answered by the route itself";
 }
@@ -118,18 +119,17 @@ json tell_record(const RequestRecord& record, const NameIds& names, const Reques
                {"words", record.live_state},
                {"took_ms", recorded_ms(record.ended_ns - record.started_ns)},
                {"queued_ms", recorded_ms(record.queued_ns)},
-               {"status", record.status},
+               {"status", record.end.status},
                {"tries", record.tries},
-               {"background", record.background},
-               {"client_left", record.client_gone && !record.background}};
+               {"background", record.whose.background},
+               {"client_left", record.whose.client_gone && !record.whose.background}};
   told["first_byte_ms"] = record.tries == 0 || record.first_byte_ns == 0
                               ? json()
                               : json(recorded_ms(record.first_byte_ns - record.started_ns));
   const Endpoint peer = recorded_value<Endpoint>(record.peer, record.peer_rest).value_or(Endpoint{});
   told["peer"] = peer.address.to_string();
   told["peer_port"] = peer.port;
-  IpAddress named;
-  if (record.client_named) named = recorded_value<IpAddress>(record.client, record.client_rest).value_or(named);
+  const IpAddress named = recorded_value<IpAddress>(record.client, record.client_rest).value_or(IpAddress{});
   told["client"] = (named == IpAddress{} ? peer.address : named).to_string();
   told["destination"] = told["destination_port"] = nullptr;
   if (const auto destination = recorded_value<Endpoint>(record.destination, record.destination_rest)) {
@@ -144,7 +144,7 @@ json tell_record(const RequestRecord& record, const NameIds& names, const Reques
   told["pool"] = name_or_null(names, record.pool);
   told["backend"] = record.tries == 0 ? json() : name_or_null(names, record.backend);
   told["failed_tries"] = tell_failed_tries(record, names);
-  told["failure"] = record.failure == Failure::none ? json() : json(info(record.failure).name);
+  told["failure"] = record.end.failure == Failure::none ? json() : json(info(record.end.failure).name);
   if (record.tries > 0) {
     told["policy"] = policy_words(record.pool_policy).name;
     told["members"] = record.members;

@@ -19,6 +19,11 @@ static_assert(RequestRing::kRecordBytes <= 200, "what a record may cost");
 static_assert(RequestRing::kRecordBytes == 200, "the about text of l7.remember_requests_memory says so");
 static_assert(std::is_trivially_destructible_v<RecordSlot>, "the ring unmaps its slots");
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
+static_assert(std::has_unique_object_representations_v<RequestEnd> &&
+                  std::has_unique_object_representations_v<cache::CacheFlags> &&
+                  std::has_unique_object_representations_v<CacheAnswer> &&
+                  std::has_unique_object_representations_v<RequestClient>,
+              "groups of facts have no padding");
 
 constexpr size_t kMadeIdBytes = 32;  // hexadecimal
 

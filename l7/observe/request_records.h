@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "cache/cache.h"
+#include "cache/status.h"
 #include "conf/model/pool.h"
 #include "core/result.h"
 #include "l7/exchange/failure.h"
@@ -34,6 +35,22 @@ using RequestKey = std::array<uint64_t, 2>;
 RequestKey key_of_given_id(std::string_view id);
 // Every key under which a request with this id may be recorded.
 std::vector<RequestKey> keys_of_id(std::string_view id);
+
+// Small facts of an exchange that stand together, aligned as a word. So its record copies each group by one load and
+// one store.
+struct alignas(4) RequestEnd {
+  uint16_t status = 0;
+  Failure failure = Failure::none;
+  Failure gone_why = Failure::client_gone;
+};
+struct alignas(2) CacheAnswer {
+  cache::LookupOutcome outcome = cache::LookupOutcome::bypass;
+  bool asked = false;
+};
+struct alignas(2) RequestClient {
+  bool client_gone = false;  // the client left, or there never was one
+  bool background = false;   // the exchange revalidates for the cache, or is a copy
+};
 
 // Why this backend of the pool was chosen.
 enum class ChosenBy : uint8_t {
@@ -48,31 +65,32 @@ constexpr size_t kRecordedVerdicts = 16;  // four bits each
 
 template <template <class> class Of>
 struct RequestRecordOf {
-  // Addresses are the bytes of an Endpoint (peer, destination) or an IpAddress (client): two words and the rest.
+  // Addresses are the bytes of an Endpoint (peer, destination) or an IpAddress (client): two words and the rest. Family
+  // 0: there is none. `client` is there only if the peer is a trusted proxy.
   Of<uint64_t> key_low, started_ns, ended_ns, queued_ns, first_byte_ns, version, live_state, verdicts;
   std::array<Of<uint64_t>, 2> peer, destination, client;
-  Of<const char*> cache_detail;              // static text, or null
-  Of<uint32_t> peer_rest, destination_rest;  // family 0: there is no destination
+  Of<const char*> cache_detail;  // static text, or null
+  Of<uint32_t> peer_rest, destination_rest;
   Of<uint32_t> listener, route, policies, variant, pool, backend;
   std::array<Of<uint32_t>, kRecordedTries> failed_backends;
   Of<uint32_t> members;
-  Of<uint16_t> tries, status, forward_status;
+  Of<RequestEnd> end;
+  Of<cache::CacheFlags> cache_flags;  // these two and cache_detail: only if the cache was asked
+  Of<uint16_t> tries, forward_status;
+  Of<CacheAnswer> cache_answer;
+  Of<RequestClient> whose;
   Of<uint8_t> client_rest, failed_tries;
   std::array<Of<Failure>, kRecordedTries> failures;
-  Of<Failure> failure;
-  Of<cache::LookupOutcome> cache_outcome;
-  Of<cache::Forward> cache_forward;
   Of<PoolPolicy> pool_policy;
   Of<ChosenBy> chosen_by;
-  Of<bool> client_named, cache_asked, hit, stored, collapsed, background, client_gone;
 
   auto fields() {
     return std::tie(key_low, started_ns, ended_ns, queued_ns, first_byte_ns, version, live_state, verdicts, peer[0],
                     peer[1], destination[0], destination[1], client[0], client[1], cache_detail, peer_rest,
-                    destination_rest, listener, route, policies, variant, pool, backend, tries, failed_backends[0],
-                    failed_backends[1], failed_backends[2], members, status, forward_status, client_rest, failed_tries,
-                    failures[0], failures[1], failures[2], failure, cache_outcome, cache_forward, pool_policy,
-                    chosen_by, client_named, cache_asked, hit, stored, collapsed, background, client_gone);
+                    destination_rest, listener, route, policies, variant, pool, backend, failed_backends[0],
+                    failed_backends[1], failed_backends[2], members, end, cache_flags, tries, forward_status,
+                    cache_answer, whose, client_rest, failed_tries, failures[0], failures[1], failures[2], pool_policy,
+                    chosen_by);
   }
 };
 
@@ -106,7 +124,7 @@ class RequestRing {
     return slots_[at_];
   }
   void publish() {
-    written_.store(++count_, std::memory_order_release);
+    written_.store(written_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     if (++at_ == capacity_) at_ = 0;
   }
 
@@ -132,7 +150,6 @@ class RequestRing {
   std::atomic<uint64_t>* keys_;  // apart from the slots, because a search reads only these
   RecordSlot* slots_;
   size_t at_ = 0;
-  uint64_t count_ = 0;  // the worker's own copy of written_
   alignas(64) std::atomic<uint64_t> written_{0};
 };
 
