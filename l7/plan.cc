@@ -54,8 +54,9 @@ std::shared_ptr<const Plan> attach(Description description, const Plan* previous
   for (const LabelledPool& each : plan->labelled_pools) {
     plan->subsets.emplace_back(*plan->snapshot, each.pool, each.tables, registry, each.labels);
   }
-  plan->policies =
-      policy::Policies(model, plan->policy_contents, *plan->snapshot->live_state, plan->hash_key, policies);
+  plan->policies = policy::Policies(
+      {model, plan->policy_contents, plan->policy_bindings, *plan->snapshot->live_state, plan->hash_key}, policies,
+      previous == nullptr ? nullptr : &previous->policies, previous == nullptr ? nullptr : &previous->model());
   number_names(*plan, previous, registry.names());
   return plan;
 }

@@ -99,6 +99,8 @@ Result<Description> describe(const DescriptionInputs& inputs, const Description*
                                                            previous == nullptr ? nullptr : previous->router.get());
   if (!out.router->fault().empty()) return fail(out.router->fault());
   if (Result<void> read = read_policies(out, previous); !read) return read.error();
+  out.policy_bindings = bind_policies(model, previous == nullptr ? nullptr : &previous->model(),
+                                      previous == nullptr ? nullptr : previous->policy_bindings);
   find_labelled_pools(out);
   make_pool_tables(out, previous);
   out.certificates = served_certificates(*out.snapshot, previous == nullptr ? nullptr : &previous->model(),

@@ -18,6 +18,7 @@
 #include "core/hash.h"
 #include "core/result.h"
 #include "l7/plan/certificates.h"
+#include "l7/plan/policy_bindings.h"
 #include "l7/plan/policy_content.h"
 #include "l7/plan/pool_tables.h"
 #include "l7/route/router.h"
@@ -41,8 +42,10 @@ struct Description {
   std::vector<LabelledPool> labelled_pools;
   std::vector<uint32_t> subset_of_route;  // parallel to Model::routes: index into labelled_pools; kNone: the whole pool
   std::vector<uint32_t> listeners;        // listeners of this node's site
-  PolicyContents policy_contents;         // the same objects as in the previous Description where nothing has changed
-  std::shared_ptr<const NameBook> names;  // what the names of backends lead to
+  // Both have the same objects as in the previous Description where nothing has changed.
+  PolicyContents policy_contents;
+  std::shared_ptr<const PolicyBindings> policy_bindings;
+  std::shared_ptr<const NameBook> names;        // what the names of backends lead to
   std::vector<ServedCertificate> certificates;  // parallel to Model::certificates
   AcmeAnswers acme_answers;                     // usually empty; the texts are the snapshot's
   std::vector<AcmeIdentity> acme_identities;    // usually empty

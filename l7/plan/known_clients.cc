@@ -27,4 +27,21 @@ std::shared_ptr<const KnownClients> known_by_name(const BasicUsers& users) {
   return clients;
 }
 
+std::shared_ptr<const Signers> known_signers(const SignatureRules& rules, const std::vector<Jwk>& keys) {
+  auto signers = std::make_shared<Signers>();
+  for (const Jwk& key : keys) {
+    if (key.type != Jwk::Type::secret) continue;
+    Signer& signer = (*signers)[key.id];
+    signer.secrets.push_back(key.secret);
+    signer.known.name = key.id;
+  }
+  for (const SigningClient& client : rules.clients) {
+    const auto found = signers->find(client.name);
+    if (found != signers->end()) found->second.known.roles = client.roles;
+  }
+  for (auto& [id, signer] : *signers)
+    signer.known.role_views.assign(signer.known.roles.begin(), signer.known.roles.end());
+  return signers;
+}
+
 }  // namespace tidegate::l7

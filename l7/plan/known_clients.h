@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "conf/policy/authenticate.h"
+#include "conf/policy/jwks.h"
 
 namespace tidegate::l7 {
 
@@ -25,8 +26,17 @@ struct Known {
 // By name, or by the bytes of a hash. The views are of texts in the map's own nodes, which do not move.
 using KnownClients = std::map<std::string, Known, std::less<>>;
 
+// A client that signs its requests.
+struct Signer {
+  std::vector<std::string> secrets;  // several, while the client changes from one to another
+  Known known;
+};
+using Signers = std::map<std::string, Signer, std::less<>>;  // by keyid
+
 // By the SHA-256 of the key, as bytes.
 std::shared_ptr<const KnownClients> known_by_key(const ApiKeys& keys);
 std::shared_ptr<const KnownClients> known_by_name(const BasicUsers& users);
+// `keys`: those of the rules' set. Only secrets count.
+std::shared_ptr<const Signers> known_signers(const SignatureRules& rules, const std::vector<Jwk>& keys);
 
 }  // namespace tidegate::l7

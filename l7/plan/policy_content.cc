@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "conf/limits.h"
+#include "conf/names.h"
+#include "conf/text.h"
 
 namespace tidegate::l7 {
 namespace {
@@ -23,6 +25,22 @@ class ContentReader {
       return std::nullopt;
     }
     return *std::move(regex);
+  }
+  // `parse` returns nothing for what is no such word.
+  template <class Word>
+  std::vector<Word> words(const std::vector<std::string>& texts, std::optional<Word> (*parse)(std::string_view)) {
+    std::vector<Word> out;
+    out.reserve(texts.size());
+    for (const std::string& text : texts) {
+      if (std::optional<Word> read = word(text, parse)) out.push_back(*std::move(read));
+    }
+    return out;
+  }
+  template <class Word>
+  std::optional<Word> word(const std::string& text, std::optional<Word> (*parse)(std::string_view)) {
+    std::optional<Word> read = parse(text);
+    if (!read && !trouble_) trouble_ = fail(fmt::format("{} is no word that can stand here", in_quotes(text)));
+    return read;
   }
   std::vector<Jwk> keys(const Blob& set) { return set.bytes ? take(parse_jwks(*set.bytes)) : std::vector<Jwk>(); }
   std::vector<TransformContent::Edit> edits(const std::vector<TransformEdit>& edits) {
@@ -51,9 +69,36 @@ Result<AuthenticateContent> read_content(const AuthenticatePolicy& authenticate)
   ContentReader reader;
   AuthenticateContent out;
   if (authenticate.jwt.enabled) out.token_keys = reader.keys(authenticate.jwt.keys);
-  if (authenticate.signatures.enabled) out.signature_keys = reader.keys(authenticate.signatures.keys);
+  if (authenticate.signatures.enabled) {
+    out.signers = known_signers(authenticate.signatures, reader.keys(authenticate.signatures.keys));
+  }
   if (authenticate.api_keys.enabled) out.keys = known_by_key(authenticate.api_keys);
   if (authenticate.basic.enabled) out.users = known_by_name(authenticate.basic);
+  if (authenticate.certificates.enabled) {
+    out.certificates = std::make_shared<const CertificateNames>(authenticate.certificates);
+  }
+  const ForwardAuth& forward = authenticate.forward;
+  if (forward.enabled && forward.cache_ttl_ms != 0) {
+    out.forward_cache_by = reader.words(cache_words(forward), parse_forward_cache_by);
+  }
+  return reader.done(std::move(out));
+}
+
+Result<ConcurrencyContent> read_content(const ConcurrencyPolicy& concurrency) {
+  ContentReader reader;
+  ConcurrencyContent out;
+  out.by = reader.words(concurrency.by, parse_limit_by);
+  if (!concurrency.lanes.empty()) out.tenant = reader.word(concurrency.tenant, parse_limit_by);
+  return reader.done(std::move(out));
+}
+
+Result<SplitContent> read_content(const SplitPolicy& split) {
+  ContentReader reader;
+  SplitContent out;
+  for (const SplitVariant& variant : split.variants) {
+    out.when.push_back(variant.when.empty() ? std::nullopt : reader.word(variant.when, parse_split_condition));
+  }
+  out.sticky = reader.words(split.sticky, parse_limit_by);
   return reader.done(std::move(out));
 }
 
@@ -86,7 +131,6 @@ Result<TransformContent> read_content(const TransformPolicy& transform) {
 }
 
 Result<std::shared_ptr<const PolicyContent>> read_content(const Policy& policy) {
-  static const auto kNothing = std::make_shared<const PolicyContent>();
   ContentReader reader;
   PolicyContent out;
   if (const auto* part = policy.part<TransformPolicy>("transform")) out.transform = reader.take(read_content(*part));
@@ -96,8 +140,25 @@ Result<std::shared_ptr<const PolicyContent>> read_content(const Policy& policy) 
   if (const auto* part = policy.part<AggregatePolicy>("aggregate")) {
     for (const AggregatePart& each : part->parts) out.aggregate.push_back(reader.take(read_content(request_of(each))));
   }
-  if (!out.transform && !out.authenticate && out.aggregate.empty()) return kNothing;
+  if (const auto* part = policy.part<LimitPolicy>("limit")) {
+    out.limit_by = reader.words(part->by, parse_limit_by);
+    if (part->by.empty()) out.limit_by.push_back({LimitBy::What::client, {}});
+  }
+  if (const auto* part = policy.part<ConcurrencyPolicy>("concurrency")) {
+    out.concurrency = reader.take(read_content(*part));
+  }
+  if (const auto* part = policy.part<SplitPolicy>("split")) out.split = reader.take(read_content(*part));
+  if (const auto* part = policy.part<RespondPolicy>("respond"); part != nullptr && part->cors.enabled) {
+    out.cors_origins = reader.words(part->cors.origins, parse_origin_pattern);
+  }
   return reader.done(std::shared_ptr<const PolicyContent>(std::make_shared<PolicyContent>(std::move(out))));
+}
+
+std::vector<std::string> cache_words(const ForwardAuth& forward) {
+  if (!forward.cache_by.empty()) return forward.cache_by;
+  std::vector<std::string> all = {"method", "host", "path", "query", "client"};
+  for (const std::string& header : forward.request_headers) all.push_back("header:" + lower_case(header));
+  return all;
 }
 
 TransformPolicy request_of(const AggregatePart& part) {

@@ -18,7 +18,7 @@
 #include "l7/exchange/forwarding.h"
 #include "l7/exchange/sticky.h"
 #include "l7/limits.h"
-#include "l7/policy/certificate_names.h"
+#include "l7/plan/certificate_names.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/forward.h"
 #include "l7/policy/jwt.h"
@@ -37,13 +37,13 @@ class AuthenticateRule final : public Rule {
         key_header_(lower_case(rules.api_keys.header)),
         identity_header_(lower_case(rules.identity_header)),
         keys_(out.content.authenticate->keys),
+        certificates_(out.content.authenticate->certificates),
         source_(source),
         good_tokens_(rules.jwt.enabled ? out.registry.get<GoodTokens>(fmt::format("{}/authenticate/tokens", out.policy))
                                        : nullptr),
         tokens_(rules.jwt, out.content.authenticate->token_keys, std::move(source), good_tokens_) {
     if (rules.basic.enabled) users_.emplace(out.content.authenticate->users, out);
-    if (rules.certificates.enabled) certificates_.emplace(rules.certificates);
-    if (rules.signatures.enabled) signatures_.emplace(rules.signatures, out.content.authenticate->signature_keys, out);
+    if (rules.signatures.enabled) signatures_.emplace(rules.signatures, out.content.authenticate->signers, out);
     const std::string realm = fmt::format("realm=\"{}\"", quoted(rules.realm));
     if (rules.basic.enabled) ask_basic_ = fmt::format("Basic {}, charset=\"UTF-8\"", realm);
     if (rules.jwt.enabled) {
@@ -263,10 +263,10 @@ class AuthenticateRule final : public Rule {
 
   const AuthenticatePolicy rules_;
   const std::string key_header_, identity_header_;
-  const std::shared_ptr<const KnownClients> keys_;  // null: none are taken
+  const std::shared_ptr<const KnownClients> keys_;              // null: none are taken
+  const std::shared_ptr<const CertificateNames> certificates_;  // null: none are taken
   std::optional<Users> users_;
   std::optional<SignatureVerifier> signatures_;
-  std::optional<CertificateNames> certificates_;
   const std::shared_ptr<KeySource> source_;        // null: all keys are in the document
   const std::shared_ptr<GoodTokens> good_tokens_;  // null: there are no tokens
   const TokenVerifier tokens_;

@@ -172,7 +172,10 @@ void compile_authorise(const Policy& policy, Compiling& out) {
   if (!authorise.allow.empty() || !authorise.deny.empty()) {
     out.rules.push_back(std::make_unique<NetworksRule>(authorise, out));
   }
-  if (authorise.places.any()) out.rules.push_back(std::make_unique<PlacesRule>(authorise.places, out));
+  if (authorise.places.any()) {
+    out.reads_files = true;
+    out.rules.push_back(std::make_unique<PlacesRule>(authorise.places, out));
+  }
   if (!authorise.rules.empty()) out.rules.push_back(std::make_unique<RolesRule>(authorise, out));
 }
 

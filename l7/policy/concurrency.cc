@@ -87,7 +87,7 @@ class ConcurrencyRule final : public Rule {
                concurrency.adaptive.tolerance},
         retry_after_(std::to_string(concurrency.retry_after_s)),
         hash_key_(out.key),
-        key_(concurrency.by, concurrency.prefix_v4, concurrency.prefix_v6, out),
+        key_(out.content.concurrency->by, concurrency.prefix_v4, concurrency.prefix_v6, out),
         all_(out.registry.get<InFlight>(fmt::format("{}/{}/all", out.policy, kConcurrencyKind))) {
     if (concurrency.wait_ms != 0) {
       queue_ = out.registry.get<PlaceQueue>(fmt::format("{}/{}/queue", out.policy, kConcurrencyKind));
@@ -220,7 +220,7 @@ class ConcurrencyRule final : public Rule {
 
   void make_lanes(Compiling& out) {
     if (concurrency_.lanes.empty()) return;
-    tenant_ = parse_limit_by(concurrency_.tenant);
+    tenant_ = out.content.concurrency->tenant;
     lanes_.reserve(concurrency_.lanes.size() + 1);
     ConcurrencyLane other;
     other.name = kConcurrencyOtherLane;

@@ -71,6 +71,7 @@ class ForwardRule final : public Rule {
         request_headers_(names_of(forward_.request_headers)),
         to_backend_(names_of(forward_.to_backend)),
         to_client_(names_of(forward_.to_client)),
+        by_(out.content.authenticate->forward_cache_by),
         pool_name_(out.model->pools[forward_.pool].name),
         counts_(out.registry.get<Counts>(fmt::format("{}/forward/counts", out.policy))) {
     if (!forward_.host.empty()) edits_.emplace_back("Host", forward_.host);
@@ -79,7 +80,6 @@ class ForwardRule final : public Rule {
     has_query_ = mark != std::string::npos;
     if (has_query_) query_ = forward_.path.substr(mark + 1);
     if (forward_.cache_ttl_ms == 0) return;
-    for (const std::string& word : words()) by_.push_back(*parse_forward_cache_by(word));
     grants_ =
         out.registry.get<Grants>(fmt::format("{}/forward/grants/{}", out.policy, question()), forward_.cache_entries);
   }
@@ -121,7 +121,7 @@ class ForwardRule final : public Rule {
         forward_.on_failure == ForwardAuth::OnFailure::pass ? "pass" : fmt::format("{}", forward_.failure_status);
     if (grants_ != nullptr) {
       out["remembers_ms"] = forward_.cache_ttl_ms;
-      out["remembers_by"] = words();
+      out["remembers_by"] = cache_words(forward_);
     }
   }
 
@@ -144,13 +144,6 @@ class ForwardRule final : public Rule {
     return {.verdict = RuleVerdict::refused, .failure = failure, .detail = detail};
   }
 
-  // The words of cache_by. Without the key: all that the service is told.
-  std::vector<std::string> words() const {
-    if (!forward_.cache_by.empty()) return forward_.cache_by;
-    std::vector<std::string> all = {"method", "host", "path", "query", "client"};
-    for (const Name& header : request_headers_) all.push_back("header:" + header.lower);
-    return all;
-  }
   // If two versions give the same text, answers that were remembered under the first version are valid under the second
   // one.
   std::string question() const {
@@ -395,7 +388,7 @@ class ForwardRule final : public Rule {
   FieldEdits edits_;
   std::string path_, query_;
   bool has_query_ = false;
-  std::vector<ForwardCacheBy> by_;
+  const std::vector<ForwardCacheBy> by_;
   const std::string pool_name_;
   const std::shared_ptr<Counts> counts_;
   std::shared_ptr<Grants> grants_;  // null: nothing is remembered

@@ -68,7 +68,7 @@ class LimitRule final : public Rule {
       : Rule(stage_of(limit), out.policy, kLimitKind, out.registry),
         limit_(limit),
         changed_(changed),
-        key_(limit.by.empty() ? std::vector<std::string>{"client"} : limit.by, limit.prefix_v4, limit.prefix_v6, out),
+        key_(out.content.limit_by, limit.prefix_v4, limit.prefix_v6, out),
         bucket_{std::max<uint64_t>(1, limit.per_ms * kNsPerMs / limit.requests),
                 limit.burst == 0 ? limit.requests : limit.burst, limit.wait_ms * kNsPerMs},
         window_{limit.per_ms * kNsPerMs, limit.requests},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled policies. A policy of the document is a bundle of parts (conf/policy); each part compiles to one or more
-// Rules. Rules are bound to everything, to a listener or to a route. The order of Stage decides their order, and not
+// Rules: its content (l7/plan/policy_content.h), joined with what the process has learned. Rules are bound to
+// everything, to a listener or to a route (l7/plan/policy_bindings.h). The order of Stage decides their order, and not
 // the place where they are bound or written. A Chain has the rules of one listener and route in that order.
 //
 //   on_request: passes, refuses, answers, or waits (then it is asked again); called before the cache is asked. It may
@@ -11,8 +12,8 @@
 // A request without a client (a revalidation for the cache) has no chain, because the client's request that it repeats
 // has already passed.
 //
-// Ownership: Policies own the rules; a Plan owns its Policies. What a rule learns (counts, buckets) is a Runtime of the
-// Registry, under a key that survives versions.
+// Ownership: a Plan owns its Policies. The rules of a policy that has not changed belong to the Policies of several
+// Plans. What a rule learns (counts, buckets) is a Runtime of the Registry, under a key that survives versions.
 // Threads: rules are immutable and shared by all workers. Runtimes are for any thread. The Registry and compiling
 // belong to the main thread.
 #pragma once
@@ -23,8 +24,10 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "conf/model.h"
@@ -32,6 +35,7 @@
 #include "core/ip.h"
 #include "core/metrics.h"
 #include "l7/exchange/failure.h"
+#include "l7/plan/policy_bindings.h"
 #include "l7/plan/policy_content.h"
 
 namespace tidegate {
@@ -264,14 +268,31 @@ struct Compiling {
   std::vector<KeySourceUse>* key_sources = nullptr;
   const Model* model = nullptr;           // the whole Model, for references of a part
   const LiveState* live_state = nullptr;  // what operators changed; null: nothing
+  bool reads_files = false;               // set by a part that reads files of this host, which may change at any time
+};
+
+// The rules of one policy, and what they were made of. Everything else is the same as long as the process runs.
+struct CompiledPolicy {
+  std::vector<std::unique_ptr<Rule>> rules;
+  std::vector<KeySourceUse> key_sources;
+  std::shared_ptr<const PolicyContent> content;
+  std::optional<std::pair<uint64_t, uint64_t>> quota;  // requests and burst that an operator set
+  bool reads_files = false;                            // made of files too
+  bool numbered = false;                               // number_names() was called for its rules
 };
 
 class Policies {
  public:
+  struct Inputs {
+    const Model& model;
+    const PolicyContents& contents;  // parallel to Model::policies
+    std::shared_ptr<const PolicyBindings> bindings;
+    const LiveState& live_state;
+    const HashKey& key;
+  };
   Policies() = default;
-  // `contents`: parallel to Model::policies.
-  Policies(const Model& model, const PolicyContents& contents, const LiveState& live_state, const HashKey& key,
-           Registry& registry);
+  // Takes the rules of policies that have not changed from `previous`, whose Model is `before`. Both may be null.
+  Policies(const Inputs& inputs, Registry& registry, const Policies* previous = nullptr, const Model* before = nullptr);
 
   // Null if no policy is bound there. `listener` and `route` are indexes in the Model, or kNone.
   const Chain* chain(uint32_t listener, uint32_t route) const {
@@ -281,37 +302,34 @@ class Policies {
   // hold on every route of the listener.
   void foresee(uint32_t listener, const IpAddress& client) const {
     if (foreseeing_.empty()) return;
-    for (const Rule* rule : foreseeing_[set_of(set_of_listener_, listener)]) rule->foresee(client);
+    for (const Rule* rule : foreseeing_[PolicyBindings::set_of(bindings_->set_of_listener, listener)]) {
+      rule->foresee(client);
+    }
   }
   // True if a rule of any chain answers preflights.
   bool answers_preflights() const { return answers_preflights_; }
   // The sources that must be fetched for them.
-  const std::vector<KeySourceUse>& key_sources() const { return key_sources_; }
+  std::vector<KeySourceUse> key_sources() const;
   // Gives each chain, and what rules name, a number; before the Plan is published.
   void number_names(NameIds& names);
   // Prometheus text: the verdicts of every rule, and what their kinds add.
   void append_metrics(std::string& out) const;
 
  private:
-  // `sets`: those of listeners or of routes.
-  static uint32_t set_of(const std::vector<uint32_t>& sets, uint32_t index) {
-    return index < sets.size() - 1 ? sets[index] : sets.back();
-  }
   const Chain* find(uint32_t listener, uint32_t route) const;
-  void compile(const Model& model, const PolicyContents& contents, const LiveState& live_state, const HashKey& key,
-               Registry& registry);
-  void build_chains(const Model& model);
-  void find_foreseeing(const std::vector<uint32_t>& everywhere, const std::vector<uint32_t>& of_listener);
+  void compile(const Inputs& inputs, Registry& registry, const Policies* previous, const Model* before);
+  void build_chains();
+  Chain make_chain(const PolicyBindings::List& bound) const;
+  void find_foreseeing();
+  template <class Fn>
+  void for_each_rule(Fn fn) const;
 
-  std::vector<std::unique_ptr<Rule>> rules_;
-  const Rule* default_deny_ = nullptr;  // one of the rules of default_deny; null: no listener denies by default
-  std::vector<KeySourceUse> key_sources_;
-  std::vector<std::vector<const Rule*>> rules_of_policy_;  // parallel to Model::policies
-  std::vector<uint32_t> set_of_listener_, set_of_route_;   // the last element is for kNone
-  size_t route_sets_ = 0;
+  std::shared_ptr<const PolicyBindings> bindings_;
+  std::vector<std::shared_ptr<CompiledPolicy>> compiled_;  // parallel to Model::policies; empty: nothing is bound
+  std::unique_ptr<const Rule> default_deny_;               // null: no listener denies by default
   bool answers_preflights_ = false;
   std::vector<std::vector<const Rule*>> foreseeing_;  // by set of the listener; empty: no rule does
-  std::vector<Chain> chains_;  // by set of the listener, then of the route; empty: no policy is bound anywhere
+  std::vector<Chain> chains_;                         // parallel to PolicyBindings::lists
 };
 
 }  // namespace policy

@@ -41,18 +41,18 @@ bool always_known(LimitBy::What what) {
 
 }  // namespace
 
-RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key)
-    : mask_v4_(Cidr::of(IpAddress::v4(UINT32_MAX), std::min<uint8_t>(prefix_v4, 32)).base.v4_be()),
+RequestKey::RequestKey(const std::vector<LimitBy>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key)
+    : by_(by),
+      by_client_alone_(by.size() == 1 && by[0].what == LimitBy::What::client),
+      mask_v4_(Cidr::of(IpAddress::v4(UINT32_MAX), std::min<uint8_t>(prefix_v4, 32)).base.v4_be()),
       prefix_v6_(prefix_v6),
-      key_(key) {
-  for (const std::string& word : by) by_.push_back(*parse_limit_by(word));
-  by_client_alone_ = by_.size() == 1 && by_[0].what == LimitBy::What::client;
-}
+      key_(key) {}
 
-RequestKey::RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const Compiling& out)
+RequestKey::RequestKey(const std::vector<LimitBy>& by, uint8_t prefix_v4, uint8_t prefix_v6, Compiling& out)
     : RequestKey(by, prefix_v4, prefix_v6, out.key) {
   const auto is_country = [](const LimitBy& each) { return each.what == LimitBy::What::country; };
   if (out.model == nullptr || std::none_of(by_.begin(), by_.end(), is_country)) return;
+  out.reads_files = true;
   place_files_ = place_files(out.model->geo, out.registry);
   places_ = place_files_->read(out.model->geo);
 }

@@ -19,10 +19,9 @@ namespace tidegate::l7::policy {
 
 class RequestKey {
  public:
-  // `by`: words that parse_limit_by takes.
-  RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key);
+  RequestKey(const std::vector<LimitBy>& by, uint8_t prefix_v4, uint8_t prefix_v6, const HashKey& key);
   // Of a policy that is compiled: it can have `country`.
-  RequestKey(const std::vector<std::string>& by, uint8_t prefix_v4, uint8_t prefix_v6, const Compiling& out);
+  RequestKey(const std::vector<LimitBy>& by, uint8_t prefix_v4, uint8_t prefix_v6, Compiling& out);
 
   // `address`: the parsed form of subject.client. The arena is used during the call.
   uint64_t of(const Subject& subject, const std::optional<IpAddress>& address, Arena& arena) const;
@@ -34,10 +33,10 @@ class RequestKey {
  private:
   std::string_view client_bytes(const IpAddress& address, char* out) const;
 
-  std::vector<LimitBy> by_;
+  const std::vector<LimitBy> by_;
   std::shared_ptr<PlaceFiles> place_files_;  // kept for the next plan; null: no country counts
   std::shared_ptr<const Places> places_;     // null: none could be read either
-  bool by_client_alone_ = false;
+  const bool by_client_alone_;
   const uint32_t mask_v4_;  // in network byte order
   const uint8_t prefix_v6_;
   const HashKey key_;

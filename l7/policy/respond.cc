@@ -33,10 +33,10 @@ class CorsRule final : public Rule {
   CorsRule(const CorsRules& cors, Compiling& out)
       : Rule(Stage::preflight, out.policy, "cors", out.registry),
         cors_(cors),
+        origins_(out.content.cors_origins),
         methods_(fmt::format("{}", fmt::join(cors.methods, ", "))),
         expose_(fmt::format("{}", fmt::join(cors.expose, ", "))),
         max_age_(std::to_string(cors.max_age_s)) {
-    for (const std::string& word : cors.origins) origins_.push_back(*parse_origin_pattern(word));
     for (const std::string& header : cors.headers) headers_.push_back(lower_case(header));
     headers_text_ = fmt::format("{}", fmt::join(cors.headers, ", "));
     any_header_ = std::find(headers_.begin(), headers_.end(), "*") != headers_.end();
@@ -146,8 +146,8 @@ class CorsRule final : public Rule {
   }
 
   const CorsRules cors_;
+  const std::vector<OriginPattern> origins_;
   const std::string methods_, expose_, max_age_;
-  std::vector<OriginPattern> origins_;
   std::vector<std::string> headers_;  // lower case
   std::string headers_text_;
   bool any_header_ = false, any_origin_ = false;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <utility>
 
 #include "core/crypto.h"
 #include "l7/limits.h"
@@ -197,22 +198,12 @@ const char* name(SignatureFault fault) {
   return kNames[static_cast<size_t>(fault)];
 }
 
-SignatureVerifier::SignatureVerifier(const SignatureRules& rules, std::vector<Jwk> keys, Compiling& out)
+SignatureVerifier::SignatureVerifier(const SignatureRules& rules, std::shared_ptr<const Signers> signers,
+                                     Compiling& out)
     : rules_(rules),
+      signers_(std::move(signers)),
       seen_(out.registry.get<SeenSignatures>(fmt::format("{}/signatures/{}", out.policy, rules.remembered),
-                                             rules.remembered)) {
-  for (const Jwk& jwk : keys) {
-    if (jwk.type != Jwk::Type::secret) continue;
-    Key& key = keys_[jwk.id];
-    key.secrets.push_back(jwk.secret);
-    key.known.name = jwk.id;
-  }
-  for (const SigningClient& client : rules.clients) {
-    const auto found = keys_.find(client.name);
-    if (found != keys_.end()) found->second.known.roles = client.roles;
-  }
-  for (auto& [id, key] : keys_) key.known.role_views.assign(key.known.roles.begin(), key.known.roles.end());
-}
+                                             rules.remembered)) {}
 
 SignatureFault SignatureVerifier::verify(const RequestHead& request, std::string_view scheme, uint64_t now_s,
                                          Arena& arena, const Known*& who) const {
@@ -230,8 +221,8 @@ SignatureFault SignatureVerifier::verify(const RequestHead& request, std::string
   if (!shown) return SignatureFault::malformed;
   if (!input.algorithm.empty() && input.algorithm != "hmac-sha256") return SignatureFault::algorithm;
   if (!covers_enough(input)) return SignatureFault::covers_too_little;
-  const auto key = keys_.find(input.key_id);
-  if (key == keys_.end()) return SignatureFault::no_key;
+  const auto key = signers_->find(input.key_id);
+  if (key == signers_->end()) return SignatureFault::no_key;
   if (const SignatureFault fault = check_time(input, now_s); fault != SignatureFault::none) return fault;
 
   // §2.5: the signature base.

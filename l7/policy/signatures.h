@@ -7,13 +7,13 @@
 // Threads: any; a verifier is never changed.
 #pragma once
 
-#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "conf/policy/authenticate.h"
-#include "conf/policy/jwks.h"
+#include "l7/plan/known_clients.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/seen_signatures.h"
 #include "l7/wire/arena.h"
@@ -38,7 +38,7 @@ const char* name(SignatureFault fault);  // for the log: "signature_wrong"
 
 class SignatureVerifier {
  public:
-  SignatureVerifier(const SignatureRules& rules, std::vector<Jwk> keys, Compiling& out);
+  SignatureVerifier(const SignatureRules& rules, std::shared_ptr<const Signers> signers, Compiling& out);
 
   static bool is_signed(const RequestHead& request) { return request.fields.find("signature-input") != nullptr; }
   // `scheme`: how the client asked. `now_s`: from the real-time clock. `who`: set if the signature is good.
@@ -46,16 +46,12 @@ class SignatureVerifier {
                         const Known*& who) const;
 
  private:
-  struct Key {
-    std::vector<std::string> secrets;  // several, while a client changes from one to another
-    Known known;
-  };
   struct Input;
   SignatureFault check_time(const Input& input, uint64_t now_s) const;
   bool covers_enough(const Input& input) const;
 
   const SignatureRules rules_;
-  std::map<std::string, Key, std::less<>> keys_;  // by keyid
+  const std::shared_ptr<const Signers> signers_;  // not null
   std::shared_ptr<SeenSignatures> seen_;
 };
 

@@ -57,10 +57,11 @@ class SplitRule final : public Rule {
       : Rule(Stage::split, out.policy, kSplitKind, out.registry),
         hash_key_(out.key),
         sticky_words_(split.sticky),
-        sticky_(split.sticky, 32, 64, out) {
-    for (const SplitVariant& variant : split.variants) {
+        sticky_(out.content.split->sticky, 32, 64, out) {
+    for (size_t i = 0; i < split.variants.size(); ++i) {
+      const SplitVariant& variant = split.variants[i];
       const std::string key = fmt::format("{}/{}/{}", out.policy, kSplitKind, variant.name);
-      variants_.push_back({variant, parse_split_condition(variant.when), fmt::format("{}/{}", out.policy, variant.name),
+      variants_.push_back({variant, out.content.split->when[i], fmt::format("{}/{}", out.policy, variant.name),
                            out.registry.get<VariantCount>(key)});
     }
   }

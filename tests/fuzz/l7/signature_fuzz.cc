@@ -28,7 +28,7 @@ const policy::SignatureVerifier& verifier() {
     Jwk key;
     key.id = "a";
     key.secret = std::string(32, 's');
-    return policy::SignatureVerifier(terms, {key}, compiling);
+    return policy::SignatureVerifier(terms, known_signers(terms, {key}), compiling);
   }();
   return made;
 }

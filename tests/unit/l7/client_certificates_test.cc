@@ -20,7 +20,7 @@
 #include "conf/policy/authorise.h"
 #include "core/crypto.h"
 #include "l7/limits.h"
-#include "l7/policy/certificate_names.h"
+#include "l7/plan/certificate_names.h"
 #include "tests/unit/core/made_authority.h"
 #include "tests/unit/l7/certificates.h"
 #include "tests/unit/l7/support.h"
@@ -327,7 +327,7 @@ TEST_F(ClientCertificates, DoNotKeepAnAuthorityOfTheEdgeFromItsProof) {
 TEST(CertificateNames, AnExactNameComesFirstThenTheLongestAbove) {
   CertificateClients rules;
   rules.clients = {{"spiffe://o/*", {"any"}}, {"spiffe://o/a/*", {"a"}}, {"spiffe://o/a/b", {"b"}}};
-  const policy::CertificateNames names(rules);
+  const CertificateNames names(rules);
   const auto role = [&](const std::string& id) {
     PeerCertificate certificate;
     certificate.spiffe = id;

@@ -256,7 +256,8 @@ TEST(RequestKeyParts, AClaimIsOneTextNumberOrTruthValue) {
   for (const char* none : {"claim:l", "claim:o", "claim:e", "claim:x", "claim:missing"}) EXPECT_EQ(value(none), "");
   subject.claims = {};
   EXPECT_EQ(value("claim:org"), "");
-  const policy::RequestKey by_claim({"claim:org"}, 32, 64, {1, 2}), by_client({"client"}, 32, 64, {1, 2});
+  const policy::RequestKey by_claim({{LimitBy::What::claim, "org"}}, 32, 64, HashKey{1, 2});
+  const policy::RequestKey by_client({{LimitBy::What::client, ""}}, 32, 64, HashKey{1, 2});
   const auto address = IpAddress::parse(subject.client);
   EXPECT_EQ(by_claim.of(subject, address, arena), by_client.of(subject, address, arena)) << "counted by its client";
 }

@@ -75,7 +75,7 @@ class SignaturesTest : public ::testing::Test {
     return fmt::format(R"(("@method" "@authority" "@path" "@query");created={}{})", created, more);
   }
   SignatureFault verify(const std::string& input, const std::string& signature, uint64_t now_s = kNow) {
-    if (!verifier_) verifier_.emplace(rules_, *parse_jwks(*rules_.keys.bytes), compiling_);
+    if (!verifier_) verifier_.emplace(rules_, known_signers(rules_, *parse_jwks(*rules_.keys.bytes)), compiling_);
     RequestHead request = request_;
     const std::string whole = "sig=" + input, shown = "sig=:" + signature + ":";
     request.fields.add({"signature-input", whole});

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "l7/policy/certificate_names.h"
+#include "l7/plan/certificate_names.h"
 
 #include <utility>
 
-namespace tidegate::l7::policy {
+namespace tidegate::l7 {
 namespace {
 
 const std::string PeerCertificate::*name_member(std::string_view name_from) {
@@ -50,4 +50,4 @@ CertificateNames::Found CertificateNames::find(const PeerCertificate& certificat
   return {Outcome::unknown, name};
 }
 
-}  // namespace tidegate::l7::policy
+}  // namespace tidegate::l7

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // CertificateNames: finds the client of a TLS certificate (`certificates` of the authenticate policy).
+//
+// Threads: any; immutable.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -11,7 +14,7 @@
 #include "core/tls_clients.h"
 #include "l7/plan/known_clients.h"
 
-namespace tidegate::l7::policy {
+namespace tidegate::l7 {
 
 class CertificateNames {
  public:
@@ -32,4 +35,4 @@ class CertificateNames {
   std::map<std::string, Known, std::less<>> below_;  // "spiffe://example.org/billing/"
 };
 
-}  // namespace tidegate::l7::policy
+}  // namespace tidegate::l7
