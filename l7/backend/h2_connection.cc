@@ -4,13 +4,11 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "core/clock.h"
 #include "l7/backend/connections.h"
 #include "l7/backend/h1_connection.h"
-#include "l7/h2/pairs.h"
 #include "l7/h2/session_memory.h"
 #include "l7/limits.h"
 
@@ -18,7 +16,7 @@ namespace tidegate::l7 {
 namespace {
 
 constexpr size_t kGatheredBytes = kBlockBytes;  // bytes of frames that are sent in one write
-constexpr int32_t kConnectionWindowBytes = kBackendHttp2Streams * kBackendHttp2WindowBytes;
+constexpr size_t kConnectionWindowBytes = kBackendHttp2Streams * kBackendHttp2WindowBytes;
 
 }  // namespace
 
@@ -42,8 +40,7 @@ BackendH2Connection::~BackendH2Connection() {
 bool BackendH2Connection::has_room(bool shared_early) const {
   if (draining_ || closed_ || socket_ == nullptr || socket_->failure() != Failure::none) return false;
   if (!session_) return shared_early && streams_.size() < kBackendHttp2Streams;
-  const uint32_t allowed = nghttp2_session_get_remote_settings(session_.get(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-  return streams_.size() < std::min<size_t>(kBackendHttp2Streams, allowed);
+  return streams_.size() < std::min(kBackendHttp2Streams, session_->peer_max_streams());
 }
 
 std::unique_ptr<BackendStream> BackendH2Connection::open_stream() {
@@ -111,26 +108,15 @@ void BackendH2Connection::on_connected() {
 }
 
 void BackendH2Connection::begin_session() {
-  nghttp2_option* options = nullptr;
-  nghttp2_option_new(&options);
-  nghttp2_option_set_no_auto_window_update(options, 1);
-  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept only for priorities
-  nghttp2_option_set_max_continuations(options, kHttp2Continuations);
-  nghttp2_option_set_max_send_header_block_length(options, 4 * kBlockBytes);
-  nghttp2_session* session = nullptr;
-  nghttp2_mem memory = session_memory(home_.session_blocks());
-  nghttp2_session_client_new3(&session, callbacks(), this, options, &memory);
-  nghttp2_option_del(options);
-  session_.reset(session);
-  const std::array<nghttp2_settings_entry, 4> settings{{
-      {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
-      // RFC 9218 §2.1: we send no priorities of RFC 7540, and keep no tree of them.
-      {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
-      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kBackendHttp2WindowBytes},
-      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, kBackendHttp2HeaderBytes},
-  }};
-  nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
-  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kConnectionWindowBytes);
+  Http2Session::User& self = *this;
+  session_ = std::make_unique<Http2Session>(Http2Session::Role::client, self,
+                                            std::initializer_list<Http2Session::Setting>{
+                                                {SettingsId::enable_push, 0},
+                                                {SettingsId::no_rfc7540_priorities, 1},  // RFC 9218 §2.1: we send none
+                                                {SettingsId::initial_window_size, kBackendHttp2WindowBytes},
+                                                {SettingsId::max_header_list_size, kBackendHttp2HeaderBytes},
+                                            },
+                                            kConnectionWindowBytes);
 }
 
 void BackendH2Connection::hand_over_to_http1() {
@@ -155,14 +141,13 @@ bool BackendH2Connection::receive() {
       if (status == ProxyTransport::Status::blocked) break;
       if (status != ProxyTransport::Status::ok) return false;
     }
-    const ssize_t taken = nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()),
-                                                   in.bytes().size());
-    if (taken < 0) return false;
-    in.consume(static_cast<size_t>(taken));
+    const Http2Session::Stop stop = session_->receive(in.bytes());
+    if (stop != Http2Session::Stop::none) return false;
+    in.consume(in.bytes().size());
     send_frames();
   }
   in.release_if_empty();
-  return nghttp2_session_want_read(session_.get()) != 0 || nghttp2_session_want_write(session_.get()) != 0;
+  return !session_->over();
 }
 
 void BackendH2Connection::call_at_round_end() { home_.call_at_round_end(*this); }
@@ -189,12 +174,7 @@ void BackendH2Connection::pump() {
 void BackendH2Connection::send_frames() {
   ProxyTransport& transport = socket_->transport();
   for (;;) {
-    const uint8_t* data = nullptr;
-    ssize_t bytes = 0;
-    while (transport.waiting_bytes() < kGatheredBytes &&
-           (bytes = nghttp2_session_mem_send(session_.get(), &data)) > 0) {
-      if (!std::exchange(head_is_sent_, false)) transport.queue(http2_view(data, static_cast<size_t>(bytes)));
-    }
+    session_->send(transport, kGatheredBytes);
     const bool more = transport.waiting_bytes() >= kGatheredBytes;
     transport.flush();
     if (!more || !transport.drained()) return;
@@ -223,6 +203,9 @@ void BackendH2Connection::close(Failure failure) {
   closed_ = draining_ = true;
   keepalive_.cancel();
   socket_->close();
+  for (BackendH2Stream* stream : streams_) {
+    if (session_) session_->forget(*stream);
+  }
   session_.reset();
   call_users();
 }
@@ -231,13 +214,10 @@ void BackendH2Connection::close(Failure failure) {
 
 void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_timeout_ms) {
   const bool whole = stream.head_ended_ && stream.body_ended_;
-  if (session_ && stream.id_ > 0) {
+  if (session_ && stream.id() > 0) {
     if (stream.tunnel_) end_tunnel_in_order(stream);
-    // A head that waits in nghttp2 borrows its fields from the arena: after this it is not sent any more.
-    if (!stream.closed_) {
-      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, NGHTTP2_CANCEL);
-    }
-    nghttp2_session_consume_connection(session_.get(), stream.in_.bytes());
+    session_->leave(stream);  // a head that waits there borrows its fields from the arena
+    session_->take_of_connection(stream.in_.bytes());
     // The exchange timed out, and nothing at all came from the backend. The next request must not use this connection.
     const uint64_t waited_ns = socket_->loop().now_ns() - stream.begun_ns_;
     if (!whole && !stream.anything_received() && waited_ns >= kBackendHttp2SilentMs * kNsPerMs) draining_ = true;
@@ -255,8 +235,6 @@ void BackendH2Connection::leave(BackendH2Stream& stream, uint64_t keepalive_time
 }
 
 void BackendH2Connection::forget(BackendH2Stream& stream) {
-  if (found_ == &stream) found_ = nullptr;
-  if (session_ && stream.id_ > 0) nghttp2_session_set_stream_user_data(session_.get(), stream.id_, nullptr);
   awake_.remove(stream);
   streams_[stream.place_] = streams_.back();
   streams_[stream.place_]->place_ = stream.place_;
@@ -275,60 +253,29 @@ void BackendH2Connection::widen(BackendH2Stream& stream) {
     const size_t missing = grown_used_ + more - grown_;
     if (!home_.memory().take(missing)) return;
     grown_ += missing;
-    nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0,
-                                          kConnectionWindowBytes + static_cast<int32_t>(grown_));
+    session_->set_connection_window(kConnectionWindowBytes + grown_);
   }
   grown_used_ += more;
   window.set(wider);
-  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, stream.id_, static_cast<int32_t>(wider));
+  session_->set_window(stream, wider);
 }
 
 // An unused connection holds nothing from the budget.
 void BackendH2Connection::narrow() {
   if (grown_ == 0 || !session_) return;
   home_.memory().give_back(std::exchange(grown_, 0));
-  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, kConnectionWindowBytes);
-}
-
-void BackendH2Connection::on_settings() {
-  settings_seen_ = true;
-  home_.note_tunnels(backend_, allows_connect());
-  home_.note_room(backend_);  // there may be room for more streams now
-  for (BackendH2Stream* stream : streams_) {
-    if (stream->id_ < 0) wake(*stream);  // the stream may wait for the SETTINGS, because of tunnels
-  }
-}
-
-bool BackendH2Connection::allows_connect() const {
-  return nghttp2_session_get_remote_settings(session_.get(), NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+  session_->set_connection_window(kConnectionWindowBytes);
 }
 
 void BackendH2Connection::end_tunnel_in_order(BackendH2Stream& stream) {
   if (stream.closed_ || !stream.body_ended_ || stream.out_.bytes() > 0) return;
   if (!stream.request_ended_) stream.end_content();
-  send_frames();  // nghttp2 would send a reset before these frames
-}
-
-// Null if its transaction has left the stream.
-BackendH2Stream* BackendH2Connection::stream_of(int32_t id) {
-  if (found_ != nullptr && found_->id_ == id) return found_;
-  auto* const stream = static_cast<BackendH2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
-  if (stream != nullptr) found_ = stream;
-  return stream;
+  send_frames();  // a reset would come before them
 }
 
 void BackendH2Connection::fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail) {
   stream.fail_with(failure, detail);
   wake(stream);
-}
-
-// RFC 9113 §6.8: streams above `last_id` were not and will not be processed. The others continue.
-void BackendH2Connection::on_goaway(int32_t last_id) {
-  draining_ = goaway_ = true;
-  home_.count_goaway();
-  for (BackendH2Stream* stream : streams_) {
-    if (stream->id_ < 0 || stream->id_ > last_id) fail_stream(*stream, Failure::stream_refused, "GOAWAY");
-  }
 }
 
 }  // namespace tidegate::l7

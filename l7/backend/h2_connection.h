@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// BackendH2Connection: an HTTP/2 connection to a backend (RFC 9113), by nghttp2, shared by many exchanges.
+// BackendH2Connection: an HTTP/2 connection to a backend (RFC 9113), shared by many exchanges.
 //
 // It begins with a socket that connects. Then either the backend speaks HTTP/2, by prior knowledge or because TLS chose
 // it (ALPN), and streams begin; or TLS chose HTTP/1.1. In that case the socket goes to a BackendH1Connection. The first
@@ -8,7 +8,7 @@
 // Bounds: kBackendHttp2Streams at one time, or what the backend allows. Every stream may hold one window of its
 // response, and the connection's window has room for all of them: a client that does not read stops only its own
 // stream. A stream's window grows while whole windows of it are taken (h2/windows.h), and the connection's with it.
-// nghttp2 shares the connection evenly among the streams that send.
+// Http2Session shares the connection evenly among the streams that send.
 //
 // A connection takes no new streams (draining) after GOAWAY, and after an exchange that timed out while nothing at all
 // came from the backend. It ends with its last stream.
@@ -16,22 +16,20 @@
 // Ownership: BackendConnections. Threads: the worker's.
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
 #include <memory>
 #include <vector>
 
 #include "core/event_loop.h"
 #include "l7/backend/h2_stream.h"
 #include "l7/backend/socket.h"
-#include "l7/h2/hpack.h"
+#include "l7/h2/session.h"
 #include "l7/h2/wake_list.h"
 
 namespace tidegate::l7 {
 
 class BackendConnections;
 
-class BackendH2Connection final : public BackendSocket::Owner {
+class BackendH2Connection final : public BackendSocket::Owner, private Http2Session::User {
  public:
   // `must`: a backend that does not speak HTTP/2 is refused.
   enum class Wish : uint8_t { prefer, must };
@@ -65,10 +63,6 @@ class BackendH2Connection final : public BackendSocket::Owner {
 
  private:
   friend class BackendH2Stream;
-  struct SessionDelete {
-    void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
-  };
-  static nghttp2_session_callbacks* callbacks();
 
   void call_at_round_end();
   void on_connected();
@@ -87,30 +81,24 @@ class BackendH2Connection final : public BackendSocket::Owner {
   // A whole window of the response was taken, and more follows.
   void widen(BackendH2Stream& stream);
   void narrow();
-  void on_goaway(int32_t last_id);
-  // The backend's SETTINGS have come.
-  void on_settings();
-  // RFC 8441 §3.
-  bool allows_connect() const;
   // Ends our side of a tunnel that the backend has ended, so that the stream need not be reset.
   void end_tunnel_in_order(BackendH2Stream& stream);
-  BackendH2Stream* stream_of(int32_t id);
   void fail_stream(BackendH2Stream& stream, Failure failure, std::string_view detail = {});
 
-  // nghttp2's callbacks.
-  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
-                       const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
-  static int on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
-                               const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
-  static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self);
-  static int on_data(nghttp2_session*, uint8_t flags, int32_t id, const uint8_t* data, size_t bytes, void* self);
-  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t* buffer, size_t bytes, uint32_t* flags,
-                           nghttp2_data_source* source, void* self);
-  static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
-                       nghttp2_data_source* source, void* self);
-  static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+  // h2_callbacks.cc
+  Http2Stream& open_stream(int32_t id) override;
+  bool on_field(Http2Stream& of, const Http2Field& field) override;
+  bool on_bad_field(Http2Stream& of) override;
+  void on_head(Http2Stream& of, bool ends) override;
+  void on_malformed(Http2Stream& of, bool whole) override;
+  void on_data(Http2Stream& of, std::string_view data) override;
+  void on_content_end(Http2Stream& of) override;
+  void on_settings() override;
+  void on_goaway(int32_t last_id) override;
+  void write_head(Http2Stream& of, bool ends, ProxyTransport& transport) override;
+  Http2Content content_of(const Http2Stream& of) const override;
+  void write_content(Http2Stream& of, size_t bytes, bool ends, ProxyTransport& transport) override;
+  void on_closed(Http2Stream& of, Http2Error error) override;
 
   std::unique_ptr<BackendSocket> socket_;  // null: the socket went to HTTP/1
   BackendConnections& home_;
@@ -118,18 +106,14 @@ class BackendH2Connection final : public BackendSocket::Owner {
   const uint32_t backend_;
   const Wish wish_;
   const uint64_t made_ns_;
-  std::unique_ptr<nghttp2_session, SessionDelete> session_;
+  std::unique_ptr<Http2Session> session_;
   std::vector<BackendH2Stream*> streams_;  // all streams in use
   WakeList<BackendH2Stream> awake_;
-  // The last stream that was looked for by its id. Most callbacks come for the same stream as the one before.
-  BackendH2Stream* found_ = nullptr;
-  HpackEncoder encoder_;       // of all heads that are sent
-  bool head_is_sent_ = false;  // the head that nghttp2 has just made was sent by `encoder_` instead
-  uint64_t begun_ = 0;         // number of streams that ever began
-  uint64_t alive_at_ns_ = 0;   // the round in which looks_alive() found the socket open
-  size_t grown_ = 0;           // growth of the connection's window, in bytes of the budget
-  size_t grown_used_ = 0;      // bytes by which the windows of present streams have grown
-  bool draining_ = false;      // takes no new streams
+  uint64_t begun_ = 0;        // number of streams that ever began
+  uint64_t alive_at_ns_ = 0;  // the round in which looks_alive() found the socket open
+  size_t grown_ = 0;          // growth of the connection's window, in bytes of the budget
+  size_t grown_used_ = 0;     // bytes by which the windows of present streams have grown
+  bool draining_ = false;     // takes no new streams
   bool goaway_ = false;
   bool settings_seen_ = false;  // the backend's SETTINGS have come
   bool closed_ = false;

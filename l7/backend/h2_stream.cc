@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/backend/h2_stream.h"
 
-#include <array>
 #include <charconv>
 
 #include "core/limits.h"
 #include "l7/backend/h2_connection.h"
 #include "l7/h2/headers_frame.h"
-#include "l7/h2/pairs.h"
+#include "l7/h2/sent_fields.h"
 #include "l7/limits.h"
 
 namespace tidegate::l7 {
@@ -19,10 +18,7 @@ BackendH2Stream::BackendH2Stream(BackendH2Connection& connection, BlockPool& blo
 
 BackendH2Stream::~BackendH2Stream() {
   if (connection_ == nullptr) return;
-  // As in leave().
-  if (connected() && id_ > 0 && !closed_) {
-    nghttp2_submit_rst_stream(connection_->session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_CANCEL);
-  }
+  if (connected()) connection_->session_->leave(*this);  // as in leave()
   connection_->forget(*this);
 }
 
@@ -34,7 +30,7 @@ bool BackendH2Stream::connected() const { return connection_ != nullptr && conne
 
 Tunnels BackendH2Stream::tunnels() const {
   if (!connected() || !connection_->settings_seen_) return Tunnels::unknown;
-  return connection_->allows_connect() ? Tunnels::by_connect : Tunnels::none;
+  return connection_->session_->peer_allows_connect() ? Tunnels::by_connect : Tunnels::none;
 }
 
 Acceptance BackendH2Stream::acceptance() const {
@@ -59,35 +55,25 @@ void BackendH2Stream::begin(const BackendRequest& request, Arena& arena, Respons
   if (connection_->goaway_) return fail_with(Failure::stream_refused, "GOAWAY");
   const bool secure = connection_->socket_->transport().tls() != nullptr;
   head_ = compose_http2_fields(request, secure ? "https" : "http", arena);
-  // All that nghttp2 must know is the method. The texts are in the arena, which the exchange keeps as long as this
-  // stream.
-  constexpr uint8_t kBorrowed = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
-  const size_t count = HeadersFrame::fits(text_bytes_of(head_), head_.size()) ? 1 : head_.size();
-  auto* const pairs = reinterpret_cast<nghttp2_nv*>(arena.allocate_aligned(count * sizeof(nghttp2_nv)));
-  for (size_t i = 0; i < count; ++i) {
-    const Field& field = head_.begin()[i];
-    pairs[i] = http2_pair(field.name, field.value, kBorrowed | NGHTTP2_NV_FLAG_NO_INDEX);
+  if (!HeadersFrame::fits(text_bytes_of(head_), head_.size())) {
+    return fail_with(Failure::stream_reset, name(Http2Error::internal_error));
   }
-  nghttp2_data_provider provider{};
-  provider.read_callback = &BackendH2Connection::read_body;
   const bool has_body = tunnel_ || request.request.body != BodyKind::none;
-  const int32_t id =
-      nghttp2_submit_request(connection_->session_.get(), nullptr, pairs, count, has_body ? &provider : nullptr, this);
-  if (id < 0) {  // no more stream ids, or no memory
+  const std::string_view method = tunnel_ ? "CONNECT" : request.request.method;
+  if (!connection_->session_->open(*this, method, has_body)) {
     connection_->draining_ = true;
-    return fail_with(Failure::stream_refused, nghttp2_strerror(id));
+    return fail_with(Failure::stream_refused, "no more stream ids");
   }
-  id_ = id;
   connection_->send_at_round_end();
 }
 
 bool BackendH2Stream::ready_for_piece() {
-  return connected() && id_ > 0 && !closed_ && !request_ended_ && out_.bytes() == 0;
+  return connected() && id() > 0 && !closed_ && !request_ended_ && out_.bytes() == 0;
 }
 
 void BackendH2Stream::send_piece(std::string_view piece) {
   if (!out_.append(piece)) return fail_with(Failure::backend_closed, "a piece is too large");
-  nghttp2_session_resume_data(connection_->session_.get(), id_);
+  connection_->session_->resume(*this);
   connection_->send_at_round_end();
 }
 
@@ -102,28 +88,23 @@ void BackendH2Stream::end_tunnel() { end_content(); }
 // END_STREAM follows what is in out_.
 void BackendH2Stream::end_content() {
   request_ended_ = true;
-  if (!connected() || id_ < 0 || closed_) return;
-  nghttp2_session_resume_data(connection_->session_.get(), id_);
+  if (!connected() || id() == 0 || closed_) return;
+  connection_->session_->resume(*this);
   connection_->send_at_round_end();
 }
 
 void BackendH2Stream::flush() {
   const bool sends_already = connection_ == nullptr || connection_->awaits_round_end || connection_->pumping_;
   if (sends_already || !connected()) return;
-  if (nghttp2_session_want_write(connection_->session_.get()) != 0) connection_->send_at_round_end();
+  if (connection_->session_->wants_to_send()) connection_->send_at_round_end();
 }
 
 std::string_view BackendH2Stream::next_piece() {
   if (taken_ > 0) {
     in_.sent(taken_);
     if (connected()) {
-      nghttp2_session* const session = connection_->session_.get();
-      if (closed_) {
-        nghttp2_session_consume_connection(session, taken_);
-      } else {
-        nghttp2_session_consume(session, id_, taken_);
-        if (window_.take(taken_) && in_.bytes() == 0 && !body_ended_) connection_->widen(*this);
-      }
+      connection_->session_->take(*this, taken_);
+      if (!closed_ && window_.take(taken_) && in_.bytes() == 0 && !body_ended_) connection_->widen(*this);
       connection_->send_at_round_end();
     }
   }
@@ -138,31 +119,31 @@ void BackendH2Stream::accept_head() {
   if (tunnel_ && response_->body != BodyKind::tunnel) end_content();  // the backend does not open the tunnel
 }
 
-// --- what the backend sends; called from the connection's callbacks
+// --- what the backend sends; called by the connection
 
-void BackendH2Stream::add_field(std::string_view name, std::string_view value) {
-  header_bytes_ += name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
+void BackendH2Stream::add_field(const Http2Field& field) {
+  const std::string_view value = field.value;
+  header_bytes_ += field.name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
   if (header_bytes_ > kBackendHttp2HeaderBytes) fault_ = MessageFault::too_large;
   if (fault_ != MessageFault::none) return;
   if (head_ended_) {
-    fault_ = trailer_from_http2(name, value, *arena_, trailers_);
+    fault_ = trailer_from_http2(field, *arena_, trailers_);
     return;
   }
-  if (name == ":status") {
+  if (field.traits.pseudo == PseudoName::status) {
     std::from_chars(value.data(), value.data() + value.size(), response_->status);
     return;
   }
-  const FieldKind kind = classify_field(name);
+  const FieldKind kind = field.traits.kind;
   if (kind == FieldKind::content_length) {
     const char* const end = value.data() + value.size();
     response_->has_content_length = std::from_chars(value.data(), end, response_->content_length).ptr == end;
     return;
   }
-  // Hop-by-hop fields do not come here: nghttp2 treats a response with such a field as malformed (RFC 9113 §8.2.2).
+  // Most hop-by-hop fields do not come here: a response with such a field is malformed (RFC 9113 §8.2.2).
   if (kind == FieldKind::hop_by_hop || kind == FieldKind::connection) return;
-  if (!response_->fields.add({arena_->copy(name), arena_->copy(value), kind, false})) {
-    fault_ = MessageFault::too_many_fields;
-  }
+  const std::string_view name = field.static_name != 0 ? field.name : arena_->copy(field.name);
+  if (!response_->fields.add({name, arena_->copy(value), kind, false})) fault_ = MessageFault::too_many_fields;
 }
 
 bool BackendH2Stream::end_block(bool end_of_stream) {

@@ -14,6 +14,7 @@
 
 #include "conf/model/pool.h"
 #include "l7/backend/stream.h"
+#include "l7/h2/session.h"
 #include "l7/h2/session_memory.h"
 #include "l7/h2/wake_list.h"
 #include "l7/h2/windows.h"
@@ -23,7 +24,7 @@ namespace tidegate::l7 {
 
 class BackendH2Connection;
 
-class BackendH2Stream final : public BackendStream, public InSessionBlocks {
+class BackendH2Stream final : public BackendStream, public Http2Stream, public InSessionBlocks {
  public:
   BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks);
   ~BackendH2Stream() override;
@@ -58,7 +59,7 @@ class BackendH2Stream final : public BackendStream, public InSessionBlocks {
   friend class WakeList<BackendH2Stream>;
   void end_use(const Pool& pool) override;
   // The parts of a received header block. False: the stream must be reset.
-  void add_field(std::string_view name, std::string_view value);
+  void add_field(const Http2Field& field);
   bool end_block(bool end_of_stream);
   bool end_interim();
   void set_body(bool end_of_stream);
@@ -66,7 +67,6 @@ class BackendH2Stream final : public BackendStream, public InSessionBlocks {
   void fail_with(Failure failure, std::string_view detail = {});
 
   BackendH2Connection* connection_;  // null: the connection is gone
-  int32_t id_ = -1;                  // set from begin() on
   size_t place_ = 0;                 // its index in the connection's list of streams
   User* user_ = nullptr;
   Arena* arena_ = nullptr;
@@ -74,7 +74,7 @@ class BackendH2Stream final : public BackendStream, public InSessionBlocks {
   BlockQueue in_;
   OutQueue out_;
   Trailers trailers_;
-  FieldSpan head_;             // of the request: nghttp2 says when it is sent
+  FieldSpan head_;             // of the request: the session says when it is sent
   Trailers request_trailers_;  // to be sent after out_
   std::unique_ptr<BackendStream> successor_;
   std::string failure_detail_;
@@ -90,13 +90,14 @@ class BackendH2Stream final : public BackendStream, public InSessionBlocks {
   bool reused_ = false;
   bool superseded_ = false;
   bool to_head_ = false;
-  bool tunnel_ = false;  // the request is an extended CONNECT
+  bool tunnel_ = false;     // the request is an extended CONNECT
+  bool head_sent_ = false;  // of the request
   bool request_ended_ = false;
   bool head_ended_ = false;  // the head of the final response has ended
   bool head_ready_ = false;
   bool accepted_ = false;
   bool body_ended_ = false;
-  bool closed_ = false;  // nghttp2 has closed the stream
+  bool closed_ = false;  // the session has closed the stream
   bool heard_ = false;   // the connection is closed, and something had come from the backend since begin()
   bool awake_ = false;   // in the connection's list of streams whose user must be called
 };

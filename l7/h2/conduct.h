@@ -24,7 +24,7 @@ enum class Http2Fault : uint8_t {
   idle_frames,   // too many frames without progress of a request
   resets,        // too many streams reset
   header_bytes,  // a header block that is far longer than max_header
-  library,       // nghttp2 ended the connection: floods of acknowledgements, CONTINUATION
+  library,       // the session ended it: floods of acknowledgements, CONTINUATION
   protocol,      // a connection error (RFC 9113 §5.4.1)
   count_,
 };

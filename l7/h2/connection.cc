@@ -4,12 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/clock.h"
 #include "l7/exchange/transaction.h"
-#include "l7/h2/pairs.h"
-#include "l7/h2/session_memory.h"
 #include "l7/limits.h"
 #include "l7/worker.h"
 
@@ -20,28 +17,15 @@ std::unique_ptr<ClientProtocol> make_http2(ClientConnection& connection) {
 }
 
 H2Connection::H2Connection(ClientConnection& connection)
-    : connection_(connection), transport_(connection.transport()), windows_(connection.worker().memory()) {
-  nghttp2_option* options = nullptr;
-  nghttp2_option_new(&options);
-  nghttp2_option_set_no_auto_window_update(options, 1);
-  nghttp2_option_set_stream_reset_rate_limit(options, 2 * kHttp2ResetBurst,
-                                             2 * kHttp2ResetsPerSecond);  // our limit is reached first
-  nghttp2_option_set_max_continuations(options, kHttp2Continuations);
-  nghttp2_option_set_no_closed_streams(options, 1);  // they would be kept only for the priority tree
-  nghttp2_session* session = nullptr;
-  nghttp2_mem memory = session_memory(connection.worker().session_blocks());
-  nghttp2_session_server_new3(&session, callbacks(), this, options, &memory);
-  nghttp2_option_del(options);
-  session_.reset(session);
-
-  const std::array<nghttp2_settings_entry, 4> settings{{
-      {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},  // RFC 8441: WebSockets
-      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, kHttp2MaxStreams},
-      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kHttp2StreamWindowBytes},
-      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(connection.limits().head_bytes)},
-  }};
-  nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
-  nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kHttp2ConnectionWindowBytes);
+    : connection_(connection),
+      transport_(connection.transport()),
+      session_(Http2Session::Role::server, *this,
+               {{SettingsId::enable_connect_protocol, 1},  // RFC 8441: WebSockets
+                {SettingsId::max_concurrent_streams, kHttp2MaxStreams},
+                {SettingsId::initial_window_size, kHttp2StreamWindowBytes},
+                {SettingsId::max_header_list_size, static_cast<uint32_t>(connection.limits().head_bytes)}},
+               kHttp2ConnectionWindowBytes),
+      windows_(connection.worker().memory()) {
   note_progress();
 }
 
@@ -84,8 +68,7 @@ void H2Connection::pump() {
   if (sent_away_) return linger();
   // After the first GOAWAY of a drain, requests are accepted until the second one, even if none is in progress.
   const bool may_ask = draining_ && !last_said_;
-  const bool over =
-      !may_ask && !nghttp2_session_want_read(session_.get()) && !nghttp2_session_want_write(session_.get());
+  const bool over = !may_ask && session_.over();
   if (transport_.broken()) return connection_.close();
   if (over && transport_.drained()) return connection_.close_in_order();
   if (streams_.size() == unfinished_heads_ && transport_.drained()) connection_.note_idle();
@@ -111,13 +94,12 @@ void H2Connection::receive() {
       transport_.yield();
       break;
     }
-    const ssize_t taken =
-        nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const uint8_t*>(in.bytes().data()), bytes);
-    if (taken < 0) return send_away_for(static_cast<int>(taken));
-    in.consume(static_cast<size_t>(taken));
+    const Http2Session::Stop stop = session_.receive(in.bytes().substr(0, bytes));
+    in.consume(bytes);
+    if (stop != Http2Session::Stop::none) return send_away_for(stop);
     send_frames();
     if (const Http2Fault fault = conduct_.fault(); fault != Http2Fault::none) {
-      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, fault);
+      return send_away(Http2Error::enhance_your_calm, fault);
     }
   }
   in.release_if_empty();
@@ -125,23 +107,11 @@ void H2Connection::receive() {
 
 void H2Connection::send_frames() {
   for (;;) {
-    const uint8_t* data = nullptr;
-    ssize_t bytes = 0;
-    while (transport_.waiting_bytes() < kHttp2GatheredBytes &&
-           (bytes = nghttp2_session_mem_send(session_.get(), &data)) > 0) {
-      if (!std::exchange(head_is_sent_, false)) transport_.queue(http2_view(data, static_cast<size_t>(bytes)));
-    }
+    session_.send(transport_, kHttp2GatheredBytes);
     const bool more = transport_.waiting_bytes() >= kHttp2GatheredBytes;
     transport_.flush();
     if (!more || !transport_.drained()) return;
   }
-}
-
-H2Stream* H2Connection::stream_of(int32_t id) {
-  if (found_ != nullptr && found_->id_ == id) return found_;
-  auto* const stream = static_cast<H2Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
-  if (stream != nullptr) found_ = stream;
-  return stream;
 }
 
 void H2Connection::resume_awake() {
@@ -184,19 +154,18 @@ Refusal H2Connection::refuse(H2Stream& stream, std::string& line) {
 
 // A block that is too large is answered with 431. But by then each of its fields has been decoded and checked. So there
 // is a second limit, at which the connection ends.
-bool H2Connection::count_header_bytes(size_t name_bytes, size_t value_bytes) {
-  header_bytes_ += name_bytes + value_bytes + 32;  // as RFC 9113 §6.5.2 counts
-  return header_bytes_ <= connection_.limits().head_bytes + kHttp2RefusedHeaderBytes;
+bool H2Connection::may_go_on() const {
+  return session_.block_bytes() <= connection_.limits().head_bytes + kHttp2RefusedHeaderBytes;
 }
 
 void H2Connection::close_stream(H2Stream* stream) {
+  session_.forget(*stream);
   if (!stream->head_ended_) --unfinished_heads_;
   awake_.remove(*stream);
-  if (found_ == stream) found_ = nullptr;
   if (stream->out_.bytes() > 0) --answers_waiting_;
   // Bytes that nobody will read still count against the connection's window.
-  nghttp2_session_consume_connection(session_.get(), stream->in_.bytes());
-  windows_.forget(session_.get(), stream->window_);
+  session_.take_of_connection(stream->in_.bytes());
+  windows_.forget(session_, stream->window_);
   if (stream->transaction_ != nullptr && !stream->begun_ && stream->gone_why_ == Failure::bad_request) {
     stream->begun_ = true;
     if (stream->fault_ == MessageFault::none) stream->fault_ = stream->body_fault_;
@@ -228,8 +197,8 @@ void H2Connection::drain() {
   // RFC 9113 §6.8: the first GOAWAY refuses nothing yet. A round trip later, the second one names the last request. So
   // all requests that the client had sent before it read the first one are answered.
   draining_ = true;
-  nghttp2_submit_shutdown_notice(session_.get());
-  nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, kHttp2DrainPing);
+  session_.announce_goaway();
+  session_.ping(kHttp2DrainPing);
   say_last_at_ns_ = connection_.worker().loop().now_ns() + kHttp2GoawayWaitMs * kNsPerMs;
   look_at_ns(say_last_at_ns_);
   pump();
@@ -238,8 +207,7 @@ void H2Connection::drain() {
 void H2Connection::say_last_request() {
   if (!draining_ || last_said_) return;
   last_said_ = true;
-  nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_.get()),
-                        NGHTTP2_NO_ERROR, nullptr, 0);
+  session_.goaway();
 }
 
 void H2Connection::on_closing() {
@@ -247,40 +215,35 @@ void H2Connection::on_closing() {
 }
 
 void H2Connection::give_up() {
-  nghttp2_session_terminate_session(session_.get(), NGHTTP2_NO_ERROR);
+  session_.end(Http2Error::no_error);
   send_frames();
   if (transport_.drained()) return connection_.close_in_order();
   connection_.close();
 }
 
-void H2Connection::send_away(uint32_t error, Http2Fault why) {
+void H2Connection::send_away(Http2Error error, Http2Fault why) {
   if (sent_away_) return;
   sent_away_ = true;
   connection_.worker().stats().count_flood(why);
   connection_.charge_address(kFloodCost);
-  const auto last = static_cast<uint32_t>(nghttp2_session_get_last_proc_stream_id(session_.get()));
   while (!streams_.empty()) close_stream(streams_.back().get());
-  std::array<char, 17> frame{0, 0, 8, NGHTTP2_GOAWAY};  // RFC 9113 §6.8
-  for (size_t i = 0; i < 4; ++i) {
-    frame[9 + i] = static_cast<char>(last >> (24 - 8 * i));
-    frame[13 + i] = static_cast<char>(error >> (24 - 8 * i));
-  }
+  char frame[kFrameHeadBytes + 8];  // RFC 9113 §6.8
+  char* const payload = put_frame_head(frame, {8, FrameType::goaway, 0, 0});
+  put_u32(put_u32(payload, static_cast<uint32_t>(session_.last_stream())), static_cast<uint32_t>(error));
   // Does not wait for a client that does not even read.
-  if (!transport_.drained() || !transport_.queue({frame.data(), frame.size()})) return connection_.close();
+  if (!transport_.drained() || !transport_.queue({frame, sizeof frame})) return connection_.close();
   transport_.shut_write();
   connection_.timer().arm_after_ms(kHttp1LingerMs);
 }
 
-void H2Connection::send_away_for(int library_error) {
-  switch (library_error) {
-    case NGHTTP2_ERR_CALLBACK_FAILURE:
-      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, Http2Fault::header_bytes);
-    case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
-      return send_away(NGHTTP2_PROTOCOL_ERROR, Http2Fault::protocol);
-    case NGHTTP2_ERR_NOMEM:
-      return send_away(NGHTTP2_INTERNAL_ERROR, Http2Fault::library);
+void H2Connection::send_away_for(Http2Session::Stop stop) {
+  switch (stop) {
+    case Http2Session::Stop::header_bytes:
+      return send_away(Http2Error::enhance_your_calm, Http2Fault::header_bytes);
+    case Http2Session::Stop::bad_preface:
+      return send_away(Http2Error::protocol_error, Http2Fault::protocol);
     default:
-      return send_away(NGHTTP2_ENHANCE_YOUR_CALM, Http2Fault::library);
+      return send_away(Http2Error::enhance_your_calm, Http2Fault::library);
   }
 }
 

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// H2Connection: HTTP/2 on a client's connection (RFC 9113) by nghttp2.
+// H2Connection: HTTP/2 on a client's connection (RFC 9113). Http2Session speaks the protocol.
 //
 // Back-pressure: a request's body is held in its stream, at most the stream's window. The window opens again as the
 // transaction takes the body, and it grows while the backend takes everything (UploadWindows). An answer's pieces wait
-// in their stream, one at a time, until the client's windows and the socket take them. nghttp2 is never called from
-// within its own callbacks: they only submit frames, and pump() sends them.
+// in their stream, one at a time, until the client's windows and the socket take them. What the session tells is only
+// recorded, and pump() sends.
 //
 // Turns: one round of the loop takes at most kHttp2TurnFrames frames of a client. Requests begin after all frames of
-// the turn are taken, not within nghttp2's callbacks. So a request that is reset in the same turn never begins.
+// the turn are taken, not while they are read. So a request that is reset in the same turn never begins.
 // Http2Conduct counts frames without progress of a request. The connection of a client that sends too many is closed.
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "core/turn.h"
 #include "l7/exchange/transaction.h"
 #include "l7/h2/conduct.h"
-#include "l7/h2/hpack.h"
+#include "l7/h2/session.h"
 #include "l7/h2/stream.h"
 #include "l7/h2/wake_list.h"
 #include "l7/h2/walk.h"
@@ -28,10 +27,10 @@
 
 namespace tidegate::l7 {
 
-constexpr uint8_t kHttp2DrainPing[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
+constexpr std::string_view kHttp2DrainPing = "draining";
 constexpr size_t kHttp2GatheredBytes = kBlockBytes;  // bytes of frames that are sent in one write
 
-class H2Connection final : public ClientProtocol {
+class H2Connection final : public ClientProtocol, private Http2Session::User {
  public:
   explicit H2Connection(ClientConnection& connection);
 
@@ -44,11 +43,6 @@ class H2Connection final : public ClientProtocol {
 
  private:
   friend class H2Stream;
-  struct SessionDelete {
-    void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
-  };
-  static nghttp2_session_callbacks* callbacks();
-
   // connection.cc
   // Sends what is ready and resumes the streams that this, or what was received, has moved; until nothing moves.
   void pump();
@@ -56,19 +50,17 @@ class H2Connection final : public ClientProtocol {
   void receive();
   void send_frames();
   void wake(H2Stream& stream) { awake_.add(stream); }
-  // Null: it is none of ours, or closed.
-  H2Stream* stream_of(int32_t id);
   void resume_awake();
   void resume_stream(H2Stream& stream);
   void start_request(H2Stream& stream);
-  bool count_header_bytes(size_t name_bytes, size_t value_bytes);
+  bool may_go_on() const;
   void close_stream(H2Stream* stream);
   // The second step of a drain: names the last request that is taken.
   void say_last_request();
   void give_up();
-  // Ends all streams, sends GOAWAY without nghttp2, and reads on for a while, so that the client can read it.
-  void send_away(uint32_t error, Http2Fault why);
-  void send_away_for(int library_error);
+  // Ends all streams, sends GOAWAY past the session, and reads on for a while, so that the client can read it.
+  void send_away(Http2Error error, Http2Fault why);
+  void send_away_for(Http2Session::Stop stop);
   void linger();
 
   // watch.cc
@@ -78,38 +70,33 @@ class H2Connection final : public ClientProtocol {
   void watch_stream(H2Stream& stream);
   uint64_t look_at_streams(uint64_t now_ns);
 
-  // callbacks.cc: nghttp2's callbacks, in the order in which a request meets them.
-  static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
-                       const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
-  static void add_trailer(H2Stream& stream, std::string_view name, std::string_view value);
-  static int on_invalid_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
-                               const uint8_t* value, size_t value_bytes, uint8_t flags, void* self);
-  static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_data(nghttp2_session*, uint8_t flags, int32_t id, const uint8_t* data, size_t bytes, void* self);
-  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t* buffer, size_t bytes, uint32_t* flags,
-                           nghttp2_data_source* source, void* self);
-  static int send_data(nghttp2_session*, nghttp2_frame* frame, const uint8_t* header, size_t bytes,
-                       nghttp2_data_source* source, void* self);
-  static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self);
-  static int on_invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self);
-  static int on_stream_closed(nghttp2_session*, int32_t id, uint32_t error, void* self);
+  // callbacks.cc: what the session tells, in the order in which a request meets it.
+  Http2Stream& open_stream(int32_t id) override;
+  bool on_field(Http2Stream& of, const Http2Field& field) override;
+  static void add_trailer(H2Stream& stream, const Http2Field& field);
+  bool on_bad_field(Http2Stream& of) override;
+  void on_malformed(Http2Stream& of, bool whole) override;
+  void on_head(Http2Stream& of, bool ends) override;
+  void on_data(Http2Stream& of, std::string_view data) override;
+  void on_content_end(Http2Stream& of) override;
+  void on_reset_received() override;
+  void on_pong(std::string_view data) override;
+  void on_connection_error(Http2Error error) override;
+  void write_head(Http2Stream& of, bool ends, ProxyTransport& transport) override;
+  Http2Content content_of(const Http2Stream& of) const override;
+  void write_content(Http2Stream& of, size_t bytes, bool ends, ProxyTransport& transport) override;
+  void on_reset_sent(Http2Stream& of, Http2Error error) override;
+  void on_closed(Http2Stream& of, Http2Error error) override;
   Refusal refuse(H2Stream& stream, std::string& line);
-  void count_own_reset(int32_t id, const nghttp2_rst_stream& reset);
 
   ClientConnection& connection_;
   ProxyTransport& transport_;
-  std::unique_ptr<nghttp2_session, SessionDelete> session_;
+  Http2Session session_;
   std::vector<std::unique_ptr<H2Stream>> streams_;
   WakeList<H2Stream> awake_;
-  // The last that was looked for by its id: most callbacks come for the same stream as the one before.
-  H2Stream* found_ = nullptr;
-  HpackEncoder encoder_;       // of all heads that are sent
-  bool head_is_sent_ = false;  // the head that nghttp2 has just made was sent by `encoder_` instead
   Http2Conduct conduct_;
   Http2Walk walk_;
   TurnCount turn_frames_;
-  size_t header_bytes_ = 0;    // decoded bytes of the present header block
   size_t lingered_bytes_ = 0;  // bytes read since send_away()
   size_t unfinished_heads_ = 0;
   uint64_t head_begun_ns_ = 0;  // when the first unfinished head began
@@ -125,7 +112,7 @@ class H2Connection final : public ClientProtocol {
   bool draining_ = false;        // the first GOAWAY was sent: requests are still taken
   bool last_said_ = false;       // the second GOAWAY was sent, too
   uint64_t say_last_at_ns_ = 0;  // while draining_: the latest time for the second GOAWAY
-  bool sent_away_ = false;       // GOAWAY was sent; nghttp2 is not used any more
+  bool sent_away_ = false;       // GOAWAY was sent; the session is not used any more
 };
 
 }  // namespace tidegate::l7

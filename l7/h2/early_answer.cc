@@ -16,19 +16,17 @@ void H2Stream::make_room_for_rest() {
   const RequestHead& request = transaction_->request();
   takes_rest_ = request.body == BodyKind::known && request.content_length - received_ <= kHttp2RestBytes;
   if (!takes_rest_) return;
-  const auto window = static_cast<int32_t>(window_.bytes() + request.content_length - received_);
-  nghttp2_session_set_local_window_size(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, window);
+  connection_.session_.set_window(*this, window_.bytes() + request.content_length - received_);
 }
 
 // The answer's last frame was sent. The rest of the request is dropped. If it is long, a reset tells the client to
 // stop, but only after kHttp2ResetDelayMs: curl 7.88 considers the answer broken if it reads the end of the answer and
 // the reset together. Until then the stream's window is not opened again.
 void H2Stream::leave_rest() {
-  nghttp2_session* session = connection_.session_.get();
   if (takes_rest_) {
-    nghttp2_session_consume(session, id_, in_.bytes());
+    connection_.session_.take(*this, in_.bytes());
   } else {
-    nghttp2_session_consume_connection(session, in_.bytes());
+    connection_.session_.take_of_connection(in_.bytes());
     held_reset_.hold(connection_.connection_.worker().loop().now_ns());
     connection_.look_at_ns(held_reset_.due_ns());
   }

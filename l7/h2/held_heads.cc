@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/h2/held_heads.h"
 
+#include "core/assert.h"
+
 namespace tidegate::l7 {
 
 const char* HeldHeads::first() const {
@@ -20,9 +22,9 @@ void HeldHeads::drop_until(const char* end) {
   more_begin_ = 0;
 }
 
-bool HeldHeads::send_first(HpackEncoder& encoder, ProxyTransport& transport, const nghttp2_frame_hd& frame) {
+void HeldHeads::send_first(HpackEncoder& encoder, ProxyTransport& transport, int32_t stream, bool ends_stream) {
   const char* next = first();
-  if (next == nullptr) return false;
+  TIDEGATE_ASSERT(next != nullptr, "a head that the session sends is held");
   Head head;
   next = get(next, head);
   HeadersFrame out(encoder, head.text_bytes, head.fields);
@@ -33,9 +35,8 @@ bool HeldHeads::send_first(HpackEncoder& encoder, ProxyTransport& transport, con
     out.add(name, value, lengths.indexing);
     next = value.data() + value.size();
   }
-  out.send(transport, frame);
+  out.send(transport, stream, ends_stream);
   drop_until(next);
-  return true;
 }
 
 }  // namespace tidegate::l7

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HeldHeads: the heads of one stream that wait until nghttp2 sends their frames, in order: interim answers, the answer,
-// its trailers. The texts are copied, because the exchange may end before that.
+// HeldHeads: the heads of one stream that wait until the session sends them, in order: interim answers, the answer, its
+// trailers. The texts are copied, because the exchange may end before that.
 #pragma once
-
-#include <nghttp2/nghttp2.h>
 
 #include <algorithm>
 #include <array>
@@ -12,11 +10,9 @@
 #include <cstring>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "l7/h2/headers_frame.h"
 #include "l7/h2/hpack.h"
-#include "l7/h2/pairs.h"
 #include "l7/wire/transport.h"
 
 namespace tidegate::l7 {
@@ -24,10 +20,9 @@ namespace tidegate::l7 {
 class HeldHeads {
  public:
   // `each` gets a function (name, value, Indexing) and calls it with each field of the head. If there is no room in
-  // inline_, it is called a second time. If the head is too long to be held, the result has its fields, for nghttp2 to
-  // send; otherwise the result is empty.
+  // inline_, it is called a second time. Returns false if the head is too long to be sent.
   template <class Each>
-  [[nodiscard]] std::vector<nghttp2_nv> hold(const Each& each) {
+  [[nodiscard]] bool hold(const Each& each) {
     Head head{0, 0};
     char* const begin = &inline_[0] + end_;
     char* const limit = &inline_[0] + kInlineBytes;
@@ -42,25 +37,19 @@ class HeldHeads {
     if (fits) {
       put(begin, head);
       end_ = static_cast<uint16_t>(out - &inline_[0]);
-      return {};
+      return true;
     }
-    if (!HeadersFrame::fits(head.text_bytes, head.fields)) {
-      std::vector<nghttp2_nv> pairs;
-      each([&pairs](std::string_view name, std::string_view value, Indexing) {
-        pairs.push_back(http2_pair(name, value, NGHTTP2_NV_FLAG_NO_INDEX));
-      });
-      return pairs;
-    }
+    if (!HeadersFrame::fits(head.text_bytes, head.fields)) return false;
     const size_t held = more_.size();
     more_.resize(held + sizeof(Head) + head.fields * sizeof(Lengths) + head.text_bytes);
     out = put(more_.data() + held, head);
     each([&out](std::string_view name, std::string_view value, Indexing indexing) {
       out = put_field(out, name, value, indexing);
     });
-    return {};
+    return true;
   }
-  // The first of them takes the place of the frame that nghttp2 has made. Returns false if none is held.
-  bool send_first(HpackEncoder& encoder, ProxyTransport& transport, const nghttp2_frame_hd& frame);
+  // Sends the first of them.
+  void send_first(HpackEncoder& encoder, ProxyTransport& transport, int32_t stream, bool ends_stream);
 
  private:
   static constexpr size_t kInlineBytes = 640;  // some ten fields and a short trailer section

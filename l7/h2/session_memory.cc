@@ -17,26 +17,6 @@ constexpr bool kMemoryIsWatched = __has_feature(address_sanitizer);
 constexpr bool kMemoryIsWatched = false;
 #endif
 
-SessionBlocks& blocks_of(void* user) { return *static_cast<SessionBlocks*>(user); }
-
-void* session_take(size_t bytes, void* user) { return blocks_of(user).take(bytes); }
-
-void session_free(void* block, void*) { SessionBlocks::give_back(block); }
-
-void* session_take_zeroed(size_t count, size_t bytes, void* user) {
-  if (bytes != 0 && count > SIZE_MAX / bytes) return nullptr;
-  void* const block = blocks_of(user).take(count * bytes);
-  if (block != nullptr) std::memset(block, 0, count * bytes);
-  return block;
-}
-
-void* session_resize(void* block, size_t bytes, void* user) { return blocks_of(user).resize(block, bytes); }
-
-void* watched_take(size_t bytes, void*) { return std::malloc(bytes); }
-void watched_free(void* block, void*) { std::free(block); }
-void* watched_take_zeroed(size_t count, size_t bytes, void*) { return std::calloc(count, bytes); }
-void* watched_resize(void* block, size_t bytes, void*) { return std::realloc(block, bytes); }
-
 }  // namespace
 
 void* SessionBlocks::take_new(size_t bytes) {
@@ -71,11 +51,6 @@ void SessionBlocks::clear() {
     }
   }
   kept_bytes_ = 0;
-}
-
-nghttp2_mem session_memory(SessionBlocks& blocks) {
-  if (kMemoryIsWatched) return {nullptr, &watched_take, &watched_free, &watched_take_zeroed, &watched_resize};
-  return {&blocks, &session_take, &session_free, &session_take_zeroed, &session_resize};
 }
 
 void* InSessionBlocks::operator new(size_t bytes, SessionBlocks& blocks) {

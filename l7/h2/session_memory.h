@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of nghttp2's sessions and of our streams. A request allocates and frees some twenty small blocks. With many
-// streams that is more than the C library caches for a thread. Each worker keeps freed blocks here by their size,
-// kKeptHttp2MemoryBytes at most, and uses them again.
+// Memory of streams. With many streams a worker allocates and frees more than the C library caches for a thread. Each
+// worker keeps freed blocks here by their size, kKeptHttp2MemoryBytes at most, and uses them again.
 //
 // Threads: one at a time. It must outlive everything that was allocated from it.
 #pragma once
-
-#include <nghttp2/nghttp2.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +15,7 @@ namespace tidegate::l7 {
 // A block is aligned to 16 bytes.
 class SessionBlocks {
  public:
-  static constexpr size_t kMostBytes = 1'264;  // of a block that is kept
+  static constexpr size_t kMostBytes = 1'392;  // of a block that is kept
 
   SessionBlocks() = default;
   ~SessionBlocks() { clear(); }
@@ -53,7 +50,7 @@ class SessionBlocks {
       SessionBlocks* owner;  // used while the block is in use
     };
   };
-  static constexpr size_t kStepBytes = 32, kSteps = 40;
+  static constexpr size_t kStepBytes = 32, kSteps = 44;
   static_assert(kMostBytes == kSteps * kStepBytes - sizeof(Header));
   static size_t step_of(size_t whole_bytes) { return (whole_bytes + kStepBytes - 1) / kStepBytes; }
   void* take_new(size_t bytes);
@@ -69,9 +66,6 @@ class SessionBlocks {
   Header* kept_[kSteps + 1] = {};  // by number of steps
   size_t kept_bytes_ = 0;
 };
-
-// The allocator for a session, which copies it. It is the C library's own if a sanitizer watches the memory.
-nghttp2_mem session_memory(SessionBlocks& blocks);
 
 // Base of a class whose objects are allocated from such blocks: `new (blocks) T(...)`.
 class InSessionBlocks {

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "l7/h2/connection.h"
-#include "l7/h2/pairs.h"
+#include "l7/h2/sent_fields.h"
 #include "l7/worker.h"
 
 namespace tidegate::l7 {
@@ -23,19 +23,18 @@ void put_fields(const Put& put, std::string_view status, const FieldList& fields
 
 static_assert(sizeof(H2Stream) <= SessionBlocks::kMostBytes);
 
-H2Stream::H2Stream(H2Connection& connection, int32_t id)
+H2Stream::H2Stream(H2Connection& connection)
     : connection_(connection),
-      id_(id),
       in_(connection.connection_.worker().blocks()),
       out_(connection.connection_.worker().blocks()) {}
 
 std::string_view H2Stream::next_piece() {
   if (taken_ > 0) {
     in_.sent(taken_);
-    nghttp2_session_consume(connection_.session_.get(), id_, taken_);
+    connection_.session_.take(*this, taken_);
     const bool whole_window = window_.take(taken_) && in_.bytes() == 0;
     const bool more_comes = !body_ended_ && !takes_rest_ && !held_reset_.held();
-    if (whole_window) connection_.windows_.widen(connection_.session_.get(), id_, window_, more_comes);
+    if (whole_window) connection_.windows_.widen(connection_.session_, *this, window_, more_comes);
   }
   const std::string_view piece = in_.front();
   taken_ = piece.size();
@@ -43,46 +42,44 @@ std::string_view H2Stream::next_piece() {
 }
 
 template <class Each>
-void H2Stream::submit_interim(const Each& each) {
-  const std::vector<nghttp2_nv> pairs = heads_.hold(each);
-  nghttp2_submit_headers(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, nullptr, pairs.data(), pairs.size(),
-                         nullptr);
+void H2Stream::add_interim(const Each& each) {
+  if (!heads_.hold(each)) return abort_response();
+  connection_.session_.add_head(*this, false);
 }
 
 void H2Stream::want_body() {
   if (body_ended_ || response_begun_ || transaction_ == nullptr || !transaction_->request().expect_continue) return;
   transaction_->request().expect_continue = false;
-  submit_interim([](const auto& put) { put(":status", "100", Indexing::by_name); });
+  add_interim([](const auto& put) { put(":status", "100", Indexing::by_name); });
 }
 
 void H2Stream::send_interim(const ResponseHead& interim) {
   if (response_begun_) return;
   const fmt::format_int status(interim.status);
-  submit_interim([&](const auto& put) { put_fields(put, {status.data(), status.size()}, interim.fields); });
+  add_interim([&](const auto& put) { put_fields(put, {status.data(), status.size()}, interim.fields); });
 }
 
 void H2Stream::send_head(const AnswerHead& head) {
   const fmt::format_int status(head.status), length(head.content_length);
-  const std::vector<nghttp2_nv> pairs = heads_.hold([&](const auto& put) {
+  const bool held = heads_.hold([&](const auto& put) {
     put_fields(put, {status.data(), status.size()}, head.fields);
     if (head.content_length_known && head.status != 204) {
       put("content-length", {length.data(), length.size()}, Indexing::by_name);
     }
   });
-  if (head.body == BodyKind::none) make_room_for_rest();
   response_begun_ = true;
+  if (!held) return abort_response();
+  if (head.body == BodyKind::none) make_room_for_rest();
   has_body_ = head.body != BodyKind::none;
-  nghttp2_data_provider provider{};
-  provider.source.ptr = this;
-  provider.read_callback = &H2Connection::read_body;
-  nghttp2_submit_response(connection_.session_.get(), id_, pairs.data(), pairs.size(), has_body_ ? &provider : nullptr);
+  connection_.session_.add_head(*this, !has_body_);
+  if (has_body_) connection_.session_.add_content(*this);
 }
 
 void H2Stream::send_piece(std::string_view piece) {
   if (out_.bytes() == 0 && !piece.empty()) ++connection_.answers_waiting_;
   if (!out_.append(piece)) return abort_response();
   connection_.watch_stream(*this);
-  nghttp2_session_resume_data(connection_.session_.get(), id_);
+  connection_.session_.resume(*this);
 }
 
 void H2Stream::end_response(const Trailers& trailers) {
@@ -92,14 +89,14 @@ void H2Stream::end_response(const Trailers& trailers) {
   const auto each = [&](const auto& put) {
     for (const Field& field : trailers) put(field.name, field.value, Indexing::by_name);
   };
-  if (has_trailers_ && !heads_.hold(each).empty()) return abort_response();
+  if (has_trailers_ && !heads_.hold(each)) return abort_response();
   make_room_for_rest();
-  nghttp2_session_resume_data(connection_.session_.get(), id_);
+  connection_.session_.resume(*this);
 }
 
 void H2Stream::abort_response() {
   backend_broke_ = true;
-  nghttp2_submit_rst_stream(connection_.session_.get(), NGHTTP2_FLAG_NONE, id_, NGHTTP2_INTERNAL_ERROR);
+  connection_.session_.reset(*this, Http2Error::internal_error);
 }
 
 void H2Stream::flush() { connection_.pump_at_round_end(); }

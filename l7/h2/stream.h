@@ -15,6 +15,7 @@
 #include "l7/exchange/client_stream.h"
 #include "l7/h2/held_heads.h"
 #include "l7/h2/held_reset.h"
+#include "l7/h2/session.h"
 #include "l7/h2/session_memory.h"
 #include "l7/h2/wake_list.h"
 #include "l7/h2/windows.h"
@@ -27,9 +28,9 @@ class Transaction;
 class H2Connection;
 
 // One stream: one request and its answer.
-class H2Stream final : public ClientStream, public InSessionBlocks {
+class H2Stream final : public ClientStream, public Http2Stream, public InSessionBlocks {
  public:
-  H2Stream(H2Connection& connection, int32_t id);
+  explicit H2Stream(H2Connection& connection);
 
   // --- ClientStream
   std::string_view next_piece() override;
@@ -56,12 +57,11 @@ class H2Stream final : public ClientStream, public InSessionBlocks {
   friend class H2Connection;
   friend class WakeList<H2Stream>;
   template <class Each>
-  void submit_interim(const Each& each);  // as HeldHeads::hold()
+  void add_interim(const Each& each);  // as HeldHeads::hold()
   void make_room_for_rest();
   void leave_rest();
 
   H2Connection& connection_;
-  const int32_t id_;
   size_t place_ = 0;  // among the connection's streams
   Transaction* transaction_ = nullptr;
   Http2RequestBuilder builder_;

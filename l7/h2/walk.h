@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Http2Walk: finds the frames in the bytes of a client before nghttp2 takes them (RFC 9113 §4.1). nghttp2 does not
-// report frames that it ignores, and processes all given bytes in one call. The walk counts every frame, and limits how
-// many are given at a time.
+// Http2Walk: finds the frames in the bytes of a client before the session takes them (RFC 9113 §4.1). The
+// session processes all given bytes in one call. The walk counts every frame, and limits how many are given at a time.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +14,9 @@ namespace tidegate::l7 {
 
 class Http2Walk {
  public:
-  // How many bytes of `input` may be given to nghttp2 now, so that at most `frames` frames begin. `input` follows what
-  // was walked before. 0 if the next byte belongs to the head of one frame too many. Decrements `frames`, and counts
-  // the frames in `conduct`.
+  // How many bytes of `input` may be given to the session now, so that at most `frames` frames begin. `input` follows
+  // what was walked before. 0 if the next byte belongs to the head of one frame too many. Decrements `frames`, and
+  // counts the frames in `conduct`.
   size_t next(std::string_view input, uint64_t& frames, Http2Conduct& conduct) {
     size_t at = 0;
     while (at < input.size()) {

@@ -29,7 +29,7 @@ void H2Connection::watch_client() {
   } else {
     socket_patience_.pause(now_ns);
   }
-  if (!socket_full && answers_waiting_ > 0 && nghttp2_session_get_remote_window_size(session_.get()) <= 0) {
+  if (!socket_full && answers_waiting_ > 0 && session_.send_window() <= 0) {
     next_ns = std::min(next_ns, window_patience_.wait(terms, now_ns));
   } else {
     window_patience_.pause(now_ns);
@@ -39,8 +39,7 @@ void H2Connection::watch_client() {
 
 void H2Connection::watch_stream(H2Stream& stream) {
   const uint64_t now_ns = connection_.worker().loop().now_ns();
-  const auto shut = [&] { return nghttp2_session_get_stream_remote_window_size(session_.get(), stream.id_) <= 0; };
-  if (stream.out_.bytes() > 0 && shut()) {
+  if (stream.out_.bytes() > 0 && stream.send_window() <= 0) {
     look_at_ns(stream.patience_.wait(connection_.facts().patience, now_ns));
   } else {
     stream.patience_.pause(now_ns);
@@ -88,7 +87,7 @@ void H2Connection::on_timer() {
   }
   if (next_ns <= now_ns) return give_up();
   look_at_ns(std::min(next_ns, look_at_streams(now_ns)));
-  if (nghttp2_session_want_write(session_.get())) pump();
+  if (session_.wants_to_send()) pump();
 }
 
 // Ends each stream whose client has kept the stream's window shut for too long, while other streams may move. Returns
@@ -97,7 +96,7 @@ uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
   uint64_t next_ns = UINT64_MAX;
   for (const auto& stream : streams_) {
     if (stream->held_reset_.take_due(now_ns)) {
-      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_NO_ERROR);
+      session_.reset(*stream, Http2Error::no_error);
     } else if (stream->held_reset_.held()) {
       next_ns = std::min(next_ns, stream->held_reset_.due_ns());
     }
@@ -108,7 +107,7 @@ uint64_t H2Connection::look_at_streams(uint64_t now_ns) {
       next_ns = std::min(next_ns, end_ns);
     } else {
       stream->gone_why_ = Failure::client_too_slow;
-      nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, stream->id_, NGHTTP2_CANCEL);
+      session_.reset(*stream, Http2Error::cancel);
     }
   }
   return next_ns;

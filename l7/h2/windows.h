@@ -6,11 +6,10 @@
 // one MemoryBudget for that. UploadWindows does it for requests' bodies, BackendH2Connection for responses'.
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
 #include <cstddef>
 #include <cstdint>
 
+#include "l7/h2/session.h"
 #include "l7/limits.h"
 #include "l7/wire/memory_budget.h"
 
@@ -47,11 +46,11 @@ class UploadWindows {
 
   // Widens the window of a stream if the backend has taken a whole window, `more_comes` is true, and the budget allows
   // it.
-  void widen(nghttp2_session* session, int32_t stream, StreamWindow& window, bool more_comes);
+  void widen(Http2Session& session, Http2Stream& stream, StreamWindow& window, bool more_comes);
 
   // A stream with this window has ended. With the last widened one, the connection's window shrinks, and the budget
   // gets the growth back.
-  void forget(nghttp2_session* session, const StreamWindow& window);
+  void forget(Http2Session& session, const StreamWindow& window);
 
  private:
   MemoryBudget& memory_;

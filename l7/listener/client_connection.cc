@@ -15,6 +15,7 @@
 #include "core/limits.h"
 #include "core/tls_acme.h"
 #include "core/vanished.h"
+#include "l7/h2/frames.h"
 #include "l7/limits.h"
 #include "l7/listener/head_bound.h"
 #include "l7/listener/listener.h"
@@ -22,8 +23,6 @@
 
 namespace tidegate::l7 {
 namespace {
-
-constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 // One counter for all workers, so no two connections of the process have the same number.
 uint64_t next_connection_number() {

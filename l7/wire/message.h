@@ -43,6 +43,9 @@ inline bool is_odd_name(std::string_view lower_name) {
   return !std::all_of(lower_name.begin(), lower_name.end(), is_name_char);
 }
 
+struct Http2Field;
+enum class PseudoName : uint8_t;
+
 struct Field {
   std::string_view name;  // lower case
   std::string_view value;
@@ -194,7 +197,7 @@ inline const char* name(MessageFault fault) { return info(fault).name; }
 MessageFault request_from_http1(const http1::Head& head, Arena& arena, RequestHead& out);
 
 // Copies one field of an HTTP/2 trailer section.
-MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out);
+MessageFault trailer_from_http2(const Http2Field& field, Arena& arena, Trailers& out);
 
 // Builds a request from the fields of an HTTP/2 header block. finish() checks the whole request (RFC 9113 §8.3.1).
 class Http2RequestBuilder {
@@ -202,14 +205,14 @@ class Http2RequestBuilder {
   // Takes at most `max_fields`. They are counted as for HTTP/1: `:authority` counts as Host, and all Cookie fields are
   // one.
   void start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields);
-  MessageFault add(std::string_view name, std::string_view value);
+  MessageFault add(const Http2Field& field);
   MessageFault finish(bool end_of_stream);
   // The target as it was received, for the log of a refused request. It may be empty.
   std::string_view target() const { return target_; }
 
  private:
-  MessageFault add_pseudo(std::string_view name, std::string_view value);
-  std::string_view* pseudo_slot(std::string_view name);
+  MessageFault add_pseudo(const Http2Field& field);
+  std::string_view* pseudo_slot(PseudoName name);
   struct Crumb {
     std::string_view value;
     Crumb* next;

@@ -1,44 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/2 header blocks into RequestHead: RFC 9113 §8.2 (fields) and §8.3 (pseudo-header fields).
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cstring>
 #include <new>
 
 #include "l7/limits.h"
-#include "l7/wire/message.h"
+#include "l7/wire/http2_field.h"
 
 namespace tidegate::l7 {
 namespace {
-
-// The properties of a field's name, found in one pass over its bytes.
-struct NameMarks {
-  bool valid;  // RFC 9113 §8.2.1: a name that a strict HTTP/1 parser would refuse must not become HTTP/1
-  bool odd;    // is_odd_name()
-};
-
-NameMarks marks_of(std::string_view name) {
-  enum : uint8_t { kOdd = 1, kBad = 2 };
-  static constexpr std::array<uint8_t, 256> kMarks = [] {
-    std::array<uint8_t, 256> marks{};
-    marks.fill(kOdd | kBad);
-    for (const char c : std::string_view("!#$%&'*+.^_`|~")) marks[static_cast<uint8_t>(c)] = kOdd;  // RFC 9110 §5.6.2
-    for (int c = 0; c < 128; ++c) {
-      if (is_name_char(static_cast<char>(c))) marks[static_cast<size_t>(c)] = 0;
-    }
-    return marks;
-  }();
-  uint8_t seen = name.empty() ? kBad : 0;
-  for (const char c : name) seen |= kMarks[static_cast<uint8_t>(c)];
-  return {(seen & kBad) == 0, (seen & kOdd) != 0};
-}
-
-bool is_valid_value(std::string_view value) {
-  if (!http1::is_field_value(value)) return false;
-  if (value.empty()) return true;
-  return value.front() != ' ' && value.front() != '\t' && value.back() != ' ' && value.back() != '\t';
-}
 
 bool is_valid_target(std::string_view target) {
   for (const char c : target) {
@@ -50,13 +20,13 @@ bool is_valid_target(std::string_view target) {
 
 }  // namespace
 
-MessageFault trailer_from_http2(std::string_view name, std::string_view value, Arena& arena, Trailers& out) {
-  const NameMarks marks = marks_of(name);
-  if (!marks.valid || !is_valid_value(value)) return MessageFault::bad_field;
-  const FieldKind kind = classify_field(name);
-  if (!may_be_trailer(name, kind)) return MessageFault::none;
-  const bool fits = out.add(arena, {arena.copy(name), arena.copy(value), kind, marks.odd});
-  return fits ? MessageFault::none : MessageFault::too_many_fields;
+MessageFault trailer_from_http2(const Http2Field& field, Arena& arena, Trailers& out) {
+  const NameTraits& traits = field.traits;
+  const bool right = traits.pseudo == PseudoName::none && traits.valid && field.is(ValueClass::field);
+  if (!right) return MessageFault::bad_field;
+  if (!may_be_trailer(field.name, traits.kind)) return MessageFault::none;
+  const Field kept{arena.copy(field.name), arena.copy(field.value), traits.kind, traits.odd};
+  return out.add(arena, kept) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
 void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes, size_t max_fields) {
@@ -69,16 +39,16 @@ void Http2RequestBuilder::start(Arena& arena, RequestHead& out, size_t max_bytes
   out.version = HttpVersion::http2;
 }
 
-MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view value) {
+MessageFault Http2RequestBuilder::add(const Http2Field& of) {
+  const auto& [name, value, traits, value_class, static_name] = of;
   bytes_ += name.size() + value.size() + 32;  // as RFC 9113 §6.5.2 counts
   if (bytes_ > max_bytes_ || arena_->bytes() > kRequestArenaBytes) return MessageFault::too_large;
-  if (!is_valid_value(value)) return MessageFault::bad_field;
-  if (!name.empty() && name.front() == ':') return add_pseudo(name, value);
+  if (!of.is(ValueClass::field)) return MessageFault::bad_field;
+  if (traits.pseudo != PseudoName::none) return add_pseudo(of);
   ordinary_seen_ = true;
-  const NameMarks marks = marks_of(name);
-  if (!marks.valid) return MessageFault::bad_field;
+  if (!traits.valid) return MessageFault::bad_field;
 
-  const FieldKind kind = classify_field(name);
+  const FieldKind kind = traits.kind;
   const bool more_of_one = (kind == FieldKind::cookie && crumbs_ != nullptr) || kind == FieldKind::host;
   if (!more_of_one && ++fields_ >= max_fields_) return MessageFault::too_many_fields;  // :authority takes one place
   switch (kind) {
@@ -115,7 +85,7 @@ MessageFault Http2RequestBuilder::add(std::string_view name, std::string_view va
     default:
       break;
   }
-  const Field field{arena_->copy(name), arena_->copy(value), kind, marks.odd};
+  const Field field{static_name != 0 ? name : arena_->copy(name), arena_->copy(value), kind, traits.odd};
   return out_->fields.add(field) ? MessageFault::none : MessageFault::too_many_fields;
 }
 
@@ -143,23 +113,28 @@ std::string_view Http2RequestBuilder::join_crumbs() const {
 }
 
 // Null: there is no such pseudo-header field in a request.
-std::string_view* Http2RequestBuilder::pseudo_slot(std::string_view name) {
-  const auto is = [name]<size_t kBytes>(const char(&text)[kBytes]) {
-    return name.size() == kBytes - 1 && std::memcmp(name.data(), text, kBytes - 1) == 0;
-  };
-  if (is(":method")) return &out_->method;
-  if (is(":path")) return &target_;
-  if (is(":scheme")) return &scheme_;
-  if (is(":authority")) return &out_->authority;
-  if (is(":protocol")) return &protocol_;
-  return nullptr;
+std::string_view* Http2RequestBuilder::pseudo_slot(PseudoName name) {
+  switch (name) {
+    case PseudoName::method:
+      return &out_->method;
+    case PseudoName::path:
+      return &target_;
+    case PseudoName::scheme:
+      return &scheme_;
+    case PseudoName::authority:
+      return &out_->authority;
+    case PseudoName::protocol:
+      return &protocol_;
+    default:
+      return nullptr;
+  }
 }
 
-MessageFault Http2RequestBuilder::add_pseudo(std::string_view name, std::string_view value) {
-  if (ordinary_seen_ || value.empty()) return MessageFault::bad_pseudo_field;
-  std::string_view* const slot = pseudo_slot(name);
+MessageFault Http2RequestBuilder::add_pseudo(const Http2Field& field) {
+  if (ordinary_seen_ || field.value.empty()) return MessageFault::bad_pseudo_field;
+  std::string_view* const slot = pseudo_slot(field.traits.pseudo);
   if (slot == nullptr || !slot->empty()) return MessageFault::bad_pseudo_field;
-  *slot = arena_->copy(value);
+  *slot = arena_->copy(field.value);
   return MessageFault::none;
 }
 

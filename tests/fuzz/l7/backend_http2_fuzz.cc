@@ -2,7 +2,6 @@
 // What an HTTP/2 backend may send: any bytes, after it has accepted a connection. The first byte of the input chooses
 // the requests that wait for it (HTTP/1 and HTTP/2 clients, with a body, gRPC, gRPC-Web, buffered, a WebSocket) and how
 // its bytes are cut.
-#include <nghttp2/nghttp2.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>

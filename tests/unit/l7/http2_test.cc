@@ -10,6 +10,7 @@
 #include "conf/model/listener.h"
 #include "conf/model/node.h"
 #include "conf/model/route.h"
+#include "l7/h2/session.h"
 #include "l7/h2/windows.h"
 #include "l7/limits.h"
 #include "tests/unit/l7/http2_client.h"
@@ -224,35 +225,58 @@ TEST_F(Http2, TheWindowOfAnUploadGrowsWhileTheBackendTakesIt) {
   EXPECT_LE(widest, static_cast<int32_t>(kHttp2StreamWindowMostBytes));
 }
 
+struct UploadStream final : Http2Stream {};
+
+class UploadUser final : public Http2Session::User {
+ public:
+  std::vector<std::unique_ptr<UploadStream>> streams;
+
+ private:
+  Http2Stream& open_stream(int32_t) override { return *streams.emplace_back(std::make_unique<UploadStream>()); }
+  bool on_field(Http2Stream&, const Http2Field&) override { return true; }
+  bool on_bad_field(Http2Stream&) override { return true; }
+  void on_head(Http2Stream&, bool) override {}
+  void on_malformed(Http2Stream&, bool) override {}
+  void on_data(Http2Stream&, std::string_view) override {}
+  void on_content_end(Http2Stream&) override {}
+  void write_head(Http2Stream&, bool, ProxyTransport&) override {}
+  Http2Content content_of(const Http2Stream&) const override { return {}; }
+  void write_content(Http2Stream&, size_t, bool, ProxyTransport&) override {}
+  void on_closed(Http2Stream&, Http2Error) override {}
+};
+
 // A connection that stays open holds nothing from the budget for uploads that have ended.
 TEST(UploadWindows, ShrinkWithTheLastUploadThatMadeThemGrow) {
-  nghttp2_session_callbacks* callbacks = nullptr;
-  ASSERT_EQ(nghttp2_session_callbacks_new(&callbacks), 0);
-  nghttp2_session* session = nullptr;
-  ASSERT_EQ(nghttp2_session_server_new(&session, callbacks, nullptr), 0);
-  nghttp2_session_callbacks_del(callbacks);
+  UploadUser user;
+  Http2Session session(Http2Session::Role::server, user, {}, kHttp2ConnectionWindowBytes);
+  const auto head = [](char id) {  // GET, http, "/" and an authority (RFC 7541 C.3.1)
+    const std::string block = "\x82\x86\x84\x41\x0fwww.example.com";
+    return std::string("\0\0\x14\x01\x04\0\0\0", 8) + id + block;
+  };
+  const std::string settings("\0\0\0\x04\0\0\0\0\0", 9);
+  const std::string opened = std::string(kHttp2Preface) + settings + head(1) + head(3) + head(5);
+  ASSERT_EQ(session.receive(opened), Http2Session::Stop::none);
+  ASSERT_EQ(user.streams.size(), 3u);
   MemoryBudget budget;
   {
     UploadWindows windows(budget);
     StreamWindow small(kHttp2StreamWindowBytes), one(kHttp2StreamWindowBytes), other(kHttp2StreamWindowBytes);
-    for (int i = 0; i < 8; ++i) windows.widen(session, 1, one, true);
-    for (int i = 0; i < 8; ++i) windows.widen(session, 3, other, true);
+    for (int i = 0; i < 8; ++i) windows.widen(session, *user.streams[0], one, true);
+    for (int i = 0; i < 8; ++i) windows.widen(session, *user.streams[1], other, true);
     const size_t taken = budget.taken();
     EXPECT_GT(taken, kHttp2StreamWindowMostBytes / 2);
-    EXPECT_EQ(nghttp2_session_get_effective_local_window_size(session),
-              kHttp2ConnectionWindowBytes + static_cast<int32_t>(taken));
+    EXPECT_EQ(session.connection_window(), kHttp2ConnectionWindowBytes + static_cast<int64_t>(taken));
     windows.forget(session, small);
     windows.forget(session, one);
     EXPECT_EQ(budget.taken(), taken) << "the other upload goes on";
     windows.forget(session, other);
     EXPECT_EQ(budget.taken(), 0u);
-    EXPECT_EQ(nghttp2_session_get_effective_local_window_size(session), kHttp2ConnectionWindowBytes);
+    EXPECT_EQ(session.connection_window(), kHttp2ConnectionWindowBytes);
     StreamWindow next(kHttp2StreamWindowBytes);
-    for (int i = 0; i < 8; ++i) windows.widen(session, 5, next, true);
+    for (int i = 0; i < 8; ++i) windows.widen(session, *user.streams[2], next, true);
     EXPECT_EQ(budget.taken(), taken) << "it grows again";
   }
   EXPECT_EQ(budget.taken(), 0u);
-  nghttp2_session_del(session);
 }
 
 TEST_F(Http2, JudgesExpectationsAndTheNumberOfFieldsAsHttp1Does) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "l7/exchange/forwarding.h"
+#include "l7/wire/http2_field.h"
 
 namespace tidegate::l7::message_test {
 
@@ -94,7 +95,7 @@ class FromHttp2 : public ::testing::Test {
   MessageFault read(const Fields& fields, bool end_of_stream = true) {
     builder_.start(arena_, request_, 8192, 100);
     for (const auto& [name, value] : fields) {
-      if (const MessageFault fault = builder_.add(name, value); fault != MessageFault::none) return fault;
+      if (const MessageFault fault = builder_.add(http2_field(name, value)); fault != MessageFault::none) return fault;
     }
     return builder_.finish(end_of_stream);
   }
