@@ -215,10 +215,17 @@ std::string base64url_encode(std::string_view bytes) { return base64_with(bytes,
 std::string base64_encode(std::string_view bytes) { return base64_with(bytes, kBase64, true); }
 
 std::optional<std::string> base64url_decode(std::string_view text) {
+  std::string out(text.size() * 3 / 4, '\0');
+  const std::optional<size_t> bytes = base64url_decode_to(text, out.data());
+  if (!bytes) return std::nullopt;
+  TIDEGATE_ASSERT(*bytes == out.size(), "whole base64 without padding has this length");
+  return out;
+}
+
+std::optional<size_t> base64url_decode_to(std::string_view text, char* const out) {
   const size_t rest = text.size() % 4;
   if (rest == 1) return std::nullopt;  // a canonical encoding has no leftover character
-  std::string out(text.size() / 4 * 3 + (rest == 0 ? 0 : rest - 1), '\0');
-  char* end = out.data();
+  char* end = out;
   const auto digit = [](char c) -> uint32_t { return kBase64UrlDigits[static_cast<uint8_t>(c)]; };
   uint32_t seen = 0;  // all digits together: what is none has a bit above the six
   for (; text.size() >= 4; text.remove_prefix(4)) {
@@ -235,7 +242,7 @@ std::optional<std::string> base64url_decode(std::string_view text) {
     *end++ = static_cast<char>(a << 2 | b >> 4);
     if (rest == 3) *end++ = static_cast<char>(b << 4 | c >> 2);
   }
-  return seen > 63 ? std::nullopt : std::optional(std::move(out));
+  return seen > 63 ? std::nullopt : std::optional(static_cast<size_t>(end - out));
 }
 
 bool equal_constant_time(std::string_view a, std::string_view b) {

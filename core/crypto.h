@@ -30,6 +30,9 @@ std::string hex_encode(std::string_view bytes);
 std::optional<std::string> hex_decode(std::string_view hex);
 std::string base64url_encode(std::string_view bytes);                // no padding (RFC 4648 §5)
 std::optional<std::string> base64url_decode(std::string_view text);  // refuses padding
+// The same without an allocation: writes at most text.size() * 3 / 4 bytes to `out`, and returns how many. `out` may be
+// where `text` is.
+std::optional<size_t> base64url_decode_to(std::string_view text, char* out);
 std::string base64_encode(std::string_view bytes);
 // The time of the comparison depends only on the lengths.
 bool equal_constant_time(std::string_view a, std::string_view b);

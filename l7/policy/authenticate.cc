@@ -13,7 +13,6 @@
 
 #include "conf/model/policy.h"
 #include "core/clock.h"
-#include "core/http1.h"
 #include "l7/exchange/exchange.h"
 #include "l7/exchange/forwarding.h"
 #include "l7/exchange/sticky.h"
@@ -125,7 +124,7 @@ class AuthenticateRule final : public Rule {
   RuleDecision on_forward(Exchange& exchange, Arena& arena) const override {
     const RequestHead& from = exchange.outgoing == nullptr ? exchange.request : *exchange.outgoing;
     const std::string& key = rules_.api_keys.query;
-    if (exchange.policies.identity.name.empty() || !http1::query_parameter(from.query, key)) return {RuleVerdict::none};
+    if (exchange.policies.identity.name.empty() || !has_parameter(from.query, key)) return {RuleVerdict::none};
     auto* const head = new (arena.allocate_aligned(sizeof(RequestHead))) RequestHead(from);
     head->query = query_without(from.query, key, arena);
     head->has_query = !head->query.empty();
@@ -247,8 +246,7 @@ class AuthenticateRule final : public Rule {
     if (!rules_.api_keys.enabled) return std::nullopt;
     if (const Field* field = request.fields.find(key_header_)) return field->value;
     if (rules_.api_keys.query.empty()) return std::nullopt;
-    const std::optional<std::string> value = http1::query_parameter(request.query, rules_.api_keys.query);
-    return value ? std::optional(arena.copy(*value)) : std::nullopt;
+    return parameter_of(request.query, rules_.api_keys.query, arena);
   }
   std::optional<std::string_view> token_of(const RequestHead& request) const {
     if (!rules_.jwt.enabled) return std::nullopt;

@@ -14,6 +14,7 @@
 #include "core/percent.h"
 #include "l7/exchange/sticky.h"
 #include "l7/limits.h"
+#include "l7/policy/template_text.h"
 
 namespace tidegate::l7::policy {
 namespace {
@@ -26,6 +27,55 @@ bool matches(const std::string& hash, std::string_view password) {
   const bool right = computed != nullptr && equal_constant_time(computed, hash);
   std::memset(scratch.get(), 0, sizeof(crypt_data));
   return right;
+}
+
+// The bytes of a query's value, decoded one by one. A malformed escape stays as it is written.
+class DecodedBytes {
+ public:
+  explicit DecodedBytes(std::string_view written) : rest_(written) {}
+  // Nothing at the end.
+  std::optional<char> next() {
+    if (rest_.empty()) return std::nullopt;
+    char c = rest_[0];
+    size_t taken = 1;
+    if (c == '+') c = ' ';
+    if (c == '%') {
+      const int high = rest_.size() > 2 ? hex_digit(rest_[1]) : -1, low = rest_.size() > 2 ? hex_digit(rest_[2]) : -1;
+      malformed_ = malformed_ || high < 0 || low < 0;
+      if (high >= 0 && low >= 0) {
+        c = static_cast<char>(high << 4 | low);
+        taken = 3;
+      }
+    }
+    rest_.remove_prefix(taken);
+    return c;
+  }
+  bool malformed() const { return malformed_; }  // so far
+
+ private:
+  std::string_view rest_;
+  bool malformed_ = false;
+};
+
+bool is_same_decoded(std::string_view one, std::string_view other) {
+  DecodedBytes left(one), right(other);
+  for (;;) {
+    const std::optional<char> a = left.next(), b = right.next();
+    if (a != b) return false;
+    if (!a) return true;
+  }
+}
+
+// The value of the first parameter of that name, as it is written. It and what stands before it are taken off the
+// query.
+std::optional<std::string_view> next_parameter(std::string_view& query, std::string_view name) {
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    const size_t equals = std::min(pair.find('='), pair.size());
+    if (is_parameter_named(pair.substr(0, equals), name)) return pair.substr(std::min(equals + 1, pair.size()));
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -72,17 +122,26 @@ bool cookies_differ(const RequestHead& request, std::string_view name) {
 }
 
 bool parameters_differ(std::string_view query, std::string_view name) {
-  std::optional<std::string> first;
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(pair.size() + 1, query.size()));
-    const size_t equals = std::min(pair.find('='), pair.size());
-    if (percent_decode(pair.substr(0, equals), true) != name) continue;
-    std::string value = percent_decode(pair.substr(std::min(equals + 1, pair.size())), true).value_or("");
-    if (first && *first != value) return true;
-    first = std::move(value);
+  const std::optional<std::string_view> first = next_parameter(query, name);
+  if (!first) return false;
+  while (const std::optional<std::string_view> other = next_parameter(query, name)) {
+    if (!is_same_decoded(*first, *other)) return true;
   }
   return false;
+}
+
+bool has_parameter(std::string_view query, std::string_view name) { return next_parameter(query, name).has_value(); }
+
+std::optional<std::string_view> parameter_of(std::string_view query, std::string_view name, Arena& arena) {
+  const std::optional<std::string_view> written = next_parameter(query, name);
+  if (!written || written->find_first_of("%+") == std::string_view::npos) return written;
+  char* const begin = arena.allocate(written->size());
+  char* end = begin;
+  for (DecodedBytes bytes(*written); const std::optional<char> byte = bytes.next();) {
+    if (bytes.malformed()) return std::nullopt;
+    *end++ = *byte;
+  }
+  return std::string_view(begin, static_cast<size_t>(end - begin));
 }
 
 void remove_cookie(FieldList& fields, std::string_view name, Arena& arena) {
@@ -110,7 +169,7 @@ std::string_view query_without(std::string_view query, std::string_view name, Ar
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(pair.size() + 1, query.size()));
-    if (percent_decode(pair.substr(0, pair.find('=')), true) == name) continue;
+    if (is_parameter_named(pair.substr(0, pair.find('=')), name)) continue;
     if (!std::exchange(first, false)) *end++ = '&';
     end = std::copy(pair.begin(), pair.end(), end);
   }
@@ -119,10 +178,10 @@ std::string_view query_without(std::string_view query, std::string_view name, Ar
 
 std::optional<std::string_view> decode_base64(std::string_view text, Arena& arena) {
   while (!text.empty() && text.back() == '=') text.remove_suffix(1);
-  std::string url(text);
-  for (char& c : url) c = c == '+' ? '-' : c == '/' ? '_' : c;
-  const std::optional<std::string> plain = base64url_decode(url);
-  return plain ? std::optional(arena.copy(*plain)) : std::nullopt;
+  char* const out = arena.allocate(text.size());
+  std::transform(text.begin(), text.end(), out, [](char c) { return c == '+' ? '-' : c == '/' ? '_' : c; });
+  const std::optional<size_t> bytes = base64url_decode_to({out, text.size()}, out);
+  return bytes ? std::optional(std::string_view(out, *bytes)) : std::nullopt;
 }
 
 std::optional<NamePassword> read_basic(std::string_view credentials, Arena& arena) {

@@ -31,6 +31,11 @@ bool fields_differ(const RequestHead& request, std::string_view lower);
 bool cookies_differ(const RequestHead& request, std::string_view name);
 bool parameters_differ(std::string_view query, std::string_view name);
 
+// Whether the query has a parameter of that name, and the decoded value of the first one. Nothing if its escapes are
+// malformed. The value is in the query or in the arena.
+bool has_parameter(std::string_view query, std::string_view name);
+std::optional<std::string_view> parameter_of(std::string_view query, std::string_view name, Arena& arena);
+
 // Removes each cookie of that name from the Cookie fields, and a field that has no other.
 void remove_cookie(FieldList& fields, std::string_view name, Arena& arena);
 
