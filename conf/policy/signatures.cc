@@ -105,9 +105,10 @@ const Section& signatures_section() {
                "`@authority`, `@path` and `@query`. The body is covered by `content-digest`, which the backend checks.",
                128),
           duration("max_age", &SignatureRules::max_age_s, {1 * kSecond, 1 * kHour},
-                   "How long after `created` a signature is good. A request that comes again in that time is refused, "
-                   "by the proxy that had it and until it is started again or `remembered` changes. "
-                   "A client that may send one twice in a second gives each a `nonce`.",
+                   "How long after `created` a signature is good. A request that comes again in that time is refused "
+                   "by the proxy that had it, and by the process that takes over from it: at an upgrade, and under "
+                   "systemd after a crash. It is forgotten when the proxy is stopped or `remembered` changes. Other "
+                   "proxies do not know of it. A client that may send one twice in a second gives each a `nonce`.",
                    kSecond),
           duration("skew", &SignatureRules::skew_s, {0, 10 * kMinute}, "By how much clocks may differ.", kSecond),
           integer("remembered", &SignatureRules::remembered, {1'024, 4'194'304},

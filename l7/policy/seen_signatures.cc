@@ -1,29 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "l7/policy/seen_signatures.h"
 
+#include <utility>
+
+#include "core/assert.h"
 #include "core/crypto.h"
 
 namespace tidegate::l7::policy {
 
-// Half more than asked for. Then both places of a signature are almost never full before the whole table is.
-SeenSignatures::SeenSignatures(size_t room)
-    : key_(random_hash_key()), place_key_(random_hash_key()), sets_(room * 3 / 2 / (kShards * kWays) + 1) {
-  for (Shard& shard : shards_) {
-    const MutexLock lock(shard.mutex);
-    shard.entries.resize(sets_ * kWays);
-  }
+SeenSignatures::SeenSignatures(std::shared_ptr<TableMemory> memory)
+    : memory_(std::move(memory)),
+      head_(*static_cast<Head*>(memory_->data())),
+      entries_(reinterpret_cast<Entry*>(&head_ + 1)),
+      sets_((memory_->bytes() - sizeof(Head)) / sizeof(Entry) / (kShards * kWays)) {
+  TIDEGATE_ASSERT(sets_ > 0, "there is room for a set in each shard");
+  if (head_.made != 0) return;
+  head_.key = random_hash_key();
+  head_.place_key = random_hash_key();
+  for (Lock& lock : head_.locks) lock.mutex.make();
+  head_.made = 1;
 }
 
 SeenSignatures::Answer SeenSignatures::add(std::string_view signature, uint64_t until_s, uint64_t now_s) {
-  const uint64_t hash = siphash13(key_, signature), place = siphash13(place_key_, signature);
-  Shard& shard = shards_[place % kShards];
+  const uint64_t hash = siphash13(head_.key, signature), place = siphash13(head_.place_key, signature);
+  const size_t shard = place % kShards;
+  Entry* const entries = entries_ + shard * sets_ * kWays;
   const size_t sets[] = {place / kShards % sets_, (place >> 36) % sets_};
-  const MutexLock lock(shard.mutex);
+  const SharedMutexLock lock(head_.locks[shard].mutex);
   Entry* free[] = {nullptr, nullptr};
   size_t empty[] = {0, 0};
   for (size_t s = 0; s < 2; ++s) {
     for (size_t i = sets[s] * kWays; i < (sets[s] + 1) * kWays; ++i) {
-      Entry& entry = shard.entries[i];
+      Entry& entry = entries[i];
       if (entry.until_s <= now_s) {
         free[s] = &entry;
         ++empty[s];

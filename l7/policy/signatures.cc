@@ -125,6 +125,11 @@ bool append_component(fmt::memory_buffer& out, const RequestHead& request, std::
   return true;
 }
 
+std::shared_ptr<SeenSignatures> seen_of(const SignatureRules& rules, Compiling& out, TableMemories& memories) {
+  const std::string key = fmt::format("{}/signatures/{}", out.policy, rules.remembered);
+  return out.registry.get<SeenSignatures>(key, memories, key, rules.remembered);
+}
+
 }  // namespace
 
 // What Signature-Input says.
@@ -202,8 +207,8 @@ SignatureVerifier::SignatureVerifier(const SignatureRules& rules, std::shared_pt
                                      Compiling& out)
     : rules_(rules),
       signers_(std::move(signers)),
-      seen_(out.registry.get<SeenSignatures>(fmt::format("{}/signatures/{}", out.policy, rules.remembered),
-                                             rules.remembered)) {}
+      memories_(out.registry.get<TableMemories>(TableMemories::kRegistryKey)),
+      seen_(seen_of(rules, out, *memories_)) {}
 
 SignatureFault SignatureVerifier::verify(const RequestHead& request, std::string_view scheme, uint64_t now_s,
                                          Arena& arena, const Known*& who) const {

@@ -16,6 +16,7 @@
 #include "l7/plan/known_clients.h"
 #include "l7/policy/credentials.h"
 #include "l7/policy/seen_signatures.h"
+#include "l7/policy/table_memory.h"
 #include "l7/wire/arena.h"
 #include "l7/wire/message.h"
 
@@ -51,8 +52,9 @@ class SignatureVerifier {
   bool covers_enough(const Input& input) const;
 
   const SignatureRules rules_;
-  const std::shared_ptr<const Signers> signers_;  // not null
-  std::shared_ptr<SeenSignatures> seen_;
+  const std::shared_ptr<const Signers> signers_;   // not null
+  const std::shared_ptr<TableMemories> memories_;  // kept, so that the next process finds what was seen in them
+  const std::shared_ptr<SeenSignatures> seen_;
 };
 
 }  // namespace tidegate::l7::policy

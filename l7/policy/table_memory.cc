@@ -45,7 +45,7 @@ std::shared_ptr<TableMemory> TableMemory::make(const std::string& key, uint64_t 
   static_assert(sizeof(Head) == kHeadBytes);
   TIDEGATE_ASSERT(key.size() <= sizeof(Head::key), "a policy's name is bounded");
   const size_t map_bytes = kHeadBytes + bytes;
-  UniqueFd fd(key.empty() ? -1 : ::memfd_create("tidegate-limit", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  UniqueFd fd(key.empty() ? -1 : ::memfd_create("tidegate-table", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (fd &&
       (::ftruncate(fd.get(), static_cast<off_t>(map_bytes)) != 0 || ::fcntl(fd.get(), F_ADD_SEALS, kTableSeals) != 0)) {
     fd.reset();
@@ -84,7 +84,7 @@ Result<std::shared_ptr<TableMemory>> TableMemory::adopt(UniqueFd fd) {
 
 void TableMemories::inherit(UniqueFd fd) {
   Result<std::shared_ptr<TableMemory>> memory = TableMemory::adopt(std::move(fd));
-  if (!memory) return log_warn("the quotas of the process before cannot be used: {}", memory.error().message);
+  if (!memory) return log_warn("a table of the process before cannot be used: {}", memory.error().message);
   const std::string key = (*memory)->key();
   inherited_[key] = *std::move(memory);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// TableMemory: the memory of a table whose entries are single atomic words, behind a descriptor (memfd). Another
-// process that gets the descriptor has the same table. After an upgrade, both processes count in it until the old one
-// has ended. After a crash, the next process continues with it.
+// TableMemory: the memory of a table that processes can share, behind a descriptor (memfd). Another process that gets
+// the descriptor has the same table. After an upgrade, both processes use it until the old one has ended. After a
+// crash, the next process continues with it. So the content must be valid after each single store: entries are single
+// atomic words (LimitTable), or are guarded by a SharedMutex (SeenSignatures).
 //
 // TableMemories: the memories of one proxy. It is itself a Runtime, so that rules find it in their registry.
 #pragma once

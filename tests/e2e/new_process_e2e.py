@@ -3,6 +3,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -11,8 +12,10 @@ import subprocess
 
 import box
 import xdp_e2e
+from issuer import encoded
 from lab import BUILD, binary, open_socket
 from netns import wait_until
+from policy_e2e import client_of_the_readme
 from upgrading import DIES, DnsLoad, Manager, PROXY_DOCUMENT, ZONE, dns_document, end_all, is_gone, one_proxy, one_server, upgrade
 
 
@@ -105,6 +108,36 @@ def test_a_downgrade_of_the_proxy_leaves_its_counts_behind(lab):
         assert status() == 429, "the count goes on"
         in_the_format_before(machine, "l7")
         assert [status(), status()] == [200, 429], "the count begins anew"
+
+
+def test_a_signed_request_that_was_taken_before_an_upgrade_is_refused_after_it(lab):
+    """By a site without a secret: the memory of signatures has keys of its own."""
+    secret = b"s" * 40
+    policy = "policies: [{name: signed, authenticate: {signatures: {keys_file: partners.json}}}]\nroutes:"
+    document = PROXY_DOCUMENT.replace("routes:", policy).replace('path: "/*"', 'path: "/*", policies: [signed]').replace("path: cache", "path: {home}/cache")
+    with box.raised("up", 66) as machine:
+        machine.write("partners.json", json.dumps({"keys": [{"kty": "oct", "kid": "partner", "k": encoded(secret)}]}))
+        process = machine.start_plane("l7", machine.write("up.yaml", document.replace("{home}", str(machine.home))))
+        machine.wait_ready("l7", process)
+
+        def status(fields):
+            with contextlib.closing(http.client.HTTPConnection("www.example.test")) as client:
+                client.sock = open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)
+                client.sock.settimeout(20)
+                client.sock.connect((machine.host.v4, 80))
+                client.request("GET", "/api/v1/x", headers=fields)
+                return client.getresponse().status
+
+        try:
+            sign = client_of_the_readme()
+            first, second = (sign("GET", "www.example.test", "/api/v1/x", "", "partner", secret) for _ in range(2))
+            assert [status(first), status(first)] == [200, 401]
+            for _ in range(2):
+                assert upgrade(machine.run_dir, "l7").returncode == 0
+                assert status(first) == 401, "a replay"
+            assert [status(second), status(second)] == [200, 401]
+        finally:
+            end_all(machine)
 
 
 def test_more_and_fewer_workers_take_over_every_socket(lab):

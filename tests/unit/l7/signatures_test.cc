@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests that are signed by HMAC (RFC 9421).
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <barrier>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "conf/model.h"
 #include "conf/model/policy.h"
@@ -12,7 +19,9 @@
 #include "core/crypto.h"
 #include "l7/limits.h"
 #include "l7/policy/seen_signatures.h"
+#include "l7/policy/shared_mutex.h"
 #include "l7/policy/signatures.h"
+#include "l7/policy/table_memory.h"
 #include "tests/unit/l7/support.h"
 
 namespace tidegate::l7::test::signatures_test {
@@ -51,6 +60,69 @@ TEST(SeenSignatures, HaveRoomForAsManyAsWereAskedForAndForgetNone) {
   for (int i = 65'536; i < 200'000; ++i) full += seen.add(std::to_string(i), 100, 50) == SeenSignatures::Answer::full;
   EXPECT_GT(full, 100'000) << "memory is fixed";
   EXPECT_EQ(seen.add("new", 200, 100), SeenSignatures::Answer::fresh) << "all are over";
+}
+
+// Gives one process's tables to the next one, as an upgrade does.
+void hand_over(policy::TableMemories& from, policy::TableMemories& to) {
+  for (const int fd : from.descriptors()) to.inherit(UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)));
+}
+
+TEST(SeenSignatures, AProcessRefusesWhatTheOneBeforeHasSeen) {
+  policy::TableMemories before, after, other;
+  SeenSignatures old(before, "q/signatures/1024", 1'024);
+  EXPECT_EQ(old.add("a", 100, 50), SeenSignatures::Answer::fresh);
+  hand_over(before, after);
+  SeenSignatures next(after, "q/signatures/1024", 1'024);
+  EXPECT_EQ(next.add("a", 100, 50), SeenSignatures::Answer::seen);
+  EXPECT_EQ(next.add("b", 100, 50), SeenSignatures::Answer::fresh);
+  EXPECT_EQ(old.add("b", 100, 50), SeenSignatures::Answer::seen) << "the old one still has connections";
+  EXPECT_EQ(next.add("a", 200, 100), SeenSignatures::Answer::fresh) << "its time was over";
+  hand_over(before, other);
+  SeenSignatures larger(other, "q/signatures/2048", 2'048);
+  EXPECT_EQ(larger.add("b", 100, 50), SeenSignatures::Answer::fresh) << "another table begins empty";
+}
+
+TEST(SeenSignatures, OfTwoProcessesExactlyOneTakesASignature) {
+  constexpr size_t kThreads = 4, kSignatures = 2'000;
+  policy::TableMemories before, after;
+  SeenSignatures old(before, "q", 4'096);
+  hand_over(before, after);
+  SeenSignatures next(after, "q", 4'096);
+  std::vector<std::atomic<int>> fresh(kSignatures);
+  std::barrier start(kThreads);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      SeenSignatures& own = t % 2 == 0 ? old : next;
+      start.arrive_and_wait();
+      for (size_t i = 0; i < kSignatures; ++i) {
+        if (own.add(std::to_string(i), 100, 50) == SeenSignatures::Answer::fresh) fresh[i].fetch_add(1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < kSignatures; ++i) ASSERT_EQ(fresh[i].load(), 1) << i;
+}
+
+// A process may be killed at any moment.
+TEST(SharedMutex, OfAProcessThatHasEndedIsFreeAgain) {
+  void* const memory = ::mmap(nullptr, 4'096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  auto& mutex = *static_cast<policy::SharedMutex*>(memory);
+  mutex.make();
+  for (int round = 0; round < 2; ++round) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      mutex.lock();
+      ::_exit(0);
+    }
+    ASSERT_GT(child, 0);
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    const policy::SharedMutexLock lock(mutex);
+  }
+  ::munmap(memory, 4'096);
 }
 
 class SignaturesTest : public ::testing::Test {
@@ -130,6 +202,20 @@ TEST_F(SignaturesTest, NameTheirClientAndAreTakenOnce) {
   const std::string second = params(kNow, ";nonce=\"3\";keyid=\"partner\"");
   EXPECT_EQ(verify(second, mac(std::string(40, 't'), base(second))), SignatureFault::none)
       << "the second key of that name";
+}
+
+TEST_F(SignaturesTest, ThatWereTakenBeforeAnUpgradeAreRefusedAfterIt) {
+  const auto tables = [](policy::Registry& registry) {
+    return registry.get<policy::TableMemories>(policy::TableMemories::kRegistryKey);
+  };
+  ASSERT_EQ(verify_signed(params(kNow)), SignatureFault::none);
+  policy::Registry next_registry;
+  hand_over(*tables(registry_), *tables(next_registry));
+  const HashKey another_key{3, 4};  // a process without the site's secret has a key of its own
+  policy::Compiling next{name_, content_, another_key, next_registry, no_rules_};
+  verifier_.emplace(rules_, known_signers(rules_, *parse_jwks(*rules_.keys.bytes)), next);
+  EXPECT_EQ(verify_signed(params(kNow)), SignatureFault::replayed);
+  EXPECT_EQ(verify_signed(params(kNow + 1)), SignatureFault::none);
 }
 
 TEST_F(SignaturesTest, AreForTheirTimeKeyAndRequest) {
