@@ -57,8 +57,10 @@ const Section& lane_section() {
                256),
           optional_integer("requests", &ConcurrencyLane::requests, {1, 1'000'000},
                            "How many of the lane may be under way at one time. Not with `adaptive`."),
-          optional_share("share", &ConcurrencyLane::share,
-                         "With `adaptive`: how much of the measured limit the lane may use; 0.01 to 1."),
+          optional_share(
+              "share", &ConcurrencyLane::share,
+              "With `adaptive`: how much of the measured limit the lane may use; 0.01 to 1. A request over it is "
+              "refused at once, also with `wait`."),
       }};
   return section;
 }
@@ -74,10 +76,11 @@ const Section& concurrency_section() {
                            "`by`. All requests of one HTTP/2 connection count as one. A request over it is refused at "
                            "once; a connection between two requests is not counted."),
           text("by", &ConcurrencyPolicy::by,
-               "What requests are counted by, all of these together: `client` (its address), `route`, `host`, `pool` "
-               "(of the route), `identity`, `header:NAME`, `cookie:NAME`, `claim:NAME`. A request without that "
-               "identity, header, cookie or claim is counted by its client. Without the key, all requests that the "
-               "policy holds for are counted as one."),
+               "What requests are counted by, all of these together: `client` (its address), `country` (of its "
+               "address, by the databases of `geo`), `route`, `host`, `pool` (of the route), `identity`, "
+               "`header:NAME`, `cookie:NAME`, `claim:NAME`. A request without that identity, header, cookie or claim, "
+               "or of an unknown country, is counted by its client. Without the key, all requests that the policy "
+               "holds for are counted as one."),
           integer("client_prefix_v4", &ConcurrencyPolicy::prefix_v4, {0, 32},
                   "Clients in a network of this length count as one."),
           integer("client_prefix_v6", &ConcurrencyPolicy::prefix_v6, {0, 128},

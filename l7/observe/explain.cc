@@ -197,7 +197,10 @@ class Explaining {
       rule->explain(subject, now_ns, entry);
       // Rules of these stages do not decide how the request ends.
       if (rule->stage >= policy::Stage::compress || rule->stage == policy::Stage::mirror) continue;
-      if (may_be_known && counts_by_identity(entry)) entry.erase("verdict");
+      if (may_be_known && counts_by_identity(entry)) {
+        entry.erase("verdict");
+        entry.erase("because_of");
+      }
       if (rule->stage == policy::Stage::split) {
         if (route != kNone && plan_.model().routes[route].pool() != kNone) take_split(*rule, entry);
       } else if (rule->stage == policy::Stage::transform) {
@@ -224,8 +227,10 @@ class Explaining {
       return not_asked(fmt::format("policy {}, {}: {}", rule.policy, rule.kind, why_not_asked(rule.stage)));
     }
     if (*verdict != "refused" && *verdict != "answered") return;
+    const auto because = entry.find("because_of");
+    const std::string why = because == entry.end() ? std::string() : fmt::format(" ({})", because->get<std::string>());
     end({{"at", "policy"}, {"policy", rule.policy}, {"kind", rule.kind}, {"verdict", *verdict}},
-        fmt::format("policy {}, {}: {}", rule.policy, rule.kind, verdict->get<std::string>()));
+        fmt::format("policy {}, {}: {}{}", rule.policy, rule.kind, verdict->get<std::string>(), why));
   }
 
   void end_unrouted(const RouteMatch& match) {

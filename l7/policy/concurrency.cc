@@ -135,40 +135,41 @@ class ConcurrencyRule final : public Rule {
     }
   }
 
+  // Tells what a new request, on a connection of its own, would get now.
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
     const std::optional<IpAddress> address = IpAddress::parse(subject.client);
     Arena arena;
     const uint64_t key = concurrency_.by.empty() ? 0 : key_.of(subject, address, arena);
     const Lane* const lane = lane_of(subject, arena);
-    const bool own = lane != nullptr && lane != &lanes_.back();
+    const Count* const place = find_place(lane, key);
+    const uint64_t limit = limit_of(lane);
+    const bool low = is_low(subject.route);
     if (!concurrency_.by.empty()) out["by"] = concurrency_.by;
     if (lane != nullptr) {
       out["tenant"] = concurrency_.tenant;
       out["lane"] = lane->config.name;
     }
-    const bool by_lane = own || (lane != nullptr && table_ == nullptr && adaptive_ == nullptr);
-    const Count* const count = by_lane ? &lane->runtime->count : table_ == nullptr ? &all_->count : table_->find(key);
-    const uint64_t running = count == nullptr ? 0 : count->load(std::memory_order_relaxed);
-    const uint64_t limit = own ? most_of(*lane) : most();
-    if (limit != UINT64_MAX) out["requests"] = limit;
-    out["in_flight"] = running;
+    const uint64_t told_limit = is_own(lane) ? most_of(*lane) : limit;
+    if (told_limit != UINT64_MAX) out["requests"] = told_limit;
+    out["in_flight"] = now_in(is_own(lane) ? &lane->runtime->count : place);
     if (concurrency_.connections != 0) {
-      const Count* const connections =
-          connections_of_key_ == nullptr ? &connections_->count : connections_of_key_->find(key);
       out["connections"] = concurrency_.connections;
-      out["connections_in_use"] = connections == nullptr ? 0 : connections->load(std::memory_order_relaxed);
+      out["connections_in_use"] = now_in(find_connections(key));
     }
     if (adaptive_ != nullptr) out["base_ms"] = adaptive_->base_ns() / 1e6;
-    if (queue_ != nullptr) out["waiting"] = queue_->length();
-    const bool low = is_low(subject.route);
-    if (low) out["low_priority"] = low_share_of(limit);
-    bool has_place = running < (low ? low_share_of(limit) : limit);
-    if (adaptive_ != nullptr && own) has_place = has_place && all_->count.load(std::memory_order_relaxed) < most();
-    const bool may_wait = !low && queue_ != nullptr && queue_->length() < concurrency_.queue;
-    out["verdict"] = name(is_in(concurrency_.exempt, address) ? RuleVerdict::exempt
-                          : has_place                         ? RuleVerdict::passed
-                          : may_wait                          ? RuleVerdict::waited
-                                                              : RuleVerdict::refused);
+    if (queue_ != nullptr) {
+      out["waiting"] = queue_->length();
+      out["queue"] = concurrency_.queue;
+      out["wait_ms"] = concurrency_.wait_ms;
+    }
+    if (low) {
+      out["low_priority"] = low_share_of(limit);
+      out["low_share"] = concurrency_.low_share;
+    }
+    const RuleDecision decision = is_in(concurrency_.exempt, address) ? RuleDecision{RuleVerdict::exempt}
+                                                                      : would_get(lane, place, key, limit, low);
+    out["verdict"] = name(decision.verdict);
+    if (*decision.detail != '\0') out["because_of"] = decision.detail;
   }
 
   void add_samples(std::vector<Sample>& out) const override {
@@ -312,12 +313,40 @@ class ConcurrencyRule final : public Rule {
     return lane != nullptr && adaptive_ == nullptr ? lane->runtime->count : all_->count;
   }
 
+  // How many may be in the count that place_of() names.
+  uint64_t limit_of(const Lane* lane) const { return is_own(lane) && adaptive_ == nullptr ? most_of(*lane) : most(); }
+
+  // For explain: the same counts, which are not made for it. Null: the key has none.
+  const Count* find_place(const Lane* lane, uint64_t key) const {
+    if (is_own(lane) && adaptive_ == nullptr) return &lane->runtime->count;
+    if (table_ != nullptr) return table_->find(key);
+    return lane != nullptr && adaptive_ == nullptr ? &lane->runtime->count : &all_->count;
+  }
+  const Count* find_connections(uint64_t key) const {
+    return connections_of_key_ == nullptr ? &connections_->count : connections_of_key_->find(key);
+  }
+  static uint64_t now_in(const Count* count) { return count == nullptr ? 0 : count->load(std::memory_order_relaxed); }
+  // What on_request would decide, in its order.
+  RuleDecision would_get(const Lane* lane, const Count* place, uint64_t key, uint64_t limit, bool low) const {
+    const auto refused = [](const char* why) { return RuleDecision{.verdict = RuleVerdict::refused, .detail = why}; };
+    if (concurrency_.connections != 0 && now_in(find_connections(key)) >= concurrency_.connections) {
+      return refused("connections");
+    }
+    const bool lane_is_full = is_own(lane) && now_in(&lane->runtime->count) >= most_of(*lane);
+    if (lane_is_full && adaptive_ != nullptr) return refused("lane_full");
+    const bool overtakes = queue_ != nullptr && place != nullptr && queue_->awaited(*place);
+    if (!overtakes && now_in(place) < (low ? low_share_of(limit) : limit)) return {};
+    if (low) return refused("low_priority");
+    if (queue_ == nullptr) return refused(lane_is_full ? "lane_full" : "");
+    return queue_->length() < concurrency_.queue ? RuleDecision{RuleVerdict::waited} : refused("queue_full");
+  }
+
   RuleDecision ask_for_place(Exchange& exchange, Arena& arena, Note& note, uint64_t now_ns, Held& held, uint64_t key,
                              bool low) const {
     const bool in_lane = is_own(held.lane) && adaptive_ == nullptr;
     held.place = &place_of(held.lane, in_lane, key, now_ns);
     if (!take_lane(held)) return refuse(held, "lane_full");
-    const uint64_t limit = in_lane ? most_of(*held.lane) : most();
+    const uint64_t limit = limit_of(held.lane);
     const bool overtakes = queue_ != nullptr && queue_->awaited(*held.place);
     if (!overtakes && take_place(*held.place, low ? low_share_of(limit) : limit)) {
       return begin(arena, note, held, now_ns, false);
@@ -365,7 +394,7 @@ class ConcurrencyRule final : public Rule {
   }
   void free_place(Count& count, const Lane* lane) const {
     give_place_back(count);
-    if (queue_ != nullptr) queue_->serve(count, is_own(lane) && adaptive_ == nullptr ? most_of(*lane) : most());
+    if (queue_ != nullptr) queue_->serve(count, limit_of(lane));
   }
 
   void add_lane_samples(const Lane& lane, std::vector<Sample>& out) const {

@@ -213,7 +213,9 @@ TEST_F(ConcurrencyTest, RequestsOfLowPriorityAreRefusedFirst) {
   request.query = "client=127.0.0.1&url=http://a.test/low";
   const nlohmann::json entry = (*edge_.proxy().explain(request))["policies"][0];
   EXPECT_EQ(entry["low_priority"], 2);
+  EXPECT_EQ(entry["low_share"], 0.5);
   EXPECT_EQ(entry["verdict"], "refused");
+  EXPECT_EQ(entry["because_of"], "low_priority");
   release();
   for (Wire* wire : {&first, &second}) EXPECT_EQ(read_answer(*wire).status, 200);
 }
@@ -234,8 +236,17 @@ TEST_F(ConcurrencyTest, WhoWaitsGetsThePlaceInTurn) {
     ASSERT_TRUE(edge_.run_until([&] { return waiting() == i; }));
   }
   EXPECT_EQ(status(), 503) << "the queue is full";
+  const auto told = [&](const std::string& path) {
+    HttpRequest request;
+    request.query = "client=127.0.0.1&url=http://a.test" + path;
+    return (*edge_.proxy().explain(request))["policies"][0];
+  };
+  EXPECT_EQ(told("/x")["because_of"], "queue_full");
+  EXPECT_EQ(told("/x")["queue"], 3);
+  EXPECT_EQ(told("/x")["wait_ms"], 60'000);
   others[1].reset();  // its client does not wait any more
   ASSERT_TRUE(edge_.run_until([&] { return waiting() == 2; }));
+  EXPECT_EQ(told("/x")["verdict"], "waited");
   EXPECT_EQ(origin_.requests(), 1u);
   release();
   EXPECT_EQ(read_answer(first).status, 200);
@@ -246,6 +257,43 @@ TEST_F(ConcurrencyTest, WhoWaitsGetsThePlaceInTurn) {
   EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0 && waiting() == 0; }));
   EXPECT_EQ(edge_.metric("tidegate_l7_policy_verdicts_total{policy=\"few\",kind=\"concurrency\",verdict=\"waited\"}"),
             2u);
+}
+
+// Requests of low priority never wait. While others wait they get no place either, and explain says so.
+TEST_F(ConcurrencyTest, WhoIsOfLowPriorityDoesNotOvertakeWhoWaits) {
+  start([](ConcurrencyPolicy& part) {
+    part.requests = 1;
+    part.wait_ms = 60'000;
+    part.low_priority = {"reports"};
+    part.low_share = 1;
+  });
+  Route& reports = edge_.add_route("/low", 0);
+  reports.name = "reports";
+  reports.policies = {0};
+  ASSERT_TRUE(edge_.publish());
+  const auto low = [&] { return ask(edge_.endpoint(), get("/low")).status; };
+  EXPECT_TRUE(edge_.run_until([&] { return low() == 200; }));
+  Wire first = hold();
+  Wire second = Wire::connect(edge_.endpoint());
+  second.send(get("/x"));
+  ASSERT_TRUE(edge_.run_until([&] { return edge_.metric("tidegate_l7_concurrency_waiting{policy=\"few\"}") == 1; }));
+  // A greater number holds at once, but nobody serves the queue until a place is freed.
+  edge_.model.policies = {policy([](ConcurrencyPolicy& part) {
+    part.requests = 4;
+    part.wait_ms = 60'000;
+    part.low_priority = {"reports"};
+    part.low_share = 1;
+  })};
+  ASSERT_TRUE(edge_.publish());
+  HttpRequest request;
+  request.query = "client=127.0.0.1&url=http://a.test/low";
+  const nlohmann::json entry = (*edge_.proxy().explain(request))["policies"][0];
+  EXPECT_EQ(entry["requests"], 4);
+  EXPECT_EQ(entry["verdict"], low() == 200 ? "passed" : "refused");
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  EXPECT_EQ(read_answer(second).status, 200);
+  EXPECT_TRUE(edge_.run_until([&] { return in_flight() == 0; }));
 }
 
 TEST_F(ConcurrencyTest, AWaitEndsAndTheClientIsToldToComeAgain) {

@@ -87,7 +87,9 @@ TEST_F(LanesTest, ATenantHasPlacesThatNoOtherTakes) {
   EXPECT_EQ(entry["lane"], "gold");
   EXPECT_EQ(entry["requests"], 2);
   EXPECT_EQ(entry["verdict"], "refused");
+  EXPECT_EQ(entry["because_of"], "lane_full");
   EXPECT_EQ(explained()["lane"], "other");
+  EXPECT_EQ(explained()["verdict"], "passed");
   release();
   for (Wire* wire : {&first, &second}) EXPECT_EQ(read_answer(*wire).status, 200);
   EXPECT_TRUE(edge_.run_until([&] { return of_lane("in_flight", "gold") == 0 && of_policy("in_flight") == 0; }));
@@ -141,6 +143,8 @@ TEST_F(LanesTest, ALaneTakesNoMoreThanItsShareOfAMeasuredLimit) {
   Wire first = hold_of("batch"), second = hold_of("batch");
   EXPECT_EQ(status_of("batch"), 503);
   EXPECT_EQ(of_lane("limit", "batch"), 2u);
+  EXPECT_EQ(explained("&headers=X-Tenant:%20batch")["because_of"], "lane_full");
+  EXPECT_EQ(explained()["verdict"], "passed") << "the others have the rest";
   Wire third = hold(), fourth = hold();
   EXPECT_EQ(status(), 503) << "the limit itself";
   EXPECT_EQ(of_policy("in_flight"), 4u);
@@ -148,6 +152,29 @@ TEST_F(LanesTest, ALaneTakesNoMoreThanItsShareOfAMeasuredLimit) {
   for (Wire* wire : {&first, &second, &third, &fourth}) EXPECT_EQ(read_answer(*wire).status, 200);
   EXPECT_TRUE(edge_.run_until([&] { return of_lane("in_flight", "batch") == 0 && of_policy("in_flight") == 0; }));
   EXPECT_EQ(status_of("batch"), 200);
+}
+
+// A full lane does not wait for a share of a measured limit, which is told too.
+TEST_F(LanesTest, ALaneOfAMeasuredLimitIsRefusedAtOnceThoughOthersWait) {
+  start([](ConcurrencyPolicy& part) {
+    part.adaptive = {true, 4, 4, 4, 1.3};
+    part.wait_ms = 60'000;
+    part.tenant = "header:X-Tenant";
+    part.lanes = {{"batch", {}, 0, 0.25}};
+  });
+  Wire first = hold_of("batch");
+  EXPECT_EQ(explained("&headers=X-Tenant:%20batch")["verdict"], "refused");
+  EXPECT_EQ(status_of("batch"), 503);
+  std::vector<Wire> others;
+  for (int i = 0; i < 3; ++i) others.push_back(hold());
+  EXPECT_EQ(explained()["verdict"], "waited");
+  others.push_back(Wire::connect(edge_.endpoint()));
+  others.back().send(get("/x"));
+  ASSERT_TRUE(edge_.run_until([&] { return of_policy("waiting") == 1; }));
+  release();
+  EXPECT_EQ(read_answer(first).status, 200);
+  for (Wire& wire : others) EXPECT_EQ(read_answer(wire).status, 200);
+  EXPECT_TRUE(edge_.run_until([&] { return of_policy("in_flight") == 0; }));
 }
 
 // A slow pool uses only its own places.
@@ -176,7 +203,11 @@ TEST_F(LanesTest, AClientHasSoManyConnectionsWithRequestsUnderWay) {
   EXPECT_EQ(status_of("a"), 503) << "a third connection";
   EXPECT_EQ(status_of("b"), 200) << "another key";
   EXPECT_EQ(edge_.metric("tidegate_l7_failures_total{reason=\"concurrency_limited\"}"), 1u);
-  EXPECT_EQ(explained("&headers=X-Tenant:%20a")["connections_in_use"], 2);
+  const nlohmann::json full = explained("&headers=X-Tenant:%20a");
+  EXPECT_EQ(full["connections_in_use"], 2);
+  EXPECT_EQ(full["verdict"], "refused");
+  EXPECT_EQ(full["because_of"], "connections");
+  EXPECT_EQ(explained("&headers=X-Tenant:%20b")["verdict"], "passed");
   first.reset();
   EXPECT_TRUE(edge_.run_until([&] { return of_policy("connections") == 1; }));
   EXPECT_EQ(status_of("a"), 200);
