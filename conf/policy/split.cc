@@ -51,9 +51,10 @@ const Section& split_section() {
           required(nested("variants", &SplitPolicy::variants, split_variant_section(),
                           "Among which requests are split, instead of the route's pool. At most 16.")),
           text("sticky", &SplitPolicy::sticky,
-               "Requests that are alike in all of these get one variant: `client` (its address), `identity`, "
-               "`host`, `route`, `header:NAME`, `cookie:NAME`. When weights change, only as many move as must. Without "
-               "the key, each request is chosen for anew."),
+               "Requests that are alike in all of these get one variant: `client` (its address), `country` (by the "
+               "databases of `geo`), `identity`, `host`, `route`, `pool` (of the route), `header:NAME`, "
+               "`cookie:NAME`, `claim:NAME`. A request without one of them goes by its client. When weights change, "
+               "only as many move as must. Without the key, each request is chosen for anew."),
       }};
   return section;
 }

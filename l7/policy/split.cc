@@ -101,6 +101,7 @@ class SplitRule final : public Rule {
   }
 
   void explain(const Subject& subject, uint64_t, nlohmann::json& out) const override {
+    if (!sticky_words_.empty()) out["sticky"] = sticky_words_;
     for (const CompiledVariant& each : variants_) {
       nlohmann::json& entry =
           out["variants"].emplace_back(nlohmann::json{{"name", each.config.name}, {"weight", each.config.weight}});
@@ -132,7 +133,7 @@ class SplitRule final : public Rule {
     const size_t weighted = static_cast<size_t>(
         std::count_if(variants_.begin(), variants_.end(), [](const auto& each) { return each.config.weight > 0; }));
     if (weighted == 1) return &by_weight(0);
-    const bool by_identity = std::find(sticky_words_.begin(), sticky_words_.end(), "identity") != sticky_words_.end();
+    const bool by_identity = std::any_of(sticky_words_.begin(), sticky_words_.end(), needs_identity);
     return sticky_words_.empty() || by_identity ? nullptr : &by_weight(key_of(subject, arena));
   }
 

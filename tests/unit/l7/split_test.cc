@@ -157,6 +157,23 @@ TEST_F(SplitTest, ExplainFollowsTheSplitAsFarAsItIsDecided) {
   EXPECT_EQ(answer["pool"], "canary");
 }
 
+// Only a real request shows who its client is. Nothing is guessed of it.
+TEST_F(SplitTest, ExplainNamesNoVariantThatDependsOnWhoTheClientIs) {
+  for (const char* word : {"identity", "claim:sub"}) {
+    part_->sticky = {"host", word};
+    if (edge_.model.policies.empty()) {
+      start(60);
+    } else {
+      edge_.model.policies[0].parts["split"] = part_;
+      ASSERT_TRUE(edge_.publish());
+    }
+    HttpRequest request;
+    request.query = "url=http://a.test/x&client=192.0.2.9";
+    const nlohmann::json answer = *edge_.proxy().explain(request);
+    EXPECT_TRUE(answer["policies"][0]["variant"].is_null()) << word << ": " << answer.dump();
+  }
+}
+
 // The answers of both variants are stored under one URL. So a purge reaches both, and no client gets the other
 // variant's.
 class CachedSplitTest : public ::testing::Test {
