@@ -58,8 +58,9 @@ class DeadlineRule final : public Rule {
     out["header"] = terms_.field;
     bool malformed = false;
     const std::optional<uint64_t> time_ns = time_of(subject.request, malformed);
-    out["verdict"] = name(time_ns ? RuleVerdict::passed : RuleVerdict::exempt);
+    out["verdict"] = name(!time_ns ? RuleVerdict::exempt : *time_ns == 0 ? RuleVerdict::refused : RuleVerdict::passed);
     if (time_ns) out["time_ms"] = *time_ns / kNsPerMs;
+    if (malformed) out["malformed"] = true;
   }
 
   void add_samples(std::vector<Sample>& out) const override {

@@ -504,6 +504,20 @@ TEST_F(DeadlineTest, NoTimeAtAllIsOverBeforeABackendIsAsked) {
             1u);
 }
 
+TEST_F(DeadlineTest, ExplainTellsWhatTheFieldSays) {
+  start();
+  const auto told = [&](const std::string& value) {
+    HttpRequest request;
+    request.query = "client=127.0.0.1&url=http://a.test/x&headers=X-Time-Left:%20" + value;
+    return (*edge_.proxy().explain(request))["policies"][0];
+  };
+  EXPECT_EQ(told("0")["verdict"], "refused");
+  EXPECT_EQ(told("150")["verdict"], "passed");
+  EXPECT_EQ(told("150")["time_ms"], 150);
+  EXPECT_EQ(told("soon")["verdict"], "exempt");
+  EXPECT_EQ(told("soon")["malformed"], true);
+}
+
 TEST_F(DeadlineTest, WhatIsNoNumberCountsAsNoneAndIsCounted) {
   start();
   for (const char* said : {"", "soon", "-1", "1.5", "100ms", "0x10", "1 2"}) {
