@@ -171,7 +171,7 @@ void check_part_parameters(Checks& checks, size_t p, size_t i, const std::vector
           {"bad_value",
            fmt::format("{{{}}} is no variable, and no parameter of the path of route '{}'", each.text, route.name),
            {},
-           did_you_mean(each.text, {known.begin(), known.end()})});
+           variable_hint(each.text, {known.begin(), known.end()})});
     }
   };
   check("path", part.path);

@@ -125,6 +125,14 @@ void check_adaptive(Checks& checks, size_t p, const AdaptiveConcurrency& adaptiv
                    fmt::format("at most {}, as `most` says", adaptive.most),
                    {}});
   }
+  if (checks.written({"policies", p, "concurrency", "adaptive", "initial"}) && adaptive.least <= adaptive.most &&
+      (adaptive.initial < adaptive.least || adaptive.initial > adaptive.most)) {
+    checks.refuse({"policies", p, "concurrency", "adaptive", "initial"},
+                  {"out_of_range",
+                   fmt::format("initial is {}", adaptive.initial),
+                   fmt::format("{} to {}, as `least` and `most` say", adaptive.least, adaptive.most),
+                   {}});
+  }
   for (const char* key : {"requests", "connections", "by", "client_prefix_v4", "client_prefix_v6", "keys"}) {
     if (!checks.written({"policies", p, "concurrency", key})) continue;
     checks.refuse({"policies", p, "concurrency", key},

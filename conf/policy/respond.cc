@@ -164,6 +164,13 @@ void check_pages(Checks& checks, size_t p, const RespondPolicy& respond) {
 void check_mock(Checks& checks, size_t p, const MockAnswer& mock) {
   constexpr std::string_view kFraming[] = {"connection",        "content-length", "keep-alive",   "trailer",
                                            "transfer-encoding", "upgrade",        "content-type", "host"};
+  if (!mock.body.empty() && (mock.status == 204 || mock.status == 205 || mock.status == 304)) {
+    checks.refuse({"policies", p, "respond", "mock", "body"},
+                  {"without_effect",
+                   fmt::format("an answer with status {} has no body", mock.status),
+                   {},
+                   "remove it, or write another status"});
+  }
   for (const auto& header : mock.headers) {
     const std::string& name = header.first;
     const bool framing = std::any_of(std::begin(kFraming), std::end(kFraming),

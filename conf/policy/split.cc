@@ -66,11 +66,12 @@ void check_split_when(Checks& checks, size_t p, size_t v, const SplitVariant& va
                     {"without_effect", "values without `when`", {}, "remove them"});
     }
   } else if (!parse_split_condition(variant.when)) {
+    const std::vector<std::string_view> kinds = {"header", "cookie", "claim"};
+    const std::string_view kind = std::string_view(variant.when).substr(0, variant.when.find(':'));
+    const bool known = std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
     checks.refuse({"policies", p, "split", "variants", v, "when"},
-                  {"bad_value",
-                   fmt::format("{} is nothing to choose by", in_quotes(variant.when)),
-                   "header:NAME, cookie:NAME or claim:NAME",
-                   {}});
+                  {"bad_value", fmt::format("{} is nothing to choose by", in_quotes(variant.when)),
+                   "header:NAME, cookie:NAME or claim:NAME", known ? std::string() : did_you_mean(kind, kinds)});
   }
 }
 

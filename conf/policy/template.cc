@@ -40,9 +40,7 @@ constexpr NamedVariable kNamedVariables[] = {
 };
 
 Error unknown_variable(std::string_view name) {
-  std::vector<std::string_view> known;
-  for (const PlainVariable& each : kPlainVariables) known.push_back(each.name);
-  const std::string hint = did_you_mean(name, known);
+  const std::string hint = variable_hint(name, {});
   return fail(fmt::format("there is no variable {}{}{}", in_quotes(name), hint.empty() ? "" : ": ", hint));
 }
 
@@ -113,6 +111,19 @@ Result<TextTemplate> parse_template(std::string_view text) {
   }
   if (out.parts.size() > kTemplateParts) return fail(fmt::format("it has more than {} parts", kTemplateParts));
   return out;
+}
+
+std::string variable_hint(std::string_view name, std::vector<std::string_view> known) {
+  if (!name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos) {
+    return "a group of `match` is {match.1}";
+  }
+  for (const PlainVariable& each : kPlainVariables) known.push_back(each.name);
+  if (const std::string hint = did_you_mean(name, known); !hint.empty()) return hint;
+  const size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return {};
+  std::vector<std::string_view> prefixes;
+  for (const NamedVariable& each : kNamedVariables) prefixes.push_back(each.prefix);
+  return did_you_mean(name.substr(0, dot + 1), prefixes);
 }
 
 std::string variable_name(const TemplatePart& part) {

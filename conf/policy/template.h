@@ -51,6 +51,9 @@ Result<TextTemplate> parse_template(std::string_view text);
 
 // "path.id", for sentences.
 std::string variable_name(const TemplatePart& part);
+// For a name that is no variable: which one may be meant. `known`: names of parameters that are known in addition.
+// Empty: none is close.
+std::string variable_hint(std::string_view name, std::vector<std::string_view> known);
 
 // True if the URL, as the client sent it, determines the value. Then a cache may keep the answers, because its key
 // contains the URL.

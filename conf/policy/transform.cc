@@ -353,7 +353,7 @@ void check_transform_parameters(Checks& checks, size_t p, const TransformPolicy&
           {"policies", p, "transform", key},
           {"bad_value",
            fmt::format("{{{}}} is no variable, and no parameter of the path of route '{}'", parameter, route.name),
-           route.path, did_you_mean(parameter, names)});
+           route.path, variable_hint(parameter, names)});
     }
   }
 }

@@ -173,6 +173,17 @@ TEST(TransformKeys, RefuseTextsAndPatternsThatAreWrong) {
                            "query: [{add: a, value: b, match: c}]"}) {
     EXPECT_EQ(code_of(part), "without_effect") << part;
   }
+  const auto hint_of = [](const std::string& text) {
+    const Loaded loaded = with_policy("transform: {path: {value: '/" + text + "'}}");
+    return loaded.faults.empty() ? "(no fault)" : loaded.faults[0].hint + loaded.rendered();
+  };
+  for (const auto& [text, hint] : {std::pair("{cleint}", "did you mean 'client'?"),
+                                   {"{idd}", "did you mean 'id'?"},
+                                   {"{heder.x}", "did you mean 'header.'?"},
+                                   {"{tls.verison}", "did you mean 'tls.version'?"},
+                                   {"{1}", "a group of `match` is {match.1}"}}) {
+    EXPECT_THAT(hint_of(text), ::testing::HasSubstr(hint)) << text;
+  }
   std::string many;
   for (int i = 0; i < 33; ++i) many += "{remove: a},";
   EXPECT_EQ(code_of("query: [" + many + "]"), "out_of_range");
@@ -277,6 +288,9 @@ TEST(SplitKeys, RefuseWhatCannotBeChosenOrKept) {
         ElementsAre("bad_value"))
         << when;
   }
+  const Loaded misspelt = with_policy("split: {variants: [{name: new, pool: c, weight: 1, when: 'heder:x'}]}");
+  ASSERT_THAT(misspelt.codes(), ElementsAre("bad_value"));
+  EXPECT_EQ(misspelt.faults[0].hint, "did you mean 'header'?");
   EXPECT_THAT(with_policy("split: {variants: [{name: new, pool: c, weight: 1, values: [a]}]}").codes(),
               ElementsAre("without_effect"));
   EXPECT_THAT(with_policy("split: {" + two + "}", ", cache: {enabled: true}").codes(), IsEmpty());
@@ -419,6 +433,9 @@ TEST(ConcurrencyKeys, RefuseWhatSaysNoNumberOrTwo) {
   EXPECT_THAT(codes("requests: 5, adaptive: {}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("by: [client], adaptive: {}"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("adaptive: {least: 60, most: 50}"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("adaptive: {initial: 60, most: 50}"), ElementsAre("out_of_range"));
+  EXPECT_THAT(codes("adaptive: {initial: 2}"), ElementsAre("out_of_range")) << "least is 4";
+  EXPECT_THAT(codes("adaptive: {most: 10}"), IsEmpty()) << "the default of initial gives way";
   EXPECT_THAT(codes("requests: 5, low_share: 0.2"), ElementsAre("without_effect"));
   EXPECT_THAT(codes("requests: 5, low_priority: [report]"), ElementsAre("no_such_name"));
   EXPECT_THAT(codes("connections: 4, by: [client, route]"), IsEmpty());
@@ -557,6 +574,10 @@ TEST(RespondKeys, RefusePagesAndMocksThatCannotBe) {
   EXPECT_THAT(with_respond("mock: {headers: {Content-Length: '5'}}").codes(), ElementsAre("bad_value"));
   EXPECT_THAT(with_respond("mock: {status: 204}, maintenance: {enabled: false}, security: {hsts: 1d}").codes(),
               IsEmpty());
+  for (const char* status : {"204", "205", "304"}) {
+    EXPECT_THAT(with_respond(std::string("mock: {body: x, status: ") + status + "}").codes(),
+                ElementsAre("without_effect"));
+  }
   EXPECT_THAT(load_text("policies: [{name: q, respond: {}}]\n").codes(), ElementsAre("missing_key"));
 }
 
