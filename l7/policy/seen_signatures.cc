@@ -13,7 +13,7 @@ SeenSignatures::SeenSignatures(std::shared_ptr<TableMemory> memory)
       head_(*static_cast<Head*>(memory_->data())),
       entries_(reinterpret_cast<Entry*>(&head_ + 1)),
       sets_((memory_->bytes() - sizeof(Head)) / sizeof(Entry) / (kShards * kWays)) {
-  TIDEGATE_ASSERT(sets_ > 0, "there is room for a set in each shard");
+  TIDEGATE_ASSERT(sets_ > 1, "a signature has two different places");
   if (head_.made != 0) return;
   head_.key = random_hash_key();
   head_.place_key = random_hash_key();
@@ -25,7 +25,8 @@ SeenSignatures::Answer SeenSignatures::add(std::string_view signature, uint64_t 
   const uint64_t hash = siphash13(head_.key, signature), place = siphash13(head_.place_key, signature);
   const size_t shard = place % kShards;
   Entry* const entries = entries_ + shard * sets_ * kWays;
-  const size_t sets[] = {place / kShards % sets_, (place >> 36) % sets_};
+  const size_t first = place / kShards % sets_;
+  const size_t sets[] = {first, (first + 1 + (place >> 36) % (sets_ - 1)) % sets_};
   const SharedMutexLock lock(head_.locks[shard].mutex);
   Entry* free[] = {nullptr, nullptr};
   size_t empty[] = {0, 0};
