@@ -67,12 +67,17 @@ TEST_F(EtcdClientTest, AWatchTellsChangesAndThatItEnded) {
   client.watch(
       etcd::watch_request("k", etcd::range_end_of("k"), 1),
       [&](const etcd::WatchAnswer& answer) {
-        for (const etcd::WatchEvent& event : answer.events) seen.push_back(event.erased ? "gone" : event.kv.value);
+        for (const etcd::WatchEvent& event : answer.events) {
+          const std::string value = event.erased ? "gone" : event.kv.value;
+          if (seen.empty() || seen.back() != value) seen.push_back(value);
+        }
       },
       [&](const std::string& why) { ended = why; });
-  ASSERT_TRUE(put(client, "one"));
-  ASSERT_TRUE(put(client, std::string(100'000, 'x')));
-  ASSERT_TRUE(ask(client, "/v3/kv/deleterange", etcd::delete_request("k", {})));
+  // Again if a busy etcd answers too late. Then there are two events of it.
+  const auto until_done = [&](const auto& call) { return pump(loop, [&] { return static_cast<bool>(call()); }); };
+  ASSERT_TRUE(until_done([&] { return put(client, "one"); }));
+  ASSERT_TRUE(until_done([&] { return put(client, std::string(100'000, 'x')); }));
+  ASSERT_TRUE(until_done([&] { return ask(client, "/v3/kv/deleterange", etcd::delete_request("k", {})); }));
   ASSERT_TRUE(pump(loop, [&] { return seen.size() == 3; }));
   EXPECT_EQ(seen[0], "one");
   EXPECT_EQ(seen[1].size(), 100'000u);
