@@ -16,7 +16,9 @@
 // Errors: a fault of a stream resets it. A fault of the connection sends GOAWAY, and what comes after it is dropped.
 // The rest is Stop: the User ends the connection itself.
 //
-// Threads: one at a time. The User may call everything but receive() and send() from within its functions.
+// Threads: one at a time. From within its functions the User may call everything but receive() and send(). It must not
+// destroy a stream there, but for the one that on_closed() gives it: what an event means for an exchange waits until
+// receive() or send() has returned.
 #pragma once
 
 #include <array>

@@ -2,7 +2,6 @@
 #include "l7/h2/session_memory.h"
 
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace tidegate::l7 {
@@ -27,17 +26,6 @@ void* SessionBlocks::take_new(size_t bytes) {
   header->bytes = whole_bytes;
   header->owner = this;
   return header + 1;
-}
-
-void* SessionBlocks::resize(void* block, size_t bytes) {
-  if (block == nullptr) return take(bytes);
-  const size_t room = (static_cast<Header*>(block) - 1)->bytes - sizeof(Header);
-  if (bytes <= room) return block;
-  void* const larger = take(bytes);
-  if (larger == nullptr) return nullptr;
-  std::memcpy(larger, block, room);
-  give_back(block);
-  return larger;
 }
 
 void SessionBlocks::drop(Header* header) { std::free(header); }

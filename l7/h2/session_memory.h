@@ -32,7 +32,6 @@ class SessionBlocks {
     header->owner = this;
     return header + 1;
   }
-  void* resize(void* block, size_t bytes);  // like realloc()
   // The block goes back to the SessionBlocks that it was taken from. `block` may be null.
   static void give_back(void* block) {
     if (block == nullptr) return;
