@@ -72,9 +72,11 @@ def test_a_killed_proxy_leaves_the_forwarder_and_dns_and_returns(lab):
 
 
 class SlowReader:
-    """A download over TLS of which the client takes a little at a time, until it is told to take the rest."""
+    """A download over TLS of which the client takes a little at a time, until it is told to take the rest. It takes even
+    less after a while, so that half a megabyte is enough for minutes."""
 
     PIECE, PAUSE_S = 1024, 0.02
+    SLOWER_AFTER, LONG_PAUSE_S = 512 * 1024, 0.2
 
     def __init__(self, host, vip, path):
         self.connection = connect(host, vip, 443, "www.example.test", tls_context(), timeout=30)
@@ -88,7 +90,7 @@ class SlowReader:
         while piece := self.answer.read(self.PIECE):
             self.body += piece
             if not self.hurry.is_set():
-                self.hurry.wait(self.PAUSE_S)
+                self.hurry.wait(self.PAUSE_S if len(self.body) < self.SLOWER_AFTER else self.LONG_PAUSE_S)
 
     def rest(self):
         """Takes what is left as fast as it comes, and returns the whole body."""
