@@ -107,7 +107,7 @@ class LimitLoad {
 
  private:
   const size_t keys_, step_;
-  const policy::RequestKey key_{{"client"}, 32, 64, kKey};
+  const policy::RequestKey key_{{*parse_limit_by("client")}, 32, 64, kKey};
   policy::LimitTable table_;
   const policy::RequestBucket bucket_{1'000'000'000, 100};  // slow: every key stays in use
   const RequestHead request_;
