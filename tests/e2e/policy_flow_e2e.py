@@ -2,11 +2,13 @@
 """Policies that shape the flow of requests and answers: compression, with the commands gzip, brotli and zstd as judges;
 how many requests run at one time, how long they may take, and limits that proxies share through Redis."""
 
+import collections
 import contextlib
 import hashlib
 import itertools
 import json
 import os
+import pathlib
 import random
 import re
 import signal
@@ -18,13 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 from lab import HOSTS, LabError, open_socket
-from marks import long
-from netns import Process, wait_until
+from marks import TIMED, long
+from netns import Process, in_namespace, wait_until
 
 WWW = "https://www.example.test"
 PROXY = "10.10.0.11"
 POLICY = "policies:\n  - {name: small, compress: {}}\nroutes:\n"
 ROUTE = '  - {{name: {0}, listeners: [https], hosts: [www.example.test], path: "{1}", pool: origins, policies: [small]{2}}}\n'.format
+OPEN_LOOP = pathlib.Path(__file__).with_name("open_loop.py")
 RUNS = itertools.count(1)  # a policy with the same name would continue with its counts
 SERIES = ('tidegate_l7_compress_answers_total{policy="small",coding="br"}', 'tidegate_l7_compress_left_total{policy="small",reason="authenticated"}')
 TOOLS = {"gzip": ["gzip", "-dc"], "br": ["brotli", "-dc"], "zstd": ["zstd", "-dcq"]}
@@ -113,14 +116,15 @@ def test_a_hit_is_compressed_once_for_each_coding_and_a_purge_reaches_all_of_the
 
 
 class Kitchen:
-    """An origin with few workers: the others wait in its queue. /flow/held waits until it is told to go on."""
+    """An origin with few workers: the others wait in its queue, and the first comes first. /flow/held waits until it is
+    told to go on."""
 
     def __init__(self, host, workers, seconds):
         self.listener = open_socket(host, socket.AF_INET, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((HOSTS[host].v4, 8091))
         self.listener.listen(256)
-        self.seconds, self.workers, self.go_on = seconds, threading.Semaphore(workers), threading.Event()
+        self.seconds, self.workers, self.go_on = seconds, ThreadPoolExecutor(workers), threading.Event()
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ndone\n"
         self.heads, self.bodies, self.arrived, self.connections = [], [], threading.Semaphore(0), []
         threading.Thread(target=self.accept, daemon=True).start()
@@ -133,7 +137,7 @@ class Kitchen:
 
     def serve(self, connection):
         reader = connection.makefile("rb")
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError, RuntimeError), connection:  # RuntimeError: the workers have gone
             while line := reader.readline():
                 head = line.decode()
                 while (line := reader.readline()) not in (b"\r\n", b""):
@@ -145,8 +149,7 @@ class Kitchen:
                 if "/held" in head:
                     self.go_on.wait()
                 else:
-                    with self.workers:
-                        time.sleep(self.seconds)  # this is the work
+                    self.workers.submit(time.sleep, self.seconds).result()  # this is the work
                 connection.sendall(self.answer)
 
     def close(self):
@@ -156,6 +159,7 @@ class Kitchen:
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self.workers.shutdown(wait=False)
 
 
 @contextlib.contextmanager
@@ -240,54 +244,55 @@ def test_answers_of_several_backends_become_one_and_a_missing_part_is_told(lab):
         page_of_user.unlink()
 
 
-class Guests:
-    """Open loop: a request every so often on a connection of its own, whether or not the others are answered."""
+def come(rate, seconds, *fields, path="/flow/x", expected=(200, 503)):
+    """Clients who come at that rate, whether or not they are served (open_loop.py): [status, Retry-After, seconds]."""
+    command = in_namespace(HOSTS["client-eu"].namespace, "/usr/bin/python3", OPEN_LOOP, PROXY, "www.example.test", path, str(rate), str(seconds), *fields)
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
+    answers = json.loads(told.splitlines()[-1])
+    assert len(answers) == int(rate * seconds) and {status for status, _, _ in answers} <= set(expected), collections.Counter(status for status, _, _ in answers)
+    return answers
 
-    def __init__(self):
-        self.lock, self.answers = threading.Lock(), []
 
-    def ask(self):
-        began = time.monotonic()
-        try:
-            with contextlib.closing(open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)) as sock:
-                sock.settimeout(20)
-                sock.connect((PROXY, 80))
-                sock.sendall(b"GET /flow/x HTTP/1.1\r\nHost: www.example.test\r\nConnection: close\r\n\r\n")
-                status = int(sock.makefile("rb").readline().split()[1])
-        except (OSError, IndexError):
-            status = 0
-        with self.lock:
-            self.answers.append((began, status, time.monotonic() - began))
+def times(answers, wanted):
+    """In milliseconds, sorted: the times of the answers with this status."""
+    return sorted(1000 * took for status, _, took in answers if status == wanted)
 
-    def come(self, rate, seconds):
-        """The share of answers that were 200, in requests a second, and the times that they took, sorted."""
-        self.answers = []
-        with ThreadPoolExecutor(64) as pool:
-            begin = time.monotonic()
-            for i in range(int(rate * seconds)):
-                time.sleep(max(0.0, begin + i / rate - time.monotonic()))
-                pool.submit(self.ask)
-        served = sorted(took for _, status, took in self.answers if status == 200)
-        assert {status for _, status, _ in self.answers} <= {200, 503}, {status for _, status, _ in self.answers}
-        return len(served) / seconds, served
+
+def p99(sorted_times):
+    return sorted_times[int(len(sorted_times) * 0.99)]
+
+
+WORK_S, COOKS = 0.05, 4  # of the origin: how long an answer takes, and how many are made at one time
 
 
 @long
 def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_three_times_as_much(lab):
-    rate, guests = 4 / 0.05, Guests()
-    with kitchen(lab, "concurrency: {requests: 6}", workers=4, seconds=0.05):  # the right number, found by hand
-        peak, _ = guests.come(3 * rate, 8)
-    with kitchen(lab, "concurrency: {adaptive: {least: 2}}", workers=4, seconds=0.05) as origin:
+    rate = COOKS / WORK_S
+    with kitchen(lab, "concurrency: {requests: 6}", COOKS, WORK_S):  # the right number, found by hand
+        peak = len(times(come(3 * rate, 8), 200)) / 8
+    policy = "concurrency: {adaptive: {least: 2}, retry_after: 3s}"
+    with kitchen(lab, policy, COOKS, WORK_S) as origin:
         refused = metric(lab, 'tidegate_l7_failures_total{reason="concurrency_limited"}')
-        _, unloaded = guests.come(0.3 * rate, 4)
+        unloaded = times(come(0.3 * rate, 8), 200)
         assert metric(lab, 'tidegate_l7_failures_total{reason="concurrency_limited"}') == refused, "who asks for less is never refused"
-        guests.come(3 * rate, 4)  # it finds the limit
-        goodput, served = guests.come(3 * rate, 10)
-        p99 = lambda times: times[int(len(times) * 0.99)] * 1000
-        print(f"      at 3x: goodput {goodput:.1f}/s, with the right fixed number {peak:.1f}/s; p50 {served[len(served) // 2] * 1000:.0f} ms, p99 {p99(served):.0f} ms; unloaded p99 {p99(unloaded):.0f} ms", flush=True)
+        come(3 * rate, 4)  # it finds the limit
+        answers = come(3 * rate, 20)
+        served, excess = times(answers, 200), times(answers, 503)
+        goodput = len(served) / 20
+        print(
+            f"      at 3x: goodput {goodput:.1f}/s, with the right fixed number {peak:.1f}/s; p50 {served[len(served) // 2]:.0f} ms, p99 {p99(served):.0f} ms; "
+            f"unloaded p99 {p99(unloaded):.0f} ms; refused p99 {p99(excess):.1f} ms",
+            flush=True,
+        )
         assert goodput >= 0.9 * peak, (goodput, peak)
-        assert max(served) < 20 * 0.05, "nobody waits in a long queue"
-        assert len(origin.heads) < 3 * rate * 18 * 0.7, "the excess did not reach the origin"
+        assert {retry_after for status, retry_after, _ in answers if status == 503} == {"3"}
+        assert served[-1] < 20_000 * WORK_S, "nobody waits in a long queue"
+        assert len(origin.heads) < 3 * rate * 32 * 0.7, "the excess did not reach the origin"
+        explained = lab.plane("proxy1", "l7", f"/explain?client=192.0.2.1&url={WWW}/flow/x").json()["policies"][0]
+        assert 1000 * WORK_S <= explained["base_ms"] < 1.3 * 1000 * WORK_S, explained
+        if TIMED:
+            assert p99(served) <= 2 * p99(unloaded), (p99(served), p99(unloaded))
+            assert p99(excess) < 500 * WORK_S, "a refusal takes less than half of an answer's time"
 
 
 @long
