@@ -9,9 +9,9 @@
 // A stream is an Http2Stream, which the User makes and owns. From open_stream() or open() until on_closed() or leave()
 // it is in the session's table. A stream closes when both sides have ended it, or when a reset was sent or received.
 //
-// Order of what is sent: frames of the connection, then resets and heads as they came, then new requests as far as the
-// peer takes them, then content, one frame of each stream in turn. Priorities are read and not followed (RFC 9113
-// §5.3.2).
+// Frames are sent in this order. Frames of the connection come first. Resets and heads follow in the order in which
+// they were added. Then new requests are sent, if the peer takes more streams. Content comes last: each stream sends
+// one frame in turn. Priorities are read and not followed (RFC 9113 §5.3.2).
 //
 // Errors: a fault of a stream resets it. A fault of the connection sends GOAWAY, and what comes after it is dropped.
 // The rest is Stop: the User ends the connection itself.
@@ -37,8 +37,8 @@
 
 namespace tidegate::l7 {
 
-// How much a peer may send (§5.2). The sum of what it may still send and of what was not taken yet is the size, unless
-// the size has shrunk.
+// How much a peer may send (§5.2). It may still send `credit_` bytes, and we hold `held_` bytes that were not taken.
+// Both together are the size, unless the size has shrunk.
 class ReceiveWindow {
  public:
   explicit ReceiveWindow(int64_t size = 0) : size_(size), credit_(size) {}

@@ -322,7 +322,7 @@ TEST(Http2Session, PaddingIsGivenBackAndContentWhenItIsTaken) {
     ASSERT_GE(stream, 0);
   }
   EXPECT_EQ(server.received[1].size(), 45'000u);
-  // What is not taken shuts the window, and more than the window ends the connection.
+  // While we take nothing, the window shrinks to zero. A peer that sends more than the window ends the connection.
   ASSERT_EQ(server.session.receive(data(1, std::string(16'384, 'x')) + data(1, std::string(16'384, 'x')) +
                                    data(1, std::string(16'384, 'x')) + data(1, std::string(16'384, 'x')) +
                                    data(1, std::string(16'384, 'x'))),
