@@ -14,7 +14,7 @@ namespace tidegate::l7 {
 static_assert(sizeof(BackendH2Stream) <= SessionBlocks::kMostBytes);
 
 BackendH2Stream::BackendH2Stream(BackendH2Connection& connection, BlockPool& blocks)
-    : connection_(&connection), in_(blocks), out_(blocks) {}
+    : connection_(&connection), in_(blocks), out_(blocks, OutQueue::First::small) {}
 
 BackendH2Stream::~BackendH2Stream() {
   if (connection_ == nullptr) return;

@@ -27,7 +27,7 @@ class BodyBuffer {
 
   size_t bytes() const { return bytes_; }
   // True if the buffer has fewer than `most` bytes, and the worker's budget had room for them.
-  bool has_room(size_t most) const { return bytes_ < most && uncounted_ == 0; }
+  bool has_room(size_t most) const { return bytes_ < most && uncounted_bytes_ == 0; }
   void append(std::string_view data);
   // The bytes from `offset` to the end of their block; empty at the end of the body.
   std::string_view piece_at(size_t offset) const;
@@ -38,14 +38,24 @@ class BodyBuffer {
   }
 
  private:
+  // A byte's place: the block, and the offset in it. `at` counts from the beginning of the first block.
+  struct Place {
+    size_t block;
+    size_t offset;
+    size_t room;  // from there to the end of the block
+  };
+  Place place_of(size_t at) const;
+  size_t size() const { return blocks_.empty() ? 0 : first_size_ + (blocks_.size() - 1) * kBlockBytes; }
+  void add_block(size_t size);
   void give_back_first();
   void give_back_all();
 
   Worker& worker_;
   std::vector<BlockPool::Block> blocks_;
-  size_t begin_ = 0;  // offset in the first block
+  size_t first_size_ = 0;  // of the first block; the others have kBlockBytes
+  size_t begin_ = 0;       // offset in the first block
   size_t bytes_ = 0;
-  size_t uncounted_ = 0;  // blocks for which the budget had no room
+  size_t uncounted_bytes_ = 0;  // of blocks, for which the budget had no room
 };
 
 }  // namespace tidegate::l7

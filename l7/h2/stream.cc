@@ -26,7 +26,7 @@ static_assert(sizeof(H2Stream) <= SessionBlocks::kMostBytes);
 H2Stream::H2Stream(H2Connection& connection)
     : connection_(connection),
       in_(connection.connection_.worker().blocks()),
-      out_(connection.connection_.worker().blocks()) {}
+      out_(connection.connection_.worker().blocks(), OutQueue::First::small) {}
 
 std::string_view H2Stream::next_piece() {
   if (taken_ > 0) {

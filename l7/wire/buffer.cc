@@ -13,10 +13,11 @@
 
 namespace tidegate::l7 {
 
-BlockPool::Block BlockPool::lease() {
-  if (free_.empty()) return Block(new char[kBlockBytes]);
-  Block block = std::move(free_.back());
-  free_.pop_back();
+BlockPool::Block BlockPool::lease(size_t size) {
+  std::vector<Block>& free = size == kBlockBytes ? free_ : free_small_;
+  if (free.empty()) return Block(new char[size]);
+  Block block = std::move(free.back());
+  free.pop_back();
   return block;
 }
 
@@ -33,9 +34,20 @@ void release_pages(char* block) {
 
 }  // namespace
 
-void BlockPool::give_back(Block block) {
+void BlockPool::give_back(Block block, size_t size) {
+  if (size == kSmallBlockBytes) {
+    if (free_small_.size() < kKeptSmallBlocks) free_small_.push_back(std::move(block));
+    return;
+  }
   if (free_.size() < kKeptBlocks) return free_.push_back(std::move(block));
   release_pages(block.get());
+}
+
+void BlockPiece::take(std::string_view& data) {
+  const size_t now = std::min<size_t>(data.size(), size - end);
+  std::memcpy(block.get() + end, data.data(), now);
+  end += static_cast<uint32_t>(now);
+  data.remove_prefix(now);
 }
 
 InBuffer::Space InBuffer::space() {
@@ -59,33 +71,32 @@ void InBuffer::release() {
   begin_ = end_ = 0;
 }
 
+BlockPiece BlockQueue::lease(size_t size) { return {pool_.lease(size), static_cast<uint32_t>(size), 0, 0}; }
+
+void BlockQueue::give_back(BlockPiece& piece) { pool_.give_back(std::move(piece.block), piece.size); }
+
 void BlockQueue::append(std::string_view data) {
   bytes_ += data.size();
   while (!data.empty()) {
-    Piece* last = more_.empty() ? &first_ : &more_.back();
+    BlockPiece* last = more_.empty() ? &first_ : &more_.back();
     if (last->block == nullptr) {
-      *last = {pool_.lease(), 0, 0};
-    } else if (last->end == kBlockBytes) {
-      last = &more_.emplace_back(Piece{pool_.lease(), 0, 0});
+      *last = lease(block_size_for(data.size()));
+    } else if (last->full()) {
+      last = &more_.emplace_back(lease(kBlockBytes));
     }
-    const size_t now = std::min(data.size(), kBlockBytes - last->end);
-    std::memcpy(last->block.get() + last->end, data.data(), now);
-    last->end += now;
-    data.remove_prefix(now);
+    last->take(data);
   }
 }
 
-std::string_view BlockQueue::front() const {
-  return {first_.block.get() + first_.begin, first_.end - first_.begin};  // null and 0 where nothing waits
-}
+std::string_view BlockQueue::front() const { return first_.bytes(); }
 
 void BlockQueue::sent(size_t bytes) {
   TIDEGATE_ASSERT(bytes <= front().size(), "no more is taken than was handed out");
   if (bytes == 0) return;
   bytes_ -= bytes;
-  first_.begin += bytes;
+  first_.begin += static_cast<uint32_t>(bytes);
   if (first_.begin < first_.end) return;
-  pool_.give_back(std::move(first_.block));
+  give_back(first_);
   first_ = {};
   if (more_.empty()) return;
   first_ = std::move(more_.front());
@@ -93,24 +104,23 @@ void BlockQueue::sent(size_t bytes) {
 }
 
 void BlockQueue::clear() {
-  if (first_.block != nullptr) pool_.give_back(std::move(first_.block));
+  if (first_.block != nullptr) give_back(first_);
   first_ = {};
-  for (Piece& piece : more_) pool_.give_back(std::move(piece.block));
+  for (BlockPiece& piece : more_) give_back(piece);
   more_.clear();
   bytes_ = 0;
 }
 
 bool OutQueue::append(std::string_view data) {
-  const size_t tail = count_ == 0 ? 0 : kBlockBytes - pieces_[count_ - 1].end;
+  const size_t tail = count_ == 0 ? 0 : pieces_[count_ - 1].size - pieces_[count_ - 1].end;
   if (data.size() > tail + (kUnsentBlocks - count_) * kBlockBytes) return false;
   bytes_ += data.size();
   while (!data.empty()) {
-    if (count_ == 0 || pieces_[count_ - 1].end == kBlockBytes) pieces_[count_++] = {pool_.lease(), 0, 0};
-    Piece& last = pieces_[count_ - 1];
-    const size_t now = std::min(data.size(), kBlockBytes - last.end);
-    std::memcpy(last.block.get() + last.end, data.data(), now);
-    last.end += now;
-    data.remove_prefix(now);
+    if (count_ == 0 || pieces_[count_ - 1].full()) {
+      const size_t size = count_ == 0 && first_ == First::small ? block_size_for(data.size()) : kBlockBytes;
+      pieces_[count_++] = {pool_.lease(size), static_cast<uint32_t>(size), 0, 0};
+    }
+    pieces_[count_ - 1].take(data);
   }
   return true;
 }
@@ -124,26 +134,26 @@ size_t OutQueue::gather(iovec* out) const {
 
 std::string_view OutQueue::front() const {
   if (count_ == 0) return {};
-  return {pieces_[0].block.get() + pieces_[0].begin, pieces_[0].end - pieces_[0].begin};
+  return pieces_[0].bytes();
 }
 
 void OutQueue::sent(size_t bytes) {
   assert(bytes <= bytes_);
   bytes_ -= bytes;
   while (bytes > 0) {
-    Piece& first = pieces_[0];
-    const size_t now = std::min(bytes, first.end - first.begin);
-    first.begin += now;
+    BlockPiece& first = pieces_[0];
+    const size_t now = std::min<size_t>(bytes, first.end - first.begin);
+    first.begin += static_cast<uint32_t>(now);
     bytes -= now;
     if (first.begin < first.end) return;
-    pool_.give_back(std::move(first.block));
+    pool_.give_back(std::move(first.block), first.size);
     std::move(pieces_.begin() + 1, pieces_.begin() + static_cast<ptrdiff_t>(count_), pieces_.begin());
     --count_;
   }
 }
 
 void OutQueue::clear() {
-  for (size_t i = 0; i < count_; ++i) pool_.give_back(std::move(pieces_[i].block));
+  for (size_t i = 0; i < count_; ++i) pool_.give_back(std::move(pieces_[i].block), pieces_[i].size);
   count_ = 0;
   bytes_ = 0;
 }

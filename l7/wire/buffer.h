@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes between sockets, in blocks of one size from a worker's pool. An idle connection holds no block, a busy one a
-// bounded number. The path of a request does not call the allocator.
+// Bytes between sockets, in blocks from a worker's pool. An idle connection holds no block, a busy one a bounded
+// number. The path of a request does not call the allocator.
+//
+// Blocks have two sizes. Each of many HTTP/2 streams holds its bytes for a moment, and most of them hold a short
+// message. So a queue of a stream begins with a small block if its first bytes fit into one.
 //
 // Threads: everything here belongs to one worker.
 #pragma once
@@ -9,8 +12,10 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "l7/limits.h"
@@ -19,17 +24,39 @@ namespace tidegate::l7 {
 
 // One block is enough for the largest request head. It is also the size of one recv(2).
 constexpr size_t kBlockBytes = 64 * 1024;
+constexpr size_t kSmallBlockBytes = 4 * 1024;
 
 class BlockPool {
  public:
   using Block = std::unique_ptr<char[]>;
-  Block lease();
-  void give_back(Block block);
+  Block lease() { return lease(kBlockBytes); }
+  void give_back(Block block) { give_back(std::move(block), kBlockBytes); }
+  // `size`: kBlockBytes or kSmallBlockBytes.
+  Block lease(size_t size);
+  void give_back(Block block, size_t size);
+  size_t kept_bytes() const { return free_.size() * kBlockBytes + free_small_.size() * kSmallBlockBytes; }
 
  private:
   static constexpr size_t kKeptBlocks =
       128;  // 8 MB; more than that goes back to the allocator, and its pages to the kernel
+  static constexpr size_t kKeptSmallBlocks = 1'024;  // 4 MB
   std::vector<Block> free_;
+  std::vector<Block> free_small_;
+};
+
+// The size of the block for the first bytes of a queue.
+constexpr size_t block_size_for(size_t bytes) { return bytes <= kSmallBlockBytes ? kSmallBlockBytes : kBlockBytes; }
+
+// Bytes of a queue that are in one block.
+struct BlockPiece {
+  BlockPool::Block block;  // null: the piece is not in use
+  uint32_t size = 0;       // of the block
+  uint32_t begin = 0, end = 0;
+
+  std::string_view bytes() const { return {block.get() + begin, end - begin}; }  // null and 0 if it is not in use
+  bool full() const { return end == size; }
+  // Takes what fits, and removes it from `data`.
+  void take(std::string_view& data);
 };
 
 // Bytes that were received and not consumed yet, contiguous, at most one block.
@@ -78,20 +105,21 @@ class BlockQueue {
   void clear();
 
  private:
-  struct Piece {
-    BlockPool::Block block;  // null: the piece is not in use
-    size_t begin = 0, end = 0;
-  };
+  BlockPiece lease(size_t size);
+  void give_back(BlockPiece& piece);
+
   BlockPool& pool_;
-  Piece first_;              // not in use: nothing waits
-  std::vector<Piece> more_;  // in order; none is empty
+  BlockPiece first_;              // not in use: nothing waits
+  std::vector<BlockPiece> more_;  // in order; none is empty
   size_t bytes_ = 0;
 };
 
 // Bytes that wait to be sent, at most kUnsentBlocks blocks. Check bytes() before adding, and wait unless it is 0.
 class OutQueue {
  public:
-  explicit OutQueue(BlockPool& pool) : pool_(pool) {}
+  // `first`: the block for the first bytes, if they are few. What is gathered for one write stays in one block.
+  enum class First : uint8_t { small, large };
+  OutQueue(BlockPool& pool, First first) : pool_(pool), first_(first) {}
   ~OutQueue() { clear(); }
   OutQueue(const OutQueue&) = delete;
   OutQueue& operator=(const OutQueue&) = delete;
@@ -105,12 +133,9 @@ class OutQueue {
   void clear();
 
  private:
-  struct Piece {
-    BlockPool::Block block;
-    size_t begin = 0, end = 0;
-  };
   BlockPool& pool_;
-  std::array<Piece, kUnsentBlocks> pieces_;  // the first count_ are in use, in order
+  const First first_;
+  std::array<BlockPiece, kUnsentBlocks> pieces_;  // the first count_ are in use, in order
   size_t count_ = 0;
   size_t bytes_ = 0;
 };

@@ -26,7 +26,7 @@ class ProxyTransport {
  public:
   enum class Status : uint8_t { ok, blocked, closed, failed };
 
-  ProxyTransport(EventLoop& loop, BlockPool& blocks) : loop_(loop), out_(blocks) {}
+  ProxyTransport(EventLoop& loop, BlockPool& blocks) : loop_(loop), out_(blocks, OutQueue::First::large) {}
   ~ProxyTransport() { close(); }
   ProxyTransport(const ProxyTransport&) = delete;
   ProxyTransport& operator=(const ProxyTransport&) = delete;

@@ -112,6 +112,26 @@ TEST_F(Buffer, ABodyOfAnHttp2ClientGetsALengthToo) {
   EXPECT_EQ(client.result(id).body.size(), 300'000u);
 }
 
+// A buffer begins with a small block, and its other blocks are large.
+TEST_F(Buffer, ABodyThatBeginsWithAShortPieceIsWhole) {
+  Origin origin(tell);
+  add({origin.endpoint()}, kMB, kMB);
+  edge_.start();
+  Wire wire = Wire::connect(edge_.endpoint());
+  wire.send(kChunkedPost + "\r\n" + chunk("short"));
+  ask_meanwhile(origin);
+  std::string body = "short";
+  for (const size_t bytes : {4'000u, 100u, 70'000u, 3u, 130'000u}) {
+    const std::string piece(bytes, static_cast<char>('a' + bytes % 26));
+    body += piece;
+    wire.send(chunk(piece));
+  }
+  wire.send("0\r\n\r\n");
+  const Answer answer = read_answer(wire);
+  EXPECT_EQ(answer.field("x-framed"), std::to_string(body.size()));
+  EXPECT_TRUE(answer.body == body) << answer.body.size();
+}
+
 TEST_F(Buffer, ALargerBodyPassesAsItComes) {
   Origin origin(tell);
   add({origin.endpoint()}, 100'000);
