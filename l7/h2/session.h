@@ -328,6 +328,7 @@ class Http2Session {
   int32_t last_received_ = 0;  // server: the highest id of the peer
   int32_t last_opened_ = 0;
   int64_t next_id_ = 1;                // client
+  int32_t last_sent_ = 0;              // client: the highest id whose head was sent
   int32_t goaway_last_ = 0x7fff'ffff;  // of the last GOAWAY that came
 };
 

@@ -64,7 +64,7 @@ Http2Session::Stop Http2Session::receive(std::string_view input) {
 
 bool Http2Session::is_idle(int32_t id) const {
   if (role_ == Role::server) return id % 2 == 0 || id > last_received_;
-  return id % 2 == 0 || id >= next_id_;
+  return id % 2 == 0 || id > last_sent_;
 }
 
 void Http2Session::skip_payload() {
@@ -209,7 +209,7 @@ void Http2Session::end_data() {
 void Http2Session::begin_headers() {
   if (frame_.stream == 0) return fail(Http2Error::protocol_error);
   Http2Stream* stream = find(frame_.stream);
-  if (stream == nullptr && role_ == Role::client && is_idle(frame_.stream)) return fail(Http2Error::protocol_error);
+  if (role_ == Role::client && is_idle(frame_.stream)) return fail(Http2Error::protocol_error);
   block_ = {};
   block_.id = frame_.stream;
   block_.ends_stream = frame_.has(FrameFlags::end_stream);

@@ -70,6 +70,8 @@ void Http2Session::send(ProxyTransport& transport, size_t most) {
     } else if (!requests_.empty() && open_requests_ < peer_max_streams_) {
       Http2Stream& request = *requests_.first();
       request.request_sent_ = true;
+      TIDEGATE_ASSERT(request.id_ > last_sent_, "requests are sent in the order of their ids");
+      last_sent_ = request.id_;
       ++open_requests_;
       send_head(request, transport);
     } else if (!contents_.empty() && send_window_ > 0) {

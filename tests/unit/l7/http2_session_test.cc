@@ -462,6 +462,20 @@ TEST(Http2Session, AClientSendsNoMoreRequestsThanThePeerTakes) {
   EXPECT_EQ(client.goaway(), "PROTOCOL_ERROR") << "content before its head";
 }
 
+// §5.1: the stream is idle, although we know its id already.
+TEST(Http2Session, NothingMayComeForARequestThatWasNotSent) {
+  for (const std::string& early : {head(3, kAnswer), data(3, "x"), frame(FrameType::rst_stream, 0, 3, u32(8)),
+                                   frame(FrameType::window_update, 0, 3, u32(1))}) {
+    Session client(Role::client);
+    ASSERT_EQ(client.session.receive(settings(setting(SettingsId::max_concurrent_streams, 1))), Stop::none);
+    for (int i = 0; i < 2; ++i) client.request();
+    EXPECT_EQ(client.sent_words(), "4:0 1:1 ");
+    EXPECT_EQ(client.session.receive(early), Stop::none);
+    EXPECT_EQ(client.goaway(), "PROTOCOL_ERROR");
+    EXPECT_EQ(client.told, "");
+  }
+}
+
 TEST(Http2Session, GoawayClosesWhatWillNotBeAnswered) {
   Session client(Role::client);
   ASSERT_EQ(client.session.receive(settings(setting(SettingsId::max_concurrent_streams, 2))), Stop::none);
