@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/metrics.h"
+#include "core/timer_wait.h"
 
 namespace tidegate {
 namespace {
@@ -124,7 +125,7 @@ void EventLoop::run_once(uint64_t max_wait_ns) {
   if (!deferred_.empty() || !calling_.empty()) wait_ns = 0;
   const uint64_t due_ns = heap_.empty() ? kForever : heap_.front()->queued_ns_;
   const bool due_before = due_ns <= now_ns_;
-  if (!heap_.empty()) wait_ns = std::min(wait_ns, due_before ? 0 : due_ns - now_ns_);
+  if (!heap_.empty()) wait_ns = std::min(wait_ns, due_before ? 0 : wait_for_timer_ns(due_ns - now_ns_));
   epoll_event events[kEventsPerWait];
   timespec timeout{static_cast<time_t>(wait_ns / kNsPerS), static_cast<long>(wait_ns % kNsPerS)};
   int ready = ::epoll_pwait2(epoll_.get(), events, kEventsPerWait, wait_ns == kForever ? nullptr : &timeout, nullptr);

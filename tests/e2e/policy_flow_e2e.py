@@ -295,6 +295,28 @@ def test_an_adaptive_limit_keeps_the_goodput_of_an_origin_that_is_asked_for_thre
             assert p99(excess) < 500 * WORK_S, "a refusal takes less than half of an answer's time"
 
 
+def late_ms(given_ms):
+    """How long after the time that the client gives its 504 comes, from the request's last byte on."""
+    with contextlib.closing(open_socket("client-eu", socket.AF_INET, socket.SOCK_STREAM)) as sock:
+        sock.settimeout(20)
+        sock.connect((PROXY, 80))
+        begin = time.monotonic()
+        sock.sendall(f"GET /flow/held HTTP/1.1\r\nHost: www.example.test\r\nX-Timeout: {given_ms}\r\n\r\n".encode())
+        assert sock.recv(64).startswith(b"HTTP/1.1 504 ")
+        return 1000 * (time.monotonic() - begin) - given_ms
+
+
+@long
+def test_a_client_hears_of_its_deadline_at_most_five_milliseconds_later(lab):
+    with kitchen(lab, "deadline: {header: X-Timeout, most: 1m}"):
+        for given_ms, count in ((50, 40), (300, 20), (3_000, 3), (9_000, 3)):
+            late = sorted(late_ms(given_ms) for _ in range(count))
+            print(f"      of {given_ms} ms: p50 {late[len(late) // 2]:.2f} ms late, worst {late[-1]:.2f} ms", flush=True)
+            assert late[0] >= 0, (given_ms, late)
+            if TIMED:
+                assert late[len(late) // 2] <= 2 and late[-1] <= 5, (given_ms, late)
+
+
 @long
 def test_a_limit_over_all_workers_is_within_five_percent(lab):
     rate, burst, seconds = 400, 20, 6

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "core/clock.h"
+#include "core/timer_wait.h"
 
 namespace tidegate::event_loop_test {
 
@@ -343,6 +344,24 @@ TEST(Timers, OneThatRearmsItselfForNowLeavesTheLoopItsTurn) {
   loop.run_once(kNsPerMs);
   EXPECT_GE(fired, 1);
   EXPECT_LE(fired, 2);
+}
+
+// The kernel as a made clock: each wait ends late, by a share of its length.
+TEST(Timers, AreNotLateByAShareOfALongWait) {
+  for (const uint64_t late_share : {1'000u, 200u}) {  // of a process with nice 0, and with a greater one
+    for (const uint64_t delay_ns : {1 * kNsPerMs, 50 * kNsPerMs, 300 * kNsPerMs, 3 * kNsPerS, 10 * kNsPerS,
+                                    60 * kNsPerS, 3'600 * kNsPerS, 86'400 * kNsPerS}) {
+      uint64_t now_ns = 0;
+      int waits = 0;
+      for (; now_ns < delay_ns; ++waits) {
+        const uint64_t wait_ns = wait_for_timer_ns(delay_ns - now_ns);
+        ASSERT_GT(wait_ns, 0u);
+        now_ns += wait_ns + std::min(wait_ns / late_share, 100 * kNsPerMs);  // the kernel's own bound
+      }
+      EXPECT_LE(now_ns - delay_ns, kNsPerMs) << delay_ns << " ns, late by 1/" << late_share;
+      EXPECT_LE(waits, 5) << delay_ns << " ns: a wait more costs a turn of the loop";
+    }
+  }
 }
 
 TEST(Timers, AnEndlessDelayNeverFires) {
