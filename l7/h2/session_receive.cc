@@ -360,6 +360,7 @@ void Http2Session::on_settings(std::string_view payload) {
     const auto id = static_cast<SettingsId>(read_u32(payload.data()) >> 16);
     if (!take_setting(id, read_u32(payload.data() + 2))) return;
   }
+  if (peer_priorities_ < 0) peer_priorities_ = 0;  // RFC 9218 §2.1: only the first SETTINGS may say something else
   put_acknowledgement(FrameType::settings, {});
   user_.on_settings();
 }

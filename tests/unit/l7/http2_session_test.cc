@@ -211,6 +211,7 @@ TEST(Http2Session, EndsTheConnectionForEachFaultOfIt) {
       {settings(setting(SettingsId::no_rfc7540_priorities, 1)) +
            settings(setting(SettingsId::no_rfc7540_priorities, 0)),
        "PROTOCOL_ERROR"},
+      {settings(setting(SettingsId::no_rfc7540_priorities, 1)), "PROTOCOL_ERROR"},  // the first SETTINGS had none
       {frame(FrameType::push_promise, kEndHeaders, 1, u32(2)), "PROTOCOL_ERROR"},
       {frame(FrameType::ping, 0, 0, "1234567"), "FRAME_SIZE_ERROR"},
       {frame(FrameType::ping, 0, 1, eight), "PROTOCOL_ERROR"},
