@@ -1,0 +1,1046 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/l7/http2_judge.h"
+
+#include <nghttp2/nghttp2.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/event_loop.h"
+#include "l7/h2/headers_frame.h"
+#include "l7/h2/session.h"
+#include "l7/limits.h"
+
+namespace tidegate::l7 {
+namespace {
+
+using Role = Http2Session::Role;
+using Stop = Http2Session::Stop;
+
+// The input, one choice a byte. At its end each choice is the first.
+class Choices {
+ public:
+  Choices(const uint8_t* data, size_t bytes) : next_(data), end_(data + bytes) {}
+  bool more() const { return next_ < end_; }
+  uint8_t byte() { return more() ? *next_++ : uint8_t{0}; }
+  size_t below(size_t count) { return byte() % count; }
+  // True for one of `in` choices.
+  bool one_in(size_t in) { return byte() % in == in - 1; }
+  template <class T, size_t kCount>
+  const T& of(const T (&all)[kCount]) {
+    return all[below(kCount)];
+  }
+
+ private:
+  const uint8_t* next_;
+  const uint8_t* const end_;
+};
+
+// What one end says of the frames of one step.
+struct Verdict {
+  bool ended = false;                   // the connection
+  uint32_t code = 0;                    // of GOAWAY, if it has ended
+  bool without_code = false;            // it has ended, and GOAWAY is not the session's
+  std::map<int32_t, std::string> told;  // by stream: heads, content, ends
+  std::map<int32_t, uint32_t> resets;   // sent
+  std::string answers;                  // acknowledgements
+};
+
+std::string words_of(const Verdict& verdict) {
+  std::string out;
+  if (verdict.ended) {
+    out += verdict.without_code ? "stop " : std::string("GOAWAY:") + name(static_cast<Http2Error>(verdict.code)) + ' ';
+  }
+  for (const auto& [id, code] : verdict.resets) {
+    out += "RST:" + std::to_string(id) + ':' + name(static_cast<Http2Error>(code)) + ' ';
+  }
+  for (const auto& [id, words] : verdict.told) out += std::to_string(id) + '{' + words + "} ";
+  return out + verdict.answers;
+}
+
+// What a frame leaves of the windows that an end has given.
+struct Credit {
+  int64_t connection = kHttp2FirstWindow;
+  std::map<int32_t, int64_t> streams;
+};
+
+// Reads what an end sends.
+class SentReader {
+ public:
+  explicit SentReader(bool preface) : skip_(preface ? kHttp2Preface.size() : 0) {}
+  void read(std::string_view bytes, Verdict& verdict, Credit& credit) {
+    held_ += bytes;
+    const size_t skipped = std::min(skip_, held_.size());
+    held_.erase(0, skipped);
+    skip_ -= skipped;
+    size_t at = 0;
+    for (; held_.size() - at >= kFrameHeadBytes;) {
+      const FrameHead head = read_frame_head(held_.data() + at);
+      if (held_.size() - at < kFrameHeadBytes + head.length) break;
+      const std::string_view payload(held_.data() + at + kFrameHeadBytes, head.length);
+      at += kFrameHeadBytes + head.length;
+      on_frame(head, payload, verdict, credit);
+    }
+    held_.erase(0, at);
+  }
+
+ private:
+  static void on_frame(const FrameHead& head, std::string_view payload, Verdict& verdict, Credit& credit) {
+    switch (head.type) {
+      case FrameType::rst_stream:
+        verdict.resets[head.stream] = read_u32(payload.data());
+        break;
+      case FrameType::goaway:
+        if (read_u32(payload.data() + 4) != 0) {
+          verdict.ended = true;
+          verdict.code = read_u32(payload.data() + 4);
+        }
+        break;
+      case FrameType::settings:
+        if (head.has(FrameFlags::ack)) verdict.answers += "settings-ack ";
+        break;
+      case FrameType::ping:
+        verdict.answers += "ping-ack:" + std::string(payload) + ' ';
+        break;
+      case FrameType::window_update:
+        if (head.stream == 0) {
+          credit.connection += read_u32(payload.data());
+        } else {
+          credit.streams[head.stream] += read_u32(payload.data());
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  std::string held_;
+  size_t skip_;
+};
+
+void add_field(std::string& block, std::string_view name, std::string_view value) {
+  if (!block.empty() && block.back() != ';' && block.back() != '{') block += ';';
+  block.append(name).append("=").append(value).append(";");
+}
+
+std::string end_of(std::string& fields, bool ends) {
+  return "head{" + std::exchange(fields, {}) + (ends ? "}. " : "} ");
+}
+
+// What the judge tells an end to do.
+class End {
+ public:
+  virtual ~End() = default;
+  virtual void receive(std::string_view bytes) = 0;
+  virtual bool has(int32_t id) = 0;
+  virtual int64_t send_window(int32_t id) = 0;  // 0: of the connection
+  virtual void request(int32_t id, std::string_view method, bool has_content) = 0;
+  virtual void end_request(int32_t id) = 0;
+  virtual void answer(int32_t id, bool ends) = 0;
+  virtual void reset(int32_t id, Http2Error error) = 0;
+  virtual void take(int32_t id) = 0;  // all content that was received
+  virtual void goaway() = 0;
+  virtual void send() = 0;
+  virtual bool over() = 0;
+
+  Verdict verdict;
+  Credit credit;
+
+ protected:
+  std::map<int32_t, std::string> fields_;  // of the head that is being received
+  std::map<int32_t, size_t> held_;         // content that was not taken
+};
+
+class OurStream final : public Http2Stream {
+ public:
+  bool whole = false;
+};
+
+class OurEnd final : public End, private Http2Session::User, private IoHandler {
+ public:
+  OurEnd(Role role, std::initializer_list<Http2Session::Setting> settings, size_t window)
+      : transport_(loop(), blocks()), sent_(role == Role::client), session_(role, *this, settings, window) {
+    int fds[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
+    if (!transport_.open(UniqueFd(fds[0]), this)) std::abort();
+    peer_ = UniqueFd(fds[1]);
+  }
+  ~OurEnd() override {
+    for (const auto& each : streams_) session_.forget(*each.second);
+  }
+  void receive(std::string_view bytes) override {
+    // Memory of its own, so that a sanitizer sees what is read beyond it.
+    const std::vector<char> input(bytes.begin(), bytes.end());
+    if (session_.receive({input.data(), input.size()}) != Stop::none) verdict.ended = verdict.without_code = true;
+  }
+  bool has(int32_t id) override { return open_.count(id) > 0; }
+  int64_t send_window(int32_t id) override { return id == 0 ? session_.send_window() : streams_[id]->send_window(); }
+  void request(int32_t id, std::string_view method, bool has_content) override {
+    auto made = std::make_unique<OurStream>();
+    OurStream& stream = *made;
+    if (!session_.open(stream, method, has_content) || stream.id() != id) std::abort();
+    streams_[id] = std::move(made);
+    open_[id] = true;
+  }
+  void end_request(int32_t id) override {
+    streams_[id]->whole = true;
+    session_.resume(*streams_[id]);
+  }
+  void answer(int32_t id, bool ends) override { session_.add_head(*streams_[id], ends); }
+  void reset(int32_t id, Http2Error error) override { session_.reset(*streams_[id], error); }
+  void take(int32_t id) override {
+    const size_t bytes = std::exchange(held_[id], 0);
+    if (bytes > 0) session_.take(*streams_[id], bytes);
+  }
+  void goaway() override { session_.goaway(); }
+  bool over() override { return session_.over(); }
+  void send() override {
+    static char chunk[65'536];
+    while (session_.wants_to_send()) {
+      session_.send(transport_, sizeof chunk);
+      transport_.flush();
+      const ssize_t got = ::recv(peer_.get(), chunk, sizeof chunk, MSG_DONTWAIT);
+      if (got <= 0) return;
+      sent_.read({chunk, static_cast<size_t>(got)}, verdict, credit);
+    }
+  }
+
+ private:
+  static EventLoop& loop() {
+    static EventLoop one;
+    return one;
+  }
+  static BlockPool& blocks() {
+    static BlockPool one;
+    return one;
+  }
+  void on_io(uint32_t) override {}
+  Http2Stream& open_stream(int32_t id) override {
+    streams_[id] = std::make_unique<OurStream>();
+    open_[id] = true;
+    return *streams_[id];
+  }
+  bool on_field(Http2Stream& stream, const Http2Field& field) override {
+    add_field(fields_[stream.id()], field.name, field.value);
+    return true;
+  }
+  bool on_bad_field(Http2Stream& stream) override {
+    add_field(fields_[stream.id()], "bad", "");
+    return true;
+  }
+  void on_head(Http2Stream& stream, bool ends) override {
+    verdict.told[stream.id()] += end_of(fields_[stream.id()], ends);
+  }
+  void on_malformed(Http2Stream& stream, bool) override { fields_.erase(stream.id()); }
+  void on_data(Http2Stream& stream, std::string_view data) override {
+    verdict.told[stream.id()] += data;
+    held_[stream.id()] += data.size();
+  }
+  void on_content_end(Http2Stream& stream) override { verdict.told[stream.id()] += "end. "; }
+  void write_head(Http2Stream& stream, bool ends, ProxyTransport& transport) override {
+    HeadersFrame frame(session_.encoder(), 100, 1);
+    frame.add(":status", "200");
+    frame.send(transport, stream.id(), ends);
+  }
+  Http2Content content_of(const Http2Stream& stream) const override {
+    return {0, static_cast<const OurStream&>(stream).whole, false};
+  }
+  void write_content(Http2Stream&, size_t, bool, ProxyTransport&) override {}
+  void on_closed(Http2Stream& stream, Http2Error error) override {
+    verdict.told[stream.id()] += std::string("closed:") + name(error) + ' ';
+    open_.erase(stream.id());
+    if (const size_t bytes = std::exchange(held_[stream.id()], 0); bytes > 0) session_.take_of_connection(bytes);
+  }
+
+  ProxyTransport transport_;
+  UniqueFd peer_;
+  SentReader sent_;
+  Http2Session session_;
+  std::map<int32_t, std::unique_ptr<OurStream>> streams_;  // they stay after they are closed
+  std::map<int32_t, bool> open_;
+};
+
+class TheirEnd final : public End {
+ public:
+  TheirEnd(Role role, std::initializer_list<Http2Session::Setting> settings, size_t window)
+      : role_(role), sent_(role == Role::client) {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
+          auto& end = *static_cast<TheirEnd*>(self);
+          end.fields_.erase(frame->hd.stream_id);
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_header_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_bytes,
+                      const uint8_t* value, size_t value_bytes, uint8_t, void* self) {
+          add_field(static_cast<TheirEnd*>(self)->fields_[frame->hd.stream_id], text(name, name_bytes),
+                    text(value, value_bytes));
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_invalid_header_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, const uint8_t*, size_t, const uint8_t*, size_t,
+                      uint8_t, void* self) {
+          add_field(static_cast<TheirEnd*>(self)->fields_[frame->hd.stream_id], "bad", "");
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_frame_recv_callback(
+        callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
+          auto& end = *static_cast<TheirEnd*>(self);
+          const int32_t id = frame->hd.stream_id;
+          const bool ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+          if (frame->hd.type == NGHTTP2_HEADERS) end.verdict.told[id] += end_of(end.fields_[id], ends);
+          if (frame->hd.type == NGHTTP2_DATA && ends) end.verdict.told[id] += "end. ";
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
+        callbacks, [](nghttp2_session*, uint8_t, int32_t id, const uint8_t* data, size_t bytes, void* self) {
+          auto& end = *static_cast<TheirEnd*>(self);
+          end.verdict.told[id] += text(data, bytes);
+          end.held_[id] += bytes;
+          return 0;
+        });
+    nghttp2_session_callbacks_set_on_stream_close_callback(
+        callbacks, [](nghttp2_session* session, int32_t id, uint32_t error, void* self) {
+          auto& end = *static_cast<TheirEnd*>(self);
+          end.verdict.told[id] += std::string("closed:") + name(static_cast<Http2Error>(error)) + ' ';
+          if (const size_t bytes = std::exchange(end.held_[id], 0); bytes > 0) {
+            nghttp2_session_consume_connection(session, bytes);
+          }
+          return 0;
+        });
+    nghttp2_option* options = nullptr;
+    nghttp2_option_new(&options);
+    nghttp2_option_set_no_auto_window_update(options, 1);
+    nghttp2_option_set_no_closed_streams(options, 1);
+    nghttp2_option_set_max_continuations(options, kHttp2Continuations);
+    nghttp2_option_set_stream_reset_rate_limit(options, 1'000'000, 1'000'000);
+    (role == Role::server ? nghttp2_session_server_new2 : nghttp2_session_client_new2)(&session_, callbacks, this,
+                                                                                       options);
+    nghttp2_option_del(options);
+    nghttp2_session_callbacks_del(callbacks);
+    std::vector<nghttp2_settings_entry> entries;
+    for (const auto& [id, value] : settings) entries.push_back({static_cast<int32_t>(id), value});
+    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, entries.data(), entries.size());
+    nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, static_cast<int32_t>(window));
+  }
+  ~TheirEnd() override { nghttp2_session_del(session_); }
+  TheirEnd(const TheirEnd&) = delete;
+  TheirEnd& operator=(const TheirEnd&) = delete;
+
+  void receive(std::string_view bytes) override {
+    if (verdict.ended) return;
+    const ssize_t taken =
+        nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+    if (taken < 0) verdict.ended = verdict.without_code = true;
+  }
+  bool has(int32_t id) override { return nghttp2_session_find_stream(session_, id) != nullptr && open_or_sent(id); }
+  int64_t send_window(int32_t id) override {
+    return id == 0 ? nghttp2_session_get_remote_window_size(session_)
+                   : nghttp2_session_get_stream_remote_window_size(session_, id);
+  }
+  void request(int32_t id, std::string_view method, bool has_content) override {
+    const nghttp2_nv pairs[] = {pair(":method", method), pair(":scheme", "http"), pair(":authority", "a"),
+                                pair(":path", "/")};
+    nghttp2_data_provider content{{.ptr = this}, &read_content};
+    const int32_t made =
+        nghttp2_submit_request(session_, nullptr, pairs, std::size(pairs), has_content ? &content : nullptr, nullptr);
+    if (made != id) std::abort();
+  }
+  void end_request(int32_t id) override {
+    whole_[id] = true;
+    nghttp2_session_resume_data(session_, id);
+  }
+  void answer(int32_t id, bool ends) override {
+    const nghttp2_nv pairs[] = {pair(":status", "200")};
+    nghttp2_submit_headers(session_, ends ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE, id, nullptr, pairs, 1,
+                           nullptr);
+  }
+  void reset(int32_t id, Http2Error error) override {
+    nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, static_cast<uint32_t>(error));
+  }
+  void take(int32_t id) override {
+    if (const size_t bytes = std::exchange(held_[id], 0); bytes > 0) nghttp2_session_consume(session_, id, bytes);
+  }
+  void goaway() override {
+    nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_), 0, nullptr,
+                          0);
+  }
+  bool over() override { return nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0; }
+  void send() override {
+    for (;;) {
+      const uint8_t* data = nullptr;
+      const ssize_t bytes = nghttp2_session_mem_send(session_, &data);
+      if (bytes <= 0) return;
+      sent_.read(text(data, static_cast<size_t>(bytes)), verdict, credit);
+    }
+  }
+
+ private:
+  static std::string_view text(const uint8_t* data, size_t bytes) {
+    return {reinterpret_cast<const char*>(data), bytes};
+  }
+  static nghttp2_nv pair(std::string_view name, std::string_view value) {
+    const auto bytes = [](std::string_view s) { return reinterpret_cast<uint8_t*>(const_cast<char*>(s.data())); };
+    return {bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
+  }
+  static ssize_t read_content(nghttp2_session*, int32_t id, uint8_t*, size_t, uint32_t* flags,
+                              nghttp2_data_source* source, void*) {
+    if (!static_cast<TheirEnd*>(source->ptr)->whole_[id]) return NGHTTP2_ERR_DEFERRED;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return 0;
+  }
+  bool open_or_sent(int32_t id) const {
+    return role_ == Role::server || nghttp2_session_get_stream_local_close(session_, id) >= 0;
+  }
+
+  const Role role_;
+  SentReader sent_;
+  nghttp2_session* session_ = nullptr;
+  std::map<int32_t, bool> whole_;  // its request
+};
+
+// --- frames
+
+std::string frame_bytes(FrameType type, uint8_t flags, int32_t stream, std::string_view payload) {
+  char head[kFrameHeadBytes];
+  put_frame_head(head, {static_cast<uint32_t>(payload.size()), type, flags, stream});
+  return std::string(head, sizeof head).append(payload);
+}
+
+std::string number_bytes(uint32_t number) {
+  char out[4];
+  put_u32(out, number);
+  return {out, sizeof out};
+}
+
+using Field = std::pair<const char*, const char*>;
+
+// A field without Huffman code (RFC 7541 §6.2).
+std::string field_bytes(char first, std::string_view name, std::string_view value) {
+  std::string out(1, first);
+  out += static_cast<char>(name.size());
+  out += name;
+  out += static_cast<char>(value.size());
+  return out.append(value);
+}
+
+constexpr Field kOddFields[] = {
+    {":method", "GET"},
+    {":method", "POST"},
+    {":method", "CONNECT"},
+    {":method", "OPTIONS"},
+    {":method", "G T"},
+    {":method", ""},
+    {":scheme", "http"},
+    {":scheme", "https"},
+    {":scheme", "ftp"},
+    {":scheme", "1x"},
+    {":scheme", "h ttp"},
+    {":scheme", ""},
+    {":path", "/"},
+    {":path", "*"},
+    {":path", "x"},
+    {":path", ""},
+    {":path", "/ x"},
+    {":path", "/\x80"},
+    {":authority", "a"},
+    {":authority", "a b"},
+    {":authority", "u@a"},
+    {":authority", ""},
+    {":protocol", "websocket"},
+    {":protocol", ""},
+    {":status", "200"},
+    {":status", "204"},
+    {":status", "304"},
+    {":status", "100"},
+    {":status", "103"},
+    {":status", "101"},
+    {":status", "199"},
+    {":status", "20"},
+    {":status", "2000"},
+    {":status", "2x0"},
+    {":status", ""},
+    {":unknown", "x"},
+    {":", "x"},
+    {"host", "a"},
+    {"host", ""},
+    {"host", "a b"},
+    {"Host", "a"},
+    {"content-length", "0"},
+    {"content-length", "5"},
+    {"content-length", "05"},
+    {"content-length", "-1"},
+    {"content-length", "+5"},
+    {"content-length", "5 "},
+    {"content-length", "5,5"},
+    {"content-length", ""},
+    {"content-length", "9223372036854775807"},
+    {"content-length", "9223372036854775808"},
+    {"content-length", "99999999999999999999"},
+    {"connection", "x"},
+    {"connection", ""},
+    {"keep-alive", "x"},
+    {"proxy-connection", "x"},
+    {"transfer-encoding", "chunked"},
+    {"upgrade", "x"},
+    {"te", "trailers"},
+    {"te", "Trailers"},
+    {"te", "gzip"},
+    {"te", ""},
+    {"trailer", "x"},
+    {"http2-settings", "x"},
+    {"X-Upper", "x"},
+    {"a b", "x"},
+    {"a:b", "x"},
+    {"", "x"},
+    {"a\x80", "x"},
+    {"a\n", "x"},
+    {"cookie", "a=b"},
+    {"x", ""},
+    {"x", " x"},
+    {"x", "x "},
+    {"x", "\tx"},
+    {"x", "x\r\ny"},
+    {"x", "\x7f"},
+    {"x", "\x80"},
+    {"x", "\x01"},
+    {"priority", "u=1"},
+    {"expect", "100-continue"},
+};
+
+constexpr FrameType kUnknownTypes[] = {static_cast<FrameType>(0x0b), static_cast<FrameType>(0x20),
+                                       static_cast<FrameType>(0xff)};
+
+class Judge {
+ public:
+  Judge(const uint8_t* data, size_t bytes)
+      : choices_(data, bytes), role_(choices_.one_in(2) ? Role::client : Role::server) {
+    if (role_ == Role::server) {
+      begin({{SettingsId::enable_connect_protocol, 1},
+             {SettingsId::max_concurrent_streams, kMostStreams},
+             {SettingsId::initial_window_size, kHttp2FirstWindow}});
+    } else {
+      begin({{SettingsId::enable_push, 0}, {SettingsId::initial_window_size, kHttp2FirstWindow}});
+    }
+  }
+
+  std::string run() {
+    const size_t opening = choices_.below(16);
+    if (role_ == Role::server) give(opening == 1 ? "PRI * HTTP/2.0\r\n\r\nSM\r\nX" : kHttp2Preface, "preface");
+    if (opening != 2) give(frame_bytes(FrameType::settings, 0, 0, {}), "settings");
+    if (opening != 3) give(frame_bytes(FrameType::settings, FrameFlags::ack, 0, {}), "settings-ack");
+    for (int step = 0; choices_.more() && step < 200 && !over_; ++step) one();
+    return disagreement_;
+  }
+
+ private:
+  static constexpr uint32_t kMostStreams = 6;
+
+  void begin(std::initializer_list<Http2Session::Setting> settings) {
+    constexpr size_t kWindow = 100'000;
+    ours_ = std::make_unique<OurEnd>(role_, settings, kWindow);
+    theirs_ = std::make_unique<TheirEnd>(role_, settings, kWindow);
+    both([](End& end) { end.send(); });
+  }
+  template <class Do>
+  void both(const Do& act) {
+    act(*ours_);
+    act(*theirs_);
+  }
+
+  // --- what the peer sends
+  void give(std::string_view bytes, const std::string& what) {
+    if (over_) return;
+    log_ += what + '\n';
+    const size_t cut = choices_.one_in(8) ? choices_.byte() : 0;  // size of the pieces
+    for (size_t at = 0; at < bytes.size() && !over_;) {
+      const std::string_view piece = bytes.substr(at, cut == 0 ? bytes.size() : cut);
+      both([&](End& end) { end.receive(piece); });
+      at += piece.size();
+    }
+    compare();
+  }
+  void give(FrameType type, uint8_t flags, int32_t stream, std::string payload) {
+    std::string bytes = frame_bytes(type, flags, stream, payload);
+    if (choices_.one_in(64)) {  // any byte of the head, or of the payload's beginning
+      const size_t at = choices_.below(std::min<size_t>(bytes.size(), 32));
+      if (at >= 3) bytes[at] = static_cast<char>(choices_.byte());
+    }
+    FrameHead head = read_frame_head(bytes.data());
+    if (head.type == FrameType::data && !may_judge_data(head)) return;
+    last_ = head;
+    if (head.type == FrameType::goaway) goaway_came_ = true;
+    last_payload_ = bytes.substr(kFrameHeadBytes);
+    std::string what = "  type " + std::to_string(static_cast<int>(head.type)) + " flags " +
+                       std::to_string(head.flags) + " stream " + std::to_string(head.stream) + " length " +
+                       std::to_string(head.length) + " \"";
+    for (const char c : bytes.substr(kFrameHeadBytes, 96)) {
+      if (c >= ' ' && c < '\x7f') {
+        what += c;
+      } else {
+        constexpr char kDigits[] = "0123456789abcdef";
+        what += {'\\', 'x', kDigits[static_cast<uint8_t>(c) >> 4], kDigits[c & 15]};
+      }
+    }
+    give(bytes, what + '"');
+  }
+  // Ends return credit at different times. A frame that exceeds what one of them has given, and not what the other
+  // has, says nothing.
+  bool may_judge_data(const FrameHead& head) {
+    const auto exceeds = [&](End& end) {
+      const auto more = end.credit.streams.find(head.stream);
+      const int64_t stream = kHttp2FirstWindow + (more == end.credit.streams.end() ? 0 : more->second);
+      const auto bytes = static_cast<int64_t>(head.length);
+      return std::pair(bytes > end.credit.connection, bytes > stream);
+    };
+    if (exceeds(*ours_) != exceeds(*theirs_)) return false;
+    both([&](End& end) {
+      end.credit.connection -= head.length;
+      end.credit.streams[head.stream] -= head.length;
+    });
+    return true;
+  }
+
+  int32_t any_stream() {
+    switch (choices_.below(16)) {
+      case 0:
+        return 0;
+      case 1:
+        return newest_ + 2;
+      case 2:
+        return 2;
+      case 3:
+        return 0x7fff'ffff;
+      default:
+        break;
+    }
+    if (newest_ < 1) return 1;
+    const int32_t back = static_cast<int32_t>(choices_.below(4)) * 2;
+    return std::max(newest_ - back, 1);
+  }
+  uint8_t flags_of(uint8_t likely) { return choices_.one_in(24) ? choices_.byte() : likely; }
+
+  std::string one_field() {
+    const Field& field = choices_.of(kOddFields);
+    constexpr char kWays[] = {0x00, 0x00, 0x40, 0x10};
+    return field_bytes(choices_.of(kWays), field.first, field.second);
+  }
+  std::string block_of_request() {
+    std::vector<std::string> fields = {field_bytes(0, ":method", choices_.one_in(3) ? "POST" : "GET"),
+                                       field_bytes(0, ":scheme", "http"), field_bytes(0, ":path", "/"),
+                                       field_bytes(0x40, ":authority", "a")};
+    return changed(fields);
+  }
+  std::string block_of_answer() {
+    constexpr const char* kStatus[] = {"200", "200", "200", "204", "304", "100", "103"};
+    std::vector<std::string> fields = {field_bytes(0, ":status", choices_.of(kStatus))};
+    return changed(fields);
+  }
+  std::string changed(std::vector<std::string>& fields) {
+    while (choices_.one_in(2) && fields.size() < 9) {
+      const size_t place = choices_.below(fields.size() + 1);
+      switch (choices_.below(8)) {
+        case 0:
+          if (place < fields.size()) fields.erase(fields.begin() + static_cast<ptrdiff_t>(place));
+          break;
+        case 1:
+          if (place < fields.size()) fields.push_back(fields[place]);
+          break;
+        case 2:
+          fields.emplace_back(1, static_cast<char>(choices_.byte()));  // often an index
+          break;
+        case 3:
+          fields.push_back(field_bytes(0, "content-length", "5"));
+          break;
+        case 4:
+          fields.insert(fields.begin() + static_cast<ptrdiff_t>(place), one_field());
+          break;
+        default:
+          fields.push_back(one_field());
+          break;
+      }
+    }
+    std::string block;
+    for (const std::string& field : fields) block += field;
+    return block;
+  }
+  // In HEADERS and perhaps CONTINUATION.
+  void give_block(int32_t id, std::string block, bool ends) {
+    std::string payload;
+    uint8_t flags = ends ? FrameFlags::end_stream : uint8_t{0};
+    size_t padding = 0;
+    if (choices_.one_in(8)) {
+      flags |= FrameFlags::padded;
+      padding = choices_.below(24);
+      payload += static_cast<char>(choices_.one_in(8) ? choices_.byte() : padding);
+    }
+    if (choices_.one_in(8)) {
+      flags |= FrameFlags::priority;
+      payload += number_bytes(static_cast<uint32_t>(any_stream())) + static_cast<char>(choices_.byte());
+    }
+    size_t parts = choices_.one_in(6) ? choices_.below(12) : 0;
+    std::string first = block;
+    if (parts > 0) {
+      first = block.substr(0, choices_.below(block.size() + 1));
+      block.erase(0, first.size());
+    } else {
+      flags |= FrameFlags::end_headers;
+    }
+    give(FrameType::headers, flags_of(flags), id, payload + first + std::string(padding, '\0'));
+    for (; parts > 0 && !over_; --parts) {
+      const std::string part = parts == 1 ? block : block.substr(0, choices_.below(block.size() + 1));
+      block.erase(0, part.size());
+      const uint8_t last = parts == 1 ? FrameFlags::end_headers : uint8_t{0};
+      give(FrameType::continuation, flags_of(last), choices_.one_in(32) ? any_stream() : id, part);
+      if (choices_.one_in(64)) give(FrameType::ping, 0, 0, "between!");
+    }
+  }
+  void give_settings() {
+    constexpr uint16_t kIds[] = {1, 2, 3, 4, 5, 6, 8, 9, 0, 7, 0xffff};
+    constexpr uint32_t kValues[] = {0,      1,      2,         3,          100,         16'383,      16'384,
+                                    65'535, 65'536, 0xff'ffff, 0x100'0000, 0x7fff'ffff, 0x8000'0000, 0xffff'ffff};
+    std::string payload;
+    const size_t many = choices_.one_in(32) ? choices_.below(40) : choices_.below(3);
+    for (size_t count = many; count > 0; --count) {
+      const uint16_t id = choices_.of(kIds);
+      payload += static_cast<char>(id >> 8);
+      payload += static_cast<char>(id);
+      payload += number_bytes(choices_.of(kValues));
+    }
+    if (choices_.one_in(32)) payload += 'x';
+    give(FrameType::settings, flags_of(0), choices_.one_in(32) ? any_stream() : 0, payload);
+  }
+  void give_data() {
+    const int32_t id = any_stream();
+    constexpr size_t kLengths[] = {0, 1, 5, 5, 100, 16'384, 16'384, 16'385};
+    const size_t bytes = choices_.of(kLengths);
+    uint8_t flags = choices_.one_in(3) ? FrameFlags::end_stream : uint8_t{0};
+    std::string payload;
+    if (choices_.one_in(8) && bytes <= 100) {
+      flags |= FrameFlags::padded;
+      payload += static_cast<char>(choices_.below(12));
+    }
+    payload.append(bytes, 'd');
+    const size_t times = bytes == 16'384 ? 1 + choices_.below(6) : 1;
+    for (size_t i = 0; i < times && !over_; ++i) give(FrameType::data, flags_of(flags), id, payload);
+  }
+  void give_window_update() {
+    constexpr uint32_t kMore[] = {1, 0, 100, 65'535, 0x7fff'ffff, 0x7ffe'0000, 0x8000'0001};
+    std::string payload = number_bytes(choices_.of(kMore));
+    if (choices_.one_in(32)) payload += 'x';
+    give(FrameType::window_update, flags_of(0), any_stream(), payload);
+  }
+  std::string of_length(size_t bytes) {
+    if (choices_.one_in(16)) bytes += choices_.below(3) - 1;
+    return std::string(bytes, static_cast<char>(choices_.below(4)));
+  }
+
+  void one() {
+    switch (choices_.below(24)) {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+        if (role_ == Role::server) {
+          const int32_t id = newest_ < 1 ? 1 : newest_ + 2;
+          newest_ = id;
+          return give_block(id, block_of_request(), choices_.one_in(2));
+        }
+        if (choices_.one_in(2) || newest_ < 1) return begin_request();
+        return give_block(any_stream(), block_of_answer(), choices_.one_in(2));
+      case 6:
+        return give_block(any_stream(), role_ == Role::server ? block_of_request() : block_of_answer(),
+                          choices_.one_in(2));
+      case 7: {  // trailers
+        std::vector<std::string> fields;
+        return give_block(any_stream(), changed(fields), !choices_.one_in(8));
+      }
+      case 8:
+      case 9:
+      case 10:
+        return give_data();
+      case 11:
+        return give(FrameType::rst_stream, flags_of(0), any_stream(), of_length(4));
+      case 12:
+      case 13:
+        return give_settings();
+      case 14:
+        return give(FrameType::ping, flags_of(choices_.one_in(2) ? FrameFlags::ack : uint8_t{0}),
+                    choices_.one_in(16) ? any_stream() : 0, of_length(8));
+      case 15: {
+        if (!choices_.one_in(3)) return;
+        const std::string payload = number_bytes(static_cast<uint32_t>(any_stream())) + of_length(4);
+        return give(FrameType::goaway, flags_of(0), choices_.one_in(16) ? any_stream() : 0, payload);
+      }
+      case 16:
+        return give_window_update();
+      case 17: {
+        const std::string payload = number_bytes(static_cast<uint32_t>(any_stream())) + of_length(1);
+        return give(FrameType::priority, flags_of(0), any_stream(), payload);
+      }
+      case 18:
+        switch (choices_.below(8)) {
+          case 0:
+            return give(FrameType::continuation, flags_of(FrameFlags::end_headers), any_stream(), "");
+          case 1:
+            return give(FrameType::push_promise, flags_of(FrameFlags::end_headers), any_stream(), number_bytes(2));
+          default:
+            return give(choices_.of(kUnknownTypes), choices_.byte(), any_stream(), std::string(choices_.byte(), 'u'));
+        }
+      default:
+        return act();
+    }
+  }
+
+  // --- what our side does
+  void begin_request() {
+    if (requests_ >= 20 || goaway_came_) return;  // the user of a session begins none then
+    constexpr const char* kMethods[] = {"GET", "GET", "HEAD", "CONNECT", "POST"};
+    const char* const method = choices_.of(kMethods);
+    const bool has_content = choices_.one_in(2);
+    ++requests_;
+    newest_ = newest_ < 1 ? 1 : newest_ + 2;
+    log_ += "- request " + std::string(method) + (has_content ? " with content\n" : "\n");
+    both([&](End& end) { end.request(newest_, method, has_content); });
+    if (has_content) with_content_[newest_] = true;
+    compare();
+  }
+  void act() {
+    if (newest_ < 1) return;
+    const int32_t id = std::max(newest_ - static_cast<int32_t>(choices_.below(6)) * 2, 1);
+    const bool here = ours_->has(id), there = theirs_->has(id);
+    switch (choices_.below(6)) {
+      case 0:
+      case 1:
+        if (!here || !there) return;
+        log_ += "- take " + std::to_string(id) + '\n';
+        both([&](End& end) { end.take(id); });
+        break;
+      case 2: {
+        if (!here || !there) return;
+        constexpr Http2Error kErrors[] = {Http2Error::no_error, Http2Error::cancel, Http2Error::internal_error};
+        const Http2Error error = choices_.of(kErrors);
+        log_ += "- reset " + std::to_string(id) + '\n';
+        both([&](End& end) { end.reset(id, error); });
+        break;
+      }
+      case 3:
+        if (role_ != Role::server || !choices_.one_in(8) || said_last_) return;
+        said_last_ = true;
+        log_ += "- goaway\n";
+        both([](End& end) { end.goaway(); });
+        break;
+      default:
+        if (!here || !there) return;
+        if (role_ == Role::client) {
+          if (!std::exchange(with_content_[id], false)) return;
+          log_ += "- end of request " + std::to_string(id) + '\n';
+          both([&](End& end) { end.end_request(id); });
+        } else {
+          if (answered_[id] == 2) return;
+          const bool ends = answered_[id] == 1 || choices_.one_in(2);
+          answered_[id] = ends ? 2 : 1;
+          log_ += "- answer " + std::to_string(id) + (ends ? " whole\n" : "\n");
+          both([&](End& end) { end.answer(id, ends); });
+        }
+        break;
+    }
+    compare();
+  }
+
+  // --- judgement
+  bool on_purpose() const;
+  void compare() {
+    both([](End& end) { end.send(); });
+    const Verdict& ours = ours_->verdict;
+    const Verdict& theirs = theirs_->verdict;
+    const std::string our_words = words_of(ours), their_words = words_of(theirs);
+    // If both end the connection for the same reason, it does not matter what they say of its streams.
+    const bool both_end = ours.ended && theirs.ended && ours.without_code == theirs.without_code;
+    bool same = our_words == their_words || (both_end && ours.code == theirs.code);
+    if (same && !ours.ended && ours_->send_window(0) != theirs_->send_window(0)) {
+      same = false;
+      log_ += "  windows of the connection: " + std::to_string(ours_->send_window(0)) + " and " +
+              std::to_string(theirs_->send_window(0)) + '\n';
+    }
+    for (int32_t id = 1; same && !ours.ended && id <= newest_; id += 2) {
+      const bool here = ours_->has(id), there = theirs_->has(id);
+      if (here && there && std::max<int64_t>(ours_->send_window(id), 0) != theirs_->send_window(id)) {
+        same = false;
+        log_ += "  windows of stream " + std::to_string(id) + ": " + std::to_string(ours_->send_window(id)) + " and " +
+                std::to_string(theirs_->send_window(id)) + '\n';
+      }
+    }
+    // After GOAWAY and the last stream both take nothing. nghttp2 says so itself; ours leaves it to its user.
+    if (same && !ours.ended && ours_->over() != theirs_->over()) {
+      same = false;
+      log_ += "  one of them is over\n";
+    }
+    if (!same && !on_purpose()) disagreement_ = log_ + "ours:    " + our_words + "\nnghttp2: " + their_words + '\n';
+    over_ = !same || ours.ended || ours_->over();
+    if (!over_) {
+      ours_->verdict = {};
+      theirs_->verdict = {};
+    }
+  }
+
+  Choices choices_;
+  const Role role_;
+  std::unique_ptr<OurEnd> ours_;
+  std::unique_ptr<TheirEnd> theirs_;
+  int32_t newest_ = -1;  // the newest request
+  size_t requests_ = 0;
+  std::map<int32_t, bool> with_content_;  // requests whose content goes on
+  std::map<int32_t, int> answered_;       // 1: a head was sent; 2: the last one
+  bool said_last_ = false;
+  bool goaway_came_ = false;
+  FrameHead last_;  // the frame that was given last
+  std::string last_payload_;
+  bool over_ = false;
+  std::string log_;
+  std::string disagreement_;
+};
+
+// --- differences
+
+bool has_code(const Verdict& verdict, Http2Error code) {
+  return verdict.ended && !verdict.without_code && verdict.code == static_cast<uint32_t>(code);
+}
+
+struct Met {
+  FrameHead frame;
+  std::string_view payload;
+  const Verdict& ours;
+  const Verdict& theirs;
+};
+
+bool depends_on_itself(const Met& met) {
+  const size_t at = met.frame.has(FrameFlags::padded) ? 1 : 0;
+  return met.frame.has(FrameFlags::priority) && met.payload.size() >= at + 5 &&
+         (read_u32(met.payload.data() + at) & 0x7fff'ffff) == static_cast<uint32_t>(met.frame.stream);
+}
+
+// Whether padding and priority do not fit into HEADERS or DATA.
+bool is_cut_short(const Met& met) {
+  const bool head = met.frame.type == FrameType::headers, padded = met.frame.has(FrameFlags::padded);
+  if (!head && met.frame.type != FrameType::data) return false;
+  const size_t needed = (padded ? 1u : 0u) + (head && met.frame.has(FrameFlags::priority) ? 5u : 0u);
+  const size_t padding = padded && !met.payload.empty() ? static_cast<uint8_t>(met.payload.front()) : 0u;
+  return needed + padding > met.payload.size();
+}
+
+// Whether a SETTINGS frame has a setting more than once.
+bool has_setting_twice(const Met& met) {
+  for (size_t i = 0; i + 6 <= met.payload.size(); i += 6) {
+    for (size_t j = i + 6; j + 6 <= met.payload.size(); j += 6) {
+      if (met.payload.substr(i, 2) == met.payload.substr(j, 2)) return true;
+    }
+  }
+  return false;
+}
+
+struct Difference {
+  const char* name;
+  const char* why;
+  bool (*applies)(const Met& met);
+};
+
+constexpr Difference kDifferences[] = {
+    {"two_faults_of_the_connection",
+     "RFC 9113 §6.5: a frame of the connection that names a stream, and that has a wrong length, has two faults. "
+     "Either "
+     "may be told.",
+     [](const Met& met) {
+       const bool of_connection = met.frame.type == FrameType::settings || met.frame.type == FrameType::ping ||
+                                  met.frame.type == FrameType::goaway;
+       return of_connection && met.frame.stream != 0 && has_code(met.ours, Http2Error::protocol_error) &&
+              has_code(met.theirs, Http2Error::frame_size_error);
+     }},
+    {"two_faults_of_a_long_frame",
+     "RFC 9113 §4.2: a frame that is too long, and that may not come here, has two faults. Either may be told.",
+     [](const Met& met) {
+       return met.frame.length > kMostPayloadBytes && has_code(met.ours, Http2Error::frame_size_error) &&
+              met.theirs.ended;
+     }},
+    {"two_faults_of_a_stream",
+     "RFC 9113 §5.1, §6.1: a frame that its stream may not get, and whose padding or priority does not fit, has two "
+     "faults. Either may be told.",
+     [](const Met& met) {
+       const bool ours =
+           has_code(met.ours, Http2Error::stream_closed) || has_code(met.ours, Http2Error::protocol_error);
+       return is_cut_short(met) && ours && met.theirs.ended;
+     }},
+    {"too_short_for_its_flags",
+     "RFC 9113 §4.2: HEADERS without the length of its padding, or without its priority, is too short for what it must "
+     "have. nghttp2 calls this a padding that is too long (§6.2).",
+     [](const Met& met) {
+       return met.frame.type == FrameType::headers && is_cut_short(met) &&
+              has_code(met.ours, Http2Error::frame_size_error) && has_code(met.theirs, Http2Error::protocol_error);
+     }},
+    {"head_depends_on_itself",
+     "RFC 7540 §5.3.1: no stream depends on itself. nghttp2 looks only at heads that open a stream.",
+     [](const Met& met) {
+       return met.frame.type == FrameType::headers && depends_on_itself(met) &&
+              has_code(met.ours, Http2Error::protocol_error);
+     }},
+    {"content_beyond_the_window", "RFC 9113 §6.9.1: nghttp2 hands out the content that exceeds the window. Both reset.",
+     [](const Met& met) {
+       const auto reset = met.ours.resets.find(met.frame.stream);
+       return met.frame.type == FrameType::data && !met.ours.ended && !met.theirs.ended &&
+              met.ours.resets == met.theirs.resets && reset != met.ours.resets.end() &&
+              reset->second == static_cast<uint32_t>(Http2Error::flow_control_error);
+     }},
+    {"padding_of_dropped_content",
+     "RFC 9113 §6.1: a padding that is too long is a fault of the connection. nghttp2 does not look at it if it drops "
+     "the content.",
+     [](const Met& met) {
+       return met.frame.type == FrameType::data && is_cut_short(met) &&
+              has_code(met.ours, Http2Error::protocol_error) && !met.theirs.ended;
+     }},
+    {"number_of_continuations",
+     "RFC 9113 §10.5: the bound is of the implementation. nghttp2 counts a frame before it has read its head, and "
+     "again "
+     "with each piece of it.",
+     [](const Met& met) {
+       const bool expected =
+           met.frame.type == FrameType::continuation || has_code(met.ours, Http2Error::protocol_error);
+       return expected && met.theirs.without_code && !met.ours.without_code;
+     }},
+    {"push_before_acknowledgement",
+     "RFC 9113 §6.6: nghttp2 takes a push until our SETTINGS are acknowledged. A server has read them before it gets a "
+     "request, so we take none.",
+     [](const Met& met) {
+       return met.frame.type == FrameType::push_promise && has_code(met.ours, Http2Error::protocol_error) &&
+              !met.theirs.ended;
+     }},
+    {"order_of_settings",
+     "RFC 9113 §6.5.3: values are taken in their order, so the first wrong one is told. nghttp2 has an order of its "
+     "own, "
+     "and takes only the last value of a setting that comes twice.",
+     [](const Met& met) {
+       return met.frame.type == FrameType::settings && met.ours.ended && !met.ours.without_code &&
+              (met.theirs.ended ? met.frame.length > 6 : has_setting_twice(met));
+     }},
+};
+
+bool Judge::on_purpose() const {
+  return std::any_of(std::begin(kDifferences), std::end(kDifferences), [this](const Difference& each) {
+    return each.applies({last_, last_payload_, ours_->verdict, theirs_->verdict});
+  });
+}
+
+}  // namespace
+
+std::string judge_http2(const uint8_t* data, size_t bytes) { return Judge(data, bytes).run(); }
+
+}  // namespace tidegate::l7
