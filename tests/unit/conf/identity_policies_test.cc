@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
 #include "conf/model.h"
 #include "conf/validate.h"
 #include "conf/warnings.h"
@@ -252,10 +257,71 @@ TEST(DefaultDenyKeys, WarnOfRoutesThatNobodyCanUse) {
                   "routes: [{name: r, status: 204" +
                   policies + "}]\npolicies: [{name: q, everywhere: false, authorise: {" + authorise + "}}]\n"));
   };
-  EXPECT_THAT(warned(", policies: [q]", "rules: [{roles: [r]}]"), IsEmpty());
+  const std::string known =
+      "}, authenticate: {api_keys: {keys: [{name: u, roles: [r], sha256: " + std::string(64, 'a') + "}]}";
+  EXPECT_THAT(warned(", policies: [q]", "rules: [{roles: [r]}]" + known), IsEmpty());
   EXPECT_THAT(warned(", policies: [q]", "allow: [192.0.2.0/24]"), IsEmpty());
   EXPECT_THAT(warned(", policies: [q]", "deny: [192.0.2.0/24]"), ElementsAre("denied_route"));
   EXPECT_THAT(warned("", "rules: [{roles: [r]}]"), ElementsAre("denied_route", "unused"));
+}
+
+// Each place that reads who the client is, on a route where nothing finds it out.
+TEST(Warnings, NamePoliciesThatReadAClientWhomNothingAuthenticates) {
+  const auto warned = [](const std::string& parts,
+                         const std::string& routes = "  - {name: r, pool: a, policies: [q]}\n",
+                         const std::string& more = "") {
+    const auto loaded = load_text(
+        "pools: [{name: a, backends: [{name: b, addresses: [192.0.2.1], port: 80}]}]\n"
+        "listeners: [{name: l, bind: ['127.0.0.1:80']}]\nroutes:\n" +
+        routes + "policies:\n  - {name: q, " + parts + "}\n" + more);
+    EXPECT_THAT(loaded.codes(), IsEmpty()) << parts;
+    std::vector<std::string> told;
+    if (!loaded.model) return told;
+    for (const Fault& fault : find_warnings(*loaded.document, *loaded.model, 1'800'000'000)) {
+      EXPECT_THAT(fault.hint, HasSubstr("authenticate:")) << fault.code;
+      told.push_back(fault.code + " " + fault.pointer);
+    }
+    return told;
+  };
+  const std::string keys =
+      "authenticate: {api_keys: {keys: [{name: u, roles: [r], sha256: " + std::string(64, 'a') + "}]}}";
+  const std::initializer_list<std::array<std::string, 3>> kPlaces = {
+      // the part, the pointer behind the policy, and what would make it right
+      {"limit: {requests: 5, by: [route, identity]}", "/limit/by/1", "name"},
+      {"limit: {requests: 5, by: ['claim:tier']}", "/limit/by/0", "token"},
+      {"concurrency: {requests: 5, by: [identity]}", "/concurrency/by/0", "name"},
+      {"concurrency: {requests: 5, tenant: identity, lanes: [{name: t, requests: 1}]}", "/concurrency/tenant", "name"},
+      {"split: {sticky: [identity], variants: [{name: v, pool: a, weight: 1}]}", "/split/sticky/0", "name"},
+      {"split: {variants: [{name: v, pool: a, weight: 1}, {name: w, pool: a, when: 'claim:tier'}]}",
+       "/split/variants/1/when", "token"},
+      {"transform: {path: {value: '/{identity}{path}'}}", "/transform/path/value", "name"},
+      {"transform: {host: '{identity}.test'}", "/transform/host", "name"},
+      {"transform: {query: [{set: u, value: '{identity}'}]}", "/transform/query/0/value", "name"},
+      {"transform: {request_headers: [{set: X-U, value: '{jwt.sub}'}]}", "/transform/request_headers/0/value", "token"},
+      {"transform: {response_headers: [{set: X-U, value: '{identity}'}]}", "/transform/response_headers/0/value",
+       "name"},
+      {"transform: {request_json: {edits: [{set: u, value: '{identity}'}]}}", "/transform/request_json/edits/0/value",
+       "name"},
+      {"aggregate: {parts: [{name: x, pool: a, path: '/{identity}'}]}", "/aggregate/parts/0/path", "name"},
+      {"aggregate: {parts: [{name: x, pool: a, query: {u: '{jwt.sub}'}}]}", "/aggregate/parts/0/query/u", "token"},
+      {"authorise: {rules: [{roles: [r]}]}", "/authorise/rules/0", "name"},
+      {"authorise: {rules: [{claims: [{name: tier, values: [gold]}]}]}", "/authorise/rules/0", "token"},
+  };
+  for (const auto& [part, pointer, needs] : kPlaces) {
+    const std::string warning = "unknown_client /policies/0" + pointer;
+    EXPECT_THAT(warned(part), ElementsAre(warning)) << part;
+    if (needs == "name") {
+      EXPECT_THAT(warned(part + ", " + keys), IsEmpty()) << part;
+    } else {
+      EXPECT_THAT(warned(part + ", " + keys), ElementsAre(warning)) << part << ": nobody reads a token";
+    }
+  }
+  // Bound to many routes: reading a client that is not known has a meaning, and a rule of roles refuses.
+  const std::string two = "  - {name: r, pool: a, path: /a}\n  - {name: s, pool: a, path: /b, policies: [k]}\n";
+  const std::string knows = "  - {name: k, " + keys + "}\n";
+  EXPECT_THAT(warned("everywhere: true, limit: {requests: 5, by: [identity]}", two, knows), IsEmpty());
+  EXPECT_THAT(warned("everywhere: true, authorise: {rules: [{roles: [r]}]}", two, knows),
+              ElementsAre("unknown_client /policies/0/authorise/rules/0"));
 }
 
 }  // namespace tidegate::identity_policies_test
