@@ -546,6 +546,7 @@ bool has_code(const Verdict& verdict, Http2Error code) {
 }
 
 struct Met {
+  bool after_goaway;  // of ours
   FrameHead frame;
   std::string_view payload;
   const Verdict& ours;
@@ -659,11 +660,18 @@ constexpr Difference kDifferences[] = {
        return met.frame.type == FrameType::settings && met.ours.ended && !met.ours.without_code &&
               (met.theirs.ended ? met.frame.length > 6 : has_setting_twice(met));
      }},
+    {"stream_after_goaway",
+     "RFC 9113 §6.8: after GOAWAY new streams are ignored. nghttp2 still counts them against "
+     "SETTINGS_MAX_CONCURRENT_STREAMS.",
+     [](const Met& met) {
+       return met.after_goaway && met.frame.type == FrameType::headers && !met.ours.ended &&
+              has_code(met.theirs, Http2Error::protocol_error);
+     }},
 };
 
 bool Judge::on_purpose() const {
   return std::any_of(std::begin(kDifferences), std::end(kDifferences), [this](const Difference& each) {
-    return each.applies({last_, last_payload_, ours_->verdict, theirs_->verdict});
+    return each.applies({said_last_, last_, last_payload_, ours_->verdict, theirs_->verdict});
   });
 }
 
