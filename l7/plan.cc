@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "conf/model/policy.h"
+#include "core/assert.h"
 #include "core/crypto.h"
 
 namespace tidegate::l7 {
@@ -35,6 +38,43 @@ void number_names(Plan& plan, const Plan* previous, NameIds& names) {
   plan.policies.number_names(names);
 }
 
+// Tables are kept only together with their element of the Model and with the verdicts on its backends. So the pool that
+// was made of them before is this pool.
+void take_pools(Plan& plan, const Plan* previous, RuntimeRegistry& registry) {
+  const Model& model = plan.model();
+  plan.pools.reserve(model.pools.size());
+  for (uint32_t p = 0; p < model.pools.size(); ++p) {
+    const bool same = previous != nullptr && p < previous->tables.size() && previous->tables[p] == plan.tables[p];
+    if (same) {
+      TIDEGATE_ASSERT(&previous->pools[p]->config() == &model.pools[p], "tables belong to one element of the Model");
+      plan.pools.push_back(previous->pools[p]);
+    } else {
+      plan.pools.push_back(std::make_shared<const BackendPool>(*plan.snapshot, p, plan.tables[p], registry,
+                                                               std::span<const std::string>()));
+    }
+  }
+  plan.subsets.reserve(plan.labelled_pools.size());
+  for (size_t i = 0; i < plan.labelled_pools.size(); ++i) {
+    const LabelledPool& each = plan.labelled_pools[i];
+    const bool same =
+        previous != nullptr && i < previous->labelled_pools.size() && previous->labelled_pools[i].tables == each.tables;
+    plan.subsets.push_back(
+        same ? previous->subsets[i]
+             : std::make_shared<const BackendPool>(*plan.snapshot, each.pool, each.tables, registry, each.labels));
+  }
+}
+
+void find_taken_down(Plan& plan) {
+  for (size_t p = 0; p < plan.pools.size(); ++p) {
+    const std::vector<BackendStatus>& backends = plan.snapshot->pools[p].backends;
+    const auto taken_down = [](const BackendStatus& status) { return status.taken_down; };
+    if (std::none_of(backends.begin(), backends.end(), taken_down)) continue;
+    for (const BackendPool::Server& server : plan.pools[p]->servers()) {
+      if (backends[server.index].taken_down) plan.taken_down.push_back(server.runtime);
+    }
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<const Plan> attach(Description description, const Plan* previous, RuntimeRegistry& registry,
@@ -43,17 +83,8 @@ std::shared_ptr<const Plan> attach(Description description, const Plan* previous
   static_cast<Description&>(*plan) = std::move(description);
   plan->sequence = previous == nullptr ? 1 : previous->sequence + 1;
   const Model& model = plan->model();
-  plan->pools.reserve(model.pools.size());
-  for (uint32_t i = 0; i < model.pools.size(); ++i) {
-    plan->pools.emplace_back(*plan->snapshot, i, plan->tables[i], registry, std::span<const std::string>());
-    const PoolStatus& status = plan->snapshot->pools[i];
-    for (const BackendPool::Server& server : plan->pools[i].servers()) {
-      if (status.backends[server.index].taken_down) plan->taken_down.push_back(server.runtime);
-    }
-  }
-  for (const LabelledPool& each : plan->labelled_pools) {
-    plan->subsets.emplace_back(*plan->snapshot, each.pool, each.tables, registry, each.labels);
-  }
+  take_pools(*plan, previous, registry);
+  find_taken_down(*plan);
   plan->policies = policy::Policies(
       {model, plan->policy_contents, plan->policy_bindings, *plan->snapshot->live_state, plan->hash_key}, policies,
       previous == nullptr ? nullptr : &previous->policies, previous == nullptr ? nullptr : &previous->model());
@@ -63,9 +94,9 @@ std::shared_ptr<const Plan> attach(Description description, const Plan* previous
 
 std::string Plan::digest() const {
   std::string text = snapshot->version_digest;
-  for (const BackendPool& pool : pools) {
-    text += fmt::format("\n{}", pool.config().name);
-    for (const PoolMember& member : pool.members()) text += fmt::format(" {}={}", member.name, member.weight);
+  for (const std::shared_ptr<const BackendPool>& pool : pools) {
+    text += fmt::format("\n{}", pool->config().name);
+    for (const PoolMember& member : pool->members()) text += fmt::format(" {}={}", member.name, member.weight);
   }
   return sha256_hex(text);
 }

@@ -25,9 +25,10 @@
 namespace tidegate::l7 {
 
 struct Plan : Description {
-  uint64_t sequence = 0;             // grows with every Plan of the process, so it identifies one
-  std::vector<BackendPool> pools;    // parallel to Model::pools
-  std::vector<BackendPool> subsets;  // parallel to labelled_pools
+  uint64_t sequence = 0;  // grows with every Plan of the process, so it identifies one
+  // Parallel to Model::pools and to labelled_pools. The same object as in the previous Plan where its tables are the
+  // same.
+  std::vector<std::shared_ptr<const BackendPool>> pools, subsets;
   // backends taken down by an operator: their running work ends
   std::vector<std::shared_ptr<BackendRuntime>> taken_down;
   policy::Policies policies;
@@ -37,7 +38,7 @@ struct Plan : Description {
   // For a route that has a pool.
   const BackendPool& pool_of(uint32_t route) const {
     const uint32_t subset = subset_of_route[route];
-    return subset == kNone ? pools[model().routes[route].pool()] : subsets[subset];
+    return subset == kNone ? *pools[model().routes[route].pool()] : *subsets[subset];
   }
   // Equal on two nodes exactly if their derived tables are equal.
   std::string digest() const;

@@ -99,7 +99,10 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   // From here on nothing can fail.
   std::shared_ptr<const Plan> plan = attach(*std::move(described), plan_.get(), registry_, policies_);
   mark_taken_down(*plan);
-  for (const BackendPool& pool : plan->pools) pool.enter_service(monotonic_ns(), plan_ == nullptr);
+  for (size_t p = 0; p < plan->pools.size(); ++p) {
+    const bool is_in_service = plan_ != nullptr && p < plan_->pools.size() && plan_->pools[p] == plan->pools[p];
+    if (!is_in_service) plan->pools[p]->enter_service(monotonic_ns(), plan_ == nullptr);
+  }
   for (const Endpoint& gone : sockets->close) listening_.erase(gone);
   for (const std::vector<ListenSocket>& opened : sockets->open) {
     for (const ListenSocket& socket : opened) listening_[socket.bind].push_back(socket.fd.get());
@@ -321,9 +324,9 @@ void Proxy::append_pool_metrics(std::string& out) const {
   const uint64_t now_ns = monotonic_ns();
   const auto family = [&](const char* name, const char* type, const char* help, auto value) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
-    for (const BackendPool& pool : plan_->pools) {
-      for (const BackendPool::Server& server : pool.servers()) {
-        const MetricLabels labels{{"pool", pool.config().name}, {"backend", server.name}};
+    for (const std::shared_ptr<const BackendPool>& pool : plan_->pools) {
+      for (const BackendPool::Server& server : pool->servers()) {
+        const MetricLabels labels{{"pool", pool->config().name}, {"backend", server.name}};
         out += fmt::format("{}{} {}\n", name, render_labels(labels), value(*server.runtime));
       }
     }
@@ -344,8 +347,8 @@ void Proxy::append_pool_metrics(std::string& out) const {
          [&](const BackendRuntime& r) { return breaker_value(r.breaker.state(now_ns)); });
   const auto pool_family = [&](const char* name, const char* type, const char* help, auto value) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
-    for (const BackendPool& pool : plan_->pools) {
-      out += fmt::format("{}{} {}\n", name, render_labels({{"pool", pool.config().name}}), value(pool.runtime()));
+    for (const std::shared_ptr<const BackendPool>& pool : plan_->pools) {
+      out += fmt::format("{}{} {}\n", name, render_labels({{"pool", pool->config().name}}), value(pool->runtime()));
     }
   };
   pool_family("tidegate_l7_pool_queued_requests", "gauge", "Requests that wait for room at a backend of the pool",

@@ -12,6 +12,7 @@
 #include "conf/model/route.h"
 #include "l7/backend/pool.h"
 #include "l7/exchange/conditions.h"
+#include "l7/plan.h"
 #include "l7/policy/limit_table.h"
 #include "l7/policy/limiters.h"
 #include "l7/policy/request_key.h"
@@ -211,6 +212,35 @@ BENCHMARK_CAPTURE(choose_backend, consistent_hash, PoolPolicy::consistent_hash)-
 BENCHMARK_CAPTURE(choose_backend, ring_hash, PoolPolicy::ring_hash)->Arg(3)->Arg(1'000);
 BENCHMARK_CAPTURE(choose_backend, random_of_two, PoolPolicy::random_of_two)->Arg(3)->Arg(1'000);
 BENCHMARK_CAPTURE(choose_backend, peak_ewma, PoolPolicy::peak_ewma)->Arg(3)->Arg(1'000);
+
+// A version in which one of so many pools changed, until its plan is there. Each pool has four backends.
+void change_of_one_pool(benchmark::State& state) {
+  auto model = std::make_shared<Model>();
+  model->nodes.emplace_back().name = "box";
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    Pool& pool = model->pools.emplace_back();
+    pool.name = "pool" + std::to_string(i);
+    for (const char* name : {"a", "b", "c", "d"}) {
+      Backend& backend = pool.backends.emplace_back();
+      backend.name = name;
+      backend.addresses = {*IpAddress::parse("192.0.2.1")};
+    }
+  }
+  RuntimeRegistry registry;
+  policy::Registry policies;
+  const auto live_state = std::make_shared<const LiveState>();
+  std::shared_ptr<const Plan> plan;
+  for (auto _ : state) {
+    state.PauseTiming();
+    auto next = std::make_shared<Model>(*model);
+    next->pools[7].backends[0].weight = 1 + (model->pools[7].backends[0].weight + 1) % 100;
+    model = next;
+    const auto snapshot = make_snapshot(1, "digest", model, live_state);
+    state.ResumeTiming();
+    plan = attach(*describe({snapshot, 0, kKey, kKey}, plan.get()), plan.get(), registry, policies);
+  }
+}
+BENCHMARK(change_of_one_pool)->Arg(10)->Arg(10'000)->Unit(benchmark::kMicrosecond);
 
 // A request that a closed breaker lets through, and its result.
 void breaker(benchmark::State& state) {

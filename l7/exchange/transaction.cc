@@ -226,7 +226,7 @@ Step Transaction::take_route() {
     return fail(Failure::body_too_large);
   }
   exchange_.pool =
-      exchange_.split_pool != kNone ? &plan.pools[exchange_.split_pool] : &plan.pool_of(exchange_.route_index);
+      exchange_.split_pool != kNone ? plan.pools[exchange_.split_pool].get() : &plan.pool_of(exchange_.route_index);
   if (!exchange_.request.upgrade.empty()) {
     const Failure failure = take_upgrade();
     if (failure == Failure::bad_request) return refuse_handshake();

@@ -98,7 +98,7 @@ const PoolMember* Transaction::choose_member(BackendPool::Choice& choice) {
     }
     if (choice.member == nullptr && !choice.full && !choice.broken && !exchange_.route->labels_required &&
         exchange_.split_pool == kNone) {
-      choice = exchange_.plan->plan().pools[exchange_.route->pool()].choose(question);
+      choice = exchange_.plan->plan().pools[exchange_.route->pool()]->choose(question);
       exchange_.attempts.chosen_by = ChosenBy::whole_pool;
     }
     if (choice.member == nullptr || choice.member->breaker == nullptr) return choice.member;

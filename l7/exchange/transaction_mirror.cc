@@ -23,7 +23,7 @@ void Transaction::begin_mirror() {
   other.begin_without_client(exchange_);
   Arena& arena = other.arena_;
   Exchange& to = other.exchange_;
-  to.pool = &exchange_.plan->plan().pools[terms.pool];
+  to.pool = exchange_.plan->plan().pools[terms.pool].get();
   to.split_pool = terms.pool;
   to.timing.exchange_deadline_ns = to.timing.started_ns + terms.timeout_ns;
   to.mirrored = true;

@@ -85,10 +85,10 @@ void explain_levels(const BackendPool& pool, uint64_t now_ns, nlohmann::json& an
 }  // namespace
 
 const BackendPool& pool_for_route(const Plan& plan, uint32_t route, uint32_t split_pool) {
-  if (split_pool != kNone) return plan.pools[split_pool];
+  if (split_pool != kNone) return *plan.pools[split_pool];
   const BackendPool& pool = plan.pool_of(route);
   const Route& config = plan.model().routes[route];
-  return pool.members().empty() && !config.labels_required ? plan.pools[config.pool()] : pool;
+  return pool.members().empty() && !config.labels_required ? *plan.pools[config.pool()] : pool;
 }
 
 void explain_pool(const Plan& plan, uint32_t route, const RequestHead& request, std::string_view client,

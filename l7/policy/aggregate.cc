@@ -176,7 +176,7 @@ class AggregateRule final : public Rule {
     auto made = std::make_unique<BackendCall>(
         *exchange.policies.transaction, arena,
         BackendCall::Terms{
-            .pool = plan.pools[part.config.pool],
+            .pool = *plan.pools[part.config.pool],
             .tls = exchange.plan->pool_tls(part.config.pool),
             .edits = kNoEdits,
             .facts = exchange.facts,

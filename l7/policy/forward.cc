@@ -165,7 +165,7 @@ class ForwardRule final : public Rule {
     auto call = std::make_unique<BackendCall>(
         *exchange.policies.transaction, arena,
         BackendCall::Terms{
-            .pool = plan.pools[forward_.pool],
+            .pool = *plan.pools[forward_.pool],
             .tls = exchange.plan->pool_tls(forward_.pool),
             .edits = edits_,
             .facts = exchange.facts,

@@ -3,13 +3,19 @@
 #include "conf/model/pool.h"
 #include "l7/backend/pool.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <set>
+#include <utility>
 
+#include "conf/model/node.h"
+#include "conf/model/route.h"
 #include "conf/snapshot.h"
 #include "core/clock.h"
+#include "l7/plan.h"
 #include "l7/plan/description.h"
 
 namespace tidegate::l7::backend_pool_test {
@@ -216,6 +222,88 @@ TEST(Describe, MakesTheTablesOfWhatHasChangedAlone) {
   const Description third = described(changed, drained, &second);
   EXPECT_EQ(third.tables[0]->servers[0].weight, 7U);
   EXPECT_EQ(third.tables[1], second.tables[1]);
+}
+
+// Two pools. The route "labelled" uses the part of p that has the label "fast".
+struct AttachedPools : testing::Test {
+  AttachedPools() {
+    model->nodes.emplace_back().name = "box";
+    for (const char* name : {"p", "q"}) {
+      Pool& pool = model->pools.emplace_back();
+      pool.name = name;
+      for (const char* backend_name : {"a", "b"}) {
+        Backend& backend = pool.backends.emplace_back();
+        backend.name = backend_name;
+        backend.labels = {"fast"};
+        backend.addresses = {*IpAddress::parse("192.0.2.1")};
+      }
+    }
+    for (const char* name : {"p", "q", "labelled"}) {
+      Route& route = model->routes.emplace_back();
+      route.name = name;
+      route.path = fmt::format("/{}", name);
+      route.what = RouteToPool{model->routes.size() == 2 ? 1U : 0U};
+    }
+    model->routes[kLabelled].labels = {"fast"};
+  }
+  std::shared_ptr<const Plan> attached(const std::shared_ptr<const Model>& of, const Plan* previous,
+                                       const LiveState& live_state = {}) {
+    const auto snapshot = make_snapshot(1, "d", of, std::make_shared<LiveState>(live_state));
+    return attach(*describe({snapshot, 0, {1, 2}, {3, 4}}, previous), previous, registry, policies);
+  }
+  static constexpr uint32_t kP = 0, kQ = 1, kLabelled = 2;
+  RuntimeRegistry registry;
+  policy::Registry policies;
+  std::shared_ptr<Model> model = std::make_shared<Model>();
+};
+
+TEST_F(AttachedPools, AreMadeAgainOnlyWhereSomethingHasChanged) {
+  std::shared_ptr<const Plan> first = attached(model, nullptr);
+  auto changed = std::make_shared<Model>(*model);
+  changed->pools[kQ].backends[0].weight = 7;
+  const std::shared_ptr<const Plan> second = attached(changed, first.get());
+  EXPECT_EQ(&second->pool_of(kP), &first->pool_of(kP));
+  EXPECT_EQ(&second->pool_of(kLabelled), &first->pool_of(kLabelled));
+  EXPECT_NE(&second->pool_of(kQ), &first->pool_of(kQ));
+  EXPECT_EQ(second->pool_of(kQ).members()[0].weight, 7U);
+
+  // Nothing of the pool belongs to the plan that made it.
+  first.reset();
+  model.reset();
+  const BackendPool& kept = second->pool_of(kP);
+  EXPECT_EQ(kept.config().name, "p");
+  EXPECT_EQ(kept.members()[1].config->name, "b");
+  EXPECT_NE(kept.choose({}).member, nullptr);
+
+  LiveState drained;
+  drained.overrides[backend_key("p", "b")] = {};
+  const std::shared_ptr<const Plan> third = attached(changed, second.get(), drained);
+  EXPECT_NE(&third->pool_of(kP), &second->pool_of(kP));
+  EXPECT_NE(&third->pool_of(kLabelled), &second->pool_of(kLabelled));
+  EXPECT_EQ(&third->pool_of(kQ), &second->pool_of(kQ));
+  EXPECT_EQ(third->pool_of(kP).members().size(), 1U);
+}
+
+TEST_F(AttachedPools, SayWhichBackendsAreTakenDownAlsoWhereTheyAreKept) {
+  LiveState down;
+  down.overrides[backend_key("p", "b")] = {.state = OverrideState::down};
+  const std::shared_ptr<const Plan> first = attached(model, nullptr, down);
+  ASSERT_EQ(first->taken_down.size(), 1U);
+  auto changed = std::make_shared<Model>(*model);
+  changed->pools[kQ].backends[0].weight = 7;
+  const std::shared_ptr<const Plan> second = attached(changed, first.get(), down);
+  EXPECT_EQ(&second->pool_of(kP), &first->pool_of(kP));
+  EXPECT_EQ(second->taken_down, first->taken_down);
+}
+
+// Its place in the Model is part of what a pool is known by.
+TEST_F(AttachedPools, AreMadeAgainAtAnotherPlace) {
+  const std::shared_ptr<const Plan> first = attached(model, nullptr);
+  auto changed = std::make_shared<Model>(*model);
+  std::swap(changed->pools[kP], changed->pools[kQ]);
+  const std::shared_ptr<const Plan> second = attached(changed, first.get());
+  EXPECT_EQ(second->pool_of(kP).config().name, "q");
+  EXPECT_EQ(second->pool_of(kQ).config().name, "p");
 }
 
 }  // namespace tidegate::l7::backend_pool_test
