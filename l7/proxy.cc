@@ -119,6 +119,7 @@ Result<void> Proxy::apply(std::shared_ptr<const Snapshot> snapshot, const Node& 
   shared_->admission.configure(node.l7);
   plan_ = std::move(plan);
   registry_.trim(plan_->model());
+  own_certificates_.trim(*plan_);
   if (const auto tables = policies_.find<policy::TableMemories>(policy::TableMemories::kRegistryKey)) {
     tables->forget_inherited();
   }
@@ -154,12 +155,15 @@ void Proxy::mark_taken_down(const Plan& next) {
   }
 }
 
-Result<Description> Proxy::describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) const {
+Result<Description> Proxy::describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) {
   const uint32_t node_index = snapshot->model->node_index(node.name);
   const Description* previous = plan_ ? plan_.get() : upcoming_.get();
   // Uses all that was made for the candidate, except the live state, because a newer one may be in force.
   if (held_ && held_->snapshot->configured == snapshot->configured) previous = held_.get();
-  return describe({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous);
+  Result<Description> described =
+      describe({std::move(snapshot), node_index, router_key_, hash_key_, names_.book()}, previous);
+  if (described) own_certificates_.complete(*described);
+  return described;
 }
 
 Result<PurgePosition> Proxy::prepare(const std::shared_ptr<const Snapshot>& snapshot, const Node& node) {

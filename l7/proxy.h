@@ -19,6 +19,7 @@
 #include "core/shared_port.h"
 #include "l7/observe/access_log.h"
 #include "l7/observe/stats.h"
+#include "l7/own_certificates.h"
 #include "l7/plan.h"
 #include "l7/policy/key_fetcher.h"
 #include "l7/worker.h"
@@ -77,7 +78,7 @@ class Proxy {
   Result<void> open_cache(const Node& node);
   Result<void> start_workers(const Node& node);
   void adopt_names();
-  Result<Description> describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node) const;
+  Result<Description> describe_for(std::shared_ptr<const Snapshot> snapshot, const Node& node);
   void mark_taken_down(const Plan& next);
   Result<SocketChanges> prepare_sockets(const Description& description);
   Result<SocketChanges> open_sockets(const Description& description);
@@ -95,6 +96,7 @@ class Proxy {
   std::shared_ptr<const TicketKeys> tickets_;
   RuntimeRegistry registry_;
   policy::Registry policies_;
+  OwnCertificates own_certificates_;
   BackendNames names_;
   policy::KeyFetcher keys_;
   std::unique_ptr<cache::Cache> cache_;  // outlives the workers

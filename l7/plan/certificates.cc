@@ -8,7 +8,6 @@
 
 #include "core/clock.h"
 #include "core/crypto.h"
-#include "core/log.h"
 #include "core/signing_key.h"
 #include "core/tls.h"
 
@@ -52,27 +51,30 @@ const ServedCertificate* shown_before(const Certificate& certificate,
   return &shown;
 }
 
+// What was shown (may be null). If nothing was, the proxy has to make one.
+ServedCertificate as_before(const ServedCertificate* shown) {
+  if (shown == nullptr) return {{}, {}, true};
+  ServedCertificate same = *shown;
+  same.trouble.clear();
+  return same;
+}
+
 ServedCertificate choose(const Certificate& certificate, const LiveState& live_state, const ServedCertificate* shown) {
   const auto record = live_state.certificates.find(certificate.name);
   if (record != live_state.certificates.end() && record->second.certificate && record->second.key) {
     const IssuedCertificate& issued = record->second;
-    if (shown != nullptr && shown->certificate.hash == issued.certificate_hash) return *shown;
+    if (shown != nullptr && shown->certificate.hash == issued.certificate_hash) return as_before(shown);
     const auto info = inspect_identity({*issued.certificate, *issued.key});
     if (info) {
       return {{certificate.name, issued.certificate_hash, issued.certificate},
               {certificate.name, issued.key_hash, issued.key},
               false};
     }
-    log_error("certificate {}: what was issued cannot be used: {}", certificate.name, info.error().message);
+    ServedCertificate instead = as_before(shown);
+    instead.trouble = fmt::format("what was issued cannot be used: {}", info.error().message);
+    return instead;
   }
-  if (shown != nullptr) return *shown;
-  Result<ServedCertificate> made = make_certificate(certificate);
-  if (made) {
-    log_info("certificate {}: a self-made one is shown until one is issued", certificate.name);
-    return *std::move(made);
-  }
-  log_error("certificate {}: {}", certificate.name, made.error().message);
-  return {certificate.certificate, certificate.key, true};
+  return as_before(shown);
 }
 
 // The OCSP answer for the shown certificate. Control has checked it, and a handshake checks its end.
@@ -136,7 +138,6 @@ AcmeAnswers acme_answers(const LiveState& live_state) {
 
 std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std::vector<AcmeIdentity>* before) {
   std::vector<AcmeIdentity> identities;
-  const auto now_s = static_cast<int64_t>(realtime_ns() / kNsPerS);
   for (auto proof = live_state.proofs.lower_bound(std::string(kAlpnProof)); proof != live_state.proofs.end(); ++proof) {
     const auto& [key, digest] = *proof;
     if (!key.starts_with(kAlpnProof)) break;
@@ -150,15 +151,10 @@ std::vector<AcmeIdentity> acme_identities(const LiveState& live_state, const std
       continue;
     }
     const std::optional<std::string> raw = hex_decode(digest);
-    Sha256 identifier{};
-    if (!raw || raw->size() != identifier.size()) continue;
-    std::copy(raw->begin(), raw->end(), identifier.begin());
-    const Result<SigningKey> made = SigningKey::make();
-    if (!made) continue;
-    const Result<std::string> certificate =
-        made->certify_itself({{key.substr(kAlpnProof.size())}, now_s - kDayS, now_s + kDayS, identifier});
-    const Result<std::string> pem = made->to_pem();
-    if (certificate && pem) identities.push_back({std::move(known_by), {*certificate, *pem}});
+    AcmeIdentity wanted{std::move(known_by), key.substr(kAlpnProof.size()), {}, {}};
+    if (!raw || raw->size() != wanted.digest.size()) continue;
+    std::copy(raw->begin(), raw->end(), wanted.digest.begin());
+    identities.push_back(std::move(wanted));
   }
   return identities;
 }

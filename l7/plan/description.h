@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Description: what the proxy makes of a Snapshot, without what it has learned while it serves (runtime state of
-// backends, counts of policies). Making a Description changes nothing else in the process. A Plan (l7/plan.h) is a
-// Description together with the runtime state.
+// backends, counts of policies). Making a Description changes nothing else in the process. OwnCertificates
+// (l7/own_certificates.h) adds what the proxy signs itself. A Plan (l7/plan.h) is a Description together with the
+// runtime state.
 //
 // Immutable; any thread.
 #pragma once
@@ -61,8 +62,8 @@ struct DescriptionInputs {
   HashKey router_key, hash_key;
   std::shared_ptr<const NameBook> names = nullptr;  // null: none is known
 };
-// Uses what `previous` (may be null) has in common with it. An Error if the content cannot be served; judge()
-// (l7/plan/judge.h) finds such faults before a version is committed.
+// Pure: equal inputs make equal Descriptions. Uses what `previous` (may be null) has in common with it. An Error if the
+// content cannot be served; judge() (l7/plan/judge.h) finds such faults before a version is committed.
 Result<Description> describe(const DescriptionInputs& inputs, const Description* previous);
 
 }  // namespace tidegate::l7

@@ -11,10 +11,12 @@
 #include <set>
 #include <utility>
 
+#include "conf/model/certificate.h"
 #include "conf/model/node.h"
 #include "conf/model/route.h"
 #include "conf/snapshot.h"
 #include "core/clock.h"
+#include "l7/own_certificates.h"
 #include "l7/plan.h"
 #include "l7/plan/description.h"
 
@@ -222,6 +224,50 @@ TEST(Describe, MakesTheTablesOfWhatHasChangedAlone) {
   const Description third = described(changed, drained, &second);
   EXPECT_EQ(third.tables[0]->servers[0].weight, 7U);
   EXPECT_EQ(third.tables[1], second.tables[1]);
+}
+
+// A Description draws no key, so two of the same inputs are equal. The proxy makes the certificate once, also if it
+// describes the order again: for a candidate, or with other live state.
+TEST(Describe, LeavesTheKeysOfOrderedCertificatesToTheProxy) {
+  auto model = std::make_shared<Model>();
+  model->nodes.emplace_back().name = "box";
+  Certificate& ordered = model->certificates.emplace_back();
+  ordered.name = "ordered";
+  ordered.order.names = {"a.test", "b.test"};
+  auto live_state = std::make_shared<LiveState>();
+  live_state->proofs["alpn/a.test"] = std::string(64, 'a');
+  const auto described = [&](const Description* previous) {
+    return *describe({make_snapshot(1, "d", model, live_state), 0, {1, 2}, {3, 4}}, previous);
+  };
+  Description first = described(nullptr), second = described(nullptr);
+  EXPECT_EQ(first.certificates[0].certificate.hash, second.certificates[0].certificate.hash);
+  EXPECT_EQ(first.certificates[0].key.hash, second.certificates[0].key.hash);
+  ASSERT_EQ(first.acme_identities.size(), 1U);
+  EXPECT_EQ(first.acme_identities[0].identity.key_pem, second.acme_identities[0].identity.key_pem);
+  EXPECT_TRUE(first.certificates[0].self_made);
+
+  OwnCertificates own;
+  own.complete(first);
+  own.complete(second);
+  ASSERT_TRUE(first.certificates[0].certificate.bytes);
+  EXPECT_EQ(
+      inspect_identity({*first.certificates[0].certificate.bytes, *first.certificates[0].key.bytes})->names.size(), 2U);
+  EXPECT_EQ(first.certificates[0].certificate.hash, second.certificates[0].certificate.hash);
+  EXPECT_NE(first.acme_identities[0].identity.key_pem, "");
+  EXPECT_EQ(first.acme_identities[0].identity.key_pem, second.acme_identities[0].identity.key_pem);
+  EXPECT_EQ(described(&first).certificates[0].certificate.hash, first.certificates[0].certificate.hash);
+
+  own.trim(first);
+  EXPECT_EQ(own.size(), 2U);
+  model = std::make_shared<Model>(*model);
+  model->certificates[0].order.names = {"c.test"};
+  live_state = std::make_shared<LiveState>();
+  Description other = described(&first);
+  EXPECT_TRUE(other.acme_identities.empty());
+  own.complete(other);
+  EXPECT_NE(other.certificates[0].certificate.hash, first.certificates[0].certificate.hash);
+  own.trim(other);
+  EXPECT_EQ(own.size(), 1U) << "nothing is kept that nothing shows";
 }
 
 // Two pools. The route "labelled" uses the part of p that has the label "fast".
