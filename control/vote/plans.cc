@@ -14,7 +14,7 @@ namespace {
 
 // The lists whose elements decide whether a plane can serve a version. The document's checks cover only their values.
 constexpr std::array<std::string_view, 2> kOfDns = {"zones", "steers"};
-constexpr std::array<std::string_view, 5> kOfL4 = {"nodes", "sites", "vips", "services", "pools"};
+constexpr std::array<std::string_view, 6> kOfL4 = {"nodes", "sites", "vips", "acls", "services", "pools"};
 constexpr std::array<std::string_view, 5> kOfL7 = {"certificates", "listeners", "pools", "policies", "routes"};
 
 template <size_t kCount>

@@ -251,6 +251,8 @@ bool all_fit(const Model& model) {
 std::vector<Fault> judge(const std::shared_ptr<const Model>& model) {
   std::vector<Fault> faults;
   judge_sharing(*model, faults);
+  const auto forwards = [](const Node& node) { return node.l4.enabled; };
+  if (std::any_of(model->nodes.begin(), model->nodes.end(), forwards)) judge_lists(*model, faults);
   if (all_fit(*model)) return faults;
   std::shared_ptr<const Snapshot> snapshot;
   for (const Node& node : model->nodes) {

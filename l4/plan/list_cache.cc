@@ -6,14 +6,20 @@
 #include "conf/acl.h"
 #include "conf/model/service.h"
 #include "core/crypto.h"
+#include "core/mutex.h"
+#include "l4/plan/source_lists.h"
 
 namespace tidegate::l4 {
 namespace {
 
-bool same_lists(const Model& a, const Model& b) {
-  return std::equal(a.acls.begin(), a.acls.end(), b.acls.begin(), b.acls.end(), [](const Acl& x, const Acl& y) {
-    return x.file.hash == y.file.hash && x.countries == y.countries && x.networks == y.networks;
-  });
+bool same_lists(const Elements<Acl>& a, const Elements<Acl>& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const bool same = a.shares(i, b) || (a[i].file.hash == b[i].file.hash && a[i].countries == b[i].countries &&
+                                         a[i].networks == b[i].networks);
+    if (!same) return false;
+  }
+  return true;
 }
 
 std::vector<Cidr> all_networks_of(const Acl& acl, const CountryNetworks* countries) {
@@ -25,6 +31,24 @@ std::vector<Cidr> all_networks_of(const Acl& acl, const CountryNetworks* countri
   }
   return networks;
 }
+
+// The lists that were judged last without a fault, so that a change of other elements does not compile them again. Any
+// thread.
+class SoundLists {
+ public:
+  bool are(const Elements<Acl>& lists) {
+    const MutexLock lock(mutex_);
+    return same_lists(lists, lists_);
+  }
+  void set(const Elements<Acl>& lists) {
+    const MutexLock lock(mutex_);
+    lists_ = lists;
+  }
+
+ private:
+  Mutex mutex_;
+  Elements<Acl> lists_ TIDEGATE_GUARDED_BY(mutex_);
+};
 
 std::string digest_of(const std::vector<std::vector<Cidr>>& lists) {
   std::string bytes;
@@ -43,7 +67,7 @@ std::string digest_of(const std::vector<std::vector<Cidr>>& lists) {
 Result<std::shared_ptr<const ListCache::Compiled>> ListCache::compile(
     const std::shared_ptr<const Model>& model, const std::shared_ptr<const CountryNetworks>& countries) {
   if (model->acls.empty()) return std::shared_ptr<const Compiled>();
-  if (compiled_ && countries == countries_ && (model == model_ || same_lists(*model, *model_))) {
+  if (compiled_ && countries == countries_ && (model == model_ || same_lists(model->acls, model_->acls))) {
     model_ = model;
     return compiled_;
   }
@@ -58,6 +82,22 @@ Result<std::shared_ptr<const ListCache::Compiled>> ListCache::compile(
   model_ = model;
   countries_ = countries;
   return compiled_;
+}
+
+void judge_lists(const Model& model, std::vector<Fault>& faults) {
+  static SoundLists sound;
+  if (model.acls.empty() || sound.are(model.acls)) return;
+  std::vector<std::vector<Cidr>> lists;
+  size_t networks = 0;
+  for (const Acl& acl : model.acls) networks += lists.emplace_back(networks_of(acl)).size();
+  // Each network makes at most one set, beside the empty one.
+  if (networks >= SourceLists::kMostSets) {
+    if (const auto built = SourceLists::build(lists); !built) {
+      add_fault(faults, {"too_many_networks", "/acls", {}, 0, 0, built.error().message, {}, {}});
+      return;
+    }
+  }
+  sound.set(model.acls);
 }
 
 }  // namespace tidegate::l4

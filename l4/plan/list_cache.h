@@ -5,7 +5,9 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "conf/fault.h"
 #include "conf/model.h"
 #include "l4/plan/guard.h"
 
@@ -26,5 +28,9 @@ class ListCache {
   std::shared_ptr<const CountryNetworks> countries_;
   std::shared_ptr<const Compiled> compiled_;
 };
+
+// A fault if no forwarder can compile the model's lists. Each list is sound by itself; together they may overlap in too
+// many ways. The networks of countries are not known here. The lists that were judged last are remembered. Any thread.
+void judge_lists(const Model& model, std::vector<Fault>& faults);
 
 }  // namespace tidegate::l4

@@ -97,7 +97,7 @@ class SourceLists::Compiler {
     if (place == lists.end() || *place != list) lists.insert(place, list);
     const auto [same, is_first] = by_content_.try_emplace(lists, static_cast<Set>(into_.sets_.size()));
     if (is_first) {
-      if (into_.sets_.size() > UINT16_MAX) return std::nullopt;
+      if (into_.sets_.size() == SourceLists::kMostSets) return std::nullopt;
       into_.sets_.push_back(std::move(lists));
     }
     known->second = same->second;

@@ -18,6 +18,7 @@ class SourceLists {
  public:
   // A set of lists by number. Set 0 is the empty one.
   using Set = uint16_t;
+  static constexpr size_t kMostSets = size_t{UINT16_MAX} + 1;
 
   // `lists[i]`: the networks of list i, which may overlap. Returns an Error if there are more than 65,536 different
   // sets.

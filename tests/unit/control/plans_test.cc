@@ -14,6 +14,7 @@
 #include "control/api/bundle.h"
 #include "dns/plan/authority.h"
 #include "l4/limits.h"
+#include "l4/plan/forwarding.h"
 #include "tests/unit/control/host.h"
 #include "tests/unit/core/made_identity.h"
 
@@ -308,6 +309,55 @@ TEST(Plans, TellWhatAForwarderHasNoIdsFor) {
   ASSERT_THAT(planned.faults, ::testing::SizeIs(1));
   EXPECT_EQ(planned.faults[0].pointer, "/services/0/pool");
   EXPECT_THAT(planned.faults[0].detail, StartsWith("node box: more than 16384 backends"));
+}
+
+// One list for each bit of an address, and each names the addresses in which its bit is set. So each address is in
+// other lists. Each list is sound by itself.
+Model with_lists_of_bits(size_t bits) {
+  Model model;
+  model.nodes.emplace_back().l4.enabled = true;
+  for (size_t bit = 0; bit < bits; ++bit) {
+    Acl& acl = model.acls.emplace_back();
+    acl.name = std::to_string(bit);
+    for (uint32_t first = 1U << bit; first < 1U << bits; first += 2U << bit) {
+      acl.networks.push_back(*Cidr::parse(fmt::format("10.0.{}.{}/{}", first / 256, first % 256, 32 - bit)));
+    }
+  }
+  return model;
+}
+
+Model with_one_list_more(const Model& before) {
+  Model model = before;
+  Acl& one_more = model.acls.emplace_back();
+  one_more.name = "one more";
+  one_more.networks = {*Cidr::parse("192.0.2.0/24")};
+  return model;
+}
+
+TEST(Plans, TellThatListsOfClientsOverlapInMoreWaysThanAForwarderKnows) {
+  const Model before = with_lists_of_bits(16);
+  auto more = std::make_shared<Model>(with_one_list_more(before));
+  const PlannedVersion planned = plan_element(more, "acls", before, nullptr);
+  ASSERT_THAT(planned.faults, ::testing::SizeIs(1));
+  EXPECT_EQ(planned.faults[0].pointer, "/acls");
+  EXPECT_THAT(planned.faults[0].detail, HasSubstr("overlap in more than 65,536 ways"));
+  more->nodes[0].l4.enabled = false;
+  EXPECT_THAT(plan_version(more, nullptr).faults, IsEmpty()) << "no forwarder has lists";
+}
+
+TEST(LongPlans, TakeAsManyOverlapsAsAForwarderDoes) {
+  auto model = std::make_shared<Model>(with_lists_of_bits(16));
+  EXPECT_THAT(plan_version(model, nullptr).faults, IsEmpty());
+  auto more = std::make_shared<Model>(with_one_list_more(*model));
+  EXPECT_THAT(plan_version(more, nullptr).faults, ::testing::SizeIs(1));
+  const auto build = [](const std::shared_ptr<Model>& each) {
+    return l4::ForwardingBuilder(HashKey{}).build(make_snapshot(1, "d", each, std::make_shared<const LiveState>()),
+                                                  each->nodes[0], 0);
+  };
+  EXPECT_TRUE(build(model));
+  const auto refused = build(more);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("overlap in more than 65,536 ways"));
 }
 
 TEST(Plans, TakeOverTheZonesThatDidNotChange) {
