@@ -2,8 +2,12 @@
 """One version, whole or not at all: what a plane would refuse is refused before the commit, and a plane that has refused
 a version serves what it served before, also after it was killed."""
 
+import contextlib
 import re
 import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import box
 import netns
@@ -117,13 +121,13 @@ def ask_www(lab):
 
 
 class Edge:
-    """A control and its planes on a machine of their own."""
+    """A control and its planes on a machine of their own. `options`: of control."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, *options):
         self.machine = machine
         machine.write("example.zone", ZONE.format("192.0.2.1"))
         common = ["--state", machine.state_dir, "--run", machine.run_dir, "--node", "promise"]
-        self.control = machine.start("control", binary("control"), *common, "--config", self.write())
+        self.control = machine.start("control", binary("control"), *common, *options, "--config", self.write())
         self.start = {plane: lambda plane=plane: machine.start(plane, binary(plane), *common) for plane in ("dns", "l7")}
         self.running = {plane: begin() for plane, begin in self.start.items()}
         for plane, process in self.running.items():
@@ -298,6 +302,109 @@ def test_a_version_that_nobody_confirms_is_taken_back_on_every_plane(lab):
         assert refused.returncode == 1 and "version 4 is provisional" in refused.stderr, refused
         assert edge.tidegate("confirm", "4").returncode == 0
         assert edge.apply(status=201).returncode == 0 and edge.in_force() == 5
+
+
+class VoteRelay:
+    """Takes the place of a plane's admin socket, and passes everything on. Only the plane's vote stays here until
+    deliver() or drop()."""
+
+    def __init__(self, path):
+        self.path, self.real = path, path.with_suffix(".real")
+        path.rename(self.real)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        self.voted, self.decided, self.vote, self.delivers = threading.Event(), threading.Event(), b"", False
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.server.accept()
+                threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        plane = socket.socket(socket.AF_UNIX)
+        with client, plane, contextlib.suppress(OSError):
+            plane.connect(str(self.real))
+            question = client.recv(65536)
+            asks_for_a_vote = question.startswith(b"POST /candidate")
+
+            def pass_on():
+                data = question
+                with contextlib.suppress(OSError):
+                    while data:
+                        plane.sendall(data)
+                        data = client.recv(65536)
+
+            threading.Thread(target=pass_on, daemon=True).start()
+            while answer := plane.recv(65536):
+                if asks_for_a_vote:
+                    self.vote = answer
+                    self.voted.set()
+                    self.decided.wait()
+                    if not self.delivers:
+                        return
+                client.sendall(answer)
+
+    def leave(self):
+        """The plane's next process makes the socket again."""
+        self.server.close()
+        self.path.unlink()
+
+    def decide(self, delivers):
+        self.delivers = delivers
+        self.decided.set()
+
+
+def killed_while_prepared(lab, edge, killed, delivers, status):
+    """Kills a plane that has prepared a candidate, and starts it again, before control has its vote. The vote then still
+    arrives, or is lost. Returns whether the candidate was committed."""
+    machine, other = edge.machine, "l7" if killed == "dns" else "dns"
+    before = edge.in_force()
+    relay = VoteRelay(machine.run_dir / f"{killed}.sock")
+    with ThreadPoolExecutor(1) as beside:
+        applying = beside.submit(edge.apply, dns=f"{ADDRESS}:5353", http=f"{ADDRESS}:8181", status=status)
+        assert relay.voted.wait(60), edge.control.tail()
+        assert b'"yes"' in relay.vote, relay.vote
+        wait_until(f"{other} has prepared it too", lambda: edge.held(other), 60, edge.control)
+        edge.running[killed].kill()
+        relay.leave()
+        edge.running[killed] = edge.start[killed]()
+        machine.wait_ready(killed, edge.running[killed])
+        assert not applying.done() and edge.in_force() == before
+        assert (edge.status(killed)["version"], edge.held(killed)) == (before, None)
+        relay.decide(delivers)
+        told = applying.result()
+    assert (told.returncode == 0) == (edge.in_force() == before + 1), (told, edge.in_force())
+    now = edge.in_force()
+    for plane in edge.running:
+        wait_until(f"{plane} serves version {now}", lambda p=plane: edge.status(p)["version"] == now, 60, edge.running[plane])
+        wait_until(f"{plane} holds nothing", lambda p=plane: edge.held(p) is None, 60, edge.running[plane])
+        assert edge.status(plane)["refused"] is None, edge.status(plane)
+    return now == before + 1
+
+
+def served(lab, http, dns):
+    """What clients get at these ports: the status of HTTP, "" without an answer, and the address of www."""
+    code = lab.curl("client-eu", f"http://{ADDRESS}:{http}/", "-o", "/dev/null", "-w", "%{http_code}", vip=ADDRESS, check=False).stdout
+    dug = lab.run("client-eu", "dig", "+short", "+tries=1", "+time=1", "-p", str(dns), f"@{ADDRESS}", "www.example.test", "A", check=False)
+    return code, dug.stdout.strip() if dug.returncode == 0 else ""
+
+
+@long
+def test_a_plane_that_is_killed_while_it_holds_a_candidate_comes_back_whole(lab):
+    with box.raised("promise", 65) as machine:
+        edge = Edge(machine, "--prepare-timeout", "20000")
+        before, after, nobody = ("204", "192.0.2.1"), ("200", "192.0.2.1"), ("000", "")
+        for killed in ("dns", "l7"):
+            assert not killed_while_prepared(lab, edge, killed, delivers=False, status=200), "its vote was lost"
+            assert [served(lab, 80, 53), served(lab, 8181, 5353)] == [before, nobody], (served(lab, 80, 53), served(lab, 8181, 5353))
+            # The ports that the dead process held are free, and what it had prepared hinders nobody.
+            assert killed_while_prepared(lab, edge, killed, delivers=True, status=200), "each plane has voted yes"
+            assert [served(lab, 8181, 5353), served(lab, 80, 53)] == [after, nobody], (served(lab, 8181, 5353), served(lab, 80, 53))
+            assert edge.apply().returncode == 0
+            wait_until("the first ports are back", lambda: served(lab, 80, 53) == before, 60)
 
 
 def votes_of(answer):
