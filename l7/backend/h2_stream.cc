@@ -159,10 +159,6 @@ bool BackendH2Stream::end_block(bool end_of_stream) {
 }
 
 bool BackendH2Stream::end_interim() {
-  if (response_->status == 101) {  // RFC 9113 §8.6: not used in HTTP/2
-    fail_with(Failure::bad_response, "101 in HTTP/2");
-    return false;
-  }
   if (++interim_ > kInterimAnswers) {
     fail_with(Failure::too_many_interim);
     return false;

@@ -118,7 +118,7 @@ FieldVerdict MessageRules::judge_of_response(const Http2Field& field, bool trail
       if (c < '0' || c > '9') return FieldVerdict::malformed;
       status_ = static_cast<uint16_t>(status_ * 10 + (c - '0'));
     }
-    return FieldVerdict::taken;
+    return status_ == 101 ? FieldVerdict::malformed : FieldVerdict::taken;  // §8.6
   }
   if (const FieldVerdict verdict = judge_text(field); verdict != FieldVerdict::taken) return verdict;
   switch (field.traits.kind) {

@@ -511,6 +511,7 @@ TEST_F(Http2Backend, MalformedAnswersAreRefused) {
       for (int i = 0; i < 550; ++i) reply.fields.emplace_back("x", "y");
     }
     if (path == "/interim") reply.interim.assign(100, {{":status", "103"}});
+    if (path == "/switch") reply.interim.assign(1, {{":status", "101"}});
     return reply;
   });
   start(origin.endpoint(), [](Pool& pool) { pool.eject_after = 0; });
@@ -520,6 +521,8 @@ TEST_F(Http2Backend, MalformedAnswersAreRefused) {
   EXPECT_EQ(failures(Failure::response_too_large), 2u);
   EXPECT_EQ(ask(edge_.endpoint(), get("/interim")).status, 502);
   EXPECT_EQ(failures(Failure::too_many_interim), 1u);
+  EXPECT_EQ(ask(edge_.endpoint(), get("/switch")).status, 502);
+  EXPECT_EQ(failures(Failure::bad_response), 1u);
   Wire wire = Wire::connect(edge_.endpoint());
   wire.send(get("/length"));
   EXPECT_FALSE(read_answer(wire).complete);

@@ -661,11 +661,32 @@ constexpr Difference kDifferences[] = {
               (met.theirs.ended ? met.frame.length > 6 : has_setting_twice(met));
      }},
     {"stream_after_goaway",
-     "RFC 9113 §6.8: after GOAWAY new streams are ignored. nghttp2 still counts them against "
+     "RFC 9113 §6.8: after GOAWAY new streams are ignored, but their fields are read. nghttp2 still counts them "
+     "against "
      "SETTINGS_MAX_CONCURRENT_STREAMS.",
      [](const Met& met) {
-       return met.after_goaway && met.frame.type == FrameType::headers && !met.ours.ended &&
+       const bool read = !met.ours.ended || has_code(met.ours, Http2Error::compression_error);
+       return met.after_goaway && met.frame.type == FrameType::headers && read &&
               has_code(met.theirs, Http2Error::protocol_error);
+     }},
+    {"number_that_goes_on",
+     "RFC 7541 §5.1: a number at the end of a part may go on in CONTINUATION. nghttp2 refuses it as soon as it is too "
+     "large, ours when it has come whole.",
+     [](const Met& met) {
+       const bool part = met.frame.type == FrameType::headers || met.frame.type == FrameType::continuation;
+       return part && !met.frame.has(FrameFlags::end_headers) && !met.ours.ended &&
+              has_code(met.theirs, Http2Error::compression_error);
+     }},
+    {"request_that_waits_at_goaway",
+     "RFC 9113 §6.8: after GOAWAY no stream is begun. A request that still waits for its stream goes back at once, so "
+     "that another connection can take it. nghttp2 keeps it.",
+     [](const Met& met) {
+       if (met.frame.type != FrameType::goaway || met.ours.ended || met.theirs.ended) return false;
+       return std::all_of(met.ours.told.begin(), met.ours.told.end(), [&](const auto& told) {
+         const auto theirs = met.theirs.told.find(told.first);
+         const bool same = theirs != met.theirs.told.end() && theirs->second == told.second;
+         return same || told.second == "closed:REFUSED_STREAM ";
+       });
      }},
 };
 
