@@ -4,7 +4,7 @@
 
 site.py OUT     writes the site into the folder OUT (needs python3-markdown)
 site.py --check judges the pages only, in a second and without any library: every link leads to a page and an anchor of
-                it; every command, option, metric and key that a page of docs/ shows exists
+                it; every command, option, metric and key that a page of docs/ shows exists; no line of text is too long
 
 The pages of docs/ are written by hand. The references are made from what exists: conf/REFERENCE.md and LIMITS.md are
 pages already; upgrade notes come from CHANGELOG.md, commands from control/cli, the API from the rows of its routes.
@@ -25,6 +25,8 @@ MENU = {
     "Inside": ["ARCHITECTURE.md", *(f"{room}/README.md" for room in ROOMS), "bench/README.md", "bench/RESULTS.md", "CONTRIBUTING.md", "SECURITY.md"],
 }
 PAGES = [page for group in MENU.values() for page in group]
+FROM_CODE = ("conf/REFERENCE.md", "LIMITS.md", "bench/RESULTS.md")  # written by programs
+LONGEST = 120  # characters of a line of text
 
 
 # What the sources say -------------------------------------------------------------------------------------------------
@@ -216,10 +218,19 @@ def composed(name):
     return any(f'"{rest}"' in sources(pattern) for pattern in where.get(plane, "").split())
 
 
+def long_lines(texts):
+    """Lines of paragraphs that are too long to be read in a terminal. Tables and code have the length that they need."""
+    for page, text in texts.items():
+        for number, line in enumerate(without_code(text).split("\n"), 1):
+            if len(line) > LONGEST and not line.lstrip().startswith(("|", "#")):
+                yield f"{page}: line {number} has {len(line)} characters, more than {LONGEST}: '{line[:40]}...'"
+
+
 def faults():
     texts = {page: text_of(page) for page in PAGES}
     written = {page: text for page, text in texts.items() if page.startswith("docs/") or page == "README.md"}
-    found = [*bad_links(texts), *bad_commands(written), *bad_metrics(written)]
+    by_hand = {page: text for page, text in texts.items() if page not in (*GENERATED, *FROM_CODE)}
+    found = [*bad_links(texts), *bad_commands(written), *bad_metrics(written), *long_lines(by_hand)]
     if len(commands()) < 20 or len(api()) < 20:
         found.append("docs/site.py does not find the commands or routes in the sources any more")
     listed = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")}

@@ -46,6 +46,14 @@ class Pages(unittest.TestCase):
         for bad in ("`tidegate_l7_request_total`", "`tidegate_l7_port_missed_packets_total`", "`tidegate_x`"):
             self.assertEqual(len(faults(bad)), 1, bad)
 
+    def test_have_no_long_lines_of_text(self):
+        faults = lambda text: list(site.long_lines({"docs/x.md": text}))
+        word = "x" * 115
+        for good in (f"- {word} y", f"| {word} | a table |", f"# {word} a heading", f"    {word} code by its place", f"```\n{word} code of a fence\n```", word + "é" * 5):
+            self.assertEqual(faults(good), [], good)
+        for bad in (f"{word} and so on", f"short\n  {word} below an item"):
+            self.assertEqual(len(faults(bad)), 1, bad)
+
     def test_take_no_option_for_a_folder(self):
         for arguments in (["--chekc"], ["--help"], [], ["--check", "out"]):
             with self.assertRaises(SystemExit) as ended, contextlib.redirect_stderr(io.StringIO()) as said:
