@@ -76,7 +76,9 @@ void SiteWatch::begin(const std::string& site) {
       if (backend.node != kNone) nodes_[backend_key(pool.name, backend.name)] = model->nodes[backend.node].name;
     }
   }
-  writer_ = std::make_unique<VerdictWriter>(loop_, host_state_, VerdictWriter::Scope::site);
+  // Once a leader is heard, its live state may have come already, and must not be replaced.
+  writer_ = std::make_unique<VerdictWriter>(loop_, host_state_, VerdictWriter::Scope::site,
+                                            [this] { return !leader_is_heard_(); });
   prober_ = std::make_unique<Prober>(loop_, host_state_, *writer_, spread_key_, site);
   prober_->set_commands(commands_);
   prober_->set_door(door_);

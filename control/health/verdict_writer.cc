@@ -17,10 +17,11 @@ constexpr uint64_t kLongestWritePauseMs = 2'000;
 
 }  // namespace
 
-VerdictWriter::VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope)
+VerdictWriter::VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope, std::function<bool()> counts)
     : loop_(loop),
       host_state_(host_state),
       scope_(scope),
+      counts_(std::move(counts)),
       timer_(loop, [this] { commit(); }),
       stored_(metrics().counter("tidegate_control_health_commits_total", "Commits of health verdicts.")),
       unstored_(metrics().counter("tidegate_control_health_commit_failures_total",
@@ -45,6 +46,7 @@ void VerdictWriter::commit() {
   if (pending_.empty() || committing_) return;  // on_commit() writes what came meanwhile
   const TokenRate rate = TokenRate::per_second(kVerdictCommitsPerS, kVerdictCommitBurst);
   if (!commits_.take(rate, 1, loop_.now_ns())) return timer_.arm_after_ms(1'000 / kVerdictCommitsPerS);
+  if (counts_ && !counts_()) return pending_.clear();
   committing_ = true;
   // Listeners of the state may add more while this is stored.
   storing_ = std::exchange(pending_, {});

@@ -7,6 +7,7 @@
 // Threads: the control's loop.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,7 +28,9 @@ class VerdictWriter {
   // everywhere: the verdicts of the control that leads; they are decided and valid on all hosts. site: the verdicts of
   // a control that hears no leader; they are valid only on this host.
   enum class Scope : uint8_t { everywhere, site };
-  VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope = Scope::everywhere);
+  // `counts` (may be empty) is asked right before a write; if it says no, the waiting verdicts are dropped.
+  VerdictWriter(EventLoop& loop, HostState& host_state, Scope scope = Scope::everywhere,
+                std::function<bool()> counts = {});
   ~VerdictWriter();
 
   // An empty `record` removes the record.
@@ -45,6 +48,7 @@ class VerdictWriter {
   EventLoop& loop_;
   HostState& host_state_;
   const Scope scope_;
+  const std::function<bool()> counts_;
   Pending pending_;
   Pending storing_;  // verdicts that are being decided
   bool committing_ = false;
