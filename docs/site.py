@@ -25,7 +25,7 @@ MENU = {
     "Inside": ["ARCHITECTURE.md", *(f"{room}/README.md" for room in ROOMS), "bench/README.md", "bench/RESULTS.md", "CONTRIBUTING.md", "SECURITY.md"],
 }
 PAGES = [page for group in MENU.values() for page in group]
-FROM_CODE = ("conf/REFERENCE.md", "LIMITS.md", "bench/RESULTS.md")  # written by programs
+FROM_CODE = ("conf/REFERENCE.md", "LIMITS.md", "bench/RESULTS.md")  # wholly or mostly written by programs
 LONGEST = 120  # characters of a line of text
 
 
